@@ -1,4 +1,4 @@
-//! The node agent: forwards Services from the node's own network.
+//! The node agent: forwards the packets of Services in the node's network namespace.
 
 pub mod agent;
 pub mod config;

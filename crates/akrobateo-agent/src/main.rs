@@ -9,7 +9,7 @@ use akrobateo_agent::data_path::{DataPath, DataPathError};
 use akrobateo_agent::show;
 use clap::{Parser, Subcommand};
 
-/// Forwards Services of type `LoadBalancer` from the node's own network.
+/// Forwards the packets of Services of type `LoadBalancer` in the node's network namespace.
 ///
 /// Each command acts on the network namespace in which it runs, and needs the capability `NET_ADMIN`.
 #[derive(Parser)]

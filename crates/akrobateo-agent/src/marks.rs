@@ -12,16 +12,16 @@ pub const MAX_NODE_NUMBER: NodeNumber = 0x3fff;
 /// The bit with which kube-proxy's rules accept a forwarded packet, even if the policy of the chain FORWARD is DROP. A
 /// rule of kube-proxy masquerades packets with this bit, but the agent's rules choose the source address before that
 /// rule.
-pub const FORWARD_ACCEPTED: u32 = 0x4000;
+pub const FORWARD_ACCEPTED_BIT: u32 = 0x4000;
 /// The bit in a conntrack entry's mark that means: the agent has translated the flow's destination.
-pub const FLOW: u32 = 0x2000_0000;
+pub const FLOW_BIT: u32 = 0x2000_0000;
 /// The bit in a conntrack entry's mark that means: the client's address is masqueraded on every way.
-pub const FLOW_MASQUERADED: u32 = 0x4000_0000;
+pub const MASQUERADED_FLOW_BIT: u32 = 0x4000_0000;
 /// The bit in a conntrack entry's mark that means: the Service has session affinity.
-pub const FLOW_WITH_AFFINITY: u32 = 0x1000_0000;
-/// The bits of a mark that contain its purpose, and the common bits.
+pub const AFFINITY_FLOW_BIT: u32 = 0x1000_0000;
+/// The mask of two groups of bits: the bits that are common to all marks of the agent, and the bits of the purpose.
 pub const PURPOSE_MASK: u32 = 0xffff_0000;
-/// The bits that are common to all marks of the agent.
+/// The mask of the bits that are common to all marks of the agent.
 pub const OWN_MASK: u32 = 0xfff0_0000;
 
 const ZONE_OF_NODE_0: u16 = 0x6b00;
@@ -59,7 +59,7 @@ impl Marks {
     /// of all nodes have in common.
     #[must_use]
     pub const fn tunnel(self, node: NodeNumber) -> u32 {
-        self.base | TUNNEL_PURPOSE | FORWARD_ACCEPTED | node as u32
+        self.base | TUNNEL_PURPOSE | FORWARD_ACCEPTED_BIT | node as u32
     }
 
     /// Returns the mark of packets whose destination MAC address the egress hook replaces by the MAC address of a node.

@@ -15,7 +15,7 @@ use self::observations::StoreObservations;
 use crate::allocation::{AllocationResult, OccupiedPorts, PortAllocations, RecentEndpoints};
 use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded};
 use crate::decide::{
-    PodChanges, PodTimes, ProxyConfig, ServiceState, has_missing_endpoints, published_nodes,
+    PodChangeTimes, PodChanges, ProxyConfig, ServiceState, has_missing_endpoints, published_nodes,
     publishes_all_nodes,
 };
 use crate::key::ServiceKey;
@@ -197,8 +197,8 @@ impl Planner {
         let service = self.stores.service(key);
         let (workloads, obsolete_workloads) = self.stores.workloads(key, service.as_deref());
         let pods = self.stores.pods(key, &workloads);
-        // Only decisions about eligible Services read the pod times.
-        let pod_times = if let Some(result) = self.allocations.get(key) {
+        // Only decisions about eligible Services read the times of pod changes.
+        let pod_change_times = if let Some(result) = self.allocations.get(key) {
             let may_run_proxy = |node: &NodeInfo| match result {
                 AllocationResult::Accepted(spec, allocation) => allocation.allows(spec, node),
                 AllocationResult::Rejected(_) => true,
@@ -206,7 +206,7 @@ impl Planner {
             self.pod_changes.update(key, !workloads.is_empty(), &pods, &self.nodes, may_run_proxy, now)
         } else {
             self.pod_changes.forget(key);
-            PodTimes::default()
+            PodChangeTimes::default()
         };
         ServiceState {
             service,
@@ -216,7 +216,7 @@ impl Planner {
             pods,
             nodes: self.nodes.clone(),
             nodes_with_ready_endpoint: self.stores.nodes_with_ready_endpoint(key),
-            pod_times,
+            pod_change_times,
             reserved_ports: self.defaults.reserved_ports.clone(),
             is_vip_dangerous: self.defaults.vip_danger.is_some(),
         }

@@ -53,7 +53,8 @@ pub(crate) fn measure(rounds: u16, length: Duration, rng: &mut Rng) -> Result<Ve
         eprintln!("bench: round {} of {rounds}: chains", round + 1);
         rng.shuffle(&mut chains);
         let network = NeighbourNetwork::new()?;
-        // The tunnel is the last addition, because the kernel keeps a slower way to look up routes afterwards.
+        // The tunnel is the last addition, because it adds routing rules. Even after the deletion of these rules, the kernel
+        // looks up routes more slowly.
         for state in [None].into_iter().chain(chains.iter().chain(&tunnel).map(Some)) {
             add(&network, state)?;
             for traffic in Traffic::ALL {

@@ -129,7 +129,7 @@ pub(crate) fn run_client(load: Load, frontends: Frontends, number: usize, progre
     }
 }
 
-/// Opens one connection after another. The clients of the load share the Service ports.
+/// Opens one connection after another. The connections of all clients are distributed over the Service ports.
 fn open_connections(frontends: Frontends, number: usize, progress: &Progress) {
     let mut connection = number;
     while progress.is_running() {

@@ -34,17 +34,17 @@ const READY_LINE: &str = "ready\n";
 pub(crate) enum TableStep {
     /// The agent creates the table from nothing.
     Create,
-    /// The kernel's part of this step.
+    /// The kernel's part of [`Self::Create`].
     CreateInKernel,
     /// The nft program creates the same table from a text.
     CreateWithNftProgram,
     /// The agent changes one endpoint.
     ChangeEndpoint,
-    /// The kernel's part of this step.
+    /// The kernel's part of [`Self::ChangeEndpoint`].
     ChangeEndpointInKernel,
     /// The agent adds one Service.
     AddService,
-    /// The kernel's part of this step.
+    /// The kernel's part of [`Self::AddService`].
     AddServiceInKernel,
 }
 

@@ -51,7 +51,7 @@ pub(crate) type RatioLimit = (Quantity, TargetLimit);
 /// A variant, its baseline, and the limits for their ratios.
 pub(crate) type Comparison = (&'static str, &'static str, &'static [RatioLimit]);
 
-/// Returns the targets of comparisons under load, with the measured values.
+/// Returns one target for each limit of each comparison. The samples were measured under load.
 pub(crate) fn compare_loads(comparisons: &[Comparison], samples: &[Sample]) -> Vec<Target> {
     let targets = comparisons.iter().flat_map(|&(variant, baseline, limits)| {
         limits.iter().map(move |&(quantity, limit)| {

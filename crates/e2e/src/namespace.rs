@@ -78,8 +78,8 @@ impl Namespace {
         ports::allocate(&self.test_run.cluster.client).await
     }
 
-    /// Returns `N` port numbers that no pod, Service or other test uses. A Service may also have these numbers as
-    /// nodePorts.
+    /// Returns `N` port numbers that no pod, Service or other test uses. The numbers are in the range of
+    /// nodePorts. So a Service may use them as its nodePorts too.
     pub async fn allocate_node_ports<const N: usize>(&self) -> Result<[u16; N], Failure> {
         ports::allocate_node_ports(&self.test_run.cluster.client).await
     }

@@ -39,7 +39,7 @@ pub enum Change {
     SetForwardingEntry(MacAddress, IpAddr),
     /// Deletes the entry of a MAC address.
     DeleteForwardingEntry(MacAddress),
-    /// Adds a route. It replaces a route with the same table and destination.
+    /// Adds a route. If a route with the same table and destination exists, the new route replaces this route.
     SetRoute(Route),
     /// Deletes a route that the kernel has listed.
     DeleteRoute(Box<RouteMessage>),

@@ -26,8 +26,9 @@ impl Installed {
         diff(self.inet.as_ref(), &desired.inet).then(netdev)
     }
 
-    /// Returns the transaction that deletes the tables. First it flushes the chains that packets enter, because the sets
-    /// lose their elements earlier than the chains lose their packets.
+    /// Returns the transaction that deletes the tables. The transaction first flushes the base chains. When the kernel
+    /// deletes a table, it deletes the elements of the sets before it removes the base chains from the hooks. Without the
+    /// flush, packets would meanwhile pass rules that find no elements.
     pub(super) fn deletion(&self) -> Transaction<'_> {
         let mut transaction = Transaction::default();
         for installed in [&self.inet, &self.netdev].into_iter().flatten() {

@@ -14,14 +14,14 @@ use netfilter::conntrack::{EntryFilter, MarkCondition};
 use netfilter::nft::Table;
 use netfilter::nft::model::Element;
 
-use crate::marks::{FLOW, FLOW_MASQUERADED};
+use crate::marks::{FLOW_BIT, MASQUERADED_FLOW_BIT};
 use crate::table::family_set;
 use crate::table::keys::{PortKey, parse_address, parse_affinity, parse_endpoint, parse_service};
 
-const OWN_FLOW: MarkCondition = MarkCondition { bits: FLOW, mask: FLOW };
+const OWN_FLOW: MarkCondition = MarkCondition { bits: FLOW_BIT, mask: FLOW_BIT };
 /// A flow whose endpoint sees the client's address.
-const KEPT_FLOW: MarkCondition = MarkCondition { bits: FLOW, mask: FLOW | FLOW_MASQUERADED };
-const OTHER_FLOW: MarkCondition = MarkCondition { bits: 0, mask: FLOW };
+const KEPT_FLOW: MarkCondition = MarkCondition { bits: FLOW_BIT, mask: FLOW_BIT | MASQUERADED_FLOW_BIT };
+const OTHER_FLOW: MarkCondition = MarkCondition { bits: 0, mask: FLOW_BIT };
 
 /// Returns the entries that no longer agree with the desired table: flows to an endpoint or a frontend that is gone,
 /// and flows to a new frontend that are older than its rules.

@@ -227,10 +227,10 @@ fn announced_stop_keeps_the_mode_for_a_minute() {
     simulation.changes.clear();
     simulation.run(Duration::from_secs(59));
     assert_eq!(simulation.mode(0), ForwardingMode::Keep(Way::Direct));
-    let mut restarted = simulation.clone();
-    restarted.probers[1] = Some(new_prober(1, restarted.now));
-    restarted.run(Duration::from_mins(5));
-    assert_eq!(restarted.changes.len(), 1, "{:?}", restarted.changes);
+    let mut simulation_with_restart = simulation.clone();
+    simulation_with_restart.probers[1] = Some(new_prober(1, simulation_with_restart.now));
+    simulation_with_restart.run(Duration::from_mins(5));
+    assert_eq!(simulation_with_restart.changes.len(), 1, "{:?}", simulation_with_restart.changes);
     simulation.run(Duration::from_secs(1) + MAX_TIME_TO_DETECT_LOSS);
     assert_eq!(simulation.mode(0), masquerade(MasqueradeReason::NoAnswer));
 }

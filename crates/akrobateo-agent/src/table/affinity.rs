@@ -16,8 +16,8 @@ use netfilter::nft::model::{
 
 use super::destination::{ENDPOINT_REGISTER, translate_destination};
 use super::expressions::{has_flow_bits, load_protocol_and_port, rule};
-use super::family::FamilyPart;
-use crate::marks::FLOW_WITH_AFFINITY;
+use super::ip_version::IpVersion;
+use crate::marks::AFFINITY_FLOW_BIT;
 
 /// The highest number of clients in one map. Further clients have no affinity.
 const MAX_CLIENTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(262_143);
@@ -26,8 +26,8 @@ const MAX_CLIENTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(262_143);
 pub(crate) const MAP_PREFIX: &str = "affinity";
 
 /// Returns the name of the map for a timeout.
-pub(super) fn map_name(part: FamilyPart, seconds: NonZeroU32) -> Name {
-    part.name(&format!("{MAP_PREFIX}_{seconds}s_"))
+pub(super) fn map_name(ip_version: IpVersion, seconds: NonZeroU32) -> Name {
+    ip_version.add_suffix(&format!("{MAP_PREFIX}_{seconds}s_"))
 }
 
 fn remember_chain_name(seconds: NonZeroU32) -> Name {
@@ -37,25 +37,25 @@ fn remember_chain_name(seconds: NonZeroU32) -> Name {
 /// Returns the sets of a family for these timeouts. `ports` are the Service ports with session affinity, and their
 /// timeouts.
 pub(super) fn sets(
-    part: FamilyPart,
+    ip_version: IpVersion,
     timeouts: &BTreeSet<NonZeroU32>,
     ports: &[(Value, NonZeroU32)],
 ) -> Vec<Set> {
-    let client_type = DataType::concat(&[part.address_type, DataType::PROTOCOL, DataType::PORT]);
-    let endpoint_type = DataType::concat(&[part.address_type, DataType::PORT]);
+    let client_type = DataType::concat(&[ip_version.address_type, DataType::PROTOCOL, DataType::PORT]);
+    let endpoint_type = DataType::concat(&[ip_version.address_type, DataType::PORT]);
     let definition = |seconds: NonZeroU32| {
         SetDefinition::dynamic(client_type, Some(endpoint_type), MAX_CLIENTS, Some(seconds))
     };
     let mut sets: Vec<_> = timeouts
         .iter()
-        .map(|seconds| Set::new(map_name(part, *seconds), definition(*seconds), Vec::new()))
+        .map(|seconds| Set::new(map_name(ip_version, *seconds), definition(*seconds), Vec::new()))
         .collect();
     let port_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT]);
     let port_elements = ports
         .iter()
         .map(|(key, seconds)| Element::new(*key).with_verdict(Verdict::jump(remember_chain_name(*seconds))));
     sets.push(Set::new(
-        part.name("affinity_ports"),
+        ip_version.add_suffix("affinity_ports"),
         SetDefinition::verdict_map(port_type),
         port_elements.collect(),
     ));
@@ -63,29 +63,32 @@ pub(super) fn sets(
 }
 
 /// Returns the rule that translates the destination to the endpoint of the client, if the map has the client.
-pub(super) fn look_up_rule(part: FamilyPart, seconds: NonZeroU32) -> Rule {
+pub(super) fn look_up_rule(ip_version: IpVersion, seconds: NonZeroU32) -> Rule {
     rule([
-        &part.is_family(),
-        &[part.source(Reg(0))],
-        &load_protocol_and_port(part.address_registers),
-        &[Expr::map(map_name(part, seconds), Reg(0), Reg(ENDPOINT_REGISTER)), translate_destination(part)],
+        &ip_version.match_packets(),
+        &[ip_version.source(Reg(0))],
+        &load_protocol_and_port(ip_version.address_registers),
+        &[
+            Expr::map(map_name(ip_version, seconds), Reg(0), Reg(ENDPOINT_REGISTER)),
+            translate_destination(ip_version),
+        ],
     ])
 }
 
 /// Returns the chain that stores the endpoint of a flow in the map for a timeout.
-pub(super) fn remember_chain(seconds: NonZeroU32, families: &[FamilyPart]) -> Chain {
-    let remember = |part: &FamilyPart| {
-        let register_after_address = part.address_registers;
+pub(super) fn remember_chain(seconds: NonZeroU32, ip_versions: &[IpVersion]) -> Chain {
+    let remember = |ip_version: &IpVersion| {
+        let register_after_address = ip_version.address_registers;
         rule([
-            &part.is_family(),
+            &ip_version.match_packets(),
             &[
-                part.source(Reg(0)),
+                ip_version.source(Reg(0)),
                 Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(register_after_address) },
                 load_original_port(register_after_address + 1),
-                part.destination(Reg(ENDPOINT_REGISTER)),
+                ip_version.destination(Reg(ENDPOINT_REGISTER)),
                 Expr::payload(PayloadBase::Transport, 2, 2, Reg(ENDPOINT_REGISTER + register_after_address)),
                 Expr::ChangeElement {
-                    set: map_name(*part, seconds),
+                    set: map_name(*ip_version, seconds),
                     change: ElementChange::Update,
                     key: Reg(0),
                     value: Some(Reg(ENDPOINT_REGISTER)),
@@ -94,18 +97,18 @@ pub(super) fn remember_chain(seconds: NonZeroU32, families: &[FamilyPart]) -> Ch
             ],
         ])
     };
-    Chain::regular(remember_chain_name(seconds), families.iter().map(remember).collect())
+    Chain::regular(remember_chain_name(seconds), ip_versions.iter().map(remember).collect())
 }
 
 /// Returns the rule of `nat_post` that jumps to the chain that stores the flow's endpoint.
-pub(super) fn remember_rule(part: FamilyPart) -> Rule {
+pub(super) fn remember_rule(ip_version: IpVersion) -> Rule {
     rule([
-        &has_flow_bits(FLOW_WITH_AFFINITY, FLOW_WITH_AFFINITY),
-        &part.is_family(),
+        &has_flow_bits(AFFINITY_FLOW_BIT, AFFINITY_FLOW_BIT),
+        &ip_version.match_packets(),
         &[
             Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(0) },
             load_original_port(1),
-            Expr::verdict_map(part.name("affinity_ports"), Reg(0)),
+            Expr::verdict_map(ip_version.add_suffix("affinity_ports"), Reg(0)),
         ],
     ])
 }

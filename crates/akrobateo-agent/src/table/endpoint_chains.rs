@@ -9,8 +9,8 @@ use netfilter::nft::model::{Chain, Expr, Name, Reg, Reject, Rule, Verdict};
 use super::affinity;
 use super::destination::{ENDPOINT_REGISTER, translate_destination};
 use super::expressions::{is_protocol, load_protocol_and_port, rule, set_flow_bits, set_packet_bits};
-use super::family::FamilyPart;
-use crate::marks::{FLOW, FLOW_MASQUERADED, FLOW_WITH_AFFINITY, FORWARD_ACCEPTED};
+use super::ip_version::IpVersion;
+use crate::marks::{AFFINITY_FLOW_BIT, FLOW_BIT, FORWARD_ACCEPTED_BIT, MASQUERADED_FLOW_BIT};
 
 /// The chain of Services without endpoints.
 pub(super) const REFUSE: &str = "refuse";
@@ -37,34 +37,34 @@ impl EndpointChain {
         }
     }
 
-    pub(super) fn to_chain(self, families: &[FamilyPart]) -> Chain {
-        let mut bits = FLOW;
+    pub(super) fn to_chain(self, ip_versions: &[IpVersion]) -> Chain {
+        let mut bits = FLOW_BIT;
         if !self.keeps_client_address {
-            bits |= FLOW_MASQUERADED;
+            bits |= MASQUERADED_FLOW_BIT;
         }
         if self.affinity_seconds.is_some() {
-            bits |= FLOW_WITH_AFFINITY;
+            bits |= AFFINITY_FLOW_BIT;
         }
-        let mut rules = vec![rule([&set_flow_bits(bits), &set_packet_bits(FORWARD_ACCEPTED)])];
+        let mut rules = vec![rule([&set_flow_bits(bits), &set_packet_bits(FORWARD_ACCEPTED_BIT)])];
         if self.keeps_client_address {
-            rules.extend(families.iter().map(|part| masquerade_cluster_clients(*part)));
+            rules.extend(ip_versions.iter().map(|ip_version| masquerade_cluster_clients(*ip_version)));
         }
         if let Some(seconds) = self.affinity_seconds {
-            rules.extend(families.iter().map(|part| affinity::look_up_rule(*part, seconds)));
+            rules.extend(ip_versions.iter().map(|ip_version| affinity::look_up_rule(*ip_version, seconds)));
         }
-        rules.extend(families.iter().map(|part| self.choose_rule(*part)));
+        rules.extend(ip_versions.iter().map(|ip_version| self.choose_rule(*ip_version)));
         Chain::regular(self.name(), rules)
     }
 
     /// Returns the rule that chooses an endpoint at random.
-    fn choose_rule(self, part: FamilyPart) -> Rule {
+    fn choose_rule(self, ip_version: IpVersion) -> Rule {
         rule([
-            &part.is_family(),
+            &ip_version.match_packets(),
             &load_protocol_and_port(0),
             &[
                 Expr::RandomNumber { modulus: self.endpoint_count, dreg: Reg(2) },
-                Expr::map(part.name("endpoints"), Reg(0), Reg(ENDPOINT_REGISTER)),
-                translate_destination(part),
+                Expr::map(ip_version.add_suffix("endpoints"), Reg(0), Reg(ENDPOINT_REGISTER)),
+                translate_destination(ip_version),
             ],
         ])
     }
@@ -72,11 +72,11 @@ impl EndpointChain {
 
 /// Returns the rule that masquerades clients inside the cluster. Otherwise an endpoint could reply to such a client
 /// directly.
-fn masquerade_cluster_clients(part: FamilyPart) -> Rule {
+fn masquerade_cluster_clients(ip_version: IpVersion) -> Rule {
     rule([
-        &part.is_family(),
-        &[part.source(Reg(0)), Expr::is_in(part.name("inside"), Reg(0))],
-        &set_flow_bits(FLOW_MASQUERADED),
+        &ip_version.match_packets(),
+        &[ip_version.source(Reg(0)), Expr::is_in(ip_version.add_suffix("inside"), Reg(0))],
+        &set_flow_bits(MASQUERADED_FLOW_BIT),
     ])
 }
 
@@ -98,7 +98,7 @@ pub(super) fn goto_service_chain(chain: Option<EndpointChain>) -> Verdict {
     }
 }
 
-/// Returns the table's parts for both families.
-pub(super) fn all_family_parts() -> [FamilyPart; 2] {
-    Family::ALL.map(FamilyPart::of)
+/// Returns the constants of IPv4 and of IPv6.
+pub(super) fn all_ip_versions() -> [IpVersion; 2] {
+    Family::ALL.map(IpVersion::from_family)
 }

@@ -7,7 +7,7 @@ use akrobateo_core::{Family, Protocol};
 use netfilter::nft::Table;
 use netfilter::nft::model::{Element, ElementValue, Value};
 
-use super::family::FamilyPart;
+use super::ip_version::IpVersion;
 use super::steering::KEPT_PEERS;
 use crate::probe::Way;
 
@@ -20,20 +20,20 @@ pub struct PortKey {
     pub port: NonZeroU16,
 }
 
-/// Returns the address and the port of an element of `services4` or `services6`.
+/// Returns the address and the port from an element of `services4` or `services6`.
 #[must_use]
 pub fn parse_service(family: Family, element: &Element) -> Option<(IpAddr, PortKey)> {
     let (address, port_bytes) = split_address(family, &element.key)?;
     Some((address, parse_port_key(port_bytes)?))
 }
 
-/// Returns the Service's port and the address of an element of `endpoints4` or `endpoints6`.
+/// Returns the Service's port and the endpoint's address from an element of `endpoints4` or `endpoints6`.
 #[must_use]
 pub fn parse_endpoint(family: Family, element: &Element) -> Option<(PortKey, SocketAddr)> {
     Some((parse_port_key(element.key.bytes())?, parse_socket_address(family, element)?))
 }
 
-/// Returns the client, the Service's port and the endpoint of an element of a map of affinities.
+/// Returns the client, the Service's port and the endpoint from an element of a map for session affinity.
 #[must_use]
 pub fn parse_affinity(family: Family, element: &Element) -> Option<(IpAddr, PortKey, SocketAddr)> {
     let (client, port) = parse_service(family, element)?;
@@ -43,7 +43,7 @@ pub fn parse_affinity(family: Family, element: &Element) -> Option<(IpAddr, Port
 /// Returns the elements of a family's set or map. Returns no elements if the table lacks the set.
 #[must_use]
 pub fn family_set<'a>(table: &'a Table, family: Family, name: &str) -> &'a [Element] {
-    table.set(&FamilyPart::of(family).name(name)).map_or(&[], |set| &set.elements)
+    table.set(&IpVersion::from_family(family).add_suffix(name)).map_or(&[], |set| &set.elements)
 }
 
 /// Returns the family, the conntrack zone and the way of each peer that has a way.

@@ -22,8 +22,8 @@ mod affinity;
 mod destination;
 mod endpoint_chains;
 mod expressions;
-mod family;
 mod identity;
+mod ip_version;
 pub mod keys;
 mod nat;
 mod recognition;
@@ -77,7 +77,9 @@ impl NodeTables {
     }
 }
 
-/// Returns true if the elements of a set lead packets to other sets. Such a set gets a new element after the other sets.
+/// Returns true if packets that find an element of the set then look for elements of other sets.
+///
+/// The agent adds elements to such a set only after it has added the elements of the other sets.
 #[must_use]
 pub fn leads_to_other_sets(set: &str) -> bool {
     ["services", "kept", "peer_zones"].iter().any(|name| set.trim_end_matches(['4', '6']) == *name)

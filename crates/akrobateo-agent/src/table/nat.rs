@@ -5,15 +5,15 @@ use netfilter::nft::Table;
 use netfilter::nft::model::{Chain, ChainType, Expr, Hook, NatFlags, NatKind, Reg, Rule};
 
 use super::affinity;
-use super::endpoint_chains::all_family_parts;
+use super::endpoint_chains::all_ip_versions;
 use super::expressions::{
     accept, has_flow_bits, has_packet_bits, has_zone, is_destination_port, is_protocol, rule, set_flow_bits,
     set_packet_bits,
 };
-use super::family::{FamilyPart, address_value};
+use super::ip_version::{IpVersion, address_value};
 use super::services::find_service_rule;
 use crate::config::NodeConfig;
-use crate::marks::{FLOW, FLOW_MASQUERADED, FORWARD_ACCEPTED, OWN_MASK, PURPOSE_MASK};
+use crate::marks::{FLOW_BIT, FORWARD_ACCEPTED_BIT, MASQUERADED_FLOW_BIT, OWN_MASK, PURPOSE_MASK};
 use crate::probe;
 
 /// Before portmap and kube-proxy, whose chains have the priority -100 (`NF_IP_PRI_NAT_DST`).
@@ -23,11 +23,11 @@ const SOURCE_PRIORITY: i32 = 90;
 
 /// Adds the chains. `keeps_clients` is true if peers may send packets of clients.
 pub(super) fn add_to(table: &mut Table, config: &NodeConfig, keeps_clients: bool) {
-    let find_service = all_family_parts().map(find_service_rule);
+    let find_service = all_ip_versions().map(find_service_rule);
     let mut prerouting = Vec::new();
     if keeps_clients {
         prerouting.extend(receive_probe_rules(config));
-        prerouting.push(rule([&has_zone(), &set_packet_bits(FORWARD_ACCEPTED)]));
+        prerouting.push(rule([&has_zone(), &set_packet_bits(FORWARD_ACCEPTED_BIT)]));
     }
     prerouting.extend(find_service.clone());
     let base = |name, hook, priority, rules| Chain::base(name, ChainType::Nat, hook, priority, rules);
@@ -41,46 +41,51 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig, keeps_clients: bool
 /// Returns the rules that choose the source address that the endpoint sees. A decision for the client's address is a
 /// translation too, so that the rules of others do not masquerade the packet.
 fn source_rules(config: &NodeConfig, keeps_clients: bool) -> Vec<Rule> {
-    let families = all_family_parts();
-    let is_not_ours = has_flow_bits(FLOW, 0);
+    let ip_versions = all_ip_versions();
+    let is_not_ours = has_flow_bits(FLOW_BIT, 0);
     let masquerade = Expr::Masquerade(NatFlags::FULLY_RANDOM);
     let mut rules = Vec::new();
     if keeps_clients {
         rules.extend(send_probe_rules(config));
-        rules.extend(
-            families
-                .iter()
-                .map(|part| rule([&is_not_ours, &has_zone(), &part.is_family(), &keep_source(*part)])),
-        );
+        rules.extend(ip_versions.iter().map(|ip_version| {
+            rule([&is_not_ours, &has_zone(), &ip_version.match_packets(), &keep_source(*ip_version)])
+        }));
     }
     rules.push(rule([&is_not_ours, &[accept()]]));
-    rules.extend(families.iter().map(|part| affinity::remember_rule(*part)));
-    rules.push(rule([&has_flow_bits(FLOW_MASQUERADED, FLOW_MASQUERADED), std::slice::from_ref(&masquerade)]));
+    rules.extend(ip_versions.iter().map(|ip_version| affinity::remember_rule(*ip_version)));
+    rules.push(rule([
+        &has_flow_bits(MASQUERADED_FLOW_BIT, MASQUERADED_FLOW_BIT),
+        std::slice::from_ref(&masquerade),
+    ]));
     if keeps_clients {
         // The way was chosen already. A later change does not matter for this flow.
         let tunnel_mark = config.node.marks.tunnel(0) & PURPOSE_MASK;
-        rules.extend(families.iter().map(|part| {
-            rule([&has_packet_bits(PURPOSE_MASK, tunnel_mark), &part.is_family(), &keep_source(*part)])
+        rules.extend(ip_versions.iter().map(|ip_version| {
+            rule([
+                &has_packet_bits(PURPOSE_MASK, tunnel_mark),
+                &ip_version.match_packets(),
+                &keep_source(*ip_version),
+            ])
         }));
     }
-    rules.extend(families.iter().map(|part| {
-        let is_kept = [part.destination(Reg(0)), Expr::is_in(part.name("kept"), Reg(0))];
-        rule([&part.is_family(), &is_kept, &keep_source(*part)])
+    rules.extend(ip_versions.iter().map(|ip_version| {
+        let is_kept = [ip_version.destination(Reg(0)), Expr::is_in(ip_version.add_suffix("kept"), Reg(0))];
+        rule([&ip_version.match_packets(), &is_kept, &keep_source(*ip_version)])
     }));
     // The flow stays masqueraded and out of the tunnel, also when a way to its endpoint appears.
-    rules.push(rule([&set_flow_bits(FLOW_MASQUERADED), &[masquerade]]));
+    rules.push(rule([&set_flow_bits(MASQUERADED_FLOW_BIT), &[masquerade]]));
     rules
 }
 
 /// Translates the source address to itself.
-fn keep_source(part: FamilyPart) -> [Expr; 2] {
-    [part.source(Reg(0)), translate_source(part)]
+fn keep_source(ip_version: IpVersion) -> [Expr; 2] {
+    [ip_version.source(Reg(0)), translate_source(ip_version)]
 }
 
-const fn translate_source(part: FamilyPart) -> Expr {
+const fn translate_source(ip_version: IpVersion) -> Expr {
     Expr::Nat {
         kind: NatKind::Source,
-        family: part.family,
+        family: ip_version.family,
         address: Some(Reg(0)),
         port: None,
         flags: NatFlags { is_fully_random: false, is_persistent: false },
@@ -90,18 +95,21 @@ const fn translate_source(part: FamilyPart) -> Expr {
 /// Returns the rules that deliver probes to the agent.
 fn receive_probe_rules(config: &NodeConfig) -> Vec<Rule> {
     let receive = |address: &std::net::IpAddr| {
-        let part = FamilyPart::of(akrobateo_core::Family::from_ip(*address));
+        let ip_version = IpVersion::from_family(akrobateo_core::Family::from_ip(*address));
         let translate = Expr::Nat {
             kind: NatKind::Destination,
-            family: part.family,
+            family: ip_version.family,
             address: Some(Reg(0)),
             port: None,
             flags: NatFlags::default(),
         };
         rule([
             &has_zone(),
-            &part.is_family(),
-            &[part.source(Reg(0)), Expr::equal(Reg(0), address_value(probe::foreign_address(part.family)))],
+            &ip_version.match_packets(),
+            &[
+                ip_version.source(Reg(0)),
+                Expr::equal(Reg(0), address_value(probe::foreign_address(ip_version.family))),
+            ],
             &is_protocol(Protocol::Udp.number()),
             &is_destination_port(probe::PORT),
             &[Expr::Immediate { dreg: Reg(0), value: address_value(*address) }, translate],
@@ -113,15 +121,15 @@ fn receive_probe_rules(config: &NodeConfig) -> Vec<Rule> {
 /// Returns the rules that give the agent's probes a source address outside of the cluster.
 fn send_probe_rules(config: &NodeConfig) -> Vec<Rule> {
     let send = |address: &std::net::IpAddr| {
-        let part = FamilyPart::of(akrobateo_core::Family::from_ip(*address));
-        let foreign = address_value(probe::foreign_address(part.family));
+        let ip_version = IpVersion::from_family(akrobateo_core::Family::from_ip(*address));
+        let foreign = address_value(probe::foreign_address(ip_version.family));
         rule([
             &has_packet_bits(OWN_MASK, config.node.marks.base),
-            &part.is_family(),
-            &[part.source(Reg(0)), Expr::equal(Reg(0), address_value(*address))],
+            &ip_version.match_packets(),
+            &[ip_version.source(Reg(0)), Expr::equal(Reg(0), address_value(*address))],
             &is_protocol(Protocol::Udp.number()),
             &is_destination_port(probe::PORT),
-            &[Expr::Immediate { dreg: Reg(0), value: foreign }, translate_source(part)],
+            &[Expr::Immediate { dreg: Reg(0), value: foreign }, translate_source(ip_version)],
         ])
     };
     first_addresses(config).iter().map(send).collect()

@@ -13,9 +13,9 @@ use netfilter::nft::model::{
     Value, Verdict,
 };
 
-use super::endpoint_chains::all_family_parts;
+use super::endpoint_chains::all_ip_versions;
 use super::expressions::{accept, is_destination_port, is_input_interface, is_protocol, rule};
-use super::family::{FamilyPart, address_value};
+use super::ip_version::{IpVersion, address_value};
 use crate::config::NodeConfig;
 use crate::marks;
 use crate::tunnel;
@@ -26,37 +26,50 @@ const PRIORITY: i32 = -310;
 const RECOGNIZE: &str = "recognize";
 
 pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
-    let families = all_family_parts();
+    let ip_versions = all_ip_versions();
     table.sets.push(peer_zones(config));
-    table.sets.extend(families.iter().map(|part| {
-        let addresses = own_destinations(config, *part).map(|address| Element::new(address_value(address)));
-        Set::new(part.name("own_destinations"), SetDefinition::set(part.address_type), addresses.collect())
+    table.sets.extend(ip_versions.iter().map(|ip_version| {
+        let addresses =
+            own_destinations(config, *ip_version).map(|address| Element::new(address_value(address)));
+        Set::new(
+            ip_version.add_suffix("own_destinations"),
+            SetDefinition::set(ip_version.address_type),
+            addresses.collect(),
+        )
     }));
-    table.sets.extend(families.iter().map(|part| {
-        let nodes = config.node_addresses(part.family).map(|address| Element::new(address_value(address)));
-        Set::new(part.name("nodes"), SetDefinition::set(part.address_type), nodes.collect())
+    table.sets.extend(ip_versions.iter().map(|ip_version| {
+        let nodes =
+            config.node_addresses(ip_version.family).map(|address| Element::new(address_value(address)));
+        Set::new(ip_version.add_suffix("nodes"), SetDefinition::set(ip_version.address_type), nodes.collect())
     }));
     let is_tunnel_packet = [is_protocol(Protocol::Udp.number()), is_destination_port(tunnel::PORT)].concat();
     let untracked = rule([&is_tunnel_packet, &[Expr::NoTrack]]);
     let mut prerouting = Vec::new();
-    for part in &families {
-        prerouting.extend(config.pod_ranges(part.family).iter().map(|range| skip_pods(*part, range)));
+    for ip_version in &ip_versions {
+        prerouting
+            .extend(config.pod_ranges(ip_version.family).iter().map(|range| skip_pods(*ip_version, range)));
     }
-    prerouting.extend(families.iter().map(|part| find_own_destination(*part)));
+    prerouting.extend(ip_versions.iter().map(|ip_version| find_own_destination(*ip_version)));
     if config.needs_tunnel() {
         prerouting.push(untracked.clone());
     }
-    let drop_strangers = families.map(|part| {
+    let drop_strangers = ip_versions.map(|ip_version| {
         rule([
             &is_tunnel_packet,
-            &part.is_family(),
-            &[part.source(Reg(0)), Expr::is_not_in(part.name("nodes"), Reg(0)), Expr::Verdict(Verdict::Drop)],
+            &ip_version.match_packets(),
+            &[
+                ip_version.source(Reg(0)),
+                Expr::is_not_in(ip_version.add_suffix("nodes"), Reg(0)),
+                Expr::Verdict(Verdict::Drop),
+            ],
         ])
     });
-    table.chains.extend(families.iter().map(|part| {
-        let rules =
-            vec![recognize(*part, &config.node.uplink, true), recognize(*part, tunnel::DEVICE, false)];
-        Chain::regular(part.name(RECOGNIZE), rules)
+    table.chains.extend(ip_versions.iter().map(|ip_version| {
+        let rules = vec![
+            recognize(*ip_version, &config.node.uplink, true),
+            recognize(*ip_version, tunnel::DEVICE, false),
+        ];
+        Chain::regular(ip_version.add_suffix(RECOGNIZE), rules)
     }));
     let base = |name, hook, rules| Chain::base(name, ChainType::Filter, hook, PRIORITY, rules);
     table.chains.push(base("raw_pre", Hook::Prerouting, prerouting));
@@ -69,29 +82,34 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
 }
 
 /// Returns the addresses to which peers send packets of clients: those of the node's endpoints, and the probe's.
-fn own_destinations(config: &NodeConfig, part: FamilyPart) -> impl Iterator<Item = std::net::IpAddr> {
+fn own_destinations(config: &NodeConfig, ip_version: IpVersion) -> impl Iterator<Item = std::net::IpAddr> {
     let services = config.services.iter().filter(|service| service.keeps_client_address);
     let endpoints = services.flat_map(|service| &service.ports).flat_map(|port| &port.endpoints);
     let local = endpoints.filter(|endpoint| config.is_local(endpoint)).map(|endpoint| endpoint.address.ip());
     local
         .chain(config.node.probe_addresses.iter().copied())
-        .filter(move |address| akrobateo_core::Family::from_ip(*address) == part.family)
+        .filter(move |address| akrobateo_core::Family::from_ip(*address) == ip_version.family)
 }
 
 /// Packets from pods leave the chain.
-fn skip_pods(part: FamilyPart, range: &ipnet::IpNet) -> Rule {
-    rule([&part.is_family(), &part.is_source_in(range), &[accept()]])
+fn skip_pods(ip_version: IpVersion, range: &ipnet::IpNet) -> Rule {
+    rule([&ip_version.match_packets(), &ip_version.is_source_in(range), &[accept()]])
 }
 
 /// Sends packets to own endpoints to the chain that recognizes them. All other packets need one lookup only.
-fn find_own_destination(part: FamilyPart) -> Rule {
-    let is_own = [part.destination(Reg(0)), Expr::is_in(part.name("own_destinations"), Reg(0))];
-    rule([&part.is_family(), &is_own, &[Expr::Verdict(Verdict::jump(part.name(RECOGNIZE)))]])
+fn find_own_destination(ip_version: IpVersion) -> Rule {
+    let is_own =
+        [ip_version.destination(Reg(0)), Expr::is_in(ip_version.add_suffix("own_destinations"), Reg(0))];
+    rule([
+        &ip_version.match_packets(),
+        &is_own,
+        &[Expr::Verdict(Verdict::jump(ip_version.add_suffix(RECOGNIZE)))],
+    ])
 }
 
-fn recognize(part: FamilyPart, interface: &str, excludes_nodes: bool) -> Rule {
+fn recognize(ip_version: IpVersion, interface: &str, excludes_nodes: bool) -> Rule {
     let is_foreign: &[Expr] = if excludes_nodes {
-        &[part.source(Reg(0)), Expr::is_not_in(part.name("nodes"), Reg(0))]
+        &[ip_version.source(Reg(0)), Expr::is_not_in(ip_version.add_suffix("nodes"), Reg(0))]
     } else {
         &[]
     };

@@ -11,9 +11,9 @@ use netfilter::nft::model::{
 };
 
 use super::affinity;
-use super::endpoint_chains::{EndpointChain, all_family_parts, goto_service_chain, refuse_chain};
+use super::endpoint_chains::{EndpointChain, all_ip_versions, goto_service_chain, refuse_chain};
 use super::expressions::{load_protocol_and_port, rule};
-use super::family::{FamilyPart, address_value};
+use super::ip_version::{IpVersion, address_value};
 use crate::config::{Endpoint, NodeConfig, Service, ServicePort};
 
 /// The chain of Services that only some clients may use.
@@ -108,25 +108,25 @@ impl<'a> ServicePart<'a> {
 
     /// Adds the sets and the chains to the table.
     pub(super) fn add_to(self, table: &mut Table) {
-        let families = all_family_parts();
+        let ip_versions = all_ip_versions();
         let Self { config, elements, chains, timeouts } = self;
         for (family, elements) in elements {
-            table.sets.extend(sets(FamilyPart::of(family), config, elements, &timeouts));
+            table.sets.extend(sets(IpVersion::from_family(family), config, elements, &timeouts));
         }
         table.chains.push(refuse_chain());
-        table.chains.extend(chains.into_iter().map(|chain| chain.to_chain(&families)));
-        table.chains.push(restrict_chain(&families));
-        table.chains.extend(timeouts.iter().map(|seconds| affinity::remember_chain(*seconds, &families)));
+        table.chains.extend(chains.into_iter().map(|chain| chain.to_chain(&ip_versions)));
+        table.chains.push(restrict_chain(&ip_versions));
+        table.chains.extend(timeouts.iter().map(|seconds| affinity::remember_chain(*seconds, &ip_versions)));
     }
 }
 
 /// Returns the rule that finds the Service of a packet.
-pub(super) fn find_service_rule(part: FamilyPart) -> Rule {
+pub(super) fn find_service_rule(ip_version: IpVersion) -> Rule {
     rule([
-        &part.is_family(),
-        &[part.destination(Reg(0))],
-        &load_protocol_and_port(part.address_registers),
-        &[Expr::verdict_map(part.name("services"), Reg(0))],
+        &ip_version.match_packets(),
+        &[ip_version.destination(Reg(0))],
+        &load_protocol_and_port(ip_version.address_registers),
+        &[Expr::verdict_map(ip_version.add_suffix("services"), Reg(0))],
     ])
 }
 
@@ -136,59 +136,67 @@ fn service_key(address: IpAddr, protocol: Protocol, port: u16) -> Value {
 }
 
 fn sets(
-    part: FamilyPart,
+    ip_version: IpVersion,
     config: &NodeConfig,
     elements: Elements,
     timeouts: &BTreeSet<NonZeroU32>,
 ) -> Vec<Set> {
-    let frontend_type = DataType::concat(&[part.address_type, DataType::PROTOCOL, DataType::PORT]);
+    let frontend_type = DataType::concat(&[ip_version.address_type, DataType::PROTOCOL, DataType::PORT]);
     let port_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT]);
     let slot_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT, DataType::NUMBER]);
-    let endpoint_type = DataType::concat(&[part.address_type, DataType::PORT]);
-    let allowed_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT, part.address_type]);
-    let part_lens = vec![1, 2, part.address_registers * 4];
+    let endpoint_type = DataType::concat(&[ip_version.address_type, DataType::PORT]);
+    let allowed_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT, ip_version.address_type]);
+    let part_lens = vec![1, 2, ip_version.address_registers * 4];
     let inside = config
-        .inside_ranges(part.family)
+        .inside_ranges(ip_version.family)
         .into_iter()
         .map(|range| Element::interval(address_value(range.network()), address_value(range.broadcast())));
     let mut sets = vec![
         Set::new(
-            part.name("services"),
+            ip_version.add_suffix("services"),
             SetDefinition::verdict_map(frontend_type).with_counters(),
             elements.services,
         ),
-        Set::new(part.name("endpoints"), SetDefinition::map(slot_type, endpoint_type), elements.endpoints),
-        Set::new(part.name("restricted"), SetDefinition::verdict_map(port_type), elements.restricted),
         Set::new(
-            part.name("allowed"),
+            ip_version.add_suffix("endpoints"),
+            SetDefinition::map(slot_type, endpoint_type),
+            elements.endpoints,
+        ),
+        Set::new(
+            ip_version.add_suffix("restricted"),
+            SetDefinition::verdict_map(port_type),
+            elements.restricted,
+        ),
+        Set::new(
+            ip_version.add_suffix("allowed"),
             SetDefinition::set(allowed_type).with_matching(Matching::IntervalsOfParts(part_lens)),
             elements.allowed,
         ),
         Set::new(
-            part.name("inside"),
-            SetDefinition::set(part.address_type).with_matching(Matching::Intervals),
+            ip_version.add_suffix("inside"),
+            SetDefinition::set(ip_version.address_type).with_matching(Matching::Intervals),
             inside.collect(),
         ),
-        Set::new(part.name("kept"), SetDefinition::set(part.address_type), elements.kept),
+        Set::new(ip_version.add_suffix("kept"), SetDefinition::set(ip_version.address_type), elements.kept),
     ];
-    sets.extend(affinity::sets(part, timeouts, &elements.affinity_ports));
+    sets.extend(affinity::sets(ip_version, timeouts, &elements.affinity_ports));
     sets
 }
 
 /// Sends allowed clients to the Service's chain. Drops the packets of others.
-fn restrict_chain(families: &[FamilyPart]) -> Chain {
-    let allow = |part: &FamilyPart| {
+fn restrict_chain(ip_versions: &[IpVersion]) -> Chain {
+    let allow = |ip_version: &IpVersion| {
         rule([
-            &part.is_family(),
+            &ip_version.match_packets(),
             &load_protocol_and_port(0),
             &[
-                part.source(Reg(2)),
-                Expr::is_in(part.name("allowed"), Reg(0)),
-                Expr::verdict_map(part.name("restricted"), Reg(0)),
+                ip_version.source(Reg(2)),
+                Expr::is_in(ip_version.add_suffix("allowed"), Reg(0)),
+                Expr::verdict_map(ip_version.add_suffix("restricted"), Reg(0)),
             ],
         ])
     };
-    let mut rules: Vec<_> = families.iter().map(allow).collect();
+    let mut rules: Vec<_> = ip_versions.iter().map(allow).collect();
     rules.push(Rule::new(vec![Expr::Verdict(Verdict::Drop)]));
     Chain::regular(RESTRICT, rules)
 }

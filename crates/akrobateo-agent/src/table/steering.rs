@@ -11,15 +11,15 @@ use netfilter::nft::model::{
     SetDefinition, Value, Verdict,
 };
 
-use super::endpoint_chains::all_family_parts;
+use super::endpoint_chains::all_ip_versions;
 use super::expressions::{
     accept, has_flow_bits, has_packet_bits, has_zone, is_direction, is_output_interface, is_protocol,
     load_zone, rule,
 };
-use super::family::{FamilyPart, address_value};
 use super::identity::netdev_id;
+use super::ip_version::{IpVersion, address_value};
 use crate::config::{NodeConfig, Peer};
-use crate::marks::{self, FLOW, FLOW_MASQUERADED, OWN_MASK, PURPOSE_MASK};
+use crate::marks::{self, FLOW_BIT, MASQUERADED_FLOW_BIT, OWN_MASK, PURPOSE_MASK};
 use crate::probe::Way;
 use crate::tunnel;
 
@@ -35,20 +35,25 @@ const REPLY_PRIORITY: i32 = -160;
 
 /// Adds the sets and chains that mark packets.
 pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
-    let families = all_family_parts();
-    for part in families {
-        table.sets.extend(sets(config, part));
+    let ip_versions = all_ip_versions();
+    for ip_version in ip_versions {
+        table.sets.extend(sets(config, ip_version));
     }
-    let mut steering =
-        vec![rule([&[load_zone(Reg(0)), Expr::equal(Reg(0), [0; 2])], &has_flow_bits(FLOW, 0), &[accept()]])];
-    steering.extend(families.iter().map(|part| mark_requests(*part)));
-    steering.extend(families.iter().map(|part| mark_replies(*part, "zone_tunnel_marks", &[])));
+    let mut steering = vec![rule([
+        &[load_zone(Reg(0)), Expr::equal(Reg(0), [0; 2])],
+        &has_flow_bits(FLOW_BIT, 0),
+        &[accept()],
+    ])];
+    steering.extend(ip_versions.iter().map(|ip_version| mark_requests(*ip_version)));
+    steering.extend(ip_versions.iter().map(|ip_version| mark_replies(*ip_version, "zone_tunnel_marks", &[])));
     // Probes and their answers have a mark already.
     let own_marks = rule([&has_packet_bits(OWN_MASK, config.node.marks.base), &[accept()]]);
     let steering_out = [vec![own_marks], steering.clone()].concat();
     let leaves_uplink = is_output_interface(&config.node.uplink);
     let mut postrouting = vec![rule([&[load_zone(Reg(0)), Expr::equal(Reg(0), [0; 2]), accept()]])];
-    postrouting.extend(families.iter().map(|part| mark_replies(*part, "zone_direct_marks", &leaves_uplink)));
+    postrouting.extend(
+        ip_versions.iter().map(|ip_version| mark_replies(*ip_version, "zone_direct_marks", &leaves_uplink)),
+    );
     let filter = |name, hook, priority, rules| Chain::base(name, ChainType::Filter, hook, priority, rules);
     // Packets of neighbours pass these chains too, so they exist only if they have something to do.
     if Family::ALL.iter().any(|family| has_way(config, *family, Way::Tunnel)) {
@@ -61,54 +66,58 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
 }
 
 /// Marks packets to endpoints behind the tunnel.
-fn mark_requests(part: FamilyPart) -> Rule {
+fn mark_requests(ip_version: IpVersion) -> Rule {
     rule([
-        &has_flow_bits(FLOW | FLOW_MASQUERADED, FLOW),
+        &has_flow_bits(FLOW_BIT | MASQUERADED_FLOW_BIT, FLOW_BIT),
         &is_direction(ct::DIRECTION_ORIGINAL),
-        &part.is_family(),
+        &ip_version.match_packets(),
         &[
-            part.destination(Reg(0)),
-            Expr::map(part.name("tunnel_marks"), Reg(0), Reg(0)),
+            ip_version.destination(Reg(0)),
+            Expr::map(ip_version.add_suffix("tunnel_marks"), Reg(0), Reg(0)),
             Expr::SetMeta { key: meta::KEY_MARK, sreg: Reg(0) },
         ],
     ])
 }
 
 /// Marks replies of flows that have come through a peer.
-fn mark_replies(part: FamilyPart, map: &str, condition: &[Expr]) -> Rule {
+fn mark_replies(ip_version: IpVersion, map: &str, condition: &[Expr]) -> Rule {
     rule([
         condition,
         &has_zone(),
         &is_direction(ct::DIRECTION_REPLY),
-        &part.is_family(),
+        &ip_version.match_packets(),
         &[
             load_zone(Reg(0)),
-            Expr::map(part.name(map), Reg(0), Reg(0)),
+            Expr::map(ip_version.add_suffix(map), Reg(0), Reg(0)),
             Expr::SetMeta { key: meta::KEY_MARK, sreg: Reg(0) },
         ],
     ])
 }
 
-fn sets(config: &NodeConfig, part: FamilyPart) -> [Set; 4] {
+fn sets(config: &NodeConfig, ip_version: IpVersion) -> [Set; 4] {
     let node_marks = config.node.marks;
     let zone_marks = |name: &str, way: Way, mark: &dyn Fn(u16) -> u32| {
-        let peers = config.peers.iter().filter(|peer| reply_way(peer, part.family) == way);
+        let peers = config.peers.iter().filter(|peer| reply_way(peer, ip_version.family) == way);
         let elements = peers.map(|peer| {
             let zone = Value::from(marks::zone(peer.number).to_ne_bytes());
             Element::new(zone).with_value(Value::from(mark(peer.number).to_ne_bytes()))
         });
-        Set::new(part.name(name), SetDefinition::map(DataType::ZONE, DataType::MARK), elements.collect())
+        Set::new(
+            ip_version.add_suffix(name),
+            SetDefinition::map(DataType::ZONE, DataType::MARK),
+            elements.collect(),
+        )
     };
-    let endpoints = endpoints_in_tunnel(config, part.family).into_iter().map(|(address, mark)| {
+    let endpoints = endpoints_in_tunnel(config, ip_version.family).into_iter().map(|(address, mark)| {
         Element::new(address_value(address)).with_value(Value::from(mark.to_ne_bytes()))
     });
-    let tunnel_marks = SetDefinition::map(part.address_type, DataType::MARK);
+    let tunnel_marks = SetDefinition::map(ip_version.address_type, DataType::MARK);
     // No rule uses this set. A restarted agent reads it, and leaves the ways as they are until the probe has decided.
-    let kept_peers = config.peers.iter().filter(|peer| peer.ways.contains_key(&part.family));
+    let kept_peers = config.peers.iter().filter(|peer| peer.ways.contains_key(&ip_version.family));
     let kept_peers = kept_peers.map(|peer| Element::new(Value::from(marks::zone(peer.number).to_ne_bytes())));
     [
-        Set::new(part.name(KEPT_PEERS), SetDefinition::set(DataType::ZONE), kept_peers.collect()),
-        Set::new(part.name("tunnel_marks"), tunnel_marks, endpoints.collect()),
+        Set::new(ip_version.add_suffix(KEPT_PEERS), SetDefinition::set(DataType::ZONE), kept_peers.collect()),
+        Set::new(ip_version.add_suffix("tunnel_marks"), tunnel_marks, endpoints.collect()),
         zone_marks("zone_tunnel_marks", Way::Tunnel, &|number| node_marks.tunnel(number)),
         zone_marks("zone_direct_marks", Way::Direct, &|number| node_marks.direct(number)),
     ]

@@ -115,7 +115,8 @@ fn client_address_is_kept_with_each_reverse_path_filter() {
 #[test]
 fn client_address_is_kept_with_a_bridge_as_uplink() {
     isolated(|| {
-        let options = Options { uplink: Uplink::Bridge, filters_bridged: false, ..Options::default() };
+        let options =
+            Options { uplink: Uplink::Bridge, filters_bridged_packets: false, ..Options::default() };
         check_seen_addresses(&options, Some(Way::Direct));
         check_seen_addresses(&options, Some(Way::Tunnel));
     });

@@ -60,21 +60,21 @@ const CHANGES: usize = 12;
 
 /// Changes something in the configuration of one node. The first pod of node 2 and the port [`PORT`] stay, and the Service
 /// keeps the clients' addresses.
-fn change_node(config: &mut NodeConfig, stays: &[Endpoint], random: &mut Random) {
+fn change_node(config: &mut NodeConfig, remaining_endpoints: &[Endpoint], random: &mut Random) {
     let service = &mut config.services[0];
     let others: Vec<_> =
-        service.ports[0].endpoints.iter().filter(|it| !stays.contains(it)).cloned().collect();
+        service.ports[0].endpoints.iter().filter(|it| !remaining_endpoints.contains(it)).cloned().collect();
     match random.below(6) {
         0 => {
             for port in &mut service.ports {
-                for endpoint in port.endpoints.iter_mut().filter(|it| !stays.contains(it)) {
+                for endpoint in port.endpoints.iter_mut().filter(|it| !remaining_endpoints.contains(it)) {
                     endpoint.is_ready = random.has_chance(50);
                 }
             }
         }
         1 => {
             let kept = random.choose_some(&others);
-            let endpoints = [stays, &kept].concat();
+            let endpoints = [remaining_endpoints, &kept].concat();
             service.ports.iter_mut().for_each(|port| port.endpoints.clone_from(&endpoints));
         }
         2 => service.affinity_seconds = *random.choose(&[None, NonZeroU32::new(60), NonZeroU32::new(90)]),
@@ -84,7 +84,8 @@ fn change_node(config: &mut NodeConfig, stays: &[Endpoint], random: &mut Random)
             service.source_ranges = ranges.map(|it| it.map(|range| range.parse().unwrap()).into());
         }
         4 => {
-            let other = self::service(PORT + 1 + u16::try_from(random.below(3)).unwrap(), stays);
+            let other =
+                self::service(PORT + 1 + u16::try_from(random.below(3)).unwrap(), remaining_endpoints);
             match config.services.iter().position(|service| service.name == other.name) {
                 Some(index) => _ = config.services.remove(index),
                 None => config.services.push(other),
@@ -115,13 +116,13 @@ fn apply_at_random(cluster: &Cluster, node: usize, config: &NodeConfig, random: 
 }
 
 #[test]
-fn established_flows_to_endpoints_that_stay_survive_random_sequences() {
+fn established_flows_to_remaining_endpoints_survive_random_sequences() {
     isolated(|| {
         let mut cluster = Cluster::new(&Options::default(), Some(Way::Direct));
-        let stays = pod(&cluster.laboratory, 2, 1);
+        let remaining_endpoints = pod(&cluster.laboratory, 2, 1);
         for_each_seed(SEQUENCES, |seed| {
             let mut random = Random::new(seed);
-            cluster.services = vec![service(PORT, &stays)];
+            cluster.services = vec![service(PORT, &remaining_endpoints)];
             cluster.way = Some(*random.choose(&Way::ALL));
             cluster.apply_all();
             let mut flows: Vec<_> =
@@ -132,7 +133,7 @@ fn established_flows_to_endpoints_that_stay_survive_random_sequences() {
             for step in 0..CHANGES {
                 let node = random.below(configs.len());
                 for _ in 0..=random.below(3) {
-                    change_node(&mut configs[node], &stays, &mut random);
+                    change_node(&mut configs[node], &remaining_endpoints, &mut random);
                 }
                 apply_at_random(&cluster, node + 1, &configs[node], &mut random);
                 ask_all(&mut flows, "n2p1", &format!("step {step}, node {}: {:?}", node + 1, configs[node]));

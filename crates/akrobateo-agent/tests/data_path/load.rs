@@ -1,4 +1,4 @@
-//! Clients that open connections and UDP flows to all nodes as fast as they can, and counts what fails. Does I/O.
+//! Runs clients that open connections and UDP flows to nodes as fast as they can. Counts the flows that fail. Does I/O.
 
 use std::fmt;
 use std::io;

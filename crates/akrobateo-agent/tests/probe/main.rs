@@ -70,7 +70,7 @@ fn all_peers_are_direct_on_a_plain_segment() {
             },
             Options { reverse_path_filter: 1, pod_masquerade: PodMasquerade::OutsideNode, ..options.clone() },
             Options { reverse_path_filter: 2, ..options.clone() },
-            Options { uplink: Uplink::Bridge, filters_bridged: false, ..options.clone() },
+            Options { uplink: Uplink::Bridge, filters_bridged_packets: false, ..options.clone() },
             Options { underlay: Underlay::Ipv6, ..options },
         ] {
             let agents = Agents::start_all(&options);

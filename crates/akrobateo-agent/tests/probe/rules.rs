@@ -10,7 +10,7 @@ use netns_testkit::laboratory::addresses::{BACKEND_PORT, cluster_pod_range, pod_
 use netns_testkit::laboratory::{Laboratory, Node};
 
 const FIRST_ZONE: u16 = 0x6b00;
-const FLOW: u32 = 0x2000_0000;
+const FLOW_BIT: u32 = 0x2000_0000;
 
 /// Returns the Service port that each node forwards to the first pod of node `peer`.
 pub(crate) fn service_port(peer: usize) -> u16 {
@@ -48,7 +48,7 @@ pub(crate) fn render(laboratory: &Laboratory, node: &Node) -> String {
 {}    ct original zone != 0 meta mark set meta mark or 0x4000 accept
 {}  }}
   chain nat_post {{ type nat hook postrouting priority 90;
-{}    ct mark and {FLOW} == 0 accept
+{}    ct mark and {FLOW_BIT} == 0 accept
 {}    masquerade fully-random
   }}
   chain steer_pre {{ type filter hook prerouting priority -90;
@@ -73,7 +73,7 @@ table netdev akrobateo {{
 ",
         zones,
         for_each_family(&sets),
-        for_each_family(&|family| raw_rules(node, family)),
+        for_each_family(&|family| zone_rules(node, family)),
         for_each_family(&|family| probe_dnat_rule(node, family)),
         for_each_family(&|family| service_rules(laboratory, node, family)),
         for_each_family(&|family| probe_snat_rules(node, family, &own_marks)),
@@ -115,7 +115,8 @@ fn sets(family: Family) -> String {
     )
 }
 
-fn raw_rules(node: &Node, family: Family) -> String {
+/// Returns the rules that set the conntrack zone by the MAC address of the peer.
+fn zone_rules(node: &Node, family: Family) -> String {
     let (ip, ..) = ip(family);
     let (own_pods, pods) = (pod_range(family, node.number), cluster_pod_range(family));
     let (uplink, address) = (node.uplink, node.address(family));
@@ -138,7 +139,7 @@ fn service_rules(laboratory: &Laboratory, node: &Node, family: Family) -> String
         let endpoint = std::net::SocketAddr::new(pod_address(family, peer.number, 1), BACKEND_PORT);
         let port = service_port(peer.number);
         format!(
-            "    {ip} daddr {address} meta l4proto {{ tcp, udp }} th dport {port} ct mark set ct mark or {FLOW} \
+            "    {ip} daddr {address} meta l4proto {{ tcp, udp }} th dport {port} ct mark set ct mark or {FLOW_BIT} \
              meta mark set meta mark or 0x4000 dnat {ip} to {endpoint}\n"
         )
     };
@@ -161,7 +162,7 @@ fn keep_client_rule(family: Family) -> String {
 fn steering_rules(family: Family) -> String {
     let (ip, suffix, _) = ip(family);
     format!(
-        "    ct mark and {FLOW} != 0 ct direction original meta mark set {ip} daddr map @pod_mark{suffix}\n    \
+        "    ct mark and {FLOW_BIT} != 0 ct direction original meta mark set {ip} daddr map @pod_mark{suffix}\n    \
          meta protocol {ip} ct original zone != 0 ct direction reply \
          meta mark set ct original zone map @zone_mark{suffix}\n"
     )

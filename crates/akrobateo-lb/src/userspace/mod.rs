@@ -27,7 +27,7 @@ mod stalled_listeners;
 mod stats;
 mod tcp_sessions;
 mod transfer;
-mod udp_session_queue;
+mod udp_session_queues;
 mod udp_session_table;
 mod udp_sessions;
 mod watchdog;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use super::slab::{Key, Slab};
-use super::udp_session_queue::{QueuePosition, UdpSessionQueue};
+use super::udp_session_queues::{QueuePosition, UdpSessionQueues};
 
 /// The datagrams between one client and the target of a port.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ struct Entry {
 pub(super) struct UdpSessionTable {
     sessions: Slab<Entry>,
     keys_by_client: HashMap<(u32, SocketAddr), Key>,
-    queues: UdpSessionQueue,
+    queues: UdpSessionQueues,
     /// Silence after which an unassured session expires, in milliseconds.
     timeout_ms: u64,
     /// Silence after which an assured session expires, in milliseconds.
@@ -65,7 +65,7 @@ impl UdpSessionTable {
         Self {
             sessions: Slab::new(),
             keys_by_client: HashMap::new(),
-            queues: UdpSessionQueue::default(),
+            queues: UdpSessionQueues::default(),
             timeout_ms,
             assured_timeout_ms,
         }
@@ -145,7 +145,7 @@ impl UdpSessionTable {
     }
 
     /// Updates the positions of the sessions at the front of a queue, and then returns the first session as
-    /// [`UdpSessionQueue::first`] does.
+    /// [`UdpSessionQueues::first`] does.
     fn refresh_first_session(
         &mut self,
         source: Option<IpAddr>,
@@ -194,7 +194,8 @@ mod tests {
         }
     }
 
-    /// Returns a table with one session per client port. A session's last activity is its client's port number.
+    /// Returns a table with one session per client port. The time of a session's last activity is
+    /// equal to the port number of the session's client.
     fn table(ports: std::ops::Range<u16>) -> (UdpSessionTable, Vec<Key>) {
         let mut table = UdpSessionTable::new(30, 120);
         let keys = ports.map(|port| table.insert(session(client(port), port.into()))).collect();

@@ -124,7 +124,7 @@ impl Claim {
 
     /// Returns the evidence that the Service holds a port of a node; `None` if the Service does not hold the port
     /// there.
-    pub(super) fn hold_evidence(&self, node: &str, frontend: Frontend) -> Option<HoldEvidence> {
+    pub(super) fn find_hold_evidence(&self, node: &str, frontend: Frontend) -> Option<HoldEvidence> {
         let holds = |ports: &OccupiedPorts| ports.frontends.contains(&frontend) && ports.nodes.contains(node);
         match &self.nodes {
             ClaimedNodes::Held { kept_nodes } if kept_nodes.contains(node) => {

@@ -104,7 +104,7 @@ fn allocate_node<'a>(
     let selecting_claims: Vec<&Claim> = claims.iter().filter(|claim| claim.selects(node)).collect();
     let is_blocked = |claim: &Claim, frontend: Frontend| {
         node_ports.get_other_owner(frontend, claim.key()).is_some()
-            && claim.hold_evidence(&node.name, frontend).is_none()
+            && claim.find_hold_evidence(&node.name, frontend).is_none()
     };
     let candidates = selecting_claims.iter().copied().filter(|claim| {
         claim.claims_ports_on(node) && !claim.frontends.iter().any(|frontend| is_blocked(claim, *frontend))

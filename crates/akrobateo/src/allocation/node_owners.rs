@@ -59,7 +59,7 @@ impl<'a> NodeOwners<'a> {
     /// needs, the claim does not get the node, because a claim gets all of its ports or none.
     fn grant_to_holders(&mut self, claims: &[&'a Claim]) {
         let holds_any = |claim: &Claim| {
-            claim.frontends.iter().any(|frontend| claim.hold_evidence(self.node, *frontend).is_some())
+            claim.frontends.iter().any(|frontend| claim.find_hold_evidence(self.node, *frontend).is_some())
         };
         let mut undecided_claims: Vec<&Claim> =
             claims.iter().copied().filter(|claim| holds_any(claim)).collect();
@@ -92,7 +92,7 @@ impl<'a> NodeOwners<'a> {
         let mut holders: BTreeMap<Frontend, (HoldEvidence, &Claim)> = BTreeMap::new();
         for &claim in claims {
             for &frontend in &claim.frontends {
-                let Some(evidence) = claim.hold_evidence(self.node, frontend) else { continue };
+                let Some(evidence) = claim.find_hold_evidence(self.node, frontend) else { continue };
                 let strongest = holders.entry(frontend).or_insert((evidence, claim));
                 if evidence < strongest.0 {
                     *strongest = (evidence, claim);

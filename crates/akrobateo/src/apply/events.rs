@@ -3,14 +3,14 @@
 use std::sync::{MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::{ObjectReference, Service};
-use k8s_openapi::api::events::v1::{Event, EventSeries as SeriesField};
+use k8s_openapi::api::events::v1::{Event, EventSeries};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Resource, ResourceExt};
 
 use super::Writer;
-use super::event_series::{EventKey, EventSeries};
+use super::recent_events::{EventKey, RecentEvents};
 use crate::call::{CallError, call};
 use crate::reason::Reason;
 
@@ -25,14 +25,14 @@ impl Writer {
         let namespace = service.namespace().unwrap_or_default();
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
         let key = EventKey { uid: service.uid(), reason, note: truncate_note(note).to_owned() };
-        let continued_series = self.event_series().next(&key, now);
+        let continued_series = self.recent_events().continue_series(&key, now);
         if let Some((name, count)) = continued_series {
-            let series = SeriesField { count, last_observed_time: MicroTime(now) };
+            let series = EventSeries { count, last_observed_time: MicroTime(now) };
             let patch = Patch::Merge(serde_json::json!({ "series": series }));
             let params = PatchParams::default();
             match call(&self.metrics, "publish_event", api.patch(&name, &params, &patch)).await {
                 Ok(_) => {
-                    self.event_series().record(key, name, count, now);
+                    self.recent_events().record(key, name, count, now);
                     return Ok(());
                 }
                 // The API server deletes old events, so a new Event object is necessary.
@@ -49,7 +49,7 @@ impl Writer {
             ..self.event(reason, note, service.object_ref(&()), now)
         };
         call(&self.metrics, "publish_event", api.create(&PostParams::default(), &event)).await?;
-        self.event_series().record(key, name, 1, now);
+        self.recent_events().record(key, name, 1, now);
         Ok(())
     }
 
@@ -74,8 +74,8 @@ impl Writer {
         }
     }
 
-    fn event_series(&self) -> MutexGuard<'_, EventSeries> {
-        self.event_series.lock().unwrap_or_else(PoisonError::into_inner)
+    fn recent_events(&self) -> MutexGuard<'_, RecentEvents> {
+        self.recent_events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Executes actions: the only place that writes Services, workloads and events. Does I/O.
 
-mod event_series;
 mod events;
 mod node_events;
 mod pod;
+mod recent_events;
 mod status;
 mod workload;
 
@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::api::{DeleteParams, PatchParams};
 use kube::{Client, ResourceExt};
 
-use self::event_series::EventSeries;
+use self::recent_events::RecentEvents;
 use crate::call::CallError;
 use crate::decide::Action;
 use crate::error_chain::error_chain;
@@ -31,7 +31,7 @@ pub(crate) struct Writer {
     metrics: Arc<Metrics>,
     /// The name of this replica in its events.
     reporting_instance: String,
-    event_series: Mutex<EventSeries>,
+    recent_events: Mutex<RecentEvents>,
     /// The last reported failure of each Service, so that a retry does not report the same failure again.
     reported_failures: Mutex<HashMap<ServiceKey, ReportedFailure>>,
 }
@@ -98,7 +98,7 @@ impl Writer {
             instance: instance.to_owned(),
             metrics,
             reporting_instance,
-            event_series: Mutex::default(),
+            recent_events: Mutex::default(),
             reported_failures: Mutex::default(),
         }
     }

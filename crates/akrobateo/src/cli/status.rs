@@ -150,9 +150,9 @@ fn why_not_served(report: &ServiceReport, is_default_class: bool) -> Option<Stri
 
 /// Returns a row for each Service of type LoadBalancer and for the remaining proxies of each deleted Service.
 pub(super) fn status_rows(cluster: &Cluster, namespace: Option<&str>) -> Vec<StatusRow> {
-    let is_selected =
+    let is_in_namespace =
         |report: &&ServiceReport| namespace.is_none_or(|namespace| report.key.namespace == namespace);
-    let reports = cluster.reports.iter().filter(|report| report.is_listed()).filter(is_selected);
+    let reports = cluster.reports.iter().filter(|report| report.is_listed()).filter(is_in_namespace);
     reports.map(|report| StatusRow::new(report, cluster.defaults.is_default_class)).collect()
 }
 

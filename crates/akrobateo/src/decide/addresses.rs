@@ -10,7 +10,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::note::join_families;
 use super::pod_status::nodes_with_ready_pod;
-use super::service_state::PodTimes;
+use super::service_state::PodChangeTimes;
 use crate::address_type::AddressType;
 use crate::node_info::NodeInfo;
 use crate::spec::{IpMode, LoadBalancerSpec};
@@ -20,7 +20,7 @@ pub(super) struct AddressInputs<'a, 'nodes> {
     pub(super) pods: &'a [Arc<Pod>],
     pub(super) nodes: &'nodes [NodeInfo],
     /// The times of changes of the proxy pods, by the operator's clock.
-    pub(super) pod_times: &'a PodTimes,
+    pub(super) pod_change_times: &'a PodChangeTimes,
     /// Returns true if a node may be published.
     pub(super) may_be_published: &'a dyn Fn(&NodeInfo) -> bool,
     /// Returns true if a proxy may run on the node.
@@ -138,10 +138,14 @@ pub(super) fn select_nodes_until_first_proxy<'nodes>(
 
 /// Returns the end of the rollout grace period of a node without a ready proxy.
 ///
-/// The grace period starts when the operator sees the creation or deletion of a pod, or when the Service gets the node.
-/// A failure of a proxy does not start a new grace period.
+/// The grace period starts when the operator sees that a pod was created or deleted. It also starts when the operator
+/// allocates the node to the Service. A failure of a proxy does not start a new grace period.
 fn grace_period_end(inputs: &AddressInputs, node: &str) -> Option<Timestamp> {
-    inputs.pod_times.last_change_times.get(node).map(|changed_at| *changed_at + inputs.rollout_grace_period)
+    inputs
+        .pod_change_times
+        .last_change_times
+        .get(node)
+        .map(|changed_at| *changed_at + inputs.rollout_grace_period)
 }
 
 /// Returns the addresses of a node with the address types and families that the Service publishes.
@@ -204,13 +208,13 @@ mod tests {
         let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
         let nodes: Vec<_> = nodes.iter().map(NodeInfo::from_node).collect();
         let last_change_times = nodes.iter().map(|node| (node.name.clone(), at(100))).collect();
-        let pod_times = PodTimes { last_change_times, ..PodTimes::default() };
+        let pod_change_times = PodChangeTimes { last_change_times, ..PodChangeTimes::default() };
         let any_node = |_: &NodeInfo| true;
         let unclaimed_nodes = BTreeSet::new();
         let inputs = AddressInputs {
             pods: &pods,
             nodes: &nodes,
-            pod_times: &pod_times,
+            pod_change_times: &pod_change_times,
             may_be_published: &any_node,
             may_run_proxy: &any_node,
             rollout_grace_period: replacement_time(1),

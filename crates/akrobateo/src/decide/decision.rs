@@ -175,7 +175,7 @@ fn decide_accepted_service(
             spec.ip_mode
         }
     });
-    let pod_deadline = state.pod_times.without_pods_since.map(|since| since + POD_CREATION_TIMEOUT);
+    let pod_deadline = state.pod_change_times.without_pods_since.map(|since| since + POD_CREATION_TIMEOUT);
     let are_pods_overdue = pod_deadline.is_some_and(|deadline| deadline <= now);
     let blocker = addresses
         .is_empty()
@@ -226,7 +226,7 @@ fn select_nodes_of_accepted_service<'a>(
     let inputs = AddressInputs {
         pods: &state.pods,
         nodes: &state.nodes,
-        pod_times: &state.pod_times,
+        pod_change_times: &state.pod_change_times,
         may_be_published: &|node| may_stay_published(node) && endpoints_allow_node(node),
         may_run_proxy: &|node| allocation.allows(spec, node),
         rollout_grace_period: replacement_time(spec.host_ports().len()),

@@ -51,7 +51,7 @@ pub(crate) use pod_changes::PodChanges;
 pub(crate) use pod_status::{has_ready_pod, runs_on};
 pub(crate) use proxy_config::{ProxyConfig, ProxyNamespace, ProxyNamespaceMismatch};
 pub(crate) use rollout::{OutdatedProxy, PodReference};
-pub(crate) use service_state::{PodTimes, ServiceState};
+pub(crate) use service_state::{PodChangeTimes, ServiceState};
 pub(crate) use traffic_policy::{has_missing_endpoints, local_traffic_policy, publishes_all_nodes};
 pub(crate) use workload::Workload;
 pub(crate) use write_history::{WriteHistory, with_reported_conflicts};

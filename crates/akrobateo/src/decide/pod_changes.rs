@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 
 use super::pod_status::{is_ready, is_scheduled, pods_by_node};
-use super::service_state::PodTimes;
+use super::service_state::PodChangeTimes;
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 
@@ -55,7 +55,7 @@ impl PodChanges {
         nodes: &[NodeInfo],
         may_run_proxy: impl Fn(&NodeInfo) -> bool,
         now: Timestamp,
-    ) -> PodTimes {
+    ) -> PodChangeTimes {
         let mut previous_record = self.0.remove(key);
         let mut record = ServiceRecord::default();
         let mut pods_by_node = pods_by_node(pods);
@@ -71,7 +71,7 @@ impl PodChanges {
         }
         let earlier_time = previous_record.and_then(|record| record.without_pods_since);
         record.without_pods_since = (has_workload && pods.is_empty()).then(|| earlier_time.unwrap_or(now));
-        let times = record.to_times();
+        let times = record.to_change_times();
         self.0.insert(key.clone(), record);
         times
     }
@@ -83,11 +83,11 @@ impl PodChanges {
 }
 
 impl ServiceRecord {
-    fn to_times(&self) -> PodTimes {
+    fn to_change_times(&self) -> PodChangeTimes {
         let nodes = self.nodes.iter();
         let last_ready_times =
             nodes.clone().filter_map(|(node, record)| Some((node.clone(), record.last_ready_at?)));
-        PodTimes {
+        PodChangeTimes {
             last_change_times: nodes.map(|(node, record)| (node.clone(), record.changed_at)).collect(),
             last_ready_times: last_ready_times.collect(),
             without_pods_since: self.without_pods_since,
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(times_after_update(&[deleted_pod], true, 110), (at(110), None));
         assert_eq!(times_after_update(&[], true, 120), (at(120), Some(at(120))));
         assert_eq!(times_after_update(&[], true, 130), (at(120), Some(at(120))));
-        // The Service loses the node, and gets the node again. Both events are changes.
+        // The node is no longer allocated to the Service, and is then allocated again. Both events are changes.
         assert_eq!(times_after_update(&[], false, 140), (at(140), Some(at(120))));
         assert_eq!(times_after_update(&[], true, 150), (at(150), Some(at(120))));
     }

@@ -44,7 +44,7 @@ pub(super) fn rejected_status(
         &AddressInputs {
             pods: &state.pods,
             nodes: &state.nodes,
-            pod_times: &state.pod_times,
+            pod_change_times: &state.pod_change_times,
             may_be_published: &may_be_published,
             may_run_proxy: &any_node,
             rollout_grace_period: replacement_time(host_ports.len()),

@@ -120,10 +120,10 @@ impl Rollout {
         for node in state.nodes.iter() {
             let mut pods = pods_by_node.remove(node.name.as_str()).unwrap_or_default();
             pods.retain(|pod| !has_ended(pod));
-            let is_selected =
+            let is_on_selected_node =
                 |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| is_selected_by_affinity(spec, node));
             let running_pods = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-            let misplaced_pods = running_pods.filter(|pod| !is_selected(pod) && !node.is_lost());
+            let misplaced_pods = running_pods.filter(|pod| !is_on_selected_node(pod) && !node.is_lost());
             pods_to_delete.extend(misplaced_pods.map(|pod| PodReference::new(pod, node)));
             if pods.iter().any(|pod| is_outdated(pod, template)) {
                 let delay = if node.is_lost() {
@@ -154,7 +154,7 @@ impl PodReference {
 /// One step of the rollout of a DaemonSet.
 ///
 /// Before the first new proxy is ready, the rollout replaces one proxy at a time. In this phase, the rollout replaces
-/// only available proxies. So the failure of a new proxy shows a fault of the new pods. After the first success, the
+/// only available proxies. So the failure of a new proxy shows a fault of the new pods. After a new proxy is ready, the
 /// rollout no longer waits for nodes whose proxy fails. The rollout then waits only for nodes that get no new pod.
 struct RolloutStep<'a> {
     /// The available outdated proxies, in the order of their replacement.
@@ -243,8 +243,8 @@ impl<'a> RolloutStep<'a> {
     }
 }
 
-/// Returns true if the rollout may replace the ready proxy of the node. Before the first success, the rollout replaces
-/// no proxy on a node that would get no new proxy.
+/// Returns true if the rollout may replace the ready proxy of the node. Until a new proxy is ready, the rollout replaces
+/// proxies only on nodes that would get a new proxy.
 const fn may_replace_ready_proxy(proxy: &NodeProxy, has_ready_new_proxy: bool) -> bool {
     has_ready_new_proxy || proxy.may_start_proxy
 }

@@ -11,7 +11,7 @@ use super::pod_digest::is_outdated;
 use super::pod_failure::is_failing;
 use super::pod_status::{is_ready, is_scheduled, pods_by_node};
 use super::rollout_limits::replacement_time;
-use super::service_state::{PodTimes, ServiceState};
+use super::service_state::{PodChangeTimes, ServiceState};
 use super::workload::Workload;
 use crate::node_info::NodeInfo;
 
@@ -74,7 +74,7 @@ impl<'a> NodeProxy<'a> {
                 state: if node.is_lost() {
                     ProxyState::Lost
                 } else {
-                    let ends = ChangeEnds::new(&state.pod_times, &node.name, replacement_time, now);
+                    let ends = ChangeEnds::new(&state.pod_change_times, &node.name, replacement_time, now);
                     ProxyState::new(&pods, template, &ends)
                 },
                 may_start_proxy,
@@ -96,7 +96,7 @@ struct ChangeEnds {
 }
 
 impl ChangeEnds {
-    fn new(times: &PodTimes, node: &str, replacement_time: SignedDuration, now: Timestamp) -> Self {
+    fn new(times: &PodChangeTimes, node: &str, replacement_time: SignedDuration, now: Timestamp) -> Self {
         let end = |times: &BTreeMap<String, Timestamp>| {
             times.get(node).map(|at| *at + replacement_time).filter(|end| *end > now)
         };

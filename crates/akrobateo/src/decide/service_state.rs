@@ -31,7 +31,7 @@ pub(crate) struct ServiceState {
     /// The names of the nodes with a ready endpoint. If the Service has no ready endpoint, the names of the
     /// nodes with a serving, terminating endpoint.
     pub(crate) nodes_with_ready_endpoint: BTreeSet<String>,
-    pub(crate) pod_times: PodTimes,
+    pub(crate) pod_change_times: PodChangeTimes,
     /// The ports that no Service may use.
     pub(crate) reserved_ports: PortSet,
     /// True if no address of a node may be published with ipMode VIP.
@@ -40,8 +40,8 @@ pub(crate) struct ServiceState {
 
 /// The times of changes of a Service's proxy pods, by the operator's clock.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct PodTimes {
-    /// For each node, the time of the last change of its pods, or the time when the Service got or lost the node.
+pub(crate) struct PodChangeTimes {
+    /// For each node, the time of the last change of its pods or of its allocation to the Service.
     pub(crate) last_change_times: BTreeMap<String, Timestamp>,
     /// For each node that has or had a ready pod, the time when the operator last saw a ready pod on the node.
     pub(crate) last_ready_times: BTreeMap<String, Timestamp>,

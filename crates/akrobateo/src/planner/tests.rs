@@ -350,7 +350,7 @@ async fn service_that_waits_for_its_first_endpoint_claims_no_node_after_a_restar
     let (mut planner, _api, mut watches) = planner_with_lists(&lists).await;
     assert_eq!(owned_nodes(&planner, "web"), None);
     let state = planner.service_state(&key("other"), at(0));
-    assert_eq!(state.pod_times.last_change_times["a"], at(0));
+    assert_eq!(state.pod_change_times.last_change_times["a"], at(0));
     let Some(AllocationResult::Accepted(_, allocation)) = state.allocation_result else {
         panic!("not accepted")
     };
@@ -359,11 +359,14 @@ async fn service_that_waits_for_its_first_endpoint_claims_no_node_after_a_restar
         (BTreeSet::from(["a".to_owned()]), Vec::new())
     );
     assert!(planner.recent_endpoints.nodes(&key("web")).is_empty());
-    // Service other gets the node. The published address stays while the first proxy of Service other starts.
+    // The node is now allocated to Service other. The published address stays while the first proxy of Service other starts.
     watches.remove(SERVICES_PATH).unwrap().answer_watch(&[("DELETED", web)]);
     while next_affected_services(&mut planner).await.is_some() {}
     assert_eq!(owned_nodes(&planner, "other"), None);
-    assert_eq!(planner.service_state(&key("other"), at(100)).pod_times.last_change_times["a"], at(100));
+    assert_eq!(
+        planner.service_state(&key("other"), at(100)).pod_change_times.last_change_times["a"],
+        at(100)
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -171,7 +171,7 @@ fn read_table(socket: &Socket, id: &TableId) -> Result<Option<InstalledTable>, N
         ] {
             dump(&mut decoder, message, &|attrs| attrs.push_text(table_attr, &id.name))?;
         }
-        for set_name in decoder.set_names() {
+        for set_name in decoder.list_set_names() {
             dump_elements(socket, id, &set_name, &mut decoder)?;
         }
     }

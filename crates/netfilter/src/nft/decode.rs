@@ -55,7 +55,7 @@ impl Decoder {
 
     /// Returns the names of the sets that were added so far.
     #[must_use]
-    pub fn set_names(&self) -> Vec<Name> {
+    pub fn list_set_names(&self) -> Vec<Name> {
         self.installed
             .iter()
             .flat_map(|installed| &installed.table.sets)

@@ -47,8 +47,8 @@ impl<'a> Transaction<'a> {
         self.steps.iter().filter_map(created_object).any(|object| deleted.contains(&object))
     }
 
-    /// Splits the transaction. `must_be_last` returns true for the sets whose elements lead packets to other sets: they get
-    /// their new elements after all other sets.
+    /// Splits the transaction. `must_be_last` returns true if packets that find an element of the set then look for
+    /// elements of other sets. Such a set receives its new elements after all other sets.
     ///
     /// A transaction that [recreates objects](Self::recreates_objects) is not split.
     #[must_use]
@@ -124,8 +124,10 @@ impl<'a> Objects<'a> {
     }
 }
 
-/// Returns the elements that share keys with elements of the same set in `others`, and then the remaining elements. The
-/// kernel accepts such elements only in the transaction that deletes the old ones.
+/// Returns the elements that share keys with elements of the same set in `others`, and then the remaining elements.
+///
+/// The kernel rejects a new element while an old element has the same key or an overlapping interval. So the same
+/// transaction must delete the old element and add the new element.
 fn split<'a>(
     table: &'a TableId,
     set: &'a Set,

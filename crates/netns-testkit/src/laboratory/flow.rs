@@ -32,7 +32,8 @@ pub enum Flow {
 }
 
 impl Flow {
-    /// Opens a flow to `remote`, from `local` if `local` is given. `timeout` also limits each answer.
+    /// Opens a flow to `remote`, from `local` if `local` is given. `timeout` is the limit for the opening of
+    /// the flow, and for the wait for each answer.
     pub fn open(
         protocol: Protocol,
         local: Option<SocketAddr>,

@@ -129,12 +129,12 @@ pub(crate) fn add_segment_addresses(namespace: &Namespace, interface: &str, addr
 }
 
 fn set_sysctls(namespace: &Namespace, options: &Options) {
-    let filters_bridged_value = if options.filters_bridged { "1" } else { "0" };
+    let bridge_nf_call_value = if options.filters_bridged_packets { "1" } else { "0" };
     for (path, value) in [
         ("ipv4/ip_forward", "1"),
         ("ipv6/conf/all/forwarding", "1"),
-        ("bridge/bridge-nf-call-iptables", filters_bridged_value),
-        ("bridge/bridge-nf-call-ip6tables", filters_bridged_value),
+        ("bridge/bridge-nf-call-iptables", bridge_nf_call_value),
+        ("bridge/bridge-nf-call-ip6tables", bridge_nf_call_value),
         ("netfilter/nf_conntrack_tcp_be_liberal", "0"),
     ] {
         namespace.set_sysctl(path, value);

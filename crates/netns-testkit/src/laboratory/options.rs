@@ -86,7 +86,7 @@ pub struct Options {
     pub reverse_path_filter: u8,
     /// True if packets that a node's bridge forwards also pass the rules of iptables and nftables
     /// (`bridge-nf-call-iptables`).
-    pub filters_bridged: bool,
+    pub filters_bridged_packets: bool,
     /// The device that has the node's address.
     pub uplink: Uplink,
     /// The families of the nodes' addresses.
@@ -106,7 +106,7 @@ impl Default for Options {
             has_host_port_80: false,
             drops_forwarded: true,
             reverse_path_filter: 0,
-            filters_bridged: true,
+            filters_bridged_packets: true,
             uplink: Uplink::Interface,
             underlay: Underlay::DualStack,
         }

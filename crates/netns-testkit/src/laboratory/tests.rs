@@ -74,8 +74,12 @@ fn packets_reach_services_with_each_kube_proxy_and_pod_network() {
 fn packets_reach_services_with_each_reverse_path_and_bridge_filter() {
     isolated(|| {
         for reverse_path_filter in [0, 1, 2] {
-            for filters_bridged in [false, true] {
-                check_connectivity(&Options { reverse_path_filter, filters_bridged, ..Options::default() });
+            for filters_bridged_packets in [false, true] {
+                check_connectivity(&Options {
+                    reverse_path_filter,
+                    filters_bridged_packets,
+                    ..Options::default()
+                });
             }
         }
     });
@@ -86,8 +90,8 @@ fn packets_reach_pods_and_services_with_each_uplink() {
     isolated(|| {
         for uplink in Uplink::ALL {
             if uplink.is_supported() {
-                let filters_bridged = uplink != Uplink::Bridge;
-                check_connectivity(&Options { filters_bridged, uplink, ..Options::default() });
+                let filters_bridged_packets = uplink != Uplink::Bridge;
+                check_connectivity(&Options { filters_bridged_packets, uplink, ..Options::default() });
             } else {
                 report_not_tested(&format!("uplink {uplink:?}: this kernel cannot create the device"));
             }
@@ -101,7 +105,7 @@ fn filtered_bridge_uplink_loses_packets_to_other_nodes() {
         // br_netfilter bridges a packet after DNAT if the packet leaves through the bridge on which it arrived. The
         // bridge drops the packet, because it would leave through the same port. Hairpin mode does not help: the
         // frame keeps the client's MAC address, and the switch then expects the client at the node's port.
-        let options = Options { uplink: Uplink::Bridge, filters_bridged: true, ..Options::default() };
+        let options = Options { uplink: Uplink::Bridge, filters_bridged_packets: true, ..Options::default() };
         let laboratory = Laboratory::new(&options);
         for family in Family::ALL {
             let node = laboratory.node(1).address(family);

@@ -98,7 +98,7 @@ fn condition_names_a_port_that_another_pod_uses() {
 }
 
 #[test]
-fn service_is_not_published_on_a_node_that_it_does_not_own() {
+fn service_is_published_only_on_selected_nodes_whose_port_it_owns() {
     let nodes = ["n1", "n2"].map(|name| node(name).internal_ip("10.0.0.1").label("name", name).build());
     let older_service =
         service("older").tcp(80).created_at(1).annotation(annotations::NODE_SELECTOR, "name=n2").build();

@@ -130,9 +130,9 @@ fn service_without_endpoints_is_published_on_nodes_of_other_services() {
     // The Service gets its first endpoint on n1, and then owns n1. The address of n1 stays while the proxy starts.
     set_allocation(&mut state, allocation_with_owned_nodes(&["n1"]));
     state.nodes_with_ready_endpoint = BTreeSet::from(["n1".to_owned()]);
-    state.pod_times.last_change_times.insert("n1".to_owned(), at(990));
+    state.pod_change_times.last_change_times.insert("n1".to_owned(), at(990));
     assert_eq!(addresses_and_modes(&state), [address_with_mode("10.0.0.1", "VIP")]);
-    state.pod_times.last_change_times.insert("n1".to_owned(), at(900));
+    state.pod_change_times.last_change_times.insert("n1".to_owned(), at(900));
     assert_eq!(addresses_and_modes(&state), []);
 }
 

@@ -268,7 +268,7 @@ fn address_keeps_ip_mode_vip_until_the_proxy_of_its_node_forwards() {
     let mut state = with_reserving_pod_on_n1(with_published_addresses(web_with_ip_mode_proxy()));
     assert_eq!(ip_modes(&state), ["VIP", "Proxy"]);
     // The next proxy of the node is not ready yet.
-    state.pod_times.last_change_times.insert("n1".to_owned(), at(999));
+    state.pod_change_times.last_change_times.insert("n1".to_owned(), at(999));
     state.pods[0] = Arc::new(pod("n1").on("n1").build());
     assert_eq!(ip_modes(&state), ["VIP", "Proxy"]);
     state.pods[0] = Arc::new(pod("n1").on("n1").ready().build());
@@ -292,12 +292,12 @@ fn addresses_stay_while_the_proxy_of_a_moved_endpoint_starts() {
     let service = web().traffic_policy_local().published("10.0.0.1", "VIP", "akrobateo");
     let mut state = state_on_nodes(service, &["n1", "n2"], &["n2"]);
     state.pods.pop();
-    state.pod_times.last_change_times =
+    state.pod_change_times.last_change_times =
         [("n1".to_owned(), at(0)), ("n2".to_owned(), at(999))].into_iter().collect();
     assert_eq!(addresses(&state), ["10.0.0.1"]);
     assert!(decision(&state).recheck_at.is_some());
     // The proxy on n2 is not ready in time.
-    state.pod_times.last_change_times.insert("n2".to_owned(), at(900));
+    state.pod_change_times.last_change_times.insert("n2".to_owned(), at(900));
     assert_eq!(addresses(&state), Vec::<String>::new());
     state.pods.push(Arc::new(pod("n2").on("n2").ready().build()));
     assert_eq!(addresses(&state), ["10.0.0.2"]);

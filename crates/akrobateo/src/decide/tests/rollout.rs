@@ -16,8 +16,8 @@ fn pod_with_image(image: &str, node: &str, is_ready: bool) -> Pod {
 fn state_with_pods(pods: Vec<Pod>, nodes: &[Node]) -> ServiceState {
     let nodes: Vec<_> = nodes.iter().map(NodeInfo::from_node).collect();
     let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
-    let pod_times = PodChanges::default().update(&key("web"), true, &pods, &nodes, |_| true, at(0));
-    ServiceState { pods, nodes: Arc::new(nodes), pod_times, ..ServiceState::default() }
+    let pod_change_times = PodChanges::default().update(&key("web"), true, &pods, &nodes, |_| true, at(0));
+    ServiceState { pods, nodes: Arc::new(nodes), pod_change_times, ..ServiceState::default() }
 }
 
 fn three_nodes() -> Vec<Node> {
@@ -113,7 +113,7 @@ fn new_nodes_and_terminating_pods_cause_no_warning_at_first() {
         pod("ending").terminating(0).build().metadata.deletion_timestamp;
     // No proxy was ready on n2, and n3 has no pod yet.
     let mut state = state_with_pods(vec![pod_with_image("old", "n1", true), terminating_pod], &three_nodes());
-    state.pod_times.last_ready_times.clear();
+    state.pod_change_times.last_ready_times.clear();
     let rollout = plan_rollout(&state, 10);
     assert_eq!(nodes_of_deleted_pods(&rollout), Vec::<&str>::new());
     assert!(rollout.outdated_proxies.iter().all(|proxy| proxy.delay.is_none()), "{rollout:?}");

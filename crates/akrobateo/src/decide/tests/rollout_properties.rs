@@ -113,8 +113,9 @@ impl SimulatedCluster {
         };
         let nodes: Vec<_> = self.health.iter().enumerate().map(to_node).collect();
         let pods: Vec<_> = self.pods.iter().map(|pod| Arc::new(pod.pod.clone())).collect();
-        let pod_times = self.pod_changes.update(&key("web"), true, &pods, &nodes, |_| true, at(self.now));
-        ServiceState { pods, nodes: Arc::new(nodes), pod_times, ..ServiceState::default() }
+        let pod_change_times =
+            self.pod_changes.update(&key("web"), true, &pods, &nodes, |_| true, at(self.now));
+        ServiceState { pods, nodes: Arc::new(nodes), pod_change_times, ..ServiceState::default() }
     }
 
     /// Plans and executes one step of the rollout, and simulates the reaction of the cluster. Returns the plan.
@@ -139,7 +140,7 @@ impl SimulatedCluster {
     }
 
     /// Returns the number of nodes with this health and a ready proxy. The proxy may be old or new.
-    fn ready_node_count(&self, health: NodeHealth) -> usize {
+    fn count_nodes_with_ready_proxy(&self, health: NodeHealth) -> usize {
         let has_ready_proxy = |node: &usize| {
             let name = node_name(*node);
             self.pods.iter().any(|pod| runs_on(&pod.pod, &name) && is_ready(&pod.pod))
@@ -147,7 +148,7 @@ impl SimulatedCluster {
         (0..self.health.len()).filter(|node| self.health[*node] == health).filter(has_ready_proxy).count()
     }
 
-    fn node_count(&self, health: NodeHealth) -> usize {
+    fn count_nodes(&self, health: NodeHealth) -> usize {
         self.health.iter().filter(|other| **other == health).count()
     }
 
@@ -155,7 +156,7 @@ impl SimulatedCluster {
     fn is_rolled_out(&self) -> bool {
         let template = self.workload.pod_template().unwrap();
         let healthy_pods = self.pods.iter().filter(|pod| self.health[pod.node_index] == NodeHealth::Healthy);
-        self.ready_node_count(NodeHealth::Healthy) == self.node_count(NodeHealth::Healthy)
+        self.count_nodes_with_ready_proxy(NodeHealth::Healthy) == self.count_nodes(NodeHealth::Healthy)
             && healthy_pods.into_iter().all(|pod| !is_outdated(&pod.pod, template))
     }
 }
@@ -184,14 +185,14 @@ proptest! {
         start_seconds in 1..4_i64,
     ) {
         let mut cluster = SimulatedCluster::new(health);
-        let healthy_count = cluster.node_count(NodeHealth::Healthy);
-        let reachable_count = cluster.health.len() - cluster.node_count(NodeHealth::Lost);
+        let healthy_count = cluster.count_nodes(NodeHealth::Healthy);
+        let reachable_count = cluster.health.len() - cluster.count_nodes(NodeHealth::Lost);
         let limit = max_simultaneous_replacements(reachable_count);
         // A failed replacement takes a little more than one minute.
         let deadline = cluster.now + 3 * 61 + i64::try_from(healthy_count).unwrap() * (termination_seconds + start_seconds + 3);
         while !cluster.is_rolled_out() {
             cluster.step(termination_seconds, start_seconds);
-            let interrupted_count = healthy_count - cluster.ready_node_count(NodeHealth::Healthy);
+            let interrupted_count = healthy_count - cluster.count_nodes_with_ready_proxy(NodeHealth::Healthy);
             prop_assert!(interrupted_count <= limit, "{} nodes are interrupted, expected at most {}", interrupted_count, limit);
             prop_assert!(cluster.now <= deadline, "the rollout does not end: {:?}", cluster.health);
         }
@@ -201,7 +202,7 @@ proptest! {
             cluster.pass_time(60);
         }
         let rollout = cluster.step(termination_seconds, start_seconds);
-        prop_assert_eq!(rollout.outdated_proxies.len(), cluster.node_count(NodeHealth::Lost));
+        prop_assert_eq!(rollout.outdated_proxies.len(), cluster.count_nodes(NodeHealth::Lost));
         prop_assert!(rollout.outdated_proxies.iter().all(|proxy| proxy.delay.is_some()));
     }
 
@@ -220,10 +221,10 @@ proptest! {
             last_rollout = cluster.step(1, start_seconds);
             cluster.pass_time(10);
         }
-        let ready_node_count = cluster.ready_node_count(NodeHealth::BreaksOnReplacement);
+        let ready_proxy_count = cluster.count_nodes_with_ready_proxy(NodeHealth::BreaksOnReplacement);
         if available_count > 1 {
             let min_ready_count = available_count.saturating_sub(MAX_FAILED_ATTEMPTS).max(1);
-            prop_assert!(ready_node_count >= min_ready_count, "only {} proxies are ready", ready_node_count);
+            prop_assert!(ready_proxy_count >= min_ready_count, "only {} proxies are ready", ready_proxy_count);
             prop_assert!(last_rollout.outdated_proxies.iter().any(|proxy| proxy.delay.is_some()), "{:?}", last_rollout);
             prop_assert_eq!(last_rollout.recheck_at, None);
         }

@@ -90,7 +90,7 @@ fn client_stays_with_its_endpoint_until_its_entry_is_deleted() {
                 let lifetime = elements[0].lifetime.as_ref().unwrap();
                 assert_eq!(lifetime.timeout_millis, 600_000);
                 assert!((500_000..=600_000).contains(&lifetime.remaining_millis), "{lifetime:?}");
-                // The read table equals the desired table. The element that a packet has added is ignored.
+                // The kernel has the desired table. The comparison ignores the element that a packet has added.
                 let (_, installed) = nftables.read(&table.id).unwrap();
                 assert!(installed.unwrap().equals_ignoring_state(&table));
                 assert_eq!(nftables.delete_dynamic_elements(&table.id, set, |_| false).unwrap(), 0);

@@ -41,14 +41,14 @@ impl SessionCount {
 ///
 /// A parameter `source` selects the queue of one source address; `None` selects the queue of all sessions.
 #[derive(Debug, Default)]
-pub(super) struct UdpSessionQueue {
+pub(super) struct UdpSessionQueues {
     /// Each session has two entries: one in the queue of all sessions, and one in the queue of its source address.
     entries: BTreeSet<(Option<IpAddr>, QueuePosition, Key)>,
     /// The number of sessions in each queue that is not empty.
     counts: HashMap<Option<IpAddr>, SessionCount>,
 }
 
-impl UdpSessionQueue {
+impl UdpSessionQueues {
     /// Returns the number of sessions in a queue.
     pub(super) fn count(&self, source: Option<IpAddr>) -> SessionCount {
         self.counts.get(&source).copied().unwrap_or_default()
@@ -93,24 +93,24 @@ mod tests {
 
     #[test]
     fn queue_of_a_source_has_only_sessions_of_this_source() {
-        let mut queue = UdpSessionQueue::default();
+        let mut queues = UdpSessionQueues::default();
         let sources = [1, 2].map(|host| IpAddr::from([192, 0, 2, host]));
         let sessions = [(sources[0], 7, true), (sources[1], 5, false), (sources[0], 6, false)];
         for (index, (source, last_activity, is_assured)) in (0..).zip(sessions) {
             let key = Key { index, generation: 0 };
-            queue.insert(source, QueuePosition { is_assured, last_activity }, key);
+            queues.insert(source, QueuePosition { is_assured, last_activity }, key);
         }
-        let first = |queue: &UdpSessionQueue, source, is_assured| {
-            queue.first(source, is_assured).map(|(position, key)| (position.last_activity, key.index))
+        let first = |queues: &UdpSessionQueues, source, is_assured| {
+            queues.first(source, is_assured).map(|(position, key)| (position.last_activity, key.index))
         };
-        assert_eq!(first(&queue, None, false), Some((5, 1)));
-        assert_eq!(first(&queue, Some(sources[0]), false), Some((6, 2)));
-        assert_eq!(first(&queue, Some(sources[1]), true), None);
-        assert_eq!(queue.count(Some(sources[0])).total, 2);
+        assert_eq!(first(&queues, None, false), Some((5, 1)));
+        assert_eq!(first(&queues, Some(sources[0]), false), Some((6, 2)));
+        assert_eq!(first(&queues, Some(sources[1]), true), None);
+        assert_eq!(queues.count(Some(sources[0])).total, 2);
         for (index, (source, last_activity, is_assured)) in (0..).zip(sessions) {
             let key = Key { index, generation: 0 };
-            queue.remove(source, QueuePosition { is_assured, last_activity }, key);
+            queues.remove(source, QueuePosition { is_assured, last_activity }, key);
         }
-        assert!(queue.entries.is_empty() && queue.counts.is_empty());
+        assert!(queues.entries.is_empty() && queues.counts.is_empty());
     }
 }

@@ -7,11 +7,11 @@ use ipnet::IpNet;
 use netfilter::nft::abi::meta;
 use netfilter::nft::model::{DataType, Expr, Name, PayloadBase, Reg, Value};
 
-/// The part of the table that belongs to one family.
+/// IPv4 or IPv6, with the constants that the rules and sets of this IP version need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FamilyPart {
+pub(super) struct IpVersion {
     pub(super) family: Family,
-    /// The type of the family's addresses in sets.
+    /// The type of the addresses in sets.
     pub(super) address_type: DataType,
     /// The number of registers that an address needs.
     pub(super) address_registers: u8,
@@ -21,8 +21,8 @@ pub(super) struct FamilyPart {
     destination_offset: u32,
 }
 
-const PARTS: [FamilyPart; 2] = [
-    FamilyPart {
+const IP_VERSIONS: [IpVersion; 2] = [
+    IpVersion {
         family: Family::V4,
         address_type: DataType::IPV4,
         address_registers: 1,
@@ -31,7 +31,7 @@ const PARTS: [FamilyPart; 2] = [
         source_offset: 12,
         destination_offset: 16,
     },
-    FamilyPart {
+    IpVersion {
         family: Family::V6,
         address_type: DataType::IPV6,
         address_registers: 4,
@@ -42,22 +42,22 @@ const PARTS: [FamilyPart; 2] = [
     },
 ];
 
-impl FamilyPart {
-    /// Returns the part of a family.
-    pub(super) const fn of(family: Family) -> Self {
+impl IpVersion {
+    /// Returns the IP version of a family.
+    pub(super) const fn from_family(family: Family) -> Self {
         match family {
-            Family::V4 => PARTS[0],
-            Family::V6 => PARTS[1],
+            Family::V4 => IP_VERSIONS[0],
+            Family::V6 => IP_VERSIONS[1],
         }
     }
 
-    /// Returns the name of this family's set or map, for example `endpoints4`.
-    pub(super) fn name(self, name: &str) -> Name {
+    /// Adds the suffix of the IP version to the name of a set, a map or a chain, for example `endpoints4`.
+    pub(super) fn add_suffix(self, name: &str) -> Name {
         format!("{name}{}", self.suffix).into()
     }
 
-    /// Returns the expressions that match packets of the family. The expressions use register 0.
-    pub(super) fn is_family(self) -> Vec<Expr> {
+    /// Returns the expressions that match packets of the IP version. The expressions use register 0.
+    pub(super) fn match_packets(self) -> Vec<Expr> {
         vec![Expr::Meta { key: meta::KEY_NFPROTO, dreg: Reg(0) }, Expr::equal(Reg(0), [self.nfproto])]
     }
 

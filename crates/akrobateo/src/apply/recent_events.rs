@@ -11,9 +11,9 @@ use crate::reason::Reason;
 /// A series ends if its event does not occur again within this time, as in client-go.
 const SERIES_TIMEOUT: SignedDuration = SignedDuration::from_mins(6);
 
-/// The events of the last minutes.
+/// The series of the last minutes.
 #[derive(Debug, Default)]
-pub(super) struct EventSeries(HashMap<EventKey, Series>);
+pub(super) struct RecentEvents(HashMap<EventKey, Series>);
 
 /// Events with the same key are repetitions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,10 +32,10 @@ struct Series {
     last_at: Timestamp,
 }
 
-impl EventSeries {
+impl RecentEvents {
     /// Returns the name of the Event object and the new count of the series that this event continues; `None` if the
     /// event is new.
-    pub(super) fn next(&mut self, key: &EventKey, now: Timestamp) -> Option<(String, i32)> {
+    pub(super) fn continue_series(&mut self, key: &EventKey, now: Timestamp) -> Option<(String, i32)> {
         self.0.retain(|_, series| series.last_at + SERIES_TIMEOUT > now);
         self.0.get(key).map(|series| (series.name.clone(), series.count.saturating_add(1)))
     }
@@ -57,28 +57,28 @@ mod tests {
 
     #[test]
     fn series_continues_only_with_an_equal_event_of_the_same_object() {
-        let mut series = EventSeries::default();
+        let mut recent_events = RecentEvents::default();
         let first = key("a", Reason::PortInUse, "x");
-        assert_eq!(series.next(&first, at(0)), None);
-        series.record(first.clone(), "event".to_owned(), 1, at(0));
-        assert_eq!(series.next(&first, at(1)), Some(("event".to_owned(), 2)));
+        assert_eq!(recent_events.continue_series(&first, at(0)), None);
+        recent_events.record(first.clone(), "event".to_owned(), 1, at(0));
+        assert_eq!(recent_events.continue_series(&first, at(1)), Some(("event".to_owned(), 2)));
         for other in [
             key("b", Reason::PortInUse, "x"),
             key("a", Reason::PortConflict, "x"),
             key("a", Reason::PortInUse, "y"),
         ] {
-            assert_eq!(series.next(&other, at(1)), None);
+            assert_eq!(recent_events.continue_series(&other, at(1)), None);
         }
     }
 
     #[test]
     fn series_ends_six_minutes_after_its_last_event() {
-        let mut series = EventSeries::default();
+        let mut recent_events = RecentEvents::default();
         let event = key("a", Reason::PortInUse, "x");
-        series.record(event.clone(), "event".to_owned(), 1, at(0));
-        series.record(event.clone(), "event".to_owned(), 2, at(300));
-        assert_eq!(series.next(&event, at(659)), Some(("event".to_owned(), 3)));
-        assert_eq!(series.next(&event, at(660)), None);
-        assert!(series.0.is_empty());
+        recent_events.record(event.clone(), "event".to_owned(), 1, at(0));
+        recent_events.record(event.clone(), "event".to_owned(), 2, at(300));
+        assert_eq!(recent_events.continue_series(&event, at(659)), Some(("event".to_owned(), 3)));
+        assert_eq!(recent_events.continue_series(&event, at(660)), None);
+        assert!(recent_events.0.is_empty());
     }
 }
