@@ -20,6 +20,7 @@ use rustix::net::{AddressFamily, SocketType, socket};
 
 pub use error::DataPathError;
 use installed::Installed;
+use stale::StaleFlows;
 pub use watch::DataPathWatch;
 
 use crate::config::NodeConfig;
@@ -228,14 +229,11 @@ impl DataPath {
         desired: &NodeTables,
     ) -> Result<(usize, usize), DataPathError> {
         let (mut flows, mut affinities) = (0, 0);
-        for filter in stale::stale_entries(installed.map(|it| &it.table), &desired.inet) {
-            flows += self.conntrack.delete_entries(&filter).map_err(DataPathError::Conntrack)?;
-        }
         for family in Family::ALL {
-            let (filter, lost) = stale::lost_ways(family, installed.map(|it| &it.table), &desired.inet);
-            if !lost.is_empty() {
-                let is_lost = |entry: &Entry| lost.contains(&entry.flow.reply_source);
-                let deleted = self.conntrack.delete_entries_if(&filter, is_lost);
+            let stale_flows = StaleFlows::find(family, installed.map(|it| &it.table), &desired.inet);
+            if let Some(filter) = stale_flows.filter(family) {
+                let deleted =
+                    self.conntrack.delete_entries_if(&filter, |entry: &Entry| stale_flows.contains(entry));
                 flows += deleted.map_err(DataPathError::Conntrack)?;
             }
             let suffix = if family == Family::V4 { '4' } else { '6' };

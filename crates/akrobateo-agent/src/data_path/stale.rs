@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
 use akrobateo_core::{Family, Protocol};
-use netfilter::conntrack::{EntryFilter, MarkCondition};
+use netfilter::conntrack::{Entry, EntryFilter, Flow, MarkCondition};
 use netfilter::nft::Table;
 use netfilter::nft::model::Element;
 
@@ -18,62 +18,66 @@ use crate::marks::{FLOW_BIT, MASQUERADED_FLOW_BIT};
 use crate::table::family_set;
 use crate::table::keys::{PortKey, parse_address, parse_affinity, parse_endpoint, parse_service};
 
-const OWN_FLOW: MarkCondition = MarkCondition { bits: FLOW_BIT, mask: FLOW_BIT };
-/// A flow whose endpoint sees the client's address.
-const KEPT_FLOW: MarkCondition = MarkCondition { bits: FLOW_BIT, mask: FLOW_BIT | MASQUERADED_FLOW_BIT };
-const OTHER_FLOW: MarkCondition = MarkCondition { bits: 0, mask: FLOW_BIT };
-
-/// Returns the entries that no longer agree with the desired table: flows to an endpoint or a frontend that is gone,
-/// and flows to a new frontend that are older than its rules.
-pub(super) fn stale_entries(installed: Option<&Table>, desired: &Table) -> Vec<EntryFilter> {
-    let mut filters = Vec::new();
-    for family in Family::ALL {
-        let (old, new) = changed_rules(family, installed, desired);
-        let udp =
-            |port: &PortKey| (port.protocol == Protocol::Udp).then_some((Protocol::Udp, Some(port.port)));
-        for (port, endpoint) in old.endpoints.difference(&new.endpoints) {
-            filters.push(EntryFilter {
-                frontend: Some((port.protocol, Some(port.port))),
-                reply_source: Some((endpoint.ip(), NonZeroU16::new(endpoint.port()))),
-                mark: Some(OWN_FLOW),
-                // An answered connection continues as long as its endpoint exists. An unanswered one would never end.
-                has_reply: (port.protocol != Protocol::Udp).then_some(false),
-                ..EntryFilter::new(family)
-            });
-        }
-        let changed = [
-            (old.frontends.difference(&new.frontends), OWN_FLOW),
-            (new.frontends.difference(&old.frontends), OTHER_FLOW),
-        ];
-        for (frontends, mark) in changed {
-            filters.extend(frontends.filter_map(|(address, port)| {
-                Some(EntryFilter {
-                    frontend: Some(udp(port)?),
-                    original_destination: Some(*address),
-                    mark: Some(mark),
-                    ..EntryFilter::new(family)
-                })
-            }));
-        }
-    }
-    filters
+/// The flows of one family that no longer agree with the desired table.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct StaleFlows {
+    /// The endpoints that are gone.
+    lost_endpoints: Endpoints,
+    /// The UDP endpoints that no longer see the client's address, because their node has lost its way.
+    masqueraded_endpoints: BTreeSet<SocketAddr>,
+    /// The UDP frontends that are gone.
+    lost_frontends: BTreeSet<(IpAddr, PortKey)>,
+    /// The UDP frontends that are new. Older flows to their addresses have no translation.
+    new_frontends: BTreeSet<(IpAddr, PortKey)>,
 }
 
-/// Returns the filter of the UDP entries with which endpoints see the client's address, and the endpoints of a family that
-/// cannot reply to the client any more, because their node has lost its way. There may be many endpoints.
-pub(super) fn lost_ways(
-    family: Family,
-    installed: Option<&Table>,
-    desired: &Table,
-) -> (EntryFilter, BTreeSet<SocketAddr>) {
-    let installed_kept = installed.map_or(&[][..], |table| family_set(table, family, "kept"));
-    let (lost_kept, _) = changed_elements(installed_kept, family_set(desired, family, "kept"));
-    let lost_addresses = lost_kept.into_iter().filter_map(|element| parse_address(family, element)).collect();
-    let lost = endpoints_at(family, desired, &lost_addresses).into_iter();
-    let lost =
-        lost.filter(|(port, _)| port.protocol == Protocol::Udp).map(|(_, endpoint)| endpoint).collect();
-    let frontend = Some((Protocol::Udp, None));
-    (EntryFilter { frontend, mark: Some(KEPT_FLOW), ..EntryFilter::new(family) }, lost)
+impl StaleFlows {
+    /// Compares the installed table with the desired table.
+    pub(super) fn find(family: Family, installed: Option<&Table>, desired: &Table) -> Self {
+        let (old, new) = changed_rules(family, installed, desired);
+        let udp_only = |frontends: &BTreeSet<(IpAddr, PortKey)>, others: &BTreeSet<(IpAddr, PortKey)>| {
+            let frontends = frontends.difference(others).copied();
+            frontends.filter(|(_, port)| port.protocol == Protocol::Udp).collect()
+        };
+        let installed_kept = installed.map_or(&[][..], |table| family_set(table, family, "kept"));
+        let (lost_kept, _) = changed_elements(installed_kept, family_set(desired, family, "kept"));
+        let lost_kept = lost_kept.into_iter().filter_map(|element| parse_address(family, element)).collect();
+        let masqueraded_endpoints = endpoints_at(family, desired, &lost_kept).into_iter();
+        Self {
+            lost_frontends: udp_only(&old.frontends, &new.frontends),
+            new_frontends: udp_only(&new.frontends, &old.frontends),
+            lost_endpoints: old.endpoints.difference(&new.endpoints).copied().collect(),
+            masqueraded_endpoints: masqueraded_endpoints
+                .filter(|(port, _)| port.protocol == Protocol::Udp)
+                .map(|(_, endpoint)| endpoint)
+                .collect(),
+        }
+    }
+
+    /// Returns the filter that all these flows meet, also if there are others. The kernel needs about 20 ms to search a
+    /// large table, so one search must find all flows. Returns `None` if there is no such flow.
+    pub(super) fn filter(&self, family: Family) -> Option<EntryFilter> {
+        let own_flows = MarkCondition { bits: FLOW_BIT, mask: FLOW_BIT };
+        let mark = self.new_frontends.is_empty().then_some(own_flows);
+        (*self != Self::default()).then(|| EntryFilter { mark, ..EntryFilter::new(family) })
+    }
+
+    /// Returns true if the entry belongs to one of these flows.
+    pub(super) fn contains(&self, entry: &Entry) -> bool {
+        let Flow { protocol, original_destination, reply_source, .. } = entry.flow;
+        let Some(port) = NonZeroU16::new(original_destination.port()) else { return false };
+        let port = PortKey { protocol, port };
+        let frontend = (original_destination.ip(), port);
+        if entry.mark & FLOW_BIT == 0 {
+            return self.new_frontends.contains(&frontend);
+        }
+        // An answered connection continues as long as its endpoint exists. An unanswered one would never end.
+        let can_move = protocol == Protocol::Udp || !entry.has_reply;
+        let keeps_client = protocol == Protocol::Udp && entry.mark & MASQUERADED_FLOW_BIT == 0;
+        (can_move && self.lost_endpoints.contains(&(port, reply_source)))
+            || (keeps_client && self.masqueraded_endpoints.contains(&reply_source))
+            || self.lost_frontends.contains(&frontend)
+    }
 }
 
 /// Returns true if the endpoint of an affinity is not an endpoint of its Service any more.
@@ -166,17 +170,33 @@ mod tests {
         NodeTables::new(&NodeConfig { services: vec![service], ..config() }).inet
     }
 
+    fn find(installed: Option<&Table>, desired: &Table) -> StaleFlows {
+        StaleFlows::find(Family::V4, installed, desired)
+    }
+
+    /// Returns the entry of a flow to the frontend of [`table`], whose endpoint is 10.244.1.10.
+    fn entry(protocol: Protocol, mark: u32, has_reply: bool) -> Entry {
+        let client = "192.0.2.1:4000".parse().unwrap();
+        let original_destination = SocketAddr::new(config().node.addresses[0], 53);
+        let reply_source = "10.244.1.10:8080".parse().unwrap();
+        let flow = Flow { protocol, client, original_destination, reply_source };
+        Entry { flow, reply_destination: client, zone: 0, mark, has_reply }
+    }
+
     #[test]
-    fn udp_flows_to_lost_endpoints_are_stale() {
-        let (old, new) =
-            (table(Protocol::Udp, &[(10, 1), (11, 2)]), table(Protocol::Udp, &[(11, 2), (12, 1)]));
-        let [filter] = stale_entries(Some(&old), &new)[..] else { panic!("expected one filter") };
-        assert_eq!(filter.reply_source, Some(("10.244.1.10".parse().unwrap(), NonZeroU16::new(8080))));
-        assert_eq!(filter.mark, Some(OWN_FLOW));
-        // Connections that the endpoint has answered continue.
-        let (old, new) = (table(Protocol::Tcp, &[(10, 1)]), table(Protocol::Tcp, &[(12, 1)]));
-        let [filter] = stale_entries(Some(&old), &new)[..] else { panic!("expected one filter") };
-        assert_eq!(filter.has_reply, Some(false));
+    fn flows_to_lost_endpoints_are_stale_except_answered_connections() {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let (old, new) = (table(protocol, &[(10, 1), (11, 2)]), table(protocol, &[(11, 2), (12, 1)]));
+            let flows = find(Some(&old), &new);
+            assert!(flows.filter(Family::V4).is_some_and(|filter| filter.mark.is_some()));
+            assert!(flows.contains(&entry(protocol, FLOW_BIT, false)));
+            assert_eq!(flows.contains(&entry(protocol, FLOW_BIT, true)), protocol == Protocol::Udp);
+            assert!(!flows.contains(&entry(protocol, 0, false)));
+            // This endpoint only has another number.
+            let mut remaining_flow = entry(protocol, FLOW_BIT, false);
+            remaining_flow.flow.reply_source = "10.244.2.11:8080".parse().unwrap();
+            assert!(!flows.contains(&remaining_flow));
+        }
     }
 
     #[test]
@@ -193,41 +213,27 @@ mod tests {
             NodeTables::new(&config).inet
         };
         let (tunnel, none) = (with_ways(&[(Family::V4, Way::Tunnel)]), with_ways(&[]));
-        let (filter, lost) = lost_ways(Family::V4, Some(&tunnel), &none);
-        assert_eq!(filter.mark, Some(KEPT_FLOW));
-        assert_eq!(lost, BTreeSet::from(["10.244.2.10:8080".parse().unwrap()]));
+        let flows = find(Some(&tunnel), &none);
+        assert_eq!(flows.masqueraded_endpoints, BTreeSet::from(["10.244.2.10:8080".parse().unwrap()]));
+        let mut flow = entry(Protocol::Udp, FLOW_BIT, true);
+        flow.flow.reply_source = "10.244.2.10:8080".parse().unwrap();
+        assert!(flows.contains(&flow));
+        assert!(!flows.contains(&Entry { mark: FLOW_BIT | MASQUERADED_FLOW_BIT, ..flow }));
         for unchanged in [with_ways(&[(Family::V4, Way::Direct)]), tunnel.clone()] {
-            assert_eq!(lost_ways(Family::V4, Some(&tunnel), &unchanged).1, BTreeSet::new());
+            assert_eq!(find(Some(&tunnel), &unchanged), StaleFlows::default());
         }
-        assert_eq!(lost_ways(Family::V4, Some(&none), &tunnel).1, BTreeSet::new());
-        assert_eq!(stale_entries(Some(&tunnel), &none), []);
+        assert_eq!(find(Some(&none), &tunnel), StaleFlows::default());
     }
 
     #[test]
-    fn endpoint_with_another_number_is_not_stale() {
-        let endpoints = [(10, 1), (11, 2), (12, 1)];
-        let (old, new) = (table(Protocol::Udp, &endpoints), table(Protocol::Udp, &endpoints[1..]));
-        let [filter] = &stale_entries(Some(&old), &new)[..] else { panic!("expected one filter") };
-        assert_eq!(filter.reply_source, Some(("10.244.1.10".parse().unwrap(), NonZeroU16::new(8080))));
-        assert_eq!(stale_entries(Some(&new), &old), []);
-        assert!(has_equal_endpoints(Family::V4, &old, &old) && !has_equal_endpoints(Family::V4, &old, &new));
-    }
-
-    #[test]
-    fn udp_flows_that_are_older_than_the_rules_are_stale() {
-        let new = table(Protocol::Udp, &[(10, 1)]);
-        let [filter] = stale_entries(None, &new)[..] else { panic!("expected one filter") };
-        assert_eq!(filter.original_destination, Some(config().node.addresses[0]));
-        assert_eq!(
-            (filter.frontend, filter.mark),
-            (Some((Protocol::Udp, NonZeroU16::new(53))), Some(OTHER_FLOW))
-        );
-        let [filter] = stale_entries(Some(&new), &NodeTables::new(&config()).inet)[..] else {
-            // The endpoint is lost too.
-            let filters = stale_entries(Some(&new), &NodeTables::new(&config()).inet);
-            assert!(filters.iter().all(|filter| filter.mark == Some(OWN_FLOW)) && filters.len() == 2);
-            return;
-        };
-        panic!("{filter:?}");
+    fn udp_flows_of_new_and_lost_frontends_are_stale() {
+        let (new, none) = (table(Protocol::Udp, &[(10, 1)]), NodeTables::new(&config()).inet);
+        let flows = find(None, &new);
+        assert!(flows.contains(&entry(Protocol::Udp, 0, true)));
+        assert!(!flows.contains(&entry(Protocol::Udp, FLOW_BIT, true)));
+        assert!(flows.filter(Family::V4).is_some_and(|filter| filter.mark.is_none()));
+        assert!(find(Some(&new), &none).contains(&entry(Protocol::Udp, FLOW_BIT, true)));
+        // A TCP connection that is older than the rules belongs to another program.
+        assert_eq!(find(None, &table(Protocol::Tcp, &[(10, 1)])).filter(Family::V4), None);
     }
 }
