@@ -119,9 +119,6 @@ async fn deployment_with_more_replicas_than_nodes_rolls_out() -> Result<(), Fail
         let pods = namespace.list_proxy_pods(&web).await?;
         ensure_eq("number of pods", &pods.len(), &nodes.len())?;
         let web = web.udp(added_port);
-        namespace.expose(&web).await?;
-        // A terminating proxy may still answer on its node.
-        namespace.wait_stable().await?;
         let replies = namespace.expose(&web).await?;
         namespace.ensure_answers_through_proxies(&web, &replies).await?;
         namespace.ensure_no_warnings(&web).await
