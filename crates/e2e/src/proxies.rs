@@ -68,13 +68,17 @@ impl Namespace {
         Ok(Api::all(self.client()).list(&self.proxy_list_params(service)).await?.items)
     }
 
-    /// Returns the addresses of a Service's proxy pods, keyed by the name of their node.
+    /// Returns the addresses of a Service's proxy pods, keyed by the name of their node. During a rollout a node may have a
+    /// terminating pod besides its new one.
     pub async fn proxy_pod_ips(
         &self,
         service: &ServiceBuilder,
     ) -> Result<BTreeMap<String, Vec<IpAddr>>, Failure> {
-        let pods = self.list_proxy_pods(service).await?;
-        Ok(pods.iter().filter_map(node_and_ips).collect())
+        let mut ips_by_node: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (node, ips) in self.list_proxy_pods(service).await?.iter().filter_map(node_and_ips) {
+            ips_by_node.entry(node).or_default().extend(ips);
+        }
+        Ok(ips_by_node)
     }
 
     /// Waits until a Service's DaemonSet is rolled out: every pod is current and ready, and none is terminating.
