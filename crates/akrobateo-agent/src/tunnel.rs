@@ -78,6 +78,13 @@ pub fn underlay_address(config: &NodeConfig) -> Option<IpAddr> {
     config.node.addresses.first().copied()
 }
 
+/// Returns the MTU of a node's tunnel.
+#[must_use]
+pub fn node_mtu(config: &NodeConfig) -> u32 {
+    let uplink_mtu = config.node.uplink_mtu;
+    underlay_address(config).map_or(uplink_mtu, |local| mtu(uplink_mtu, local))
+}
+
 impl Tunnel {
     /// Returns the tunnel for a configuration; `None` if the node has no address. Peers without an address of the same
     /// family as the node's first address are not in the tunnel.

@@ -3,14 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use akrobateo_core::Family;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::mailbox::{Command, Inbox, Mailbox, Observer};
-use super::modes::{Ways, installed_ways, needs_tunnel, next_ways, set_ways, targets};
+use super::modes::{Modes, Ways, installed_ways, needs_tunnel, next_ways, set_ways, targets};
 use crate::config::{LocalNode, NodeConfig};
 use crate::data_path::{DataPath, DataPathError, DataPathWatch};
-use crate::probe::{Node as ProbeNode, ProbeService};
+use crate::probe::{Node as ProbeNode, ProbeService, Way};
 use crate::tunnel;
 
 /// The time after which a failed change is tried again.
@@ -72,13 +71,7 @@ impl Worker {
                     Command::SetConfig(config) => self.config = *config,
                     Command::SetModes(modes) => {
                         observer.on_modes(&modes);
-                        self.ways = next_ways(&self.ways, &modes);
-                        self.probes_tunnel = needs_tunnel(&modes, self.probes_tunnel);
-                        if self.probes_tunnel {
-                            self.keeps_tunnel_until = None;
-                        } else if self.config.needs_tunnel() && self.keeps_tunnel_until.is_none() {
-                            self.keeps_tunnel_until = Some(Instant::now() + TUNNEL_RETENTION);
-                        }
+                        self.set_modes(&modes);
                     }
                     Command::Stop => return self.stop(),
                 }
@@ -95,6 +88,17 @@ impl Worker {
                 self.apply_at = result.is_err().then(|| Instant::now() + RETRY_INTERVAL);
             }
             self.wait(inbox);
+        }
+    }
+
+    fn set_modes(&mut self, modes: &Modes) {
+        let had_tunnel = self.probes_tunnel || self.ways.values().any(|way| *way == Way::Tunnel);
+        self.ways = next_ways(&self.ways, modes);
+        self.probes_tunnel = needs_tunnel(modes, had_tunnel);
+        if self.probes_tunnel {
+            self.keeps_tunnel_until = None;
+        } else if had_tunnel {
+            self.keeps_tunnel_until = Some(Instant::now() + TUNNEL_RETENTION);
         }
     }
 
@@ -168,14 +172,10 @@ impl Worker {
 }
 
 fn probe_node(config: &NodeConfig) -> ProbeNode {
-    let first_address =
-        |family: Family| config.node.addresses.iter().copied().find(|ip| Family::from_ip(*ip) == family);
-    let uplink_mtu = config.node.uplink_mtu;
     ProbeNode {
-        addresses: Family::ALL.into_iter().filter_map(first_address).collect(),
-        uplink_mtu,
-        tunnel_mtu: tunnel::underlay_address(config)
-            .map_or(uplink_mtu, |local| tunnel::mtu(uplink_mtu, local)),
+        addresses: config.first_addresses(),
+        uplink_mtu: config.node.uplink_mtu,
+        tunnel_mtu: tunnel::node_mtu(config),
         marks: config.node.marks,
     }
 }

@@ -155,6 +155,14 @@ impl NodeConfig {
         Family::ALL.into_iter().filter(has_address).collect()
     }
 
+    /// Returns the node's first address of each family. The probe uses these addresses.
+    #[must_use]
+    pub fn first_addresses(&self) -> Vec<IpAddr> {
+        let first_address =
+            |family| self.node.addresses.iter().copied().find(|ip| Family::from_ip(*ip) == family);
+        Family::ALL.into_iter().filter_map(first_address).collect()
+    }
+
     /// Returns the way that keeps the client's address of packets to an endpoint; `None` if no way keeps it.
     #[must_use]
     pub fn way_to(&self, endpoint: &Endpoint) -> Option<Way> {

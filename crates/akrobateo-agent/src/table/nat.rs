@@ -1,6 +1,8 @@
 //! The base chains of type nat. Only the first packet of a flow passes them. Pure.
 
-use akrobateo_core::Protocol;
+use std::net::IpAddr;
+
+use akrobateo_core::{Family, Protocol};
 use netfilter::nft::Table;
 use netfilter::nft::model::{Chain, ChainType, Expr, Hook, NatFlags, NatKind, Reg, Rule};
 
@@ -94,8 +96,8 @@ const fn translate_source(ip_version: IpVersion) -> Expr {
 
 /// Returns the rules that deliver probes to the agent.
 fn receive_probe_rules(config: &NodeConfig) -> Vec<Rule> {
-    let receive = |address: &std::net::IpAddr| {
-        let ip_version = IpVersion::from_family(akrobateo_core::Family::from_ip(*address));
+    let receive = |address: &IpAddr| {
+        let ip_version = IpVersion::from_family(Family::from_ip(*address));
         let translate = Expr::Nat {
             kind: NatKind::Destination,
             family: ip_version.family,
@@ -115,13 +117,13 @@ fn receive_probe_rules(config: &NodeConfig) -> Vec<Rule> {
             &[Expr::Immediate { dreg: Reg(0), value: address_value(*address) }, translate],
         ])
     };
-    first_addresses(config).iter().map(receive).collect()
+    config.first_addresses().iter().map(receive).collect()
 }
 
 /// Returns the rules that give the agent's probes a source address outside of the cluster.
 fn send_probe_rules(config: &NodeConfig) -> Vec<Rule> {
-    let send = |address: &std::net::IpAddr| {
-        let ip_version = IpVersion::from_family(akrobateo_core::Family::from_ip(*address));
+    let send = |address: &IpAddr| {
+        let ip_version = IpVersion::from_family(Family::from_ip(*address));
         let foreign = address_value(probe::foreign_address(ip_version.family));
         rule([
             &has_packet_bits(OWN_MASK, config.node.marks.base),
@@ -132,13 +134,5 @@ fn send_probe_rules(config: &NodeConfig) -> Vec<Rule> {
             &[Expr::Immediate { dreg: Reg(0), value: foreign }, translate_source(ip_version)],
         ])
     };
-    first_addresses(config).iter().map(send).collect()
-}
-
-/// Returns the node's first address of each family. The probe uses these.
-fn first_addresses(config: &NodeConfig) -> Vec<std::net::IpAddr> {
-    let first = |family: akrobateo_core::Family| {
-        config.node.addresses.iter().copied().find(|ip| akrobateo_core::Family::from_ip(*ip) == family)
-    };
-    config.families().into_iter().filter_map(first).collect()
+    config.first_addresses().iter().map(send).collect()
 }

@@ -5,7 +5,9 @@
 //! that come through different nodes. Every packet that arrives passes these rules, so neighbours leave at the first
 //! comparison, and no set with intervals stands here.
 
-use akrobateo_core::Protocol;
+use std::net::IpAddr;
+
+use akrobateo_core::{Family, Protocol};
 use netfilter::nft::Table;
 use netfilter::nft::abi::ct;
 use netfilter::nft::model::{
@@ -82,13 +84,13 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
 }
 
 /// Returns the addresses to which peers send packets of clients: those of the node's endpoints, and the probe's.
-fn own_destinations(config: &NodeConfig, ip_version: IpVersion) -> impl Iterator<Item = std::net::IpAddr> {
+fn own_destinations(config: &NodeConfig, ip_version: IpVersion) -> impl Iterator<Item = IpAddr> {
     let services = config.services.iter().filter(|service| service.keeps_client_address);
     let endpoints = services.flat_map(|service| &service.ports).flat_map(|port| &port.endpoints);
     let local = endpoints.filter(|endpoint| config.is_local(endpoint)).map(|endpoint| endpoint.address.ip());
     local
         .chain(config.node.probe_addresses.iter().copied())
-        .filter(move |address| akrobateo_core::Family::from_ip(*address) == ip_version.family)
+        .filter(move |address| Family::from_ip(*address) == ip_version.family)
 }
 
 /// Packets from pods leave the chain.

@@ -206,9 +206,8 @@ fn clamp_segment_size(config: &NodeConfig, family: Family) -> Rule {
         Family::V4 => (0x0800, 40),
         Family::V6 => (0x86dd, 60),
     };
-    let local = tunnel::underlay_address(config);
-    let mtu = local.map_or(config.node.uplink_mtu, |local| tunnel::mtu(config.node.uplink_mtu, local));
-    let segment_size = u16::try_from(mtu.saturating_sub(headers_len)).unwrap_or(u16::MAX);
+    let segment_size =
+        u16::try_from(tunnel::node_mtu(config).saturating_sub(headers_len)).unwrap_or(u16::MAX);
     rule([
         &[
             Expr::Meta { key: meta::KEY_PROTOCOL, dreg: Reg(0) },
