@@ -77,8 +77,11 @@ fn flows_are_lost_only_until_the_nodes_know_of_a_lost_peer() {
             let after = load.run_phase(count, || {});
             eprintln!("{loss:?} {way:?}: before: {before}; meanwhile: {meanwhile}; after: {after}");
             // A client opens one flow after another, and waits some seconds for a lost flow. So a client rarely loses more
-            // than one flow before the nodes know of the lost peer. The limit allows three flows for each client.
-            assert!((1..=3 * CLIENTS).contains(&meanwhile.failures.len()), "{meanwhile:?}");
+            // than one flow before the nodes know of the lost peer. The limit allows three flows for each client. If all
+            // lost packets belong to connections, their repetitions can reach another endpoint, so that no flow fails.
+            let lost = meanwhile.failures.len();
+            assert!(lost <= 3 * CLIENTS, "{meanwhile:?}");
+            assert!(lost > 0 || meanwhile.client_retransmissions > 0, "{meanwhile:?}");
             for outcome in [before, after] {
                 assert_eq!(outcome.failures, Vec::<String>::new(), "{loss:?} {way:?}");
                 assert_eq!(outcome.client_retransmissions, 0, "{loss:?} {way:?}");
