@@ -4,8 +4,6 @@
 //! `decide`), then `apply` (writes). `planner` and `reconcile` connect these modules for one Service, and `run` runs
 //! the whole operator.
 
-mod address_type;
-mod allocation;
 mod apply;
 mod cache;
 mod call;
@@ -15,11 +13,9 @@ mod decide;
 mod error_chain;
 mod host_name;
 mod http;
-mod key;
 mod kube_proxy;
 mod lease;
 mod metrics;
-mod node_info;
 mod planner;
 mod queue;
 mod reason;
@@ -30,7 +26,6 @@ mod run;
 #[cfg(test)]
 mod scripted_api;
 mod settings;
-mod spec;
 
 pub use cli::{Invocation, ParsedCommand};
 pub use run::{RunError, run};

@@ -4,6 +4,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use akrobateo_services::allocation::{AllocationResult, OccupiedPorts, PortAllocations, RecentEndpoints};
+use akrobateo_services::key::ServiceKey;
+use akrobateo_services::node_info::{NodeAddressError, NodeInfo};
+use akrobateo_services::published::published_nodes;
+use akrobateo_services::spec::{ServiceDefaults, is_external_policy_local};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
@@ -12,16 +17,11 @@ use tokio::time::{Instant, sleep_until};
 
 use self::allocation_input::allocation_input;
 use self::observations::StoreObservations;
-use crate::allocation::{AllocationResult, OccupiedPorts, PortAllocations, RecentEndpoints};
 use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded};
 use crate::decide::{
-    PodChangeTimes, PodChanges, ProxyConfig, ServiceState, has_missing_endpoints, published_nodes,
-    publishes_all_nodes,
+    PodChangeTimes, PodChanges, ProxyConfig, ServiceState, has_missing_endpoints, publishes_all_nodes,
 };
-use crate::key::ServiceKey;
 use crate::metrics::Metrics;
-use crate::node_info::{NodeAddressError, NodeInfo};
-use crate::spec::{ServiceDefaults, is_external_policy_local};
 
 mod allocation_input;
 mod observations;

@@ -9,13 +9,12 @@ use std::future::pending;
 use std::pin::Pin;
 use std::time::Duration;
 
+use akrobateo_services::key::ServiceKey;
 use futures::StreamExt;
 use futures::channel::mpsc;
 use futures::stream::FuturesUnordered;
 use kube::runtime::scheduler::{ScheduleRequest, Scheduler, debounced_scheduler};
 use tokio::time::Instant;
-
-use crate::key::ServiceKey;
 
 /// All changes of a Service within this time, for example in a rollout, cause one reconciliation. Each change restarts
 /// this time.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use akrobateo_services::spec::SpecError;
+
 /// The reason of a condition or an event.
 ///
 /// The names are part of the user interface: alerts, scripts and docs/reference.md use them. If Kubernetes' service
@@ -35,6 +37,16 @@ pub(crate) enum Reason {
     SessionAffinityNotKept,
     StatusConflict,
     WorkloadConflict,
+}
+
+impl From<&SpecError> for Reason {
+    fn from(error: &SpecError) -> Self {
+        match error {
+            SpecError::InvalidAnnotation { .. } => Self::InvalidAnnotation,
+            SpecError::UnsupportedSpec(_) => Self::UnsupportedSpec,
+            SpecError::PortReserved(_) => Self::PortReserved,
+        }
+    }
 }
 
 impl Reason {

@@ -3,12 +3,12 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use akrobateo_services::key::ServiceKey;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::apply::{ApplyError, Writer};
 use crate::decide::{Action, ProxyConfig, ServiceState, WriteHistory, decide, plan_actions};
-use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use akrobateo_services::key::ServiceKey;
 use k8s_openapi::jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,7 +17,6 @@ use crate::client::{ConnectError, DEFAULT_OPERATOR_NAMESPACE, connect};
 use crate::decide::{ProxyNamespaceMismatch, ServiceState};
 use crate::host_name::host_name;
 use crate::http::{self, Health};
-use crate::key::ServiceKey;
 use crate::kube_proxy::follow_vip_danger;
 use crate::lease::LeaderElector;
 use crate::metrics::{Metrics, ReconcileLabels};

@@ -10,6 +10,7 @@ mod workload;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use akrobateo_services::key::ServiceKey;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{DeleteParams, PatchParams};
 use kube::{Client, ResourceExt};
@@ -19,7 +20,6 @@ use crate::call::CallError;
 use crate::decide::Action;
 use crate::error_chain::error_chain;
 use crate::host_name::host_name;
-use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::reason::Reason;
 

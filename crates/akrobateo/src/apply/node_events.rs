@@ -1,5 +1,6 @@
 //! Emits events of nodes, which `kubectl describe node` shows. Does I/O.
 
+use akrobateo_services::node_info::NodeAddressError;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -9,7 +10,6 @@ use kube::api::PostParams;
 
 use super::Writer;
 use crate::call::{CallError, call};
-use crate::node_info::NodeAddressError;
 use crate::reason::Reason;
 
 /// The namespace of events about objects that have no namespace.
@@ -53,10 +53,11 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
+    use akrobateo_services::node_info::NodeInfo;
+
     use super::*;
     use crate::decide::fixtures::{INSTANCE, at, node};
     use crate::metrics::Metrics;
-    use crate::node_info::NodeInfo;
     use crate::scripted_api::scripted_api;
 
     #[tokio::test(start_paused = true)]

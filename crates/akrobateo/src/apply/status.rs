@@ -1,5 +1,6 @@
 //! Writes the status of Services. Does I/O.
 
+use akrobateo_services::key::ServiceKey;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, LoadBalancerStatus, Service, ServiceStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::Api;
@@ -7,7 +8,6 @@ use kube::api::Patch;
 
 use super::{Writer, ignore_not_found};
 use crate::call::{CallError, call};
-use crate::key::ServiceKey;
 
 impl Writer {
     /// Applies addresses and condition to the Service with this `uid`, and returns the new resourceVersion of the

@@ -1,6 +1,5 @@
 //! The cache of the cluster: one reflector store for each kind of object. Does I/O.
 
-mod endpoints;
 mod list;
 mod proxy_stores;
 mod reflector;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use akrobateo_core::labels;
+use akrobateo_services::key::ServiceKey;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::Pod;
@@ -16,7 +17,6 @@ use super::scope::service_api;
 use super::trust::{controls, is_trusted, service_of};
 use super::watch_spec;
 use crate::decide::{ProxyNamespace, Workload};
-use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 
 /// The workloads and pods of proxies in one namespace, or in the namespaces of the Services.

@@ -3,23 +3,23 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use akrobateo_services::allocation::OccupiedPorts;
+use akrobateo_services::endpoints::serving_nodes;
+use akrobateo_services::key::ServiceKey;
+use akrobateo_services::node_info::{NodeInfo, NodePolicy};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, ResourceExt};
 
-use super::endpoints::serving_nodes;
 use super::list::{ListError, list_into_store};
 use super::proxy_stores::{ProxySource, ProxyStores};
 use super::reflector::{TriggerSender, WatchEnded, spawn_reflector, watch_config};
 use super::scope::service_api;
 use super::trust::held_by_running_pods;
 use super::watch_spec::{self, SERVICE_NAME_LABEL};
-use crate::allocation::OccupiedPorts;
 use crate::decide::{ProxyConfig, Workload, occupied_ports};
-use crate::key::ServiceKey;
 use crate::metrics::Metrics;
-use crate::node_info::{NodeInfo, NodePolicy};
 
 /// One store for each watched kind, and the proxies in the current and in each former namespace.
 pub(crate) struct Stores {

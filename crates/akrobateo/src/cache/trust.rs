@@ -7,13 +7,13 @@
 
 use std::sync::Arc;
 
+use akrobateo_services::allocation::OccupiedPorts;
+use akrobateo_services::key::ServiceKey;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
 
-use crate::allocation::OccupiedPorts;
 use crate::decide::{ProxyNamespace, Workload, is_applied_by, pod_frontends};
-use crate::key::ServiceKey;
 
 /// The label that the Deployment controller sets on a pod. The name of the pod's replica set ends with its value.
 const POD_TEMPLATE_HASH: &str = "pod-template-hash";

@@ -1,12 +1,12 @@
 //! The watched kinds: the fields that the cache drops, and the trigger that a change sends. Pure.
 
+use akrobateo_services::key::ServiceKey;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 
 use super::trust::service_of;
 use crate::decide::{ProxyNamespace, relevant_managed_fields};
-use crate::key::ServiceKey;
 
 /// A change in the cluster. The planner decides which Services need a reconciliation.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,10 +3,10 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use akrobateo_services::key::ServiceKey;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::{output, render};
-use crate::key::ServiceKey;
 use crate::settings::OperatorConfig;
 
 const EXIT_CODES_HELP: &str = "\

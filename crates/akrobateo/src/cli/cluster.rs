@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::spec::ServiceDefaults;
 use clap::ArgMatches;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Container;
@@ -18,10 +20,8 @@ use crate::decide::{decide, with_reported_conflicts};
 use crate::error_chain::error_chain;
 use crate::kube_proxy::read_vip_danger;
 use crate::metrics::Metrics;
-use crate::node_info::NodeInfo;
 use crate::planner::Planner;
 use crate::settings::{OperatorConfig, ResolvedConfig};
-use crate::spec::ServiceDefaults;
 
 /// The label of the operator's Deployment in `deploy/` and in the Helm chart.
 const OPERATOR_SELECTOR: &str = "app.kubernetes.io/name=akrobateo";

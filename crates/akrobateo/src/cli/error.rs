@@ -1,8 +1,9 @@
 //! The errors of the commands. Pure.
 
+use akrobateo_services::key::ServiceKey;
+
 use crate::cache::ListError;
 use crate::client::ConnectError;
-use crate::key::ServiceKey;
 
 /// The reason why a command failed.
 #[derive(Debug, thiserror::Error)]

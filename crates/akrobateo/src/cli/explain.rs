@@ -2,6 +2,11 @@
 
 use std::fmt::Write as _;
 
+use akrobateo_services::allocation::AllocationResult;
+use akrobateo_services::key::ServiceKey;
+use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::published::is_published;
+use akrobateo_services::spec::LoadBalancerSpec;
 use k8s_openapi::serde::Serialize;
 
 use super::cluster::Cluster;
@@ -11,15 +16,10 @@ use super::ports::{self, PortRow};
 use super::service_report::ServiceReport;
 use super::status::StatusRow;
 use super::table::{Cell, format_table};
-use crate::allocation::AllocationResult;
 use crate::decide::{
-    Action, Exposure, OutdatedProxy, ProxyDecision, Workload, is_published, local_traffic_policy,
-    plan_actions,
+    Action, Exposure, OutdatedProxy, ProxyDecision, Workload, local_traffic_policy, plan_actions,
 };
-use crate::key::ServiceKey;
-use crate::node_info::NodeInfo;
 use crate::reason::Reason;
-use crate::spec::LoadBalancerSpec;
 
 /// The explanation of one Service. Scripts read the JSON output, so its keys must not change.
 #[derive(Clone, Debug, Serialize)]

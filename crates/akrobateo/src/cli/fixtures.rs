@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use akrobateo_services::allocation::{NothingObserved, PortAllocations};
+use akrobateo_services::key::ServiceKey;
+use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::spec::ServiceDefaults;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 
 use super::cluster::Cluster;
 use super::service_report::ServiceReport;
-use crate::allocation::{NothingObserved, PortAllocations};
 use crate::decide::fixtures::{INSTANCE, at, defaults, proxy_config};
 use crate::decide::{ServiceState, decide, with_reported_conflicts};
-use crate::key::ServiceKey;
-use crate::node_info::NodeInfo;
-use crate::spec::ServiceDefaults;
 
 /// Returns a cluster one minute after its start. All `pods` belong to the Service `default/web`.
 pub(super) fn cluster(services: Vec<Service>, nodes: &[Node], pods: Vec<Pod>) -> Cluster {

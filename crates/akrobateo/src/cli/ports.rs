@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use akrobateo_core::HostPort;
+use akrobateo_services::allocation::AllocationResult;
+use akrobateo_services::key::ServiceKey;
+use akrobateo_services::node_info::NodeInfo;
 use k8s_openapi::serde::Serialize;
 
 use super::output::Style;
 use super::service_report::ServiceReport;
 use super::table::{Cell, format_table, join_first_items};
-use crate::allocation::AllocationResult;
-use crate::key::ServiceKey;
-use crate::node_info::NodeInfo;
 
 /// The maximum number of nodes in a row of the table. The JSON and YAML output contains all nodes.
 const MAX_LISTED_NODES: usize = 5;

@@ -4,6 +4,9 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use akrobateo_services::allocation::{AllocationResult, NothingObserved, PortAllocations};
+use akrobateo_services::key::ServiceKey;
+use akrobateo_services::spec::ineligibility_reason;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::serde::Serialize;
@@ -11,11 +14,9 @@ use serde_json::Value;
 
 use super::error::CliError;
 use super::output;
-use crate::allocation::{AllocationResult, NothingObserved, PortAllocations};
 use crate::decide::{ProxyDecision, ServiceState, Workload, decide};
-use crate::key::ServiceKey;
+use crate::reason::Reason;
 use crate::settings::{OperatorConfig, ResolvedConfig};
-use crate::spec::ineligibility_reason;
 
 /// Example cluster IPs for Services without cluster IPs in the file. The example IPs are documentation addresses (RFC
 /// 5737, RFC 3849).
@@ -68,7 +69,7 @@ fn workload_for(config: &ResolvedConfig, service: Service) -> Result<Workload, S
         PortAllocations::default().update(std::slice::from_ref(&service), &[], defaults, &NothingObserved);
     let allocation_result = allocations.get(&ServiceKey::from_service(&service)).cloned();
     if let Some(AllocationResult::Rejected(error)) = &allocation_result {
-        return Err(format!("{}: {error}", error.reason()));
+        return Err(format!("{}: {error}", Reason::from(error)));
     }
     let state = ServiceState { service: Some(service), allocation_result, ..ServiceState::default() };
     match decide(proxy_config, &state, Timestamp::now()).proxy {

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use akrobateo_core::HostPort;
+use akrobateo_services::allocation::AllocationResult;
+use akrobateo_services::key::ServiceKey;
+use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::published::published_addresses;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServiceSpec};
 
-use crate::allocation::AllocationResult;
-use crate::decide::{Decision, ServiceState, Workload, has_ready_pod, published_addresses, runs_on};
-use crate::key::ServiceKey;
-use crate::node_info::NodeInfo;
+use crate::decide::{Decision, ServiceState, Workload, has_ready_pod, runs_on};
 
 /// A Service, or the remaining proxies of a deleted Service. The report includes the operator's decision.
 pub(super) struct ServiceReport {

@@ -1,12 +1,12 @@
 //! `akrobateo status`: one row for each Service. Pure.
 
+use akrobateo_services::spec::ineligibility_reason;
 use k8s_openapi::serde::Serialize;
 
 use super::cluster::Cluster;
 use super::output::{Health, Style};
 use super::service_report::ServiceReport;
 use super::table::{Cell, format_table, join_first_items};
-use crate::spec::ineligibility_reason;
 
 /// The maximum number of ports and of addresses in a row of the table. The JSON and YAML output contains all ports and
 /// addresses.

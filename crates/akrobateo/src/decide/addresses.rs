@@ -5,15 +5,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use akrobateo_core::Family;
+use akrobateo_services::address_type::AddressType;
+use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::published::is_published;
+use akrobateo_services::spec::{IpMode, LoadBalancerSpec};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Pod, Service};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::note::join_families;
 use super::pod_status::nodes_with_ready_pod;
 use super::service_state::PodChangeTimes;
-use crate::address_type::AddressType;
-use crate::node_info::NodeInfo;
-use crate::spec::{IpMode, LoadBalancerSpec};
 
 /// The inputs that determine the addresses of a Service, except the Service itself.
 pub(super) struct AddressInputs<'a, 'nodes> {
@@ -43,27 +44,6 @@ pub(super) struct PublishableNodes<'a> {
     pub(super) nodes: Vec<&'a NodeInfo>,
     /// The time of the next check. The nodes to publish may change at this time without an event.
     pub(super) recheck_at: Option<Timestamp>,
-}
-
-/// Returns the addresses in the Service's status.
-pub(crate) fn published_addresses(service: &Service) -> &[LoadBalancerIngress] {
-    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-    status.and_then(|status| status.ingress.as_deref()).unwrap_or_default()
-}
-
-/// Returns true if the Service's status has an address of this node.
-pub(crate) fn is_published(service: &Service, node: &NodeInfo) -> bool {
-    let ingress = published_addresses(service).iter();
-    let mut addresses = ingress.filter_map(|ingress| ingress.ip.as_ref()?.parse().ok());
-    addresses.any(|address| node.has_address(address))
-}
-
-/// Returns the names of the nodes with an address in the Service's status.
-pub(crate) fn published_nodes(service: &Service, nodes: &[NodeInfo]) -> BTreeSet<String> {
-    let ingress = published_addresses(service).iter();
-    let addresses: Vec<IpAddr> = ingress.filter_map(|ingress| ingress.ip.as_ref()?.parse().ok()).collect();
-    let is_published = |node: &&NodeInfo| addresses.iter().any(|address| node.has_address(*address));
-    nodes.iter().filter(is_published).map(|node| node.name.clone()).collect()
 }
 
 /// Returns the nodes with a ready proxy, the published nodes whose proxy is being replaced, and the nodes that need no
@@ -196,12 +176,12 @@ pub(super) fn build_ingress(
 
 #[cfg(test)]
 mod tests {
+    use akrobateo_services::node_info::UNREACHABLE_TAINT;
     use k8s_openapi::api::core::v1::Node;
 
     use super::*;
     use crate::decide::fixtures::{at, defaults, node, pod, service};
     use crate::decide::rollout_limits::replacement_time;
-    use crate::node_info::UNREACHABLE_TAINT;
 
     /// Returns the addresses to publish at the time `now`. The pods of all nodes changed at 100 s.
     fn published_ips(service: &Service, pods: Vec<Pod>, nodes: &[Node], now: i64) -> Vec<String> {

@@ -1,6 +1,9 @@
 //! Finds the reason why a Service has no addresses. Failures of proxy pods are in `pod_failure.rs`. Pure.
 
 use akrobateo_core::annotations;
+use akrobateo_services::allocation::Allocation;
+use akrobateo_services::node_info::{ExclusionReason, NodeInfo};
+use akrobateo_services::spec::LoadBalancerSpec;
 use k8s_openapi::jiff::SignedDuration;
 
 use super::addresses::describe_missing_address;
@@ -10,10 +13,7 @@ use super::pod::ProxyRole;
 use super::pod_status::nodes_with_ready_pod;
 use super::service_state::ServiceState;
 use super::traffic_policy::{has_forwarding_program, local_traffic_policy};
-use crate::allocation::Allocation;
-use crate::node_info::{ExclusionReason, NodeInfo};
 use crate::reason::Reason;
-use crate::spec::LoadBalancerSpec;
 
 /// The time within which a new workload must have a pod.
 pub(super) const POD_CREATION_TIMEOUT: SignedDuration = SignedDuration::from_secs(15);

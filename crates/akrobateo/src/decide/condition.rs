@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use akrobateo_core::HostPort;
+use akrobateo_services::allocation::{Allocation, Conflict};
+use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::spec::SpecError;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -13,10 +16,7 @@ use super::note::{Note, join_first_items};
 use super::pod_failure::pod_failure;
 use super::rollout::{OutdatedProxy, RolloutDelay};
 use super::unpublished::UnpublishedNode;
-use crate::allocation::{Allocation, Conflict};
-use crate::node_info::NodeInfo;
 use crate::reason::Reason;
-use crate::spec::SpecError;
 
 /// The content of a Service's condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,9 +105,9 @@ impl Exposure {
         effect: Option<String>,
         note: Option<Note>,
     ) -> Self {
-        let error_note = Note { text: error.to_string(), warning_reason: Some(error.reason()) };
+        let error_note = Note { text: error.to_string(), warning_reason: Some(error.into()) };
         let effect = effect.map(Note::without_warning);
-        Self::from_notes(error.reason(), has_addresses, [Some(error_note), effect, note])
+        Self::from_notes(error.into(), has_addresses, [Some(error_note), effect, note])
     }
 
     fn from_notes(

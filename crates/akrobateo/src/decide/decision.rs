@@ -1,6 +1,9 @@
 //! Decides the desired state of one Service from its current state. The module does no I/O and reads no clock.
 
 use akrobateo_core::HostPort;
+use akrobateo_services::allocation::{Allocation, AllocationResult};
+use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::spec::{IpMode, LoadBalancerSpec, WorkloadSpec};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::jiff::Timestamp;
 
@@ -25,9 +28,6 @@ use super::traffic_policy::{
 use super::unpublished::{UnpublishedNode, find_unpublished_nodes};
 use super::workload::Workload;
 use super::write_limits::WriteLimits;
-use crate::allocation::{Allocation, AllocationResult};
-use crate::node_info::NodeInfo;
-use crate::spec::{IpMode, LoadBalancerSpec, WorkloadSpec};
 
 /// The desired state of one Service.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,5 +1,7 @@
 //! The number of a Deployment's proxies, and the number of proxies that a rollout may replace at the same time. Pure.
 
+use akrobateo_services::allocation::Allocation;
+use akrobateo_services::spec::{LoadBalancerSpec, WorkloadSpec};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::pod_digest::is_outdated;
@@ -7,8 +9,6 @@ use super::pod_status::{is_ready, is_scheduled, runs_on};
 use super::rollout_limits::{MAX_FAILED_ATTEMPTS, max_simultaneous_replacements};
 use super::service_state::ServiceState;
 use super::workload::{DeploymentScale, Workload};
-use crate::allocation::Allocation;
-use crate::spec::{LoadBalancerSpec, WorkloadSpec};
 
 /// Returns the scale of a Service's Deployment. The Deployment has at most one pod for each node, because two pods
 /// cannot use the same hostPorts of a node.

@@ -5,6 +5,9 @@
 
 use std::collections::BTreeSet;
 
+use akrobateo_services::allocation::Allocation;
+use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::spec::{LoadBalancerSpec, WorkloadSpec};
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Service};
 
 use super::deployment_scale::deployment_scale;
@@ -14,9 +17,6 @@ use super::pod_status::{NODE_NAME_FIELD, is_terminating, required_node_terms, ru
 use super::proxy_config::ProxyConfig;
 use super::service_state::ServiceState;
 use super::workload::Workload;
-use crate::allocation::Allocation;
-use crate::node_info::NodeInfo;
-use crate::spec::{LoadBalancerSpec, WorkloadSpec};
 
 /// Returns the desired workload of an accepted Service.
 pub(super) fn desired_workload(

@@ -8,11 +8,11 @@
 use std::collections::BTreeSet;
 
 use akrobateo_core::{Family, Frontend};
+use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::spec::LoadBalancerSpec;
 
 use super::pod::ProxyRole;
 use super::traffic_policy::proxy_role;
-use crate::node_info::NodeInfo;
-use crate::spec::LoadBalancerSpec;
 
 /// Returns the only family for which a Service's proxies occupy their ports; `None` if the proxies occupy the ports for
 /// both families.

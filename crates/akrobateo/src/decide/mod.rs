@@ -41,7 +41,6 @@ mod tests;
 pub(crate) mod workload_fixtures;
 
 pub(crate) use actions::{Action, plan_actions};
-pub(crate) use addresses::{is_published, published_addresses, published_nodes};
 pub(crate) use condition::Exposure;
 pub(crate) use decision::{Decision, ProxyDecision, decide};
 pub(crate) use drift::{is_applied_by, relevant_managed_fields};

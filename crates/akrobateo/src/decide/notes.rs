@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use akrobateo_core::Family;
+use akrobateo_services::spec::{IpMode, LoadBalancerSpec};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServiceSpec};
 use kube::ResourceExt;
 
@@ -13,7 +14,6 @@ use super::service_state::ServiceState;
 use super::status_owner::find_other_address_owner;
 use super::traffic_policy::{client_address_note, internal_policy_note, may_use_vip};
 use crate::reason::Reason;
-use crate::spec::{IpMode, LoadBalancerSpec};
 
 /// The annotations of other implementations that request an address.
 const ADDRESS_ANNOTATIONS: [&str; 9] = [

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use akrobateo_core::Frontend;
+use akrobateo_services::allocation::OccupiedPorts;
+use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::spec::tolerates;
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec};
 
 use super::host_ip::occupied_frontends;
 use super::pod_status::{required_node_terms, runs_on};
 use super::workload::Workload;
-use crate::allocation::OccupiedPorts;
-use crate::node_info::NodeInfo;
-use crate::spec::tolerates;
 
 /// Returns the ports and the nodes that a Service's workloads occupy. A node of a
 /// workload is occupied even while the node's pod is being replaced.

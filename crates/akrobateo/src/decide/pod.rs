@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use akrobateo_core::data_path::USERSPACE_GRACE_PERIOD;
 use akrobateo_core::proxy_args::{ENABLE_IPV6_FORWARDING_COMMAND, RESERVE_PORTS_COMMAND};
 use akrobateo_core::{DataPath, Family, HostPort, Protocol, ProxyArgs, probe};
+use akrobateo_services::node_info::UNREACHABLE_TAINT;
+use akrobateo_services::spec::{LabelRequirement, LoadBalancerSpec, NodeSelection, WorkloadSpec, tolerates};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, ContainerPort, HTTPGetAction, NodeAffinity, NodeSelector,
     NodeSelectorRequirement, NodeSelectorTerm, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
@@ -18,8 +20,6 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::host_ip::host_ip;
 use super::pod_status::NODE_NAME_FIELD;
-use crate::node_info::UNREACHABLE_TAINT;
-use crate::spec::{LabelRequirement, LoadBalancerSpec, NodeSelection, WorkloadSpec, tolerates};
 
 /// Termination grace period of a proxy that forwards in the kernel, in seconds.
 ///

@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use akrobateo_services::key::ServiceKey;
+use akrobateo_services::node_info::NodeInfo;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 
 use super::pod_status::{is_ready, is_scheduled, pods_by_node};
 use super::service_state::PodChangeTimes;
-use crate::key::ServiceKey;
-use crate::node_info::NodeInfo;
 
 /// The changes of the proxy pods of all Services.
 #[derive(Debug, Default)]

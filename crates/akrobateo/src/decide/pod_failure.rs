@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use akrobateo_services::node_info::NodeInfo;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::pod_status::{host_ports, is_scheduled, runs_on, target_node};
-use crate::node_info::NodeInfo;
 use crate::reason::Reason;
 
 /// The maximum number of ports in a message.

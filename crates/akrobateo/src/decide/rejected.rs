@@ -4,17 +4,18 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::published::published_addresses;
+use akrobateo_services::spec::{IpMode, SpecError, is_external_policy_local, is_internal_policy_local};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::jiff::Timestamp;
 
-use super::addresses::{AddressInputs, published_addresses, select_nodes_to_publish};
+use super::addresses::{AddressInputs, select_nodes_to_publish};
 use super::condition::Exposure;
 use super::notes::other_addresses_note;
 use super::rollout_limits::replacement_time;
 use super::service_state::ServiceState;
 use super::workload::Workload;
-use crate::node_info::NodeInfo;
-use crate::spec::{IpMode, SpecError, is_external_policy_local, is_internal_policy_local};
 
 /// The desired status of a rejected Service.
 pub(super) struct RejectedStatus {

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use akrobateo_services::node_info::NodeInfo;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -16,7 +17,6 @@ use super::rollout_limits::{MAX_FAILED_ATTEMPTS, max_simultaneous_replacements};
 use super::rollout_nodes::{NodeProxy, ProxyState};
 use super::service_state::ServiceState;
 use super::workload::Workload;
-use crate::node_info::NodeInfo;
 
 /// The replacement of a Service's outdated proxies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::published::is_published;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::addresses::is_published;
 use super::occupied_ports::{has_ended, selects_node};
 use super::pod_digest::is_outdated;
 use super::pod_failure::is_failing;
@@ -13,7 +14,6 @@ use super::pod_status::{is_ready, is_scheduled, pods_by_node};
 use super::rollout_limits::replacement_time;
 use super::service_state::{PodChangeTimes, ServiceState};
 use super::workload::Workload;
-use crate::node_info::NodeInfo;
 
 /// A node that should have a proxy or has a proxy.
 pub(super) struct NodeProxy<'a> {

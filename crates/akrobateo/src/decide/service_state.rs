@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use akrobateo_services::allocation::AllocationResult;
+use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::spec::PortSet;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::jiff::Timestamp;
 
 use super::workload::Workload;
-use crate::allocation::AllocationResult;
-use crate::node_info::NodeInfo;
-use crate::spec::PortSet;
 
 /// The current state of one Service, and of its workloads, pods and nodes.
 #[derive(Clone, Debug, Default)]

@@ -1,9 +1,9 @@
 //! Finds the field manager that wrote the addresses in a Service's status. Pure.
 
+use akrobateo_services::published::published_addresses;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 
-use super::addresses::published_addresses;
 use super::current_condition::CONDITION_TYPE;
 
 /// A field of the status that the operator writes.

@@ -14,16 +14,16 @@ mod rollout_properties;
 use std::sync::Arc;
 
 use akrobateo_core::annotations;
+use akrobateo_services::allocation::{AllocationResult, NothingObserved, PortAllocations};
+use akrobateo_services::key::ServiceKey;
+use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::spec::ServiceDefaults;
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec, Service};
 
 use super::condition::Exposure;
 use super::fixtures::{INSTANCE, ServiceBuilder, at, defaults, key, node, pod, proxy_config, service};
 use super::*;
-use crate::allocation::{AllocationResult, NothingObserved, PortAllocations};
-use crate::key::ServiceKey;
-use crate::node_info::NodeInfo;
 use crate::reason::Reason;
-use crate::spec::ServiceDefaults;
 
 /// Returns the state of a Service after port allocation together with other Services.
 fn observe_with_other_services(

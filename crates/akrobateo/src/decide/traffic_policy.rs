@@ -4,17 +4,18 @@
 use std::net::IpAddr;
 
 use akrobateo_core::{DataPath, Family, annotations};
+use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::published::{is_published, published_addresses};
+use akrobateo_services::spec::{IpMode, LoadBalancerSpec};
 use k8s_openapi::api::core::v1::Service;
 
-use super::addresses::{addresses_to_publish, is_published, published_addresses};
+use super::addresses::addresses_to_publish;
 use super::current_condition::current_condition;
 use super::note::Note;
 use super::pod::ProxyRole;
 use super::pod_status::has_forwarding_pod;
 use super::service_state::ServiceState;
-use crate::node_info::NodeInfo;
 use crate::reason::Reason;
-use crate::spec::{IpMode, LoadBalancerSpec};
 
 /// The part of the condition's message about the publication of all nodes. The next decision searches the message for
 /// this part.

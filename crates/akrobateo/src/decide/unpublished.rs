@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use akrobateo_services::allocation::Allocation;
+use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::spec::{LoadBalancerSpec, WorkloadSpec};
+
 use super::addresses::{addresses_to_publish, describe_missing_address};
 use super::pod::ProxyRole;
 use super::pod_status::runs_on;
 use super::service_state::ServiceState;
 use super::traffic_policy::has_forwarding_program;
 use super::workload::Workload;
-use crate::allocation::Allocation;
-use crate::node_info::NodeInfo;
-use crate::spec::{LoadBalancerSpec, WorkloadSpec};
 
 /// A node that should serve clients but is not published.
 #[derive(Clone, Debug, PartialEq, Eq)]

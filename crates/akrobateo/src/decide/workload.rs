@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use akrobateo_core::{HostPort, labels, names, probe};
+use akrobateo_services::key::ServiceKey;
+use akrobateo_services::spec::{LoadBalancerSpec, WorkloadSpec};
 use k8s_openapi::api::apps::v1::{
     DaemonSet, DaemonSetSpec, DaemonSetUpdateStrategy, Deployment, DeploymentSpec, DeploymentStrategy,
     RollingUpdateDeployment,
@@ -20,8 +22,6 @@ use super::pod::{PodPlacement, ProxyRole, pod_spec};
 use super::pod_digest::{FORWARDING_DIGEST_ANNOTATION, forwarding_digest};
 use super::pod_status::spec_host_ports;
 use super::proxy_config::{ProxyConfig, ProxyNamespace};
-use crate::key::ServiceKey;
-use crate::spec::{LoadBalancerSpec, WorkloadSpec};
 
 /// The annotation with the UID of the Service for which the operator applied the workload.
 const SERVICE_UID_ANNOTATION: &str = "akrobateo.io/service-uid";

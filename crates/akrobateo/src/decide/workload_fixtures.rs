@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use akrobateo_services::spec::{LoadBalancerSpec, parse_tolerations};
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec};
 
 use super::fixtures::{defaults, pod, proxy_config, service};
 use super::pod::{PodNodes, PodPlacement, ProxyRole};
 use super::proxy_config::ProxyConfig;
 use super::workload::{DeploymentScale, Workload};
-use crate::spec::{LoadBalancerSpec, parse_tolerations};
 
 /// Returns the DaemonSet of a Service with these annotations. The proxies run on `owned_nodes`, or on all selected
 /// nodes if `owned_nodes` is `None`.

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use akrobateo_services::key::ServiceKey;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -19,7 +20,6 @@ use super::status_owner::{StatusField, find_last_writer, has_addresses};
 use super::workload::Workload;
 use super::write_conflict::{CONFLICT_PREFIX, ConflictTracker, STATUS_POLICY, WORKLOAD_POLICY};
 use super::write_limits::{WriteLimit, WriteLimits, WrittenStatus};
-use crate::key::ServiceKey;
 use crate::reason::Reason;
 
 /// The maximum number of writes per minute that change only the message of the condition. The message may change with

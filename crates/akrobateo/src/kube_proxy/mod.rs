@@ -4,11 +4,12 @@
 //! VIP, the other nodes cannot reach that node (<https://github.com/kubernetes/kubernetes/issues/127410>). Programs
 //! that replace kube-proxy have similar effects.
 
-mod findings;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use akrobateo_services::kube_proxy_findings::{
+    CONFIG_MAPS, Finding, KUBE_PROXY_NAMESPACE, POD_SELECTORS, config_map_findings, pod_finding, vip_danger,
+};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client};
@@ -17,10 +18,6 @@ use tokio::time::sleep;
 
 use crate::call::{CallError, call};
 use crate::metrics::Metrics;
-pub(crate) use findings::node_vip_danger;
-use findings::{
-    CONFIG_MAPS, Finding, KUBE_PROXY_NAMESPACE, POD_SELECTORS, config_map_findings, pod_finding, vip_danger,
-};
 
 /// The time between two attempts until the first detection succeeds.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);

@@ -4,14 +4,15 @@ use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 
 use akrobateo_core::Frontend;
+use akrobateo_services::allocation::{Observations, OccupiedPorts, RecentEndpoints};
+use akrobateo_services::key::ServiceKey;
+use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::published::published_nodes;
+use akrobateo_services::spec::LoadBalancerSpec;
 use k8s_openapi::api::core::v1::Service;
 
-use crate::allocation::{Observations, OccupiedPorts, RecentEndpoints};
 use crate::cache::Stores;
-use crate::decide::{needed_frontends, published_nodes};
-use crate::key::ServiceKey;
-use crate::node_info::NodeInfo;
-use crate::spec::LoadBalancerSpec;
+use crate::decide::needed_frontends;
 
 /// Reads the observations of the allocation from the cache, and records the ports of the workloads that the allocation
 /// read.

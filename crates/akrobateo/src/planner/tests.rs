@@ -6,21 +6,21 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use akrobateo_services::allocation::AllocationResult;
+use akrobateo_services::key::ServiceKey;
+use akrobateo_services::node_info::NodePolicy;
+use akrobateo_services::spec::IpMode;
 use k8s_openapi::serde::Serialize;
 use serde_json::{Value, json, to_value};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Planner;
-use crate::allocation::AllocationResult;
 use crate::decide::Workload;
 use crate::decide::fixtures::{at, defaults, key, node, proxy_config, service};
 use crate::decide::workload_fixtures::daemonset;
-use crate::key::ServiceKey;
 use crate::metrics::{Metrics, WatchLabels};
-use crate::node_info::NodePolicy;
 use crate::scripted_api::{ReceivedRequest, ScriptedApi, error_status, scripted_api};
-use crate::spec::IpMode;
 
 const SERVICES_PATH: &str = "/api/v1/services";
 const NODES_PATH: &str = "/api/v1/nodes";

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
+use akrobateo_services::allocation::{NothingObserved, PortAllocations};
+use akrobateo_services::node_info::NodeInfo;
 use http::Method;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::{Context, reconcile};
-use crate::allocation::{NothingObserved, PortAllocations};
 use crate::apply::{ApplyError, Writer};
 use crate::decide::fixtures::{INSTANCE, at, defaults, key, node, pod, proxy_config, service};
 use crate::decide::{Action, ProxyDecision, ServiceState, Workload, decide, plan_actions};
 use crate::metrics::Metrics;
-use crate::node_info::NodeInfo;
 use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api};
 
 const EVENTS_PATH: &str = "/apis/events.k8s.io/v1/namespaces/default/events";

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use akrobateo_core::probe::PREFERRED_PROBE_PORT;
 use akrobateo_core::{annotations, labels};
+use akrobateo_services::allocation::{NothingObserved, PortAllocations};
 use clap::Parser;
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
@@ -14,7 +15,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::document::read_file;
-use crate::allocation::{NothingObserved, PortAllocations};
 use crate::decide::fixtures::{ServiceBuilder, at, defaults, key, proxy_config, service};
 use crate::decide::{ProxyDecision, ServiceState, Workload, decide};
 use crate::settings::OperatorConfig;

@@ -1,7 +1,8 @@
 //! The metrics of the operator as Prometheus scrapes them. Pure.
 
+use akrobateo_services::key::ServiceKey;
+
 use super::document::read_file;
-use crate::key::ServiceKey;
 use crate::metrics::{CallLabels, CallResult, Metrics, ReconcileLabels, WatchLabels};
 
 /// The metadata of a metric.

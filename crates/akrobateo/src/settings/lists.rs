@@ -4,7 +4,9 @@
 
 use std::str::FromStr;
 
-use super::values::{parse_priority_class, parse_proxy_namespace};
+use akrobateo_services::settings::parse_list;
+
+use super::values::parse_proxy_namespace;
 use crate::decide::ProxyNamespace;
 
 /// The value of `--former-lb-namespaces`.
@@ -17,21 +19,4 @@ impl FromStr for FormerProxyNamespaces {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         parse_list(text, parse_proxy_namespace).map(Self)
     }
-}
-
-/// The value of `--allowed-priority-classes`.
-#[derive(Clone, Debug)]
-pub(super) struct PriorityClassNames(pub(super) Vec<String>);
-
-impl FromStr for PriorityClassNames {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse_list(text, parse_priority_class).map(Self)
-    }
-}
-
-fn parse_list<T>(list: &str, parse_name: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
-    let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
-    names.map(|name| parse_name(name).map_err(|expected| format!("{name:?}: {expected}"))).collect()
 }

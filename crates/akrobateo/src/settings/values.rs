@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use akrobateo_core::dns1123;
+use akrobateo_services::settings::parse_namespace;
 
 use crate::decide::ProxyNamespace;
 
@@ -21,30 +22,12 @@ pub(super) fn parse_proxy_namespace(text: &str) -> Result<ProxyNamespace, String
     }
 }
 
-/// Parses `--watch-namespace`. An empty value means all namespaces.
-pub(super) fn parse_namespace_or_empty(text: &str) -> Result<String, String> {
-    if text.is_empty() { Ok(String::new()) } else { parse_namespace(text) }
-}
-
 /// Parses `--instance`, the name of this operator. The names of proxies begin with this name, and a label has this
 /// name as its value.
 pub(super) fn parse_instance(text: &str) -> Result<String, String> {
     let expected = "expected 1 to 20 lower-case letters, digits and hyphens, without a hyphen at either end, for \
                     example akrobateo";
     let is_valid = dns1123::is_label(text) && text.len() <= MAX_INSTANCE_LEN;
-    if is_valid { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
-}
-
-fn parse_namespace(text: &str) -> Result<String, String> {
-    let expected = "expected the name of a namespace: 1 to 63 lower-case letters, digits and hyphens, without a \
-                    hyphen at either end, for example kube-system";
-    if dns1123::is_label(text) { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
-}
-
-/// Parses `--priority-class`. An empty value means no priority class.
-pub(super) fn parse_priority_class(text: &str) -> Result<String, String> {
-    let is_valid = text.is_empty() || dns1123::is_subdomain(text);
-    let expected = "expected the name of a PriorityClass, for example akrobateo-proxy";
     if is_valid { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
 }
 

@@ -1,8 +1,9 @@
 //! Tests of the administrator's settings that limit the annotations of Services. Another test checks that proxies evict
 //! no other pods.
 
+use akrobateo_services::spec::{LoadBalancerSpec, SpecError, parse_node_selector, parse_tolerations};
+
 use super::*;
-use crate::spec::{LoadBalancerSpec, SpecError, parse_node_selector, parse_tolerations};
 
 fn defaults_with_bounds() -> ServiceDefaults {
     let mut defaults_with_bounds = ServiceDefaults {
@@ -73,8 +74,10 @@ fn proxies_evict_no_other_pod_by_default() {
     defaults_without_class.priority_class = String::new();
     let spec = LoadBalancerSpec::from_service(&web().build(), &defaults_without_class).unwrap();
     let mut state = observe(web().build());
-    state.allocation_result =
-        Some(AllocationResult::Accepted(Arc::new(spec), crate::allocation::Allocation::default()));
+    state.allocation_result = Some(AllocationResult::Accepted(
+        Arc::new(spec),
+        akrobateo_services::allocation::Allocation::default(),
+    ));
     assert_eq!(pod_spec(&state).priority_class_name, None);
 }
 

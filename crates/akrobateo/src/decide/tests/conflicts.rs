@@ -1,5 +1,6 @@
 //! Tests of conflicts with other programs that write the same fields, with a simulated clock.
 
+use akrobateo_services::published::published_addresses;
 use k8s_openapi::api::core::v1::LoadBalancerIngress;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use k8s_openapi::jiff::Timestamp;

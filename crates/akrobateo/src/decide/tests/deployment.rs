@@ -189,7 +189,7 @@ fn pod_on_a_node_that_lost_its_label_is_deleted() {
 fn deployment_pods_tolerate_lost_nodes_for_thirty_seconds_by_default() {
     let toleration_seconds = |service: ServiceBuilder, tolerations: &str| {
         let mut defaults = defaults();
-        defaults.tolerations = crate::spec::parse_tolerations(tolerations).unwrap();
+        defaults.tolerations = akrobateo_services::spec::parse_tolerations(tolerations).unwrap();
         let services = [Arc::new(service.build())];
         let allocations = PortAllocations::default().update(&services, &[], &defaults, &NothingObserved);
         let allocation_result = allocations.get(&key("web")).cloned();

@@ -1,9 +1,9 @@
 //! Tests of drift: edits of a workload by other field managers, and fields that the Service no longer needs.
 
+use akrobateo_services::spec::parse_tolerations;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 
 use super::*;
-use crate::spec::parse_tolerations;
 
 #[test]
 fn a_workload_with_a_changed_field_is_applied_again() {

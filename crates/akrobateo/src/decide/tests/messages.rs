@@ -11,7 +11,7 @@ fn error_names_the_reserved_port() {
     let Some(AllocationResult::Rejected(error)) = allocations.get(&key("web")) else {
         panic!("not rejected")
     };
-    assert_eq!(error.reason(), Reason::PortReserved);
+    assert_eq!(Reason::from(error), Reason::PortReserved);
     assert!(error.to_string().contains("22/TCP"), "{error}");
 }
 
@@ -143,6 +143,6 @@ fn annotation_with_ip_mode_vip_is_rejected_if_vip_is_dangerous() {
     assert!(message.contains(vip_danger) && message.ends_with("allowed: Proxy"), "{message}");
     for service in [web(), web().annotation(annotations::IP_MODE, "Proxy")] {
         let AllocationResult::Accepted(spec, _) = allocation_result(service) else { panic!("rejected") };
-        assert_eq!(spec.ip_mode, crate::spec::IpMode::Proxy);
+        assert_eq!(spec.ip_mode, akrobateo_services::spec::IpMode::Proxy);
     }
 }

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 
 use akrobateo_core::{Family, Frontend};
+use akrobateo_services::allocation::Allocation;
+use akrobateo_services::spec::LoadBalancerSpec;
 
 use super::*;
-use crate::allocation::Allocation;
-use crate::spec::LoadBalancerSpec;
 
 #[test]
 fn service_whose_port_becomes_reserved_loses_its_proxies_and_addresses() {

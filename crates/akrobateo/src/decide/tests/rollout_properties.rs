@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use akrobateo_services::node_info::NodeInfo;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 use proptest::prelude::*;
 
@@ -13,7 +14,6 @@ use super::super::rollout::Rollout;
 use super::super::rollout_limits::{MAX_FAILED_ATTEMPTS, max_simultaneous_replacements};
 use super::super::workload_fixtures::{daemonset_with_image, pod_from_template};
 use super::super::{PodChanges, ServiceState, Workload};
-use crate::node_info::NodeInfo;
 
 /// The condition of a node in the simulation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

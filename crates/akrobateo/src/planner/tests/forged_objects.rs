@@ -1,15 +1,15 @@
 //! Tests of forged objects: the operator ignores workloads and pods that it did not create, even if they have the
 //! labels of a proxy.
 
+use akrobateo_services::allocation::{Allocation, AllocationResult};
+use akrobateo_services::spec::LoadBalancerSpec;
 use serde_json::{Value, json, to_value};
 
 use super::*;
-use crate::allocation::{Allocation, AllocationResult};
 use crate::decide::fixtures::{INSTANCE, at, pod};
 use crate::decide::{
     Action, ProxyConfig, ProxyDecision, ProxyNamespace, ServiceState, Workload, decide, plan_actions,
 };
-use crate::spec::LoadBalancerSpec;
 
 /// Returns metadata that makes a workload or pod look like a proxy of a Service.
 fn forged_metadata(name: &str, in_namespace: &str, service_namespace: &str, service: &str) -> Value {

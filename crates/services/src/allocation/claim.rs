@@ -1,0 +1,138 @@
+//! The claim of one Service: the ports and nodes that the Service claims, and the ports that the Service already holds.
+//! Pure.
+
+use std::collections::BTreeSet;
+
+use akrobateo_core::Frontend;
+use k8s_openapi::jiff::Timestamp;
+
+use crate::key::ServiceKey;
+use crate::node_info::NodeInfo;
+use crate::spec::NodeSelection;
+
+/// The order of claims on ports that no Service holds: by creation time, then by namespace and name.
+///
+/// Services of one `kubectl apply` have the same creation time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Seniority {
+    pub(super) created: Timestamp,
+    pub(super) key: ServiceKey,
+}
+
+/// The ports that a Service's own workload holds, and the nodes of these ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OccupiedPorts {
+    /// The address families, protocols and ports.
+    pub frontends: BTreeSet<Frontend>,
+    /// The nodes that the workload selects, and the nodes where one of its pods runs.
+    pub nodes: BTreeSet<String>,
+}
+
+/// The claim of a Service. The Service claims all of its ports on each of its nodes.
+#[derive(Clone, Debug)]
+pub(super) struct Claim {
+    pub(super) seniority: Seniority,
+    pub(super) frontends: BTreeSet<Frontend>,
+    pub(super) nodes: ClaimedNodes,
+    /// The ports that the Service's own workload holds.
+    pub(super) held_ports: OccupiedPorts,
+    /// The ports that the previous allocation gave to the Service. The Service's workload may not exist yet.
+    pub(super) allocated_ports: OccupiedPorts,
+    /// The nodes with an address in the Service's status.
+    pub(super) published_nodes: BTreeSet<String>,
+}
+
+/// The nodes of a claim.
+#[derive(Clone, Debug)]
+pub(super) enum ClaimedNodes {
+    /// The nodes that the Service selects.
+    Selected(NodeSelection),
+    /// With externalTrafficPolicy Local: the selected nodes with an endpoint.
+    SelectedWithEndpoint {
+        selection: NodeSelection,
+        /// The nodes that have an endpoint now.
+        endpoint_nodes: BTreeSet<String>,
+        /// The nodes that have an endpoint now or had an endpoint a short time ago.
+        recent_endpoint_nodes: BTreeSet<String>,
+    },
+    /// With externalTrafficPolicy Local and without any endpoint: the selected nodes that no Service with an endpoint
+    /// claims. No node can answer a client, but a program may wait for the address before it starts the backends.
+    SelectedWithoutEndpoint(NodeSelection),
+    /// The nodes where the previous proxies of a rejected Service keep running.
+    Held {
+        /// The nodes that the previous allocation gave to the Service. A node that got a matching label after this
+        /// allocation is not in the set, because the node may belong to another Service.
+        kept_nodes: BTreeSet<String>,
+    },
+}
+
+/// The strength of the evidence that a Service holds a port. The first variant is the strongest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum HoldEvidence {
+    /// The Service is rejected, and its previous proxies keep running. They keep the port even if the allocation gave
+    /// the port to another Service.
+    Running,
+    /// The previous allocation gave the port to the Service.
+    Allocated,
+    /// The Service's workload has the port.
+    Workload,
+}
+
+impl Claim {
+    pub(super) const fn key(&self) -> &ServiceKey {
+        &self.seniority.key
+    }
+
+    /// Returns true if the Service's proxies may run on the node.
+    pub(super) fn selects(&self, node: &NodeInfo) -> bool {
+        match &self.nodes {
+            ClaimedNodes::Selected(selection)
+            | ClaimedNodes::SelectedWithEndpoint { selection, .. }
+            | ClaimedNodes::SelectedWithoutEndpoint(selection) => {
+                // A running pod stays on its node when the node gets a taint with the effect NoSchedule.
+                selection.matches(node)
+                    || (self.held_ports.nodes.contains(&node.name) && selection.matches_running_pod(node))
+            }
+            ClaimedNodes::Held { .. } => self.held_ports.nodes.contains(&node.name),
+        }
+    }
+
+    /// Returns true if the Service claims its ports on this node. The Service must select the node.
+    pub(super) fn claims_ports_on(&self, node: &NodeInfo) -> bool {
+        match &self.nodes {
+            ClaimedNodes::SelectedWithEndpoint { recent_endpoint_nodes, .. } => {
+                recent_endpoint_nodes.contains(&node.name)
+            }
+            ClaimedNodes::Selected(_)
+            | ClaimedNodes::SelectedWithoutEndpoint(_)
+            | ClaimedNodes::Held { .. } => true,
+        }
+    }
+
+    /// Returns true if all other claims come before this claim, because the Service has no endpoint on any node.
+    pub(super) const fn has_lowest_precedence(&self) -> bool {
+        matches!(self.nodes, ClaimedNodes::SelectedWithoutEndpoint(_))
+    }
+
+    /// Returns false if externalTrafficPolicy is Local and the node has no endpoint of the Service.
+    pub(super) fn can_answer(&self, node: &str) -> bool {
+        match &self.nodes {
+            ClaimedNodes::SelectedWithEndpoint { endpoint_nodes, .. } => endpoint_nodes.contains(node),
+            ClaimedNodes::SelectedWithoutEndpoint(_) => false,
+            ClaimedNodes::Selected(_) | ClaimedNodes::Held { .. } => true,
+        }
+    }
+
+    /// Returns the evidence that the Service holds a port of a node; `None` if the Service does not hold the port
+    /// there.
+    pub(super) fn find_hold_evidence(&self, node: &str, frontend: Frontend) -> Option<HoldEvidence> {
+        let holds = |ports: &OccupiedPorts| ports.frontends.contains(&frontend) && ports.nodes.contains(node);
+        match &self.nodes {
+            ClaimedNodes::Held { kept_nodes } if kept_nodes.contains(node) => {
+                holds(&self.held_ports).then_some(HoldEvidence::Running)
+            }
+            _ if holds(&self.allocated_ports) => Some(HoldEvidence::Allocated),
+            _ => holds(&self.held_ports).then_some(HoldEvidence::Workload),
+        }
+    }
+}

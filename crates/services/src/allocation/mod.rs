@@ -1,0 +1,268 @@
+//! Allocates the ports of the nodes to all Services together. Pure.
+
+mod claim;
+mod claims;
+mod node_owners;
+mod node_ports;
+mod recent_endpoints;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use akrobateo_core::Frontend;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+
+use crate::key::ServiceKey;
+use crate::node_info::NodeInfo;
+use crate::spec::{LoadBalancerSpec, ServiceDefaults, SpecError, is_eligible};
+pub use claim::OccupiedPorts;
+use claim::{Claim, ClaimedNodes, Seniority};
+use claims::allocate_claims;
+pub use claims::{Allocation, Conflict};
+use node_ports::NodePorts;
+pub use recent_endpoints::RecentEndpoints;
+
+#[cfg(test)]
+mod tests;
+
+/// The result of validation and allocation for one eligible Service.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AllocationResult {
+    /// The spec is invalid.
+    Rejected(SpecError),
+    /// The spec is valid. The allocation says on which nodes the Service gets its ports.
+    Accepted(Arc<LoadBalancerSpec>, Allocation),
+}
+
+/// The observed facts that decide which Service gets a port.
+pub trait Observations {
+    /// Returns the ports that a Service's proxies need. Proxies that cannot be limited to one family need the ports of
+    /// both families.
+    fn needed_frontends(&self, spec: &LoadBalancerSpec) -> BTreeSet<Frontend>;
+
+    /// Returns the ports that the Service's own workload holds.
+    fn occupied_ports(&self, key: &ServiceKey) -> OccupiedPorts;
+
+    /// Returns the nodes that have a usable endpoint of a Service, or had an endpoint a short time ago.
+    fn recent_endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String>;
+
+    /// Returns the nodes with a usable endpoint of a Service now.
+    fn endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String>;
+
+    /// Returns the nodes with an address in the Service's status.
+    fn published_nodes(&self, service: &Service) -> BTreeSet<String>;
+}
+
+/// The observations of a cluster in which no Service has proxies or addresses.
+pub struct NothingObserved;
+
+impl Observations for NothingObserved {
+    fn needed_frontends(&self, spec: &LoadBalancerSpec) -> BTreeSet<Frontend> {
+        spec.frontends()
+    }
+
+    fn occupied_ports(&self, _: &ServiceKey) -> OccupiedPorts {
+        OccupiedPorts::default()
+    }
+
+    fn recent_endpoint_nodes(&self, _: &ServiceKey) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
+    fn endpoint_nodes(&self, _: &ServiceKey) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
+    fn published_nodes(&self, _: &Service) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+}
+
+/// An eligible Service, its spec, and the ports that it needs.
+struct Request<'a> {
+    service: &'a Service,
+    spec: Result<Arc<LoadBalancerSpec>, SpecError>,
+    frontends: BTreeSet<Frontend>,
+}
+
+/// The allocation result of a Service, with the UID of that Service and the ports that it needs.
+#[derive(Clone, Debug)]
+struct ServiceEntry {
+    uid: Option<String>,
+    allocation_result: AllocationResult,
+    frontends: BTreeSet<Frontend>,
+    /// The nodes on which the Service got its ports; `None` if the allocation did not check the nodes. A node that
+    /// gets a matching label later is not in this set.
+    granted_nodes: Option<BTreeSet<String>>,
+}
+
+/// The allocation results of all eligible Services.
+#[derive(Clone, Debug, Default)]
+pub struct PortAllocations {
+    entries: HashMap<ServiceKey, ServiceEntry>,
+}
+
+impl PortAllocations {
+    /// Validates all Services and allocates their ports.
+    ///
+    /// A Service that holds a port keeps it. `self` is the previous allocation, which is empty after a start of the
+    /// operator.
+    #[must_use]
+    pub fn update(
+        &self,
+        services: &[Arc<Service>],
+        nodes: &[NodeInfo],
+        defaults: &ServiceDefaults,
+        observations: &impl Observations,
+    ) -> Self {
+        let eligible_services =
+            services.iter().filter(|service| is_eligible(service, defaults.is_default_class));
+        let requests: Vec<_> =
+            eligible_services.map(|service| Request::from_service(service, defaults, observations)).collect();
+        let node_ports = NodePorts::from_services(services);
+        let shared_ports = shared_frontends(&requests);
+        let is_contested = |request: &&Request| {
+            let key = ServiceKey::from_service(request.service);
+            let mut frontends = request.frontends.iter();
+            frontends
+                .any(|port| shared_ports.contains(port) || node_ports.get_other_owner(*port, &key).is_some())
+        };
+        // Most Services share no port with another Service. The nodes of such Services need no check.
+        let contested_requests = requests.iter().filter(is_contested);
+        let claims: Vec<_> =
+            contested_requests.map(|request| self.create_claim(request, nodes, observations)).collect();
+        let mut allocations = allocate_claims(&claims, nodes, &node_ports);
+        let entries = requests.into_iter().map(|Request { service, spec, frontends }| {
+            let key = ServiceKey::from_service(service);
+            let (allocation, granted_nodes) = allocations
+                .remove(&key)
+                .map(|result| (result.allocation, Some(result.granted_nodes)))
+                .unwrap_or_default();
+            let accept = |spec| AllocationResult::Accepted(spec, allocation);
+            let allocation_result = spec.map_or_else(AllocationResult::Rejected, accept);
+            (key, ServiceEntry { uid: service.uid(), allocation_result, frontends, granted_nodes })
+        });
+        Self { entries: entries.collect() }
+    }
+
+    /// Returns the claim of a Service, with all facts that decide its precedence.
+    fn create_claim(&self, request: &Request, nodes: &[NodeInfo], observations: &impl Observations) -> Claim {
+        let Request { service, spec, frontends } = request;
+        let key = ServiceKey::from_service(service);
+        let held_ports = observations.occupied_ports(&key);
+        let claimed_nodes = match spec {
+            Ok(spec) if spec.is_external_traffic_policy_local => {
+                let recent_endpoint_nodes = observations.recent_endpoint_nodes(&key);
+                if recent_endpoint_nodes.is_empty() {
+                    ClaimedNodes::SelectedWithoutEndpoint(spec.nodes.clone())
+                } else {
+                    ClaimedNodes::SelectedWithEndpoint {
+                        selection: spec.nodes.clone(),
+                        endpoint_nodes: observations.endpoint_nodes(&key),
+                        recent_endpoint_nodes,
+                    }
+                }
+            }
+            Ok(spec) => ClaimedNodes::Selected(spec.nodes.clone()),
+            Err(_) => {
+                let kept_nodes = self.kept_nodes(&key, service.uid().as_ref(), &held_ports);
+                ClaimedNodes::Held { kept_nodes }
+            }
+        };
+        Claim {
+            frontends: frontends.clone(),
+            nodes: claimed_nodes,
+            held_ports,
+            allocated_ports: self.allocated_ports(&key, service.uid().as_ref(), nodes),
+            published_nodes: observations.published_nodes(service),
+            seniority: Seniority {
+                created: service.creation_timestamp().map_or(Timestamp::MAX, |time| time.0),
+                key,
+            },
+        }
+    }
+
+    /// Returns the ports of a Service in this allocation. Ignores an earlier Service with the same name and another
+    /// UID.
+    fn allocated_ports(&self, key: &ServiceKey, uid: Option<&String>, nodes: &[NodeInfo]) -> OccupiedPorts {
+        let entry = self.entries.get(key).filter(|entry| entry.uid.as_ref() == uid);
+        let Some(ServiceEntry {
+            allocation_result: AllocationResult::Accepted(spec, allocation),
+            frontends,
+            granted_nodes,
+            ..
+        }) = entry
+        else {
+            return OccupiedPorts::default();
+        };
+        let allowed_nodes = nodes.iter().filter(|node| allocation.allows(spec, node));
+        let nodes =
+            granted_nodes.clone().unwrap_or_else(|| allowed_nodes.map(|node| node.name.clone()).collect());
+        OccupiedPorts { frontends: frontends.clone(), nodes }
+    }
+
+    /// Returns the nodes that this allocation gave to a Service. The Service is rejected now, and its workload keeps
+    /// running.
+    fn kept_nodes(
+        &self,
+        key: &ServiceKey,
+        uid: Option<&String>,
+        held_ports: &OccupiedPorts,
+    ) -> BTreeSet<String> {
+        let entry = self.entries.get(key).filter(|entry| entry.uid.as_ref() == uid);
+        let kept_nodes = entry.map(|entry| entry.granted_nodes.as_ref().unwrap_or(&held_ports.nodes));
+        kept_nodes.cloned().unwrap_or_default()
+    }
+
+    /// Returns the allocation result of one Service; `None` if the Service does not exist or is not eligible.
+    #[must_use]
+    pub fn get(&self, key: &ServiceKey) -> Option<&AllocationResult> {
+        self.entries.get(key).map(|entry| &entry.allocation_result)
+    }
+
+    /// Returns true if the allocation checked the nodes of the Service, and therefore read its endpoints.
+    #[must_use]
+    pub fn is_contested(&self, key: &ServiceKey) -> bool {
+        self.entries.get(key).is_some_and(|entry| entry.granted_nodes.is_some())
+    }
+
+    /// Returns the Services whose allocation result differs from the result in `previous`.
+    #[must_use]
+    pub fn services_changed_since(&self, previous: &Self) -> Vec<ServiceKey> {
+        let changed_services = self.entries.keys().filter(|key| previous.get(key) != self.get(key));
+        let removed_services = previous.entries.keys().filter(|key| !self.entries.contains_key(key));
+        changed_services.chain(removed_services).cloned().collect()
+    }
+}
+
+impl<'a> Request<'a> {
+    fn from_service(
+        service: &'a Service,
+        defaults: &ServiceDefaults,
+        observations: &impl Observations,
+    ) -> Self {
+        let spec = LoadBalancerSpec::from_service(service, defaults).map(Arc::new);
+        let frontends = if let Ok(spec) = &spec {
+            observations.needed_frontends(spec)
+        } else {
+            // The previous proxies of a rejected Service keep running, unless they hold a reserved port.
+            let held_frontends = observations.occupied_ports(&ServiceKey::from_service(service)).frontends;
+            let is_reserved = |port: &Frontend| defaults.reserved_ports.contains(port.host_port());
+            if held_frontends.iter().any(is_reserved) { BTreeSet::new() } else { held_frontends }
+        };
+        Self { service, spec, frontends }
+    }
+}
+
+/// Returns the ports that more than one Service needs.
+fn shared_frontends(requests: &[Request]) -> BTreeSet<Frontend> {
+    let (mut needed, mut shared) = (BTreeSet::new(), BTreeSet::new());
+    for frontend in requests.iter().flat_map(|request| &request.frontends) {
+        if !needed.insert(*frontend) {
+            shared.insert(*frontend);
+        }
+    }
+    shared
+}

@@ -1,0 +1,26 @@
+//! The errors in a Service's spec and annotations, with messages for the author of the Service's manifest. Pure.
+
+use akrobateo_core::HostPort;
+
+/// An error that remains until the user changes the Service or the operator's settings.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// The value of an annotation is not allowed.
+    #[error("annotation {name} is {value:?}: {reason}; allowed: {allowed}")]
+    InvalidAnnotation {
+        /// The name of the annotation.
+        name: &'static str,
+        /// The value of the annotation.
+        value: String,
+        /// The reason why the value is not allowed.
+        reason: String,
+        /// The allowed values.
+        allowed: String,
+    },
+    /// The API server accepts a field or value of the spec that the proxies do not support.
+    #[error("{0}")]
+    UnsupportedSpec(String),
+    /// The administrator has reserved the port for programs of the nodes.
+    #[error("port {0} is reserved for the nodes by the operator's --reserved-ports; use another port")]
+    PortReserved(HostPort),
+}
