@@ -6,11 +6,8 @@
 
 mod apply;
 mod cache;
-mod call;
 mod cli;
-mod client;
 mod decide;
-mod error_chain;
 mod host_name;
 mod http;
 mod kube_proxy;
@@ -23,8 +20,6 @@ mod reconcile;
 #[cfg(test)]
 mod reference;
 mod run;
-#[cfg(test)]
-mod scripted_api;
 mod settings;
 
 pub use cli::{Invocation, ParsedCommand};

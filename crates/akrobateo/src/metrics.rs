@@ -6,8 +6,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use akrobateo_services::key::ServiceKey;
+use api_client::ApiMetrics;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -16,16 +17,12 @@ use prometheus_client::registry::{Registry, Unit};
 
 /// All metrics of the operator.
 pub(crate) struct Metrics {
-    /// Requests to the API server by step and result.
-    pub(crate) calls: Family<CallLabels, Counter>,
-    /// The duration of requests to the API server.
-    pub(crate) call_seconds: Histogram,
+    /// Requests to the API server, and watches.
+    pub(crate) api: ApiMetrics,
     /// Reconciliations by result.
     pub(crate) reconciliations: Family<ReconcileLabels, Counter>,
     /// The duration of reconciliations.
     pub(crate) reconcile_seconds: Histogram,
-    /// Failed lists and watches by kind.
-    pub(crate) watch_errors: Family<WatchLabels, Counter>,
     /// Services by the reason of their condition `akrobateo.io/Exposed`.
     services: Family<ServiceLabels, Gauge>,
     /// The label under which each Service is counted.
@@ -39,43 +36,11 @@ pub(crate) struct Metrics {
     registry: Registry,
 }
 
-/// Labels of [`Metrics::calls`].
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(crate) struct CallLabels {
-    pub(crate) step: &'static str,
-    pub(crate) result: CallResult,
-}
-
-/// The result of a request.
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
-pub(crate) enum CallResult {
-    Ok,
-    Failed,
-    TimedOut,
-}
-
-impl EncodeLabelValue for CallResult {
-    fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), std::fmt::Error> {
-        let text = match self {
-            Self::Ok => "ok",
-            Self::Failed => "failed",
-            Self::TimedOut => "timed_out",
-        };
-        EncodeLabelValue::encode(&text, encoder)
-    }
-}
-
 /// Labels of [`Metrics::reconciliations`].
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(crate) struct ReconcileLabels {
     /// `ok`, or the step that failed.
     pub(crate) result: &'static str,
-}
-
-/// Labels of [`Metrics::watch_errors`].
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(crate) struct WatchLabels {
-    pub(crate) kind: String,
 }
 
 /// Labels of [`Metrics::services`].
@@ -89,15 +54,12 @@ impl Metrics {
     /// Returns metrics with all values at zero.
     pub(crate) fn new() -> Arc<Self> {
         let mut registry = Registry::with_prefix("akrobateo");
+        let api = ApiMetrics::default();
+        api.register(&mut registry);
         // The buckets range from 1 ms to 16 s.
-        let new_histogram = || Histogram::new(exponential_buckets(0.001, 4.0, 8));
-        let (call_seconds, reconcile_seconds) = (new_histogram(), new_histogram());
-        let (calls, reconciliations, watch_errors, services) =
-            (Family::default(), Family::default(), Family::default(), Family::default());
+        let reconcile_seconds = Histogram::new(exponential_buckets(0.001, 4.0, 8));
+        let (reconciliations, services) = (Family::default(), Family::default());
         let leader = Gauge::default();
-        registry.register("api_calls", "API requests other than watches, by step and result", calls.clone());
-        let help = "Duration of API requests other than watches";
-        registry.register_with_unit("api_call_duration", help, Unit::Seconds, call_seconds.clone());
         registry.register(
             "reconciles",
             "Reconciliations by result: ok, or the step that failed",
@@ -109,7 +71,6 @@ impl Metrics {
             Unit::Seconds,
             reconcile_seconds.clone(),
         );
-        registry.register("watch_errors", "Failed lists and watches by kind", watch_errors.clone());
         registry.register(
             "services",
             "Services by the reason of the condition akrobateo.io/Exposed",
@@ -121,11 +82,9 @@ impl Metrics {
         registry.register("leader", "1 if this replica is the leader, otherwise 0", leader.clone());
         let counted_states = Mutex::default();
         Arc::new(Self {
-            calls,
-            call_seconds,
+            api,
             reconciliations,
             reconcile_seconds,
-            watch_errors,
             services,
             counted_states,
             outdated_proxies,

@@ -63,7 +63,8 @@ impl Planner {
         metrics: &Arc<Metrics>,
     ) -> Self {
         let (sender, triggers) = mpsc::unbounded_channel();
-        let sender = TriggerSender { sender, metrics: metrics.clone() };
+        let sender =
+            TriggerSender { sender, list_completed: Trigger::ListCompleted, metrics: metrics.api.clone() };
         let stores = Stores::watch(client, watch_namespace, config, &sender);
         Self::new(stores, triggers, watch_namespace, defaults)
     }
@@ -77,7 +78,7 @@ impl Planner {
         metrics: &Metrics,
     ) -> Result<Self, ListError> {
         let (_, triggers) = mpsc::unbounded_channel();
-        let stores = Stores::list(client, watch_namespace, config, metrics).await?;
+        let stores = Stores::list(client, watch_namespace, config, &metrics.api).await?;
         Ok(Self::new(stores, triggers, watch_namespace, defaults))
     }
 

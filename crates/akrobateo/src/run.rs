@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use akrobateo_services::key::ServiceKey;
+use api_client::{ConnectError, connect};
 use k8s_openapi::jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,7 +14,6 @@ use tokio::time::timeout;
 
 use crate::apply::{ApplyError, Writer};
 use crate::cache::WatchEnded;
-use crate::client::{ConnectError, DEFAULT_OPERATOR_NAMESPACE, connect};
 use crate::decide::{ProxyNamespaceMismatch, ServiceState};
 use crate::host_name::host_name;
 use crate::http::{self, Health};
@@ -23,6 +23,7 @@ use crate::metrics::{Metrics, ReconcileLabels};
 use crate::planner::Planner;
 use crate::queue::{Outcome, Queue};
 use crate::reconcile::{Context, reconcile};
+use crate::settings::DEFAULT_OPERATOR_NAMESPACE;
 use crate::settings::{OperatorConfig, ResolvedConfig};
 
 #[cfg(test)]
@@ -60,7 +61,7 @@ pub async fn run(config: OperatorConfig) -> Result<(), RunError> {
     tokio::spawn(http::serve(listener, health.clone()));
     let mut shutdown = Box::pin(shutdown_signal()?);
 
-    let (client, pod_namespace) = connect(&config).await?;
+    let (client, pod_namespace) = connect(&config.connection).await?;
     let ResolvedConfig { proxy_config, defaults } = config.resolve();
     let operator_namespace = pod_namespace.unwrap_or_else(|| DEFAULT_OPERATOR_NAMESPACE.to_owned());
     let vip_danger_detection = async {

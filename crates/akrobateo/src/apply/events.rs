@@ -2,6 +2,7 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
+use api_client::{CallError, call};
 use k8s_openapi::api::core::v1::{ObjectReference, Service};
 use k8s_openapi::api::events::v1::{Event, EventSeries};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -11,7 +12,6 @@ use kube::{Api, Resource, ResourceExt};
 
 use super::Writer;
 use super::recent_events::{EventKey, RecentEvents};
-use crate::call::{CallError, call};
 use crate::reason::Reason;
 
 /// The longest note that the API server accepts, in bytes (events.k8s.io/v1).
@@ -30,7 +30,7 @@ impl Writer {
             let series = EventSeries { count, last_observed_time: MicroTime(now) };
             let patch = Patch::Merge(serde_json::json!({ "series": series }));
             let params = PatchParams::default();
-            match call(&self.metrics, "publish_event", api.patch(&name, &params, &patch)).await {
+            match call(&self.metrics.api, "publish_event", api.patch(&name, &params, &patch)).await {
                 Ok(_) => {
                     self.recent_events().record(key, name, count, now);
                     return Ok(());
@@ -48,7 +48,7 @@ impl Writer {
             action: Some("SyncLoadBalancer".to_owned()),
             ..self.event(reason, note, service.object_ref(&()), now)
         };
-        call(&self.metrics, "publish_event", api.create(&PostParams::default(), &event)).await?;
+        call(&self.metrics.api, "publish_event", api.create(&PostParams::default(), &event)).await?;
         self.recent_events().record(key, name, 1, now);
         Ok(())
     }
@@ -87,12 +87,12 @@ fn truncate_note(note: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use api_client::scripted_api::{ReceivedRequest, scripted_api};
     use http::Method;
 
     use super::*;
     use crate::decide::fixtures::{INSTANCE, service};
     use crate::metrics::Metrics;
-    use crate::scripted_api::{ReceivedRequest, scripted_api};
 
     #[test]
     fn long_note_is_truncated_between_characters() {

@@ -11,14 +11,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use akrobateo_services::key::ServiceKey;
+use api_client::CallError;
+use api_client::error_chain;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{DeleteParams, PatchParams};
 use kube::{Client, ResourceExt};
 
 use self::recent_events::RecentEvents;
-use crate::call::CallError;
 use crate::decide::Action;
-use crate::error_chain::error_chain;
 use crate::host_name::host_name;
 use crate::metrics::Metrics;
 use crate::reason::Reason;

@@ -1,6 +1,7 @@
 //! Emits events of nodes, which `kubectl describe node` shows. Does I/O.
 
 use akrobateo_services::node_info::NodeAddressError;
+use api_client::{CallError, call};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -9,7 +10,6 @@ use kube::Api;
 use kube::api::PostParams;
 
 use super::Writer;
-use crate::call::{CallError, call};
 use crate::reason::Reason;
 
 /// The namespace of events about objects that have no namespace.
@@ -44,7 +44,7 @@ impl Writer {
             ..self.event(Reason::InvalidNodeAddress, &note, regarding, now)
         };
         let api: Api<Event> = Api::namespaced(self.client.clone(), NODE_EVENT_NAMESPACE);
-        match call(&self.metrics, "publish_event", api.create(&PostParams::default(), &event)).await {
+        match call(&self.metrics.api, "publish_event", api.create(&PostParams::default(), &event)).await {
             Err(error) if !error.is_conflict() => Err(error),
             _ => Ok(()),
         }
@@ -54,11 +54,11 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use akrobateo_services::node_info::NodeInfo;
+    use api_client::scripted_api::scripted_api;
 
     use super::*;
     use crate::decide::fixtures::{INSTANCE, at, node};
     use crate::metrics::Metrics;
-    use crate::scripted_api::scripted_api;
 
     #[tokio::test(start_paused = true)]
     async fn invalid_node_annotation_is_reported_once() {

@@ -1,13 +1,13 @@
 //! Writes the status of Services. Does I/O.
 
 use akrobateo_services::key::ServiceKey;
+use api_client::{CallError, call};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, LoadBalancerStatus, Service, ServiceStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::Api;
 use kube::api::Patch;
 
 use super::{Writer, ignore_not_found};
-use crate::call::{CallError, call};
 
 impl Writer {
     /// Applies addresses and condition to the Service with this `uid`, and returns the new resourceVersion of the
@@ -34,7 +34,7 @@ impl Writer {
         let api: Api<Service> = Api::namespaced(self.client.clone(), &key.namespace);
         let (params, patch) = (self.apply_params(), Patch::Apply(&patch));
         ignore_not_found(
-            call(&self.metrics, "publish_status", api.patch_status(&key.name, &params, &patch))
+            call(&self.metrics.api, "publish_status", api.patch_status(&key.name, &params, &patch))
                 .await
                 .map(|service| service.metadata.resource_version),
         )

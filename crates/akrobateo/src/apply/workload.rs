@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use api_client::{CallError, call};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::serde::Serialize;
@@ -10,7 +11,6 @@ use kube::api::{DeleteParams, Patch, Preconditions};
 use kube::{Api, Resource, ResourceExt};
 
 use super::{Writer, ignore_not_found};
-use crate::call::{CallError, call};
 use crate::decide::Workload;
 
 impl Writer {
@@ -34,11 +34,11 @@ impl Writer {
         ignore_not_found(match workload {
             Workload::DaemonSet(_) => {
                 let api: Api<DaemonSet> = Api::namespaced(client, namespace);
-                call(&self.metrics, "delete_workload", api.delete(name, &params)).await.map(drop)
+                call(&self.metrics.api, "delete_workload", api.delete(name, &params)).await.map(drop)
             }
             Workload::Deployment(_) => {
                 let api: Api<Deployment> = Api::namespaced(client, namespace);
-                call(&self.metrics, "delete_workload", api.delete(name, &params)).await.map(drop)
+                call(&self.metrics.api, "delete_workload", api.delete(name, &params)).await.map(drop)
             }
         })
     }
@@ -50,7 +50,7 @@ impl Writer {
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
         let (name, params, patch) = (object.name_any(), self.apply_params(), Patch::Apply(object));
-        call(&self.metrics, "apply_workload", api.patch(&name, &params, &patch))
+        call(&self.metrics.api, "apply_workload", api.patch(&name, &params, &patch))
             .await
             .map(|applied| applied.resource_version())
     }

@@ -5,19 +5,18 @@ use std::sync::Arc;
 
 use akrobateo_core::labels;
 use akrobateo_services::key::ServiceKey;
+use api_client::{
+    ApiMetrics, ListError, WatchEnded, list_into_store, service_api, spawn_reflector, watch_config,
+};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::Store;
 use kube::{Api, Client, Resource, ResourceExt};
 
-use super::list::{ListError, list_into_store};
-use super::reflector::{TriggerSender, WatchEnded, spawn_reflector, watch_config};
-use super::scope::service_api;
 use super::trust::{controls, is_trusted, service_of};
-use super::watch_spec;
+use super::watch_spec::{self, TriggerSender};
 use crate::decide::{ProxyNamespace, Workload};
-use crate::metrics::Metrics;
 
 /// The workloads and pods of proxies in one namespace, or in the namespaces of the Services.
 pub(super) struct ProxyStores {
@@ -81,7 +80,7 @@ impl ProxyStores {
     }
 
     /// Lists each kind once, and returns stores with the results.
-    pub(super) async fn list(source: &ProxySource<'_>, metrics: &Metrics) -> Result<Self, ListError> {
+    pub(super) async fn list(source: &ProxySource<'_>, metrics: &ApiMetrics) -> Result<Self, ListError> {
         let selector = labels::all_proxies_selector(source.instance);
         let (proxy_namespace, instance) = (source.proxy_namespace, source.instance);
         let daemonset_spec = watch_spec::workload(proxy_namespace, instance);

@@ -7,19 +7,18 @@ use akrobateo_services::allocation::OccupiedPorts;
 use akrobateo_services::endpoints::serving_nodes;
 use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::{NodeInfo, NodePolicy};
+use api_client::{
+    ApiMetrics, ListError, WatchEnded, list_into_store, service_api, spawn_reflector, watch_config,
+};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, ResourceExt};
 
-use super::list::{ListError, list_into_store};
 use super::proxy_stores::{ProxySource, ProxyStores};
-use super::reflector::{TriggerSender, WatchEnded, spawn_reflector, watch_config};
-use super::scope::service_api;
 use super::trust::held_by_running_pods;
-use super::watch_spec::{self, SERVICE_NAME_LABEL};
+use super::watch_spec::{self, SERVICE_NAME_LABEL, TriggerSender};
 use crate::decide::{ProxyConfig, Workload, occupied_ports};
-use crate::metrics::Metrics;
 
 /// One store for each watched kind, and the proxies in the current and in each former namespace.
 pub(crate) struct Stores {
@@ -60,7 +59,7 @@ impl Stores {
         client: &Client,
         watch_namespace: Option<&str>,
         config: &ProxyConfig,
-        metrics: &Metrics,
+        metrics: &ApiMetrics,
     ) -> Result<Self, ListError> {
         let services = service_api(client, watch_namespace);
         let endpoint_slices = service_api(client, watch_namespace);

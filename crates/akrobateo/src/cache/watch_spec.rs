@@ -27,25 +27,11 @@ pub(crate) enum Trigger {
 /// (<https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/>).
 pub(super) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
-/// A function that returns the trigger for an object.
-type ToTrigger<K> = Box<dyn Fn(&K) -> Option<Trigger> + Send + Sync>;
-
 /// The rules by which objects of one kind are cached.
-pub(super) struct WatchSpec<K> {
-    /// Drops the fields that nothing reads, to save memory.
-    pub(super) prune: Box<dyn Fn(&mut K) + Send + Sync>,
-    /// Returns the trigger to send when an object changes or is deleted.
-    pub(super) trigger: ToTrigger<K>,
-}
+type WatchSpec<K> = api_client::WatchSpec<K, Trigger>;
 
-impl<K> WatchSpec<K> {
-    fn new(
-        prune: impl Fn(&mut K) + Send + Sync + 'static,
-        trigger: impl Fn(&K) -> Option<Trigger> + Send + Sync + 'static,
-    ) -> Self {
-        Self { prune: Box::new(prune), trigger: Box::new(trigger) }
-    }
-}
+/// Sends the triggers of all watches.
+pub(crate) type TriggerSender = api_client::TriggerSender<Trigger>;
 
 /// Services in the cache have their managedFields, which show whether the operator wrote the status.
 pub(super) fn service() -> WatchSpec<Service> {

@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use akrobateo_services::node_info::NodeInfo;
 use akrobateo_services::spec::ServiceDefaults;
+use api_client::connect;
+use api_client::error_chain;
+use api_client::{CallError, call};
 use clap::ArgMatches;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Container;
@@ -14,13 +17,11 @@ use kube::{Api, Client, ResourceExt};
 use super::error::CliError;
 use super::operator_config::merge_operator_config;
 use super::service_report::ServiceReport;
-use crate::call::{CallError, call};
-use crate::client::{DEFAULT_OPERATOR_NAMESPACE, connect};
 use crate::decide::{decide, with_reported_conflicts};
-use crate::error_chain::error_chain;
 use crate::kube_proxy::read_vip_danger;
 use crate::metrics::Metrics;
 use crate::planner::Planner;
+use crate::settings::DEFAULT_OPERATOR_NAMESPACE;
 use crate::settings::{OperatorConfig, ResolvedConfig};
 
 /// The label of the operator's Deployment in `deploy/` and in the Helm chart.
@@ -45,7 +46,7 @@ impl Cluster {
         operator_namespace: Option<&str>,
         matches: &ArgMatches,
     ) -> Result<Self, CliError> {
-        let (client, pod_namespace) = connect(local_config).await?;
+        let (client, pod_namespace) = connect(&local_config.connection).await?;
         let metrics = Metrics::new();
         let operator = match (pod_namespace, operator_namespace) {
             // In the operator's pod this command has the same environment variables as the operator.
@@ -147,7 +148,7 @@ async fn list_operators(
 ) -> Result<Vec<DeployedOperator>, CallError> {
     let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let params = ListParams::default().labels(OPERATOR_SELECTOR);
-    let deployments = call(metrics, "list", api.list(&params)).await?;
+    let deployments = call(&metrics.api, "list", api.list(&params)).await?;
     Ok(deployments.items.into_iter().filter_map(DeployedOperator::from_deployment).collect())
 }
 
@@ -168,10 +169,10 @@ async fn detect_vip_danger(client: &Client, metrics: &Metrics) -> Option<String>
 
 #[cfg(test)]
 mod tests {
+    use api_client::scripted_api::scripted_api;
     use serde_json::json;
 
     use super::*;
-    use crate::scripted_api::scripted_api;
 
     #[tokio::test]
     async fn deployment_outside_the_operator_namespace_is_ignored() {

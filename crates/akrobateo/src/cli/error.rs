@@ -1,9 +1,9 @@
 //! The errors of the commands. Pure.
 
 use akrobateo_services::key::ServiceKey;
+use api_client::ConnectError;
 
 use crate::cache::ListError;
-use crate::client::ConnectError;
 
 /// The reason why a command failed.
 #[derive(Debug, thiserror::Error)]

@@ -20,9 +20,9 @@ mod fixtures;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use api_client::error_chain;
 use clap::{ArgMatches, FromArgMatches};
 
-use crate::error_chain::error_chain;
 use crate::settings::OperatorConfig;
 use arguments::{Arguments, Command};
 use cluster::Cluster;
@@ -146,7 +146,7 @@ mod tests {
             let Ok(Invocation::Command(parsed_command)) = parse(&line) else {
                 panic!("{line:?} is no command")
             };
-            assert_eq!(parsed_command.config.context.as_deref(), Some("kind"));
+            assert_eq!(parsed_command.config.connection.context.as_deref(), Some("kind"));
         }
     }
 

@@ -10,13 +10,13 @@ use std::time::Duration;
 use akrobateo_services::kube_proxy_findings::{
     CONFIG_MAPS, Finding, KUBE_PROXY_NAMESPACE, POD_SELECTORS, config_map_findings, pod_finding, vip_danger,
 };
+use api_client::{CallError, call};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::call::{CallError, call};
 use crate::metrics::Metrics;
 
 /// The time between two attempts until the first detection succeeds.
@@ -96,13 +96,13 @@ async fn detect(client: &Client, metrics: &Metrics) -> Result<Vec<Finding>, Call
     let mut findings = Vec::new();
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), KUBE_PROXY_NAMESPACE);
     for name in CONFIG_MAPS {
-        let config_map = call(metrics, "read_kube_proxy_mode", config_maps.get_opt(name)).await?;
+        let config_map = call(&metrics.api, "read_kube_proxy_mode", config_maps.get_opt(name)).await?;
         findings.extend(config_map.iter().flat_map(|config_map| config_map_findings(name, config_map)));
     }
     let pods: Api<Pod> = Api::namespaced(client.clone(), KUBE_PROXY_NAMESPACE);
     for selector in POD_SELECTORS {
         let params = ListParams::default().labels(selector).limit(MAX_PODS_PER_LABEL);
-        let pods = call(metrics, "read_kube_proxy_mode", pods.list(&params)).await?;
+        let pods = call(&metrics.api, "read_kube_proxy_mode", pods.list(&params)).await?;
         for finding in pods.iter().filter_map(|pod| pod_finding(selector, pod)) {
             if !findings.contains(&finding) {
                 findings.push(finding);
@@ -114,10 +114,10 @@ async fn detect(client: &Client, metrics: &Metrics) -> Result<Vec<Finding>, Call
 
 #[cfg(test)]
 mod tests {
+    use api_client::scripted_api::{ScriptedApi, scripted_api};
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::scripted_api::{ScriptedApi, scripted_api};
 
     /// Answers one detection. `config` is the configuration of kube-proxy; there are no other objects.
     async fn answer_detection(api: &mut ScriptedApi, config: Option<&Value>) {

@@ -8,6 +8,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api_client::{CallError, call};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
@@ -19,7 +20,6 @@ use self::record::{
     ElectionStep, ObservedRecord, holder, next_step, proxy_namespace, with_holder, with_proxy_namespace,
     without_holder,
 };
-use crate::call::{CallError, call};
 use crate::decide::ProxyConfig;
 use crate::metrics::Metrics;
 
@@ -163,18 +163,20 @@ impl LeaderElector {
     }
 
     async fn read(&self) -> Result<Option<Lease>, CallError> {
-        call(&self.metrics, "read_lease", self.api.get_opt(&self.name)).await
+        call(&self.metrics.api, "read_lease", self.api.get_opt(&self.name)).await
     }
 
     async fn create(&self) -> Result<(), CallError> {
         let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
         let lease = self.with_self_as_holder(&Lease { metadata, spec: None });
-        call(&self.metrics, "create_lease", self.api.create(&PostParams::default(), &lease)).await.map(drop)
+        call(&self.metrics.api, "create_lease", self.api.create(&PostParams::default(), &lease))
+            .await
+            .map(drop)
     }
 
     /// Replaces the Lease. The resource version in the Lease makes the request fail if another replica wrote first.
     async fn replace(&self, lease: &Lease) -> Result<(), CallError> {
         let params = PostParams::default();
-        call(&self.metrics, "write_lease", self.api.replace(&self.name, &params, lease)).await.map(drop)
+        call(&self.metrics.api, "write_lease", self.api.replace(&self.name, &params, lease)).await.map(drop)
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api_client::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api};
 use http::Method;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -10,7 +11,6 @@ use tokio::time::{Instant, sleep};
 use super::{LeaderElector, RENEW_DEADLINE, RETRY_PERIOD};
 use crate::decide::fixtures::proxy_config;
 use crate::metrics::Metrics;
-use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api};
 
 /// The maximum delay of tokio's timers in these tests.
 const TIMER_SLACK: Duration = Duration::from_millis(20);

@@ -10,6 +10,8 @@ use akrobateo_services::allocation::AllocationResult;
 use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::NodePolicy;
 use akrobateo_services::spec::IpMode;
+use api_client::WatchLabels;
+use api_client::scripted_api::{ReceivedRequest, ScriptedApi, error_status, scripted_api};
 use k8s_openapi::serde::Serialize;
 use serde_json::{Value, json, to_value};
 use tokio::sync::watch;
@@ -19,8 +21,7 @@ use super::Planner;
 use crate::decide::Workload;
 use crate::decide::fixtures::{at, defaults, key, node, proxy_config, service};
 use crate::decide::workload_fixtures::daemonset;
-use crate::metrics::{Metrics, WatchLabels};
-use crate::scripted_api::{ReceivedRequest, ScriptedApi, error_status, scripted_api};
+use crate::metrics::Metrics;
 
 const SERVICES_PATH: &str = "/api/v1/services";
 const NODES_PATH: &str = "/api/v1/nodes";
@@ -190,7 +191,7 @@ async fn failed_list_is_counted_and_repeated() {
     api.next_request_to(&[NODES_PATH]).await.answer_list(&[]);
     planner.wait_until_synced().await.unwrap();
     let kind = "Node".to_owned();
-    assert_eq!(metrics.watch_errors.get_or_create(&WatchLabels { kind }).get(), 2);
+    assert_eq!(metrics.api.watch_errors.get_or_create(&WatchLabels { kind }).get(), 2);
 }
 
 #[tokio::test(start_paused = true)]

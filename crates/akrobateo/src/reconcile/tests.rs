@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use akrobateo_services::allocation::{NothingObserved, PortAllocations};
 use akrobateo_services::node_info::NodeInfo;
+use api_client::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api};
 use http::Method;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -13,7 +14,6 @@ use crate::apply::{ApplyError, Writer};
 use crate::decide::fixtures::{INSTANCE, at, defaults, key, node, pod, proxy_config, service};
 use crate::decide::{Action, ProxyDecision, ServiceState, Workload, decide, plan_actions};
 use crate::metrics::Metrics;
-use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api};
 
 const EVENTS_PATH: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
 const DAEMONSETS_PATH: &str = "/apis/apps/v1/namespaces/akrobateo-proxies/daemonsets/";

@@ -1,9 +1,10 @@
 //! The metrics of the operator as Prometheus scrapes them. Pure.
 
 use akrobateo_services::key::ServiceKey;
+use api_client::{CallLabels, CallResult, WatchLabels};
 
 use super::document::read_file;
-use crate::metrics::{CallLabels, CallResult, Metrics, ReconcileLabels, WatchLabels};
+use crate::metrics::{Metrics, ReconcileLabels};
 
 /// The metadata of a metric.
 pub(super) struct MetricMetadata {
@@ -17,9 +18,9 @@ pub(super) struct MetricMetadata {
 pub(super) fn operator_metrics() -> Vec<MetricMetadata> {
     let metrics = Metrics::new();
     // The encoder omits a metric with labels until the first value is recorded.
-    metrics.calls.get_or_create(&CallLabels { step: "", result: CallResult::Ok }).inc();
+    metrics.api.calls.get_or_create(&CallLabels { step: "", result: CallResult::Ok }).inc();
     metrics.reconciliations.get_or_create(&ReconcileLabels { result: "" }).inc();
-    metrics.watch_errors.get_or_create(&WatchLabels { kind: String::new() }).inc();
+    metrics.api.watch_errors.get_or_create(&WatchLabels { kind: String::new() }).inc();
     metrics.set_service_state(&ServiceKey { namespace: String::new(), name: String::new() }, Some(""));
     let text = metrics.text().unwrap();
     let help = |name: &str| {
@@ -33,7 +34,9 @@ pub(super) fn operator_metrics() -> Vec<MetricMetadata> {
             MetricMetadata { name: format!("{name}{suffix}"), kind: kind.to_owned(), help: help(name) }
         })
         .collect();
-    let registered_metric_count = read_file("crates/akrobateo/src/metrics.rs").matches(".register").count();
+    let sources = ["crates/akrobateo/src/metrics.rs", "crates/api-client/src/metrics.rs"];
+    let registered_metric_count: usize =
+        sources.iter().map(|path| read_file(path).matches("registry.register").count()).sum();
     assert_eq!(metadata.len(), registered_metric_count, "a metric with labels has no value in this test");
     metadata
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api_client::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api};
 use http::Method;
 use serde_json::{Value, json, to_value};
 use tokio::sync::oneshot;
@@ -16,7 +17,6 @@ use crate::lease::LeaderElector;
 use crate::metrics::Metrics;
 use crate::planner::Planner;
 use crate::reconcile::Context;
-use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api};
 
 const SERVICES_PATH: &str = "/api/v1/services";
 const NODES_PATH: &str = "/api/v1/nodes";

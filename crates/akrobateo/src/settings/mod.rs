@@ -4,10 +4,10 @@ mod lists;
 mod values;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use akrobateo_services::settings::ServiceSettings;
 use akrobateo_services::spec::ServiceDefaults;
+use api_client::ConnectOptions;
 use clap::Parser;
 
 use crate::decide::{ProxyConfig, ProxyNamespace};
@@ -16,6 +16,8 @@ use values::{parse_image, parse_instance, parse_proxy_namespace, parse_socket_ad
 
 /// The default image of the proxies. The image has the same version as this operator.
 const DEFAULT_LB_IMAGE: &str = concat!("ghcr.io/akrobateo/akrobateo-lb:", env!("CARGO_PKG_VERSION"));
+/// The default namespace of the operator: for an operator outside a pod, and for commands that search for the operator.
+pub(crate) const DEFAULT_OPERATOR_NAMESPACE: &str = "kube-system";
 /// The default namespace of the proxies. The manifests and the chart create this namespace.
 const DEFAULT_LB_NAMESPACE: &str = "akrobateo-proxies";
 /// Gives Services of type LoadBalancer the addresses of the cluster's nodes.
@@ -49,13 +51,8 @@ pub struct OperatorConfig {
     #[arg(value_parser = parse_socket_address)]
     pub(crate) http_address: SocketAddr,
 
-    /// Path of the kubeconfig [default: in a pod its ServiceAccount, otherwise $KUBECONFIG or ~/.kube/config]
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) kubeconfig: Option<PathBuf>,
-
-    /// Context of the kubeconfig [default: its current context]
-    #[arg(long, global = true, value_name = "NAME")]
-    pub(crate) context: Option<String>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectOptions,
 }
 
 /// The configuration in the form that the planner and the reconciler use.

@@ -9,25 +9,25 @@ use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::Event;
 use kube::{Api, Resource};
 
-use super::watch_spec::WatchSpec;
 use crate::call::{CallError, call};
-use crate::metrics::Metrics;
+use crate::metrics::ApiMetrics;
+use crate::reflector::WatchSpec;
 
 /// A list request that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot list objects of kind {kind}")]
-pub(crate) struct ListError {
+pub struct ListError {
     kind: String,
     source: CallError,
 }
 
 /// Returns a store with the existing objects that match a label selector. An empty selector matches all objects. Prunes
 /// the objects in the same way as a watch.
-pub(super) async fn list_into_store<K>(
+pub async fn list_into_store<K, T>(
     api: Api<K>,
     label_selector: &str,
-    watch_spec: &WatchSpec<K>,
-    metrics: &Metrics,
+    watch_spec: &WatchSpec<K, T>,
+    metrics: &ApiMetrics,
 ) -> Result<Store<K>, ListError>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
@@ -39,7 +39,7 @@ where
     let (store, mut writer) = reflector::store();
     writer.apply_watcher_event(&Event::Init);
     for mut object in objects {
-        (watch_spec.prune)(&mut object);
+        watch_spec.prune(&mut object);
         writer.apply_watcher_event(&Event::InitApply(object));
     }
     writer.apply_watcher_event(&Event::InitDone);

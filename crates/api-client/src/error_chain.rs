@@ -3,7 +3,7 @@
 use std::error::Error;
 
 /// Returns the messages of an error and of all its sources in one line, separated by colons.
-pub(crate) fn error_chain(error: &dyn Error) -> String {
+pub fn error_chain(error: &dyn Error) -> String {
     let mut messages = vec![error.to_string()];
     let mut source = error.source();
     while let Some(error) = source {

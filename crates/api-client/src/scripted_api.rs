@@ -17,23 +17,23 @@ const QUIET_PERIOD: Duration = Duration::from_millis(500);
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// The server of a test client.
-pub(crate) struct ScriptedApi {
+pub struct ScriptedApi {
     server_handle: Pin<Box<Handle<Request<Body>, Response<Body>>>>,
     /// The watches of kinds that the test does not script. These watches stay open.
     open_watches: Vec<ReceivedRequest>,
 }
 
 /// A request that waits for its answer. If a test drops the request, the client sees an error.
-pub(crate) struct ReceivedRequest {
-    pub(crate) method: Method,
-    pub(crate) path: String,
-    pub(crate) query: String,
-    pub(crate) body: Value,
+pub struct ReceivedRequest {
+    pub method: Method,
+    pub path: String,
+    pub query: String,
+    pub body: Value,
     responder: SendResponse<Response<Body>>,
 }
 
 /// Returns a client and its scripted server.
-pub(crate) fn scripted_api() -> (Client, ScriptedApi) {
+pub fn scripted_api() -> (Client, ScriptedApi) {
     let (service, server_handle) = mock::pair::<Request<Body>, Response<Body>>();
     let api = ScriptedApi { server_handle: Box::pin(server_handle), open_watches: Vec::new() };
     (Client::new(service, "default"), api)
@@ -41,7 +41,7 @@ pub(crate) fn scripted_api() -> (Client, ScriptedApi) {
 
 impl ScriptedApi {
     /// Waits for the next request.
-    pub(crate) async fn next_request(&mut self) -> ReceivedRequest {
+    pub async fn next_request(&mut self) -> ReceivedRequest {
         let (request, responder) = timeout(REQUEST_TIMEOUT, self.server_handle.next_request())
             .await
             .expect("the client sends no request")
@@ -59,7 +59,7 @@ impl ScriptedApi {
 
     /// Waits for the next request to a path that ends with one of `paths`. Answers each read request for another path
     /// with an empty list, and leaves watches open.
-    pub(crate) async fn next_request_to(&mut self, paths: &[&str]) -> ReceivedRequest {
+    pub async fn next_request_to(&mut self, paths: &[&str]) -> ReceivedRequest {
         loop {
             let request = self.next_request().await;
             if paths.iter().any(|path| request.path.ends_with(path)) {
@@ -71,7 +71,7 @@ impl ScriptedApi {
 
     /// Waits for the next write. The path of the write must contain `path`. Answers each read request with an empty
     /// list, and leaves watches open.
-    pub(crate) async fn next_write_to(&mut self, path: &str) -> ReceivedRequest {
+    pub async fn next_write_to(&mut self, path: &str) -> ReceivedRequest {
         loop {
             let request = self.next_request().await;
             if request.method != Method::GET {
@@ -84,7 +84,7 @@ impl ScriptedApi {
 
     /// Answers each list request with the objects of the requested kind and namespace that match the label selector.
     /// Leaves watches open.
-    pub(crate) async fn serve_lists(mut self, objects: Vec<Value>) {
+    pub async fn serve_lists(mut self, objects: Vec<Value>) {
         loop {
             let request = self.next_request().await;
             if request.is_watch() {
@@ -98,7 +98,7 @@ impl ScriptedApi {
     }
 
     /// Answers a list request with an empty list. Leaves a watch open.
-    pub(crate) fn answer_unscripted_read(&mut self, request: ReceivedRequest) {
+    pub fn answer_unscripted_read(&mut self, request: ReceivedRequest) {
         assert_eq!(request.method, Method::GET, "unexpected write to {}", request.path);
         if request.is_watch() {
             self.open_watches.push(request);
@@ -108,7 +108,7 @@ impl ScriptedApi {
     }
 
     /// Asserts that the client sends no request within [`QUIET_PERIOD`].
-    pub(crate) async fn expect_no_request(&mut self) {
+    pub async fn expect_no_request(&mut self) {
         let request = timeout(QUIET_PERIOD, self.server_handle.next_request()).await;
         if let Ok(Some((request, _))) = request {
             panic!("unexpected request: {} {}", request.method(), request.uri());
@@ -117,7 +117,7 @@ impl ScriptedApi {
 }
 
 impl ReceivedRequest {
-    pub(crate) fn is_watch(&self) -> bool {
+    pub fn is_watch(&self) -> bool {
         self.query.contains("watch=true")
     }
 
@@ -137,24 +137,24 @@ impl ReceivedRequest {
     }
 
     /// Answers with an object.
-    pub(crate) fn answer(self, object: &impl Serialize) {
+    pub fn answer(self, object: &impl Serialize) {
         self.send(200, serde_json::to_vec(object).unwrap());
     }
 
     /// Answers with an error in the API server's format.
-    pub(crate) fn answer_error(self, code: u16, reason: &str) {
+    pub fn answer_error(self, code: u16, reason: &str) {
         let status = error_status(code, reason);
         self.send(code, serde_json::to_vec(&status).unwrap());
     }
 
     /// Answers a list request.
-    pub(crate) fn answer_list(self, items: &[Value]) {
+    pub fn answer_list(self, items: &[Value]) {
         let list = json!({ "apiVersion": "v1", "kind": "List", "metadata": { "resourceVersion": "1" }, "items": items });
         self.answer(&list);
     }
 
     /// Answers a watch request with events of the given types, and ends the watch.
-    pub(crate) fn answer_watch(self, events: &[(&str, Value)]) {
+    pub fn answer_watch(self, events: &[(&str, Value)]) {
         let lines: Vec<_> = events
             .iter()
             .map(|(event_type, object)| format!("{}\n", json!({ "type": event_type, "object": object })))
@@ -163,13 +163,13 @@ impl ReceivedRequest {
     }
 
     /// Answers with the object of the request, as the API server does after a successful write.
-    pub(crate) fn accept(self) {
+    pub fn accept(self) {
         let body = self.body.clone();
         self.answer(&body);
     }
 
     /// Accepts the request, as [`Self::accept`] does, and returns the reason of the event in the request.
-    pub(crate) fn accept_event_and_get_reason(self) -> String {
+    pub fn accept_event_and_get_reason(self) -> String {
         let reason = self.body["reason"].as_str().unwrap_or_default().to_owned();
         self.accept();
         reason
@@ -181,7 +181,7 @@ impl ReceivedRequest {
 }
 
 /// Returns the Status object that the API server sends for an error.
-pub(crate) fn error_status(code: u16, reason: &str) -> Value {
+pub fn error_status(code: u16, reason: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure",
         "message": format!("scripted: {reason}"), "reason": reason, "code": code,

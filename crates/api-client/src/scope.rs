@@ -4,7 +4,8 @@ use k8s_openapi::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
 
 /// Returns the API of objects in the namespaces whose Services are watched.
-pub(super) fn service_api<K>(client: &Client, watch_namespace: Option<&str>) -> Api<K>
+#[must_use]
+pub fn service_api<K>(client: &Client, watch_namespace: Option<&str>) -> Api<K>
 where
     K: Resource<Scope = NamespaceResourceScope>,
     K::DynamicType: Default,

@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use crate::metrics::{CallLabels, CallResult, Metrics};
+use crate::metrics::{ApiMetrics, CallLabels, CallResult};
 
 /// The deadline of one request. The kube crate sets no read timeout.
-pub(crate) const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A request that failed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum CallError {
+pub enum CallError {
     /// The API server answered with an error, or was unreachable.
     #[error(transparent)]
     RequestFailed(#[from] kube::Error),
@@ -22,19 +22,21 @@ pub(crate) enum CallError {
 
 impl CallError {
     /// Returns true if the object does not exist.
-    pub(crate) fn is_not_found(&self) -> bool {
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
         matches!(self, Self::RequestFailed(kube::Error::Api(status)) if status.is_not_found())
     }
 
     /// Returns true if another client changed the object first, or if an object with the same name exists.
-    pub(crate) fn is_conflict(&self) -> bool {
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
         matches!(self, Self::RequestFailed(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists())
     }
 }
 
 /// Waits for the answer to a request, and counts the request under the name of its step.
-pub(crate) async fn call<T>(
-    metrics: &Metrics,
+pub async fn call<T>(
+    metrics: &ApiMetrics,
     step: &'static str,
     request: impl Future<Output = kube::Result<T>>,
 ) -> Result<T, CallError> {
@@ -61,13 +63,13 @@ mod tests {
     use super::*;
     use crate::scripted_api::scripted_api;
 
-    fn call_count(metrics: &Metrics, result: CallResult) -> u64 {
+    fn call_count(metrics: &ApiMetrics, result: CallResult) -> u64 {
         metrics.calls.get_or_create(&CallLabels { step: "list", result }).get()
     }
 
     #[tokio::test(start_paused = true)]
     async fn request_to_an_overloaded_api_server_fails_immediately() {
-        let metrics = Metrics::new();
+        let metrics = ApiMetrics::default();
         for (code, reason) in [(429, "TooManyRequests"), (503, "ServiceUnavailable"), (504, "Timeout")] {
             let (client, mut api) = scripted_api();
             let services: Api<Service> = Api::all(client);
@@ -84,7 +86,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn request_without_an_answer_fails_at_the_deadline() {
-        let metrics = Metrics::new();
+        let metrics = ApiMetrics::default();
         let (client, mut api) = scripted_api();
         let services: Api<Service> = Api::all(client);
         let start = tokio::time::Instant::now();

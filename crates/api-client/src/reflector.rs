@@ -3,7 +3,6 @@
 use std::fmt::Debug;
 use std::future::ready;
 use std::hash::Hash;
-use std::sync::Arc;
 
 use futures::StreamExt;
 use k8s_openapi::serde::de::DeserializeOwned;
@@ -13,8 +12,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::watch_spec::{Trigger, WatchSpec};
-use crate::metrics::{Metrics, WatchLabels};
+use crate::metrics::{ApiMetrics, WatchLabels};
 
 /// The timeout of one watch request, in seconds. The next request continues where the previous request ended.
 ///
@@ -24,39 +22,71 @@ const WATCH_TIMEOUT_SECONDS: u32 = 60;
 
 /// The task of a watch has ended. Only a panic or the end of the runtime can end the task.
 #[derive(Debug, thiserror::Error)]
-#[error("the task of a watch has ended; restart the operator and report this fault")]
+#[error("the task of a watch has ended; restart the program and report this fault")]
 pub struct WatchEnded;
 
 /// Sends the triggers of all watches, and counts the errors of watches.
-#[derive(Clone)]
-pub(crate) struct TriggerSender {
-    pub(crate) sender: UnboundedSender<Trigger>,
-    pub(crate) metrics: Arc<Metrics>,
+#[derive(Clone, Debug)]
+pub struct TriggerSender<T> {
+    /// The channel for the triggers.
+    pub sender: UnboundedSender<T>,
+    /// The trigger to send when a watch has listed all objects of its kind.
+    pub list_completed: T,
+    /// The metrics that count the errors.
+    pub metrics: ApiMetrics,
+}
+
+/// A function that returns the trigger for an object.
+type ToTrigger<K, T> = Box<dyn Fn(&K) -> Option<T> + Send + Sync>;
+
+/// The rules by which objects of one kind are cached.
+pub struct WatchSpec<K, T> {
+    /// Drops the fields that nothing reads, to save memory.
+    prune: Box<dyn Fn(&mut K) + Send + Sync>,
+    /// Returns the trigger to send when an object changes or is deleted.
+    trigger: ToTrigger<K, T>,
+}
+
+impl<K, T> WatchSpec<K, T> {
+    /// Returns the rules for a kind of object.
+    pub fn new(
+        prune: impl Fn(&mut K) + Send + Sync + 'static,
+        trigger: impl Fn(&K) -> Option<T> + Send + Sync + 'static,
+    ) -> Self {
+        Self { prune: Box::new(prune), trigger: Box::new(trigger) }
+    }
+
+    /// Drops the fields that nothing reads.
+    pub(crate) fn prune(&self, object: &mut K) {
+        (self.prune)(object);
+    }
 }
 
 /// Returns the configuration of a watch for all objects of a kind.
-pub(super) fn watch_config() -> watcher::Config {
+#[must_use]
+pub fn watch_config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS)
 }
 
 /// Starts a task that watches until the runtime ends. Returns the store that the task keeps up to date.
-pub(super) fn spawn_reflector<K>(
+pub fn spawn_reflector<K, T>(
     api: Api<K>,
     config: watcher::Config,
-    watch_spec: WatchSpec<K>,
-    triggers: &TriggerSender,
+    watch_spec: WatchSpec<K, T>,
+    triggers: &TriggerSender<T>,
 ) -> Store<K>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Default + Eq + Hash + Clone + Send + Sync,
+    T: Clone + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
     let WatchSpec { prune, trigger } = watch_spec;
     let events = watcher(api, config).default_backoff().modify(move |object| prune(object)).reflect(writer);
     let triggers = triggers.clone();
     tokio::spawn(events.for_each(move |event| {
-        if let Some(trigger) = on_event(event, &trigger, &triggers.metrics) {
-            // The send fails only while the operator stops, because the receiver no longer exists.
+        if let Some(trigger) = on_event(event, &trigger, &triggers) {
+            // The send fails only while the program stops, because the receiver no longer exists.
             let _ = triggers.sender.send(trigger);
         }
         ready(())
@@ -65,20 +95,21 @@ where
 }
 
 /// Returns the trigger for an event. Logs and counts an error; the watch then tries again.
-fn on_event<K>(
+fn on_event<K, T>(
     event: watcher::Result<Event<K>>,
-    trigger: &dyn Fn(&K) -> Option<Trigger>,
-    metrics: &Metrics,
-) -> Option<Trigger>
+    trigger: &dyn Fn(&K) -> Option<T>,
+    triggers: &TriggerSender<T>,
+) -> Option<T>
 where
     K: Resource,
     K::DynamicType: Default,
+    T: Clone,
 {
     match event {
         Ok(Event::Apply(object) | Event::Delete(object)) => trigger(&object),
         // The store keeps its old content until the list is complete.
         Ok(Event::Init | Event::InitApply(_)) => None,
-        Ok(Event::InitDone) => Some(Trigger::ListCompleted),
+        Ok(Event::InitDone) => Some(triggers.list_completed.clone()),
         Err(error) => {
             let kind = K::kind(&K::DynamicType::default()).into_owned();
             tracing::warn!(
@@ -86,7 +117,7 @@ where
                 error = &error as &dyn std::error::Error,
                 "the watch failed; trying again with a backoff"
             );
-            metrics.watch_errors.get_or_create(&WatchLabels { kind }).inc();
+            triggers.metrics.watch_errors.get_or_create(&WatchLabels { kind }).inc();
             None
         }
     }

@@ -1,9 +1,10 @@
 //! Creates the client of the API server from a kubeconfig or a ServiceAccount. Does I/O.
 
+use std::path::PathBuf;
+
+use clap::Args;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-
-use crate::settings::OperatorConfig;
 
 /// The reason why the client cannot be created.
 #[derive(Debug, thiserror::Error)]
@@ -19,19 +20,28 @@ pub enum ConnectError {
     Client(#[from] kube::Error),
 }
 
-/// The default namespace of the operator: for an operator outside a pod, and for commands that search for the operator.
-pub(crate) const DEFAULT_OPERATOR_NAMESPACE: &str = "kube-system";
+/// The flags that select the API server.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ConnectOptions {
+    /// Path of the kubeconfig [default: in a pod its ServiceAccount, otherwise $KUBECONFIG or ~/.kube/config]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig [default: its current context]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
+}
 
 /// Returns a client and, in a pod, the pod's namespace. Sends no request.
-pub(crate) async fn connect(
-    operator_config: &OperatorConfig,
-) -> Result<(Client, Option<String>), ConnectError> {
-    let options =
-        KubeConfigOptions { context: operator_config.context.clone(), ..KubeConfigOptions::default() };
-    let (config, pod_namespace) = match &operator_config.kubeconfig {
-        Some(path) => (Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?, None),
-        None if operator_config.context.is_some() => (Config::from_kubeconfig(&options).await?, None),
-        // The ServiceAccount comes first, because an operator in a pod serves the cluster of this pod.
+pub async fn connect(options: &ConnectOptions) -> Result<(Client, Option<String>), ConnectError> {
+    let kubeconfig_options =
+        KubeConfigOptions { context: options.context.clone(), ..KubeConfigOptions::default() };
+    let (config, pod_namespace) = match &options.kubeconfig {
+        Some(path) => {
+            (Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &kubeconfig_options).await?, None)
+        }
+        None if options.context.is_some() => (Config::from_kubeconfig(&kubeconfig_options).await?, None),
+        // The ServiceAccount comes first, because a program in a pod serves the cluster of this pod.
         None => match Config::incluster() {
             Ok(config) => {
                 let namespace = config.default_namespace.clone();
