@@ -1,4 +1,4 @@
-//! What each Service asks for, and which ports of which nodes it gets. The operator and the node agents decide with the
+//! The settings that each Service asks for, and the ports of nodes that it gets. The operator and the node agents decide with the
 //! same functions, so that they decide alike. No I/O.
 
 pub mod address_type;
