@@ -32,7 +32,9 @@ annotations! {
     TOLERATIONS: "akrobateo.io/tolerations", "Service",
         "Tolerations of the proxy pods, as a JSON or YAML list.";
     WORKLOAD: "akrobateo.io/workload", "Service",
-        "Kind of workload that runs the proxies: `DaemonSet` or `Deployment`.";
+        "Programs that forward the Service: `Shared` (the node agents), or its own proxies in a `DaemonSet` or `Deployment`.";
+    CLIENT_ADDRESS: "akrobateo.io/client-address", "Service",
+        "The address that backends see as the client's address in shared mode: `keep` (the client's own address) or `masquerade` (an address of the node).";
     REPLICAS: "akrobateo.io/replicas", "Service",
         "Number of proxies of a Deployment, from 1 to 1000.";
     ADDRESS_TYPES: "akrobateo.io/address-types", "Service",

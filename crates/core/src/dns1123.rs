@@ -4,7 +4,7 @@
 /// The maximum length of a label, in bytes.
 pub const MAX_LABEL_LEN: usize = 63;
 /// The maximum length of a subdomain, in bytes.
-const MAX_SUBDOMAIN_LEN: usize = 253;
+pub const MAX_SUBDOMAIN_LEN: usize = 253;
 
 /// Returns true if `text` is a DNS label, for example the name of a namespace or of a Service.
 #[must_use]

@@ -15,7 +15,7 @@ use k8s_openapi::jiff::Timestamp;
 use crate::address_type::AddressType;
 use crate::key::ServiceKey;
 use crate::node_info::NodePolicy;
-use crate::spec::{IpModeSetting, PortSet, ServiceBounds, ServiceDefaults, WorkloadKind};
+use crate::spec::{ClientAddress, IpModeSetting, PortSet, ServiceBounds, ServiceDefaults, WorkloadKind};
 
 pub const INSTANCE: &str = akrobateo_core::DEFAULT_INSTANCE;
 
@@ -25,6 +25,7 @@ pub fn defaults() -> ServiceDefaults {
         requirements: Vec::new(),
         tolerations: Vec::new(),
         workload: WorkloadKind::DaemonSet,
+        client_address: ClientAddress::Keep,
         replicas: 2,
         address_types: vec![AddressType::ExternalIP, AddressType::InternalIP],
         ip_mode: IpModeSetting::Auto,

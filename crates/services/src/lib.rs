@@ -2,6 +2,7 @@
 //! same functions, so that they decide alike. No I/O.
 
 pub mod address_type;
+pub mod agent_report;
 pub mod allocation;
 pub mod endpoints;
 #[cfg(any(test, feature = "fixtures"))]

@@ -67,7 +67,7 @@ impl Workload {
         let pod_metadata = template_metadata(&labels, &pod_spec, other_probe_port(spec, role));
         let selector = LabelSelector { match_labels: Some(labels.clone()), ..LabelSelector::default() };
         match spec.workload {
-            WorkloadSpec::DaemonSet => {
+            WorkloadSpec::Shared | WorkloadSpec::DaemonSet => {
                 let template = PodTemplateSpec { metadata: Some(pod_metadata), spec: Some(pod_spec) };
                 let spec = DaemonSetSpec {
                     selector,

@@ -7,7 +7,9 @@ use k8s_openapi::api::core::v1::Toleration;
 
 use crate::address_type::AddressType;
 use crate::node_info::NodePolicy;
-use crate::spec::{IpModeSetting, LabelRequirement, PortSet, ServiceBounds, ServiceDefaults, WorkloadKind};
+use crate::spec::{
+    ClientAddress, IpModeSetting, LabelRequirement, PortSet, ServiceBounds, ServiceDefaults, WorkloadKind,
+};
 use crate::spec::{parse_node_selector, parse_tolerations};
 use names::PriorityClassNames;
 pub use names::{parse_list, parse_namespace};
@@ -84,9 +86,14 @@ pub struct ServiceSettings {
     #[arg(long, env = "ALLOWED_TOLERATIONS", value_name = "LIST", default_value = "")]
     allowed_tolerations: Tolerations,
 
-    /// Kind of workload that runs the proxies of a Service: DaemonSet or Deployment
+    /// Programs that forward a Service: Shared (the node agents), or a DaemonSet or Deployment of proxies for each Service
     #[arg(long, env = "WORKLOAD", value_name = "KIND", default_value = "DaemonSet")]
     workload: WorkloadKind,
+
+    /// The address that backends see as the client's address in shared mode: keep (the client's own) or masquerade (an
+    /// address of the node)
+    #[arg(long, env = "CLIENT_ADDRESS", value_name = "ADDRESS", default_value = "keep")]
+    client_address: ClientAddress,
 
     /// Number of proxies of a Deployment, from 1 to 1000
     #[arg(long, env = "REPLICAS", value_name = "NUMBER", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -151,6 +158,7 @@ impl ServiceSettings {
             requirements: self.node_selector.0.clone(),
             tolerations: self.tolerations.0.clone(),
             workload: self.workload,
+            client_address: self.client_address,
             replicas: self.replicas,
             address_types: self.address_types.clone(),
             ip_mode: self.ip_mode,

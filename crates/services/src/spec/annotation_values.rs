@@ -5,9 +5,10 @@ use k8s_openapi::api::core::v1::{Service, Toleration};
 use kube::ResourceExt;
 
 use super::annotation::{annotation_or_default, invalid_annotation};
+use super::client_address::ClientAddress;
 use super::defaults::ServiceDefaults;
 use super::error::SpecError;
-use super::ip_mode::IpMode;
+use super::ip_mode::{IpMode, IpModeSetting};
 use super::node_selector::{self, LabelRequirement};
 use super::tolerations;
 use super::workload_spec::{WorkloadKind, WorkloadSpec};
@@ -53,8 +54,17 @@ pub(super) fn tolerations(
     Err(invalid_annotation(name, text, &format!("toleration {number} is not allowed"), &allowed))
 }
 
-pub(super) fn workload(service: &Service, defaults: &ServiceDefaults) -> Result<WorkloadSpec, SpecError> {
+/// Returns the programs that forward the Service. Only proxies forward in userspace, so the node agents cannot forward
+/// such a Service.
+pub(super) fn workload(
+    service: &Service,
+    defaults: &ServiceDefaults,
+    data_path: DataPath,
+) -> Result<WorkloadSpec, SpecError> {
+    let needs_proxies = data_path == DataPath::Userspace;
     let parse_kind = |text: &str| match text {
+        "Shared" if needs_proxies => Err("only proxies of the Service's own can forward in userspace"),
+        "Shared" => Ok(WorkloadKind::Shared),
         "DaemonSet" => Ok(WorkloadKind::DaemonSet),
         "Deployment" => Ok(WorkloadKind::Deployment),
         _ => Err("unknown kind of workload"),
@@ -64,11 +74,15 @@ pub(super) fn workload(service: &Service, defaults: &ServiceDefaults) -> Result<
         Ok(_) => Err("out of range"),
         Err(_) => Err("not a number of replicas"),
     };
+    let default_kind = match defaults.workload {
+        WorkloadKind::Shared if needs_proxies => WorkloadKind::DaemonSet,
+        kind => kind,
+    };
     let kind = annotation_or_default(
         service,
         annotations::WORKLOAD,
-        &defaults.workload,
-        "DaemonSet, Deployment",
+        &default_kind,
+        if needs_proxies { "DaemonSet, Deployment" } else { "Shared, DaemonSet, Deployment" },
         parse_kind,
     )?;
     let replicas = annotation_or_default(
@@ -79,9 +93,23 @@ pub(super) fn workload(service: &Service, defaults: &ServiceDefaults) -> Result<
         parse_replicas,
     )?;
     Ok(match kind {
+        WorkloadKind::Shared => WorkloadSpec::Shared,
         WorkloadKind::DaemonSet => WorkloadSpec::DaemonSet,
         WorkloadKind::Deployment => WorkloadSpec::Deployment { replicas },
     })
+}
+
+pub(super) fn client_address(
+    service: &Service,
+    defaults: &ServiceDefaults,
+) -> Result<ClientAddress, SpecError> {
+    annotation_or_default(
+        service,
+        annotations::CLIENT_ADDRESS,
+        &defaults.client_address,
+        "keep, masquerade",
+        ClientAddress::parse,
+    )
 }
 
 pub(super) fn address_types(
@@ -100,10 +128,12 @@ pub(super) fn address_types(
 }
 
 /// Returns the ipMode. If the proxies forward in userspace, the ipMode is Proxy, because with VIP kube-proxy would
-/// forward instead of the proxies.
+/// forward instead of the proxies. If the node agents forward, the automatic ipMode is Proxy too, because only the
+/// agents keep the client's address.
 pub(super) fn ip_mode(
     service: &Service,
     defaults: &ServiceDefaults,
+    workload: WorkloadSpec,
     data_path: DataPath,
 ) -> Result<IpMode, SpecError> {
     let vip_error = match (data_path, &defaults.vip_danger) {
@@ -117,6 +147,9 @@ pub(super) fn ip_mode(
     };
     let allowed = if vip_error.is_some() { "Proxy" } else { "VIP, Proxy" };
     let default = match data_path {
+        DataPath::Kernel if workload == WorkloadSpec::Shared && defaults.ip_mode == IpModeSetting::Auto => {
+            IpMode::Proxy
+        }
         DataPath::Kernel => defaults.default_ip_mode(),
         DataPath::Userspace => IpMode::Proxy,
     };

@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::Toleration;
 
 use super::bounds::ServiceBounds;
+use super::client_address::ClientAddress;
 use super::ip_mode::{IpMode, IpModeSetting};
 use super::node_selector::LabelRequirement;
 use super::port_set::PortSet;
@@ -21,6 +22,8 @@ pub struct ServiceDefaults {
     pub tolerations: Vec<Toleration>,
     /// The kind of workload of Services without the annotation.
     pub workload: WorkloadKind,
+    /// The client's address of Services without the annotation.
+    pub client_address: ClientAddress,
     /// The number of proxies of a Deployment.
     pub replicas: u16,
     /// The address types to publish, the preferred type first.
@@ -40,7 +43,7 @@ pub struct ServiceDefaults {
 }
 
 impl ServiceDefaults {
-    /// Returns the ipMode of Services without the annotation.
+    /// Returns the ipMode of Services with their own proxies and without the annotation.
     #[must_use]
     pub fn default_ip_mode(&self) -> IpMode {
         match self.ip_mode {

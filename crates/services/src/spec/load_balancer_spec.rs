@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use akrobateo_core::{Family, Forward, Frontend, HostPort, ProxyArgs};
 use k8s_openapi::api::core::v1::Service;
 
+use super::client_address::ClientAddress;
 use super::defaults::ServiceDefaults;
 use super::error::SpecError;
 use super::ip_mode::IpMode;
@@ -21,12 +22,14 @@ pub struct LoadBalancerSpec {
     pub proxy_args: ProxyArgs,
     /// The nodes that may run proxies.
     pub nodes: NodeSelection,
-    /// The workload that runs the proxies.
+    /// The programs that forward the packets.
     pub workload: WorkloadSpec,
     /// The priority class of the proxies; empty if they have none.
     pub priority_class: String,
     /// The address types to publish, the preferred type first.
     pub address_types: Vec<AddressType>,
+    /// The address that endpoints see as the client's address. Only the node agents can keep the client's address.
+    pub client_address: ClientAddress,
     /// The ipMode of the published addresses.
     pub ip_mode: IpMode,
     /// The address families of the Service, in the Service's order.
@@ -45,15 +48,17 @@ impl LoadBalancerSpec {
         let mut proxy_args = ports::proxy_args(service, defaults.bounds.max_ports)?;
         (proxy_args.data_path, proxy_args.proxy_protocol) =
             data_path::data_path_and_proxy_protocol(service, &proxy_args.forwards)?;
+        let workload = annotation_values::workload(service, defaults, proxy_args.data_path)?;
         let spec = Self {
             nodes: NodeSelection {
                 requirements: annotation_values::node_selector(service, defaults)?,
                 tolerations: annotation_values::tolerations(service, defaults)?,
             },
-            workload: annotation_values::workload(service, defaults)?,
+            workload,
+            client_address: annotation_values::client_address(service, defaults)?,
             priority_class: annotation_values::priority_class(service, defaults)?,
             address_types: annotation_values::address_types(service, defaults)?,
-            ip_mode: annotation_values::ip_mode(service, defaults, proxy_args.data_path)?,
+            ip_mode: annotation_values::ip_mode(service, defaults, workload, proxy_args.data_path)?,
             families: families(service),
             is_external_traffic_policy_local: is_external_policy_local(service),
             is_internal_traffic_policy_local: is_internal_policy_local(service),
@@ -86,6 +91,7 @@ impl LoadBalancerSpec {
     #[must_use]
     pub fn proxy_count(&self, node_count: usize) -> usize {
         match self.workload {
+            WorkloadSpec::Shared => 0,
             WorkloadSpec::DaemonSet => node_count,
             WorkloadSpec::Deployment { replicas } => node_count.min(replicas.into()),
         }

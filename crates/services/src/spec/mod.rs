@@ -3,6 +3,7 @@
 mod annotation;
 mod annotation_values;
 mod bounds;
+mod client_address;
 mod data_path;
 mod defaults;
 mod eligibility;
@@ -18,6 +19,7 @@ mod traffic_policies;
 mod workload_spec;
 
 pub use bounds::ServiceBounds;
+pub use client_address::ClientAddress;
 pub use defaults::ServiceDefaults;
 pub use eligibility::{ineligibility_reason, is_eligible};
 pub use error::SpecError;

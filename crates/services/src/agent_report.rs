@@ -1,0 +1,216 @@
+//! The report of a node agent, which the agent stores in a Lease: what the agent serves, what it refuses, and how peers
+//! reach its node. Pure.
+
+use std::net::IpAddr;
+
+use akrobateo_core::digest::digest;
+use akrobateo_core::dns1123::MAX_SUBDOMAIN_LEN;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::ResourceExt;
+use serde::{Deserialize, Serialize};
+
+/// The label of the Leases of agents. Its value is the name of the operator's instance.
+pub const AGENT_LABEL: &str = "akrobateo.io/agent";
+/// The annotation of a Lease that contains the report in JSON.
+pub const REPORT_ANNOTATION: &str = "akrobateo.io/report";
+/// The time after which a Lease that is not renewed is stale, in seconds.
+pub const LEASE_DURATION_SECONDS: i32 = 15;
+
+/// The report of the agent of one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AgentReport {
+    /// The name of the node.
+    pub node: String,
+    /// The version of the agent.
+    pub version: String,
+    /// True if the agent has ended in an orderly way. Its rules remain, and the next agent will continue.
+    pub is_paused: bool,
+    /// The versions of the objects that the rules in the kernel contain; `None` before the first rules.
+    pub applied: Option<AppliedVersions>,
+    /// The number of Services that the agent serves.
+    pub served_count: usize,
+    /// The Services that the agent refuses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<PortProblem>,
+    /// The ports that the agent serves although another owner came later.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shared_ports: Vec<PortProblem>,
+    /// The Services with their own proxies that the agent still serves, because no proxy is ready on the node. Each
+    /// entry is `<namespace>/<name>`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub handing_over: Vec<String>,
+    /// The error of the last attempt to change the rules in the kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The facts that peers need to send packets through this node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<NodeNetwork>,
+    /// The peers to whose endpoints the agent sends packets with a masqueraded address.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub masqueraded_peers: Vec<MasqueradedPeer>,
+    /// The number of entries in conntrack, and the maximum.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conntrack: Option<ConntrackUse>,
+}
+
+/// The resource versions of the newest objects that the rules contain. They are decimal numbers, which grow with each
+/// change (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedVersions {
+    /// The version of the Services.
+    pub services: u64,
+    /// The version of the `EndpointSlices`.
+    pub endpoint_slices: u64,
+}
+
+/// A port of a Service that has another owner on the node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortProblem {
+    /// The Service, as `<namespace>/<name>`.
+    pub service: String,
+    /// The port and its protocol, for example `80/TCP`.
+    pub port: String,
+    /// The owner of the port.
+    pub owner: PortOwner,
+}
+
+/// The owner of a port on a node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PortOwner {
+    /// Another Service, as `<namespace>/<name>`.
+    Service(String),
+    /// The hostPort of a pod, as `<namespace>/<name>`.
+    Pod(String),
+    /// A process of the node.
+    Process,
+}
+
+/// How peers reach the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeNetwork {
+    /// The number of the node, which no other node has.
+    pub number: u16,
+    /// The addresses of the node.
+    pub addresses: Vec<IpAddr>,
+    /// The MAC address of the uplink, for example `02:00:00:00:00:01`.
+    pub mac: String,
+    /// The addresses in the ranges of the node's pods to which peers send probes.
+    pub probe_addresses: Vec<IpAddr>,
+}
+
+/// A peer to whose endpoints the agent sends packets with a masqueraded address.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MasqueradedPeer {
+    /// The name of the peer's node.
+    pub node: String,
+    /// The reason, for the message in the Service's condition.
+    pub reason: String,
+}
+
+/// The use of conntrack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConntrackUse {
+    /// The number of entries.
+    pub count: u64,
+    /// The maximum number of entries.
+    pub max: u64,
+}
+
+impl AgentReport {
+    /// Reads the report of a Lease. Returns `None` if the Lease has no report.
+    #[must_use]
+    pub fn from_lease(lease: &Lease) -> Option<Result<Self, serde_json::Error>> {
+        lease.annotations().get(REPORT_ANNOTATION).map(|text| serde_json::from_str(text))
+    }
+
+    /// Returns the report in JSON, as the annotation of the Lease contains it.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string(self)
+    }
+
+    /// Returns true if the rules contain these versions of a Service and of its `EndpointSlices`.
+    #[must_use]
+    pub fn has_applied(&self, service_version: u64, endpoint_slice_version: u64) -> bool {
+        self.applied.as_ref().is_some_and(|applied| {
+            applied.services >= service_version && applied.endpoint_slices >= endpoint_slice_version
+        })
+    }
+
+    /// Returns true if the agent refuses the Service, which is `<namespace>/<name>`.
+    #[must_use]
+    pub fn refuses(&self, service: &str) -> bool {
+        self.refused.iter().any(|problem| problem.service == service)
+    }
+}
+
+/// Returns the name of the Lease of a node's agent.
+#[must_use]
+pub fn lease_name(instance: &str, node: &str) -> String {
+    let name = format!("{instance}-{node}");
+    if name.len() <= MAX_SUBDOMAIN_LEN {
+        return name;
+    }
+    let digest = digest(node);
+    let prefix: String = name.chars().take(MAX_SUBDOMAIN_LEN - digest.len() - 1).collect();
+    format!("{}-{digest}", prefix.trim_end_matches(['-', '.']))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn report() -> AgentReport {
+        AgentReport {
+            node: "n1".to_owned(),
+            applied: Some(AppliedVersions { services: 12, endpoint_slices: 7 }),
+            refused: vec![PortProblem {
+                service: "shop/web".to_owned(),
+                port: "80/TCP".to_owned(),
+                owner: PortOwner::Pod("shop/ingress".to_owned()),
+            }],
+            ..AgentReport::default()
+        }
+    }
+
+    #[test]
+    fn report_is_read_as_it_was_written() {
+        let mut lease = Lease::default();
+        assert!(AgentReport::from_lease(&lease).is_none());
+        let json = report().to_json().unwrap();
+        lease.metadata.annotations = Some(BTreeMap::from([(REPORT_ANNOTATION.to_owned(), json)]));
+        assert_eq!(AgentReport::from_lease(&lease).unwrap().unwrap(), report());
+    }
+
+    #[test]
+    fn report_of_another_version_is_read_as_far_as_it_is_known() {
+        let report: AgentReport =
+            serde_json::from_str(r#"{"node": "n1", "later": 1, "refused": []}"#).unwrap();
+        assert_eq!((report.node.as_str(), report.applied), ("n1", None));
+    }
+
+    #[test]
+    fn service_is_applied_only_if_both_versions_are() {
+        assert!(report().has_applied(12, 7));
+        assert!(!report().has_applied(13, 7) && !report().has_applied(12, 8));
+        assert!(!AgentReport::default().has_applied(0, 0));
+        assert!(report().refuses("shop/web") && !report().refuses("shop/api"));
+    }
+
+    #[test]
+    fn lease_name_is_short_enough_and_unique() {
+        assert_eq!(lease_name("akrobateo", "n1"), "akrobateo-n1");
+        let long_node = "n".repeat(253);
+        let name = lease_name("akrobateo", &long_node);
+        assert_eq!(name.len(), MAX_SUBDOMAIN_LEN);
+        assert_ne!(name, lease_name("akrobateo", &format!("{}x", "n".repeat(252))));
+    }
+}
