@@ -4,6 +4,7 @@ pub mod agent;
 pub mod config;
 pub mod data_path;
 pub mod marks;
+mod plan;
 pub mod probe;
 pub mod show;
 pub mod table;

@@ -1,0 +1,56 @@
+//! The facts that decide which Service gets a port of this node. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use akrobateo_core::Frontend;
+use akrobateo_services::allocation::{Observations, OccupiedPorts, RecentEndpoints};
+use akrobateo_services::key::ServiceKey;
+use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::published::is_published;
+use akrobateo_services::spec::LoadBalancerSpec;
+use k8s_openapi::api::core::v1::Service;
+
+use super::template::ServiceTemplate;
+
+/// The observations of the allocation on one node.
+pub(super) struct NodeObservations<'a> {
+    node: &'a NodeInfo,
+    /// The Services that the node serves now.
+    held: &'a BTreeMap<ServiceKey, ServiceTemplate>,
+    recent_endpoints: &'a RecentEndpoints,
+}
+
+impl<'a> NodeObservations<'a> {
+    pub(super) const fn new(
+        node: &'a NodeInfo,
+        held: &'a BTreeMap<ServiceKey, ServiceTemplate>,
+        recent_endpoints: &'a RecentEndpoints,
+    ) -> Self {
+        Self { node, held, recent_endpoints }
+    }
+}
+
+impl Observations for NodeObservations<'_> {
+    fn needed_frontends(&self, spec: &LoadBalancerSpec) -> BTreeSet<Frontend> {
+        spec.frontends()
+    }
+
+    fn occupied_ports(&self, key: &ServiceKey) -> OccupiedPorts {
+        self.held.get(key).map_or_else(OccupiedPorts::default, |template| OccupiedPorts {
+            frontends: template.frontends(),
+            nodes: [self.node.name.clone()].into(),
+        })
+    }
+
+    fn recent_endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
+        self.recent_endpoints.nodes(key)
+    }
+
+    fn endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
+        self.recent_endpoints.current_nodes(key)
+    }
+
+    fn published_nodes(&self, service: &Service) -> BTreeSet<String> {
+        if is_published(service, self.node) { [self.node.name.clone()].into() } else { BTreeSet::new() }
+    }
+}

@@ -1,0 +1,127 @@
+//! The endpoints of a Service's port, from its `EndpointSlices`. Pure.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use akrobateo_core::Protocol;
+use k8s_openapi::api::discovery::v1::{self as discovery, EndpointPort, EndpointSlice};
+
+use crate::config::Endpoint;
+use crate::marks::NodeNumber;
+
+/// Returns the endpoints of one port, sorted and without duplicates. The slices must belong to the port's Service.
+///
+/// A port of a slice belongs to the Service's port with the same name and protocol, as in kube-proxy.
+pub(super) fn endpoints(
+    slices: &[Arc<EndpointSlice>],
+    port_name: &str,
+    protocol: Protocol,
+    numbers: &BTreeMap<&str, NodeNumber>,
+) -> Vec<Endpoint> {
+    let mut endpoints = Vec::new();
+    for slice in slices {
+        let matching_port = slice.ports.iter().flatten().find(|port| is_port(port, port_name, protocol));
+        let Some(number) = matching_port.and_then(|port| u16::try_from(port.port?).ok()) else { continue };
+        endpoints.extend(slice.endpoints.iter().flatten().filter_map(|it| endpoint(it, number, numbers)));
+    }
+    endpoints.sort();
+    endpoints.dedup();
+    endpoints
+}
+
+fn is_port(port: &EndpointPort, name: &str, protocol: Protocol) -> bool {
+    port.name.as_deref().unwrap_or_default() == name
+        && port.protocol.as_deref().unwrap_or("TCP") == protocol.api_name()
+}
+
+/// Returns an endpoint with this port; `None` if its address is no IP address. Only the first address counts
+/// (<https://kubernetes.io/docs/reference/kubernetes-api/>, `EndpointSlice`).
+fn endpoint(
+    endpoint: &discovery::Endpoint,
+    port: u16,
+    numbers: &BTreeMap<&str, NodeNumber>,
+) -> Option<Endpoint> {
+    let address: IpAddr = endpoint.addresses.first()?.parse().ok()?;
+    let conditions = endpoint.conditions.as_ref();
+    let is_terminating = conditions.and_then(|it| it.terminating).unwrap_or(false);
+    // An absent condition means ready.
+    let is_ready = conditions.and_then(|it| it.ready).unwrap_or(true);
+    let is_serving = conditions.and_then(|it| it.serving).unwrap_or(is_ready);
+    let hints = endpoint.hints.as_ref();
+    Some(Endpoint {
+        address: SocketAddr::new(address, port),
+        node: endpoint.node_name.as_deref().and_then(|name| numbers.get(name)).copied(),
+        is_ready,
+        is_serving_while_terminating: is_serving && is_terminating,
+        hinted_zones: hints
+            .iter()
+            .flat_map(|it| it.for_zones.iter().flatten())
+            .map(|it| it.name.clone())
+            .collect(),
+        hinted_nodes: hints
+            .iter()
+            .flat_map(|it| it.for_nodes.iter().flatten())
+            .map(|it| it.name.clone())
+            .collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn addresses(slices: &[Value], port_name: &str, protocol: Protocol) -> Vec<String> {
+        let slices: Vec<_> =
+            slices.iter().map(|slice| Arc::new(serde_json::from_value(slice.clone()).unwrap())).collect();
+        let endpoints = endpoints(&slices, port_name, protocol, &BTreeMap::from([("n1", 1)]));
+        endpoints
+            .iter()
+            .map(|it| {
+                format!("{} {:?} {} {}", it.address, it.node, it.is_ready, it.is_serving_while_terminating)
+            })
+            .collect()
+    }
+
+    fn slice(address: &str, node: &str, conditions: &Value, ports: &Value) -> Value {
+        json!({
+            "addressType": "IPv4", "ports": ports,
+            "endpoints": [{ "addresses": [address], "nodeName": node, "conditions": conditions }],
+        })
+    }
+
+    #[test]
+    fn port_has_the_endpoints_of_the_port_with_its_name_and_protocol() {
+        let ports = json!([
+            { "name": "dns", "port": 5353, "protocol": "UDP" },
+            { "name": "dns-tcp", "port": 5354 },
+        ]);
+        let slices =
+            [slice("10.1.0.1", "n1", &json!({}), &ports), slice("fd00::1", "n2", &json!({}), &ports)];
+        assert_eq!(
+            addresses(&slices, "dns", Protocol::Udp),
+            ["10.1.0.1:5353 Some(1) true false", "[fd00::1]:5353 None true false"]
+        );
+        assert_eq!(addresses(&slices[..1], "dns-tcp", Protocol::Tcp), ["10.1.0.1:5354 Some(1) true false"]);
+        assert!(addresses(&slices, "dns", Protocol::Tcp).is_empty());
+        let unnamed = [slice("10.1.0.1", "n1", &json!({}), &json!([{ "port": 80 }]))];
+        assert_eq!(addresses(&unnamed, "", Protocol::Tcp).len(), 1);
+        assert_eq!(addresses(&[slices[0].clone(), slices[0].clone()], "dns", Protocol::Udp).len(), 1);
+    }
+
+    #[test]
+    fn conditions_are_those_of_the_slice() {
+        let ports = json!([{ "port": 80 }]);
+        for (conditions, expected) in [
+            (json!({ "ready": false, "serving": true, "terminating": true }), "false true"),
+            (json!({ "ready": false, "serving": false, "terminating": true }), "false false"),
+            (json!({ "ready": false }), "false false"),
+            (json!({ "ready": true, "terminating": false }), "true false"),
+        ] {
+            let slices = [slice("10.1.0.1", "n1", &conditions, &ports)];
+            assert_eq!(addresses(&slices, "", Protocol::Tcp), [format!("10.1.0.1:80 Some(1) {expected}")]);
+        }
+    }
+}

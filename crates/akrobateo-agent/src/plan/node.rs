@@ -1,0 +1,93 @@
+//! This node, its peers, and the ranges of pods, for the configuration of the data path. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use akrobateo_services::agent_report::{AgentReport, NodeNetwork};
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
+
+use super::observation::Observation;
+use crate::config::{LocalNode, Peer};
+use crate::marks::{Marks, NodeNumber};
+
+/// The label with the zone of a node (<https://kubernetes.io/docs/reference/labels-annotations-taints/>).
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+
+/// Returns this node. `node` is its object.
+pub(super) fn local_node(observation: &Observation, node: &Node) -> LocalNode {
+    LocalNode {
+        number: observation.number,
+        name: observation.node.to_owned(),
+        zone: node.labels().get(ZONE_LABEL).cloned(),
+        addresses: observation.network.addresses.clone(),
+        uplink: observation.network.uplink.clone(),
+        uplink_mtu: observation.network.mtu,
+        probe_addresses: probe_addresses(node),
+        // The data path finds out whether the kernel has the hook.
+        has_egress_hook: true,
+        marks: Marks::default(),
+    }
+}
+
+/// Returns what peers must know to send packets through this node.
+pub(super) fn node_network(observation: &Observation, node: &Node) -> NodeNetwork {
+    NodeNetwork {
+        number: observation.number,
+        addresses: observation.network.addresses.clone(),
+        mac: observation.network.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+        probe_addresses: probe_addresses(node),
+    }
+}
+
+/// Returns the other nodes with an agent, sorted by number. A node without a MAC address, or with the number or the MAC
+/// address of another node, is no peer. Its endpoints get packets with masqueraded addresses.
+pub(super) fn peers(observation: &Observation) -> Vec<Peer> {
+    let mut peers: BTreeMap<NodeNumber, Peer> = BTreeMap::new();
+    let mut macs = BTreeSet::new();
+    for network in observation.peers.iter().filter_map(|report| report.network.as_ref()) {
+        let Ok(mac) = network.mac.parse() else { continue };
+        if network.number == observation.number || peers.contains_key(&network.number) || !macs.insert(mac) {
+            continue;
+        }
+        peers.insert(
+            network.number,
+            Peer {
+                number: network.number,
+                addresses: network.addresses.clone(),
+                mac,
+                probe_addresses: network.probe_addresses.clone(),
+                ways: BTreeMap::new(),
+            },
+        );
+    }
+    peers.into_values().collect()
+}
+
+/// Returns the numbers of this node and of the peers, by the names of their nodes.
+pub(super) fn numbers<'a>(observation: &'a Observation, peers: &[Peer]) -> BTreeMap<&'a str, NodeNumber> {
+    let number_of = |report: &'a AgentReport| {
+        let number = report.network.as_ref()?.number;
+        peers.iter().any(|peer| peer.number == number).then_some((report.node.as_str(), number))
+    };
+    let peers = observation.peers.iter().filter_map(number_of);
+    peers.chain([(observation.node, observation.number)]).collect()
+}
+
+/// Returns the ranges of the pods of all nodes.
+pub(super) fn pod_ranges<'a>(nodes: impl Iterator<Item = &'a Node>, configured: &[IpNet]) -> Vec<IpNet> {
+    let ranges = nodes.flat_map(node_pod_ranges).chain(configured.iter().copied()).collect();
+    IpNet::aggregate(&ranges)
+}
+
+fn node_pod_ranges(node: &Node) -> Vec<IpNet> {
+    let ranges = node.spec.iter().flat_map(|spec| spec.pod_cidrs.iter().flatten());
+    ranges.filter_map(|range| range.parse::<IpNet>().ok()).map(|range| range.trunc()).collect()
+}
+
+/// Returns the addresses to which peers send probes: the first address of each range of the node's pods. No pod has
+/// this address.
+fn probe_addresses(node: &Node) -> Vec<IpAddr> {
+    node_pod_ranges(node).iter().map(IpNet::network).collect()
+}

@@ -1,0 +1,71 @@
+//! What the agent observes: the objects of the cluster, and the facts about its node. Pure.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use akrobateo_core::{Family, Frontend};
+use akrobateo_services::agent_report::AgentReport;
+use akrobateo_services::key::ServiceKey;
+use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use links::MacAddress;
+
+use crate::marks::NodeNumber;
+
+/// Everything that decides what the agent of a node does.
+pub(crate) struct Observation<'a> {
+    /// The name of the node.
+    pub(crate) node: &'a str,
+    /// The number of the node.
+    pub(crate) number: NodeNumber,
+    /// All Services.
+    pub(crate) services: Vec<Arc<Service>>,
+    /// The `EndpointSlices` of each Service.
+    pub(crate) endpoint_slices: HashMap<ServiceKey, Vec<Arc<EndpointSlice>>>,
+    /// All nodes.
+    pub(crate) nodes: Vec<Arc<Node>>,
+    /// The reports of the agents of other nodes that are alive.
+    pub(crate) peers: Vec<AgentReport>,
+    /// The pods of this node that have hostPorts.
+    pub(crate) pods: Vec<HostPortPod>,
+    /// The node's own network.
+    pub(crate) network: LocalNetwork,
+    /// The frontends in the rules that an earlier process has installed.
+    pub(crate) installed: &'a BTreeSet<Frontend>,
+    /// Returns true if a process of the node listens on a frontend.
+    pub(crate) is_listening: &'a dyn Fn(Frontend) -> bool,
+}
+
+/// The network interface that connects the node with its clients and peers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LocalNetwork {
+    /// The name of the interface.
+    pub(crate) uplink: String,
+    /// The MTU of the interface, in bytes.
+    pub(crate) mtu: u32,
+    /// The MAC address of the interface; `None` if it has none.
+    pub(crate) mac: Option<MacAddress>,
+    /// The addresses of the Node object that are really on the node.
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+impl LocalNetwork {
+    /// Returns true if the node has an address of the family.
+    pub(crate) fn has_family(&self, family: Family) -> bool {
+        self.addresses.iter().any(|address| Family::from_ip(*address) == family)
+    }
+}
+
+/// A pod of this node that has hostPorts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostPortPod {
+    /// The pod, as `<namespace>/<name>`.
+    pub(crate) name: String,
+    /// The ports of the node that lead to the pod.
+    pub(crate) frontends: BTreeSet<Frontend>,
+    /// The Service whose proxy the pod is; `None` if the pod is no proxy.
+    pub(crate) proxy_of: Option<ServiceKey>,
+    /// True if the pod is ready.
+    pub(crate) is_ready: bool,
+}

@@ -1,0 +1,151 @@
+//! The settings of a Service that the agent serves, without its endpoints. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::{NonZeroU16, NonZeroU32};
+use std::sync::Arc;
+
+use akrobateo_core::{Family, Frontend, Protocol};
+use akrobateo_services::key::ServiceKey;
+use akrobateo_services::spec::{ClientAddress, LoadBalancerSpec};
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::ResourceExt;
+
+use super::endpoints::endpoints;
+use crate::config::{self, ServicePort};
+use crate::marks::NodeNumber;
+
+/// The timeout of sessionAffinity `ClientIP` if the Service names none, in seconds. Kubernetes has the same default.
+const DEFAULT_AFFINITY_SECONDS: NonZeroU32 = NonZeroU32::new(10_800).unwrap();
+
+/// The settings of a Service that the agent serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ServiceTemplate {
+    pub(super) key: ServiceKey,
+    /// The UID of the Service. Another Service with the same name has another UID.
+    pub(super) uid: Option<String>,
+    families: Vec<Family>,
+    is_traffic_policy_local: bool,
+    keeps_client_address: bool,
+    affinity_seconds: Option<NonZeroU32>,
+    source_ranges: Option<Vec<IpNet>>,
+    ports: Vec<PortTemplate>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct PortTemplate {
+    /// The name, which is also the name of the port in the `EndpointSlices`.
+    name: String,
+    protocol: Protocol,
+    port: NonZeroU16,
+}
+
+impl ServiceTemplate {
+    /// Returns the settings of a Service with this spec.
+    pub(super) fn new(service: &Service, spec: &LoadBalancerSpec) -> Self {
+        let ports = service.spec.iter().flat_map(|it| it.ports.iter().flatten()).filter_map(|port| {
+            Some(PortTemplate {
+                name: port.name.clone().unwrap_or_default(),
+                protocol: port.protocol.as_deref().unwrap_or("TCP").parse().ok()?,
+                port: u16::try_from(port.port).ok().and_then(NonZeroU16::new)?,
+            })
+        });
+        Self {
+            key: ServiceKey::from_service(service),
+            uid: service.uid(),
+            families: spec.families.clone(),
+            is_traffic_policy_local: spec.is_external_traffic_policy_local,
+            // With externalTrafficPolicy Local, all endpoints are on this node, so their clients keep their addresses.
+            keeps_client_address: spec.client_address == ClientAddress::Keep
+                || spec.is_external_traffic_policy_local,
+            affinity_seconds: service.spec.as_ref().and_then(affinity_seconds),
+            source_ranges: Some(spec.proxy_args.sources.clone()).filter(|ranges| !ranges.is_empty()),
+            ports: ports.collect(),
+        }
+    }
+
+    /// Returns the families, protocols and ports to which clients connect.
+    pub(super) fn frontends(&self) -> BTreeSet<Frontend> {
+        let frontend =
+            |port: &PortTemplate, family| Frontend { family, protocol: port.protocol, port: port.port };
+        let of_port = |port| self.families.iter().map(move |family| frontend(port, *family));
+        self.ports.iter().flat_map(of_port).collect()
+    }
+
+    /// Returns the Service with its endpoints.
+    pub(super) fn to_service(
+        &self,
+        slices: &[Arc<EndpointSlice>],
+        numbers: &BTreeMap<&str, NodeNumber>,
+    ) -> config::Service {
+        let ports = self.ports.iter().map(|port| ServicePort {
+            protocol: port.protocol,
+            port: port.port,
+            endpoints: endpoints(slices, &port.name, port.protocol, numbers),
+        });
+        config::Service {
+            name: self.key.to_string(),
+            families: self.families.clone(),
+            is_traffic_policy_local: self.is_traffic_policy_local,
+            keeps_client_address: self.keeps_client_address,
+            affinity_seconds: self.affinity_seconds,
+            source_ranges: self.source_ranges.clone(),
+            ports: ports.collect(),
+        }
+    }
+}
+
+fn affinity_seconds(spec: &ServiceSpec) -> Option<NonZeroU32> {
+    if spec.session_affinity.as_deref() != Some("ClientIP") {
+        return None;
+    }
+    let config = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
+    let seconds = config.and_then(|config| u32::try_from(config.timeout_seconds?).ok());
+    Some(seconds.and_then(NonZeroU32::new).unwrap_or(DEFAULT_AFFINITY_SECONDS))
+}
+
+#[cfg(test)]
+mod tests {
+    use akrobateo_services::fixtures::{defaults, service};
+    use serde_json::json;
+
+    use super::*;
+
+    fn template(service: &Service) -> ServiceTemplate {
+        ServiceTemplate::new(service, &LoadBalancerSpec::from_service(service, &defaults()).unwrap())
+    }
+
+    #[test]
+    fn service_has_the_settings_of_its_spec() {
+        let built = service("web").tcp(80).udp(53).families(&["IPv6", "IPv4"]).source_ranges(&["10.0.0.0/8"]);
+        let mut built = built.build();
+        let spec = built.spec.as_mut().unwrap();
+        spec.session_affinity = Some("ClientIP".to_owned());
+        let slice = json!({
+            "addressType": "IPv4", "ports": [{ "port": 8080 }],
+            "endpoints": [{ "addresses": ["10.1.0.1"], "nodeName": "n1" }],
+        });
+        let slices = [Arc::new(serde_json::from_value(slice).unwrap())];
+        let template = template(&built);
+        assert_eq!(template.frontends().len(), 4);
+        let service = template.to_service(&slices, &BTreeMap::from([("n1", 1)]));
+        assert_eq!(
+            (service.name.as_str(), &service.families[..]),
+            ("default/web", &[Family::V6, Family::V4][..])
+        );
+        assert_eq!(service.affinity_seconds, Some(DEFAULT_AFFINITY_SECONDS));
+        assert_eq!(service.source_ranges.unwrap()[0].to_string(), "10.0.0.0/8");
+        let endpoint_counts: Vec<_> = service.ports.iter().map(|port| port.endpoints.len()).collect();
+        assert_eq!(endpoint_counts, [1, 0]);
+        assert!(service.keeps_client_address && !service.is_traffic_policy_local);
+    }
+
+    #[test]
+    fn client_address_is_masqueraded_only_with_policy_cluster() {
+        let annotation = akrobateo_core::annotations::CLIENT_ADDRESS;
+        let masqueraded = || service("web").tcp(80).annotation(annotation, "masquerade");
+        assert!(!template(&masqueraded().build()).keeps_client_address);
+        assert!(template(&masqueraded().traffic_policy_local().build()).keeps_client_address);
+    }
+}
