@@ -1,6 +1,7 @@
 //! The node agent: forwards the packets of Services in the node's network namespace.
 
 pub mod agent;
+mod cluster;
 pub mod config;
 pub mod data_path;
 pub mod host;
@@ -8,6 +9,8 @@ pub mod listeners;
 pub mod marks;
 mod plan;
 pub mod probe;
+pub mod run;
+pub mod settings;
 pub mod show;
 pub mod table;
 pub mod tunnel;

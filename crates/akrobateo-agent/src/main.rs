@@ -6,8 +6,11 @@ use std::process::ExitCode;
 
 use akrobateo_agent::config::{ConfigError, NodeConfig};
 use akrobateo_agent::data_path::{DataPath, DataPathError};
+use akrobateo_agent::run::{self, RunError};
+use akrobateo_agent::settings::RunOptions;
 use akrobateo_agent::show;
 use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
 
 /// Forwards the packets of Services of type `LoadBalancer` in the node's network namespace.
 ///
@@ -21,6 +24,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Serve the Services of the cluster on this node until SIGTERM.
+    Run(Box<RunOptions>),
     /// Install the rules of a configuration in the kernel. Established connections survive.
     Apply {
         /// The file with the node's configuration in JSON; `-` reads standard input.
@@ -41,6 +46,10 @@ enum CliError {
     Config { path: String, error: ConfigError },
     #[error(transparent)]
     DataPath(#[from] DataPathError),
+    #[error("cannot start the runtime")]
+    Runtime(#[source] io::Error),
+    #[error(transparent)]
+    Run(#[from] RunError),
     #[error("cannot write to standard output: {0}")]
     Output(#[from] io::Error),
     #[error("cannot describe the data path")]
@@ -48,21 +57,28 @@ enum CliError {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_ansi(false).with_target(false).with_writer(io::stderr).init();
-    match run(&Cli::parse().command) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_target(false)
+        .with_writer(io::stderr)
+        .init();
+    match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // A failed write cannot be reported.
-            let _ = writeln!(io::stderr(), "error: {error}");
+            let _ = writeln!(io::stderr(), "error: {}", api_client::error_chain(&error));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(command: &Command) -> Result<(), CliError> {
+fn run(command: Command) -> Result<(), CliError> {
     let text = match command {
+        Command::Run(options) => return serve(*options),
         Command::Apply { config } => {
-            let mut config = read_config(config)?;
+            let mut config = read_config(&config)?;
             let mut data_path = DataPath::open()?;
             config.node.has_egress_hook = data_path.has_egress_hook()?;
             let changes = data_path.apply(&config)?;
@@ -78,6 +94,12 @@ fn run(command: &Command) -> Result<(), CliError> {
         }
     };
     Ok(io::stdout().write_all(text.as_bytes())?)
+}
+
+fn serve(options: RunOptions) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(CliError::Runtime)?.block_on(run::run(options))?;
+    Ok(())
 }
 
 fn read_config(path: &Path) -> Result<NodeConfig, CliError> {

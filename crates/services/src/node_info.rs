@@ -174,6 +174,22 @@ impl NodeInfo {
         self.address_override.iter().copied().chain(own_addresses).collect()
     }
 
+    /// Returns all addresses of the node and of its annotation, without duplicates: first the internal addresses, then
+    /// the external addresses.
+    #[must_use]
+    pub fn all_addresses(&self) -> Vec<IpAddr> {
+        let of_type =
+            |kind| self.addresses.iter().filter(move |(it, _)| *it == kind).map(|(_, address)| *address);
+        let own_addresses = of_type(AddressType::InternalIP).chain(of_type(AddressType::ExternalIP));
+        let mut addresses = Vec::new();
+        for address in own_addresses.chain(self.address_override.iter().copied()) {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
+    }
+
     /// Returns true if the node or its annotation has this address.
     #[must_use]
     pub fn has_address(&self, address: IpAddr) -> bool {

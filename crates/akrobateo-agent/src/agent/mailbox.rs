@@ -13,14 +13,14 @@ use crate::data_path::DataPathError;
 pub trait Observer: Send + 'static {
     /// Called after the probe has reported these modes.
     fn on_modes(&mut self, modes: &Modes);
-    /// Called after each attempt to apply the current configuration.
-    fn on_applied(&mut self, result: Result<(), &DataPathError>);
+    /// Called after each attempt to apply the current configuration, which has this ID.
+    fn on_applied(&mut self, id: u64, result: Result<(), &DataPathError>);
 }
 
 /// A command to the thread of an agent.
 #[derive(Debug)]
 pub(super) enum Command {
-    SetConfig(Box<NodeConfig>),
+    SetConfig(u64, Box<NodeConfig>),
     SetModes(Modes),
     Stop,
 }

@@ -26,17 +26,19 @@ pub struct Agent {
 
 impl Agent {
     /// Starts the agent in the network namespace of the calling thread.
-    pub fn start(config: NodeConfig, observer: impl Observer) -> Result<Self, DataPathError> {
+    ///
+    /// The observer learns the `id` of each configuration that the agent has applied.
+    pub fn start(id: u64, config: NodeConfig, observer: impl Observer) -> Result<Self, DataPathError> {
         let (mailbox, inbox) = mailbox::open().map_err(DataPathError::Thread)?;
-        let worker = Worker::open(config, mailbox.clone())?;
+        let worker = Worker::open(id, config, mailbox.clone())?;
         let thread = std::thread::Builder::new().name("agent".to_owned());
         let thread = thread.spawn(move || worker.run(&inbox, observer)).map_err(DataPathError::Thread)?;
         Ok(Self { mailbox, thread: Some(thread) })
     }
 
     /// Replaces the configuration. The ways in the configuration are ignored, because the probe finds the ways.
-    pub fn set_config(&self, config: NodeConfig) {
-        self.mailbox.send(Command::SetConfig(Box::new(config)));
+    pub fn set_config(&self, id: u64, config: NodeConfig) {
+        self.mailbox.send(Command::SetConfig(id, Box::new(config)));
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) struct Worker {
     data_path: DataPath,
     watch: DataPathWatch,
     mailbox: Mailbox,
+    /// The ID of the configuration.
+    id: u64,
     config: NodeConfig,
     ways: Ways,
     has_egress_hook: bool,
@@ -44,7 +46,7 @@ struct RunningProbe {
 }
 
 impl Worker {
-    pub(super) fn open(config: NodeConfig, mailbox: Mailbox) -> Result<Self, DataPathError> {
+    pub(super) fn open(id: u64, config: NodeConfig, mailbox: Mailbox) -> Result<Self, DataPathError> {
         let data_path = DataPath::open()?;
         let watch = data_path.open_watch()?;
         let installed = data_path.read_table()?;
@@ -56,6 +58,7 @@ impl Worker {
             data_path,
             watch,
             mailbox,
+            id,
             config,
             ways,
             probe: None,
@@ -68,7 +71,7 @@ impl Worker {
         loop {
             while let Ok(command) = inbox.commands.try_recv() {
                 match command {
-                    Command::SetConfig(config) => self.config = *config,
+                    Command::SetConfig(id, config) => (self.id, self.config) = (id, *config),
                     Command::SetModes(modes) => {
                         observer.on_modes(&modes);
                         self.set_modes(&modes);
@@ -84,7 +87,7 @@ impl Worker {
             self.find_foreign_changes();
             if self.apply_at.is_some_and(|apply_at| apply_at <= Instant::now()) {
                 let result = self.apply();
-                observer.on_applied(result.as_ref().copied());
+                observer.on_applied(self.id, result.as_ref().copied());
                 self.apply_at = result.is_err().then(|| Instant::now() + RETRY_INTERVAL);
             }
             self.wait(inbox);

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use akrobateo_core::Frontend;
+use akrobateo_core::{Family, Frontend};
 use akrobateo_services::agent_report::{NodeNetwork, PortOwner, PortProblem};
 use akrobateo_services::allocation::{Allocation, AllocationResult, PortAllocations, RecentEndpoints};
 use akrobateo_services::endpoints::serving_nodes;
@@ -31,7 +31,7 @@ use kube::ResourceExt;
 use crate::config::NodeConfig;
 use allocation::NodeObservations;
 pub(crate) use number::{NumberClaim, choose_number, rightful_claims};
-pub(crate) use observation::{HostPortPod, LocalNetwork, Observation};
+pub(crate) use observation::{HostPortPod, Observation};
 use template::ServiceTemplate;
 
 /// What the agent does.
@@ -260,7 +260,9 @@ impl Decisions {
 /// Returns the frontends of a Service in the families of the node.
 fn own_frontends(observation: &Observation, spec: &LoadBalancerSpec) -> BTreeSet<Frontend> {
     let mut frontends = spec.frontends();
-    frontends.retain(|frontend| observation.network.has_family(frontend.family));
+    let addresses = observation.network.local_addresses.iter();
+    let families: BTreeSet<_> = addresses.map(|address| Family::from_ip(*address)).collect();
+    frontends.retain(|frontend| families.contains(&frontend.family));
     frontends
 }
 

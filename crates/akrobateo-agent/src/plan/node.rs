@@ -21,7 +21,7 @@ pub(super) fn local_node(observation: &Observation, node: &Node) -> LocalNode {
         number: observation.number,
         name: observation.node.to_owned(),
         zone: node.labels().get(ZONE_LABEL).cloned(),
-        addresses: observation.network.addresses.clone(),
+        addresses: observation.network.local_addresses.clone(),
         uplink: observation.network.uplink.clone(),
         uplink_mtu: observation.network.mtu,
         probe_addresses: probe_addresses(node),
@@ -35,7 +35,7 @@ pub(super) fn local_node(observation: &Observation, node: &Node) -> LocalNode {
 pub(super) fn node_network(observation: &Observation, node: &Node) -> NodeNetwork {
     NodeNetwork {
         number: observation.number,
-        addresses: observation.network.addresses.clone(),
+        addresses: observation.network.local_addresses.clone(),
         mac: observation.network.mac.map(|mac| mac.to_string()).unwrap_or_default(),
         probe_addresses: probe_addresses(node),
     }

@@ -1,16 +1,15 @@
 //! What the agent observes: the objects of the cluster, and the facts about its node. Pure.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use akrobateo_core::{Family, Frontend};
+use akrobateo_core::Frontend;
 use akrobateo_services::agent_report::AgentReport;
 use akrobateo_services::key::ServiceKey;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use links::MacAddress;
 
+use crate::host::HostNetwork;
 use crate::marks::NodeNumber;
 
 /// Everything that decides what the agent of a node does.
@@ -30,31 +29,11 @@ pub(crate) struct Observation<'a> {
     /// The pods of this node that have hostPorts.
     pub(crate) pods: Vec<HostPortPod>,
     /// The node's own network.
-    pub(crate) network: LocalNetwork,
+    pub(crate) network: HostNetwork,
     /// The frontends in the rules that an earlier process has installed.
     pub(crate) installed: &'a BTreeSet<Frontend>,
     /// Returns true if a process of the node listens on a frontend.
     pub(crate) is_listening: &'a dyn Fn(Frontend) -> bool,
-}
-
-/// The network interface that connects the node with its clients and peers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct LocalNetwork {
-    /// The name of the interface.
-    pub(crate) uplink: String,
-    /// The MTU of the interface, in bytes.
-    pub(crate) mtu: u32,
-    /// The MAC address of the interface; `None` if it has none.
-    pub(crate) mac: Option<MacAddress>,
-    /// The addresses of the Node object that are really on the node.
-    pub(crate) addresses: Vec<IpAddr>,
-}
-
-impl LocalNetwork {
-    /// Returns true if the node has an address of the family.
-    pub(crate) fn has_family(&self, family: Family) -> bool {
-        self.addresses.iter().any(|address| Family::from_ip(*address) == family)
-    }
 }
 
 /// A pod of this node that has hostPorts.

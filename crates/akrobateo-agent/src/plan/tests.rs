@@ -14,6 +14,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::json;
 
 use super::*;
+use crate::host::HostNetwork;
 
 /// What an agent observes, and its planner.
 struct World {
@@ -80,11 +81,11 @@ impl World {
             nodes: nodes.into_iter().map(Arc::new).collect(),
             peers: self.peers.clone(),
             pods: self.pods.clone(),
-            network: LocalNetwork {
+            network: HostNetwork {
                 uplink: "eth0".to_owned(),
                 mtu: 1500,
                 mac: "02:00:00:00:00:01".parse().ok(),
-                addresses: vec!["10.0.0.1".parse().unwrap()],
+                local_addresses: vec!["10.0.0.1".parse().unwrap()],
             },
             installed: &self.installed,
             is_listening: &|frontend| self.listening.contains(&frontend),

@@ -24,7 +24,7 @@ struct Reports {
 impl Observer for Reports {
     fn on_modes(&mut self, _modes: &Modes) {}
 
-    fn on_applied(&mut self, result: Result<(), &DataPathError>) {
+    fn on_applied(&mut self, _: u64, result: Result<(), &DataPathError>) {
         *self.apply_count.lock().unwrap() += 1;
         *self.last_error.lock().unwrap() = result.err().map(ToString::to_string);
     }
@@ -35,7 +35,7 @@ fn start_agent(cluster: &Cluster, node: usize) -> (Agent, Reports) {
     let config = cluster.config(node);
     let agent = cluster.laboratory.node(node).namespace.run(|| {
         keep_capabilities(CapabilitySet::NET_ADMIN);
-        Agent::start(config, reports.clone()).unwrap()
+        Agent::start(0, config, reports.clone()).unwrap()
     });
     (agent, reports)
 }
@@ -146,15 +146,15 @@ fn agent_applies_new_configurations_and_retries_after_an_error() {
         let (agent, reports) = &agents[0];
         let ask = |cluster: &Cluster| cluster.ask(&cluster.laboratory.client, Protocol::Udp, Family::V4, 1);
         cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 1, 2))];
-        agent.set_config(cluster.config(1));
+        agent.set_config(1, cluster.config(1));
         eventually("the other pod answers", || ask(&cluster).ok().filter(|answer| answer.backend == "n1p2"));
         let mut config = cluster.config(1);
         config.node.uplink = "missing".to_owned();
-        agent.set_config(config);
+        agent.set_config(1, config);
         let error = eventually("the error is reported", || reports.last_error.lock().unwrap().clone());
         assert!(error.contains("no network interface missing"), "{error}");
         assert_eq!(ask(&cluster).unwrap().backend, "n1p2");
-        agent.set_config(cluster.config(1));
+        agent.set_config(1, cluster.config(1));
         eventually("the error is over", || reports.last_error.lock().unwrap().is_none().then_some(()));
     });
 }

@@ -1,0 +1,9 @@
+//! What the API server knows: the watched objects, and the agents of the other nodes.
+
+mod agents;
+mod host_ports;
+mod stores;
+
+pub(crate) use agents::Agents;
+pub(crate) use host_ports::{ProxyLabels, host_port_pod};
+pub(crate) use stores::{Stores, Trigger, TriggerSender, WatchScope};

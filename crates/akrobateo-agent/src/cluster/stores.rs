@@ -1,0 +1,217 @@
+//! The stores of all watched kinds. Starts the watches; the look-ups do no I/O.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use akrobateo_core::annotations;
+use akrobateo_services::agent_report::AGENT_LABEL;
+use akrobateo_services::key::ServiceKey;
+use api_client::{WatchEnded, WatchSpec, service_api, spawn_reflector, watch_config};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Api, Client, Resource, ResourceExt};
+
+/// The label with the name of the Service to which an `EndpointSlice` belongs
+/// (<https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/>).
+const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// A change in the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trigger {
+    /// A Service, an `EndpointSlice` or a pod changed.
+    Changed,
+    /// A watch has listed all objects of its kind. Each object may have changed since the previous list.
+    Relisted,
+    /// An interface or an address of the node changed.
+    Host,
+    /// The node with this name changed.
+    Node(String),
+    /// The Lease with this name changed.
+    Lease(String),
+}
+
+/// Sends the triggers of all watches.
+pub(crate) type TriggerSender = api_client::TriggerSender<Trigger>;
+
+/// What to watch.
+pub(crate) struct WatchScope<'a> {
+    /// The namespace of the Services; `None` for all namespaces.
+    pub(crate) service_namespace: Option<&'a str>,
+    /// The namespace of the agents and of their Leases.
+    pub(crate) agent_namespace: &'a str,
+    /// The name of the operator's instance.
+    pub(crate) instance: &'a str,
+    /// The node whose pods are watched; `None` if pods are not watched.
+    pub(crate) node_of_pods: Option<&'a str>,
+}
+
+/// One store for each watched kind.
+pub(crate) struct Stores {
+    services: Store<Service>,
+    endpoint_slices: Store<EndpointSlice>,
+    nodes: Store<Node>,
+    leases: Store<Lease>,
+    pods: Option<Store<Pod>>,
+}
+
+impl Stores {
+    /// Starts a watch of each kind.
+    pub(crate) fn watch(client: &Client, scope: &WatchScope, triggers: &TriggerSender) -> Self {
+        let lease_config = watch_config().labels(&format!("{AGENT_LABEL}={}", scope.instance));
+        let watch_pods = |node: &str| {
+            let config = watch_config().fields(&format!("spec.nodeName={node}"));
+            spawn_reflector(Api::all(client.clone()), config, pod(), triggers)
+        };
+        Self {
+            services: spawn_reflector(
+                service_api(client, scope.service_namespace),
+                watch_config(),
+                service(),
+                triggers,
+            ),
+            endpoint_slices: spawn_reflector(
+                service_api(client, scope.service_namespace),
+                watch_config(),
+                endpoint_slice(),
+                triggers,
+            ),
+            nodes: spawn_reflector(Api::all(client.clone()), watch_config(), node(), triggers),
+            leases: spawn_reflector(
+                Api::namespaced(client.clone(), scope.agent_namespace),
+                lease_config,
+                lease(),
+                triggers,
+            ),
+            pods: scope.node_of_pods.map(watch_pods),
+        }
+    }
+
+    /// Waits until the first list of each kind is complete.
+    pub(crate) async fn wait_until_synced(&self) -> Result<(), WatchEnded> {
+        self.services.wait_until_ready().await.map_err(|_| WatchEnded)?;
+        self.endpoint_slices.wait_until_ready().await.map_err(|_| WatchEnded)?;
+        self.nodes.wait_until_ready().await.map_err(|_| WatchEnded)?;
+        self.leases.wait_until_ready().await.map_err(|_| WatchEnded)?;
+        if let Some(pods) = &self.pods {
+            pods.wait_until_ready().await.map_err(|_| WatchEnded)?;
+        }
+        Ok(())
+    }
+
+    /// Returns all Services.
+    pub(crate) fn services(&self) -> Vec<Arc<Service>> {
+        self.services.state()
+    }
+
+    /// Returns the `EndpointSlices` of each Service.
+    pub(crate) fn endpoint_slices(&self) -> HashMap<ServiceKey, Vec<Arc<EndpointSlice>>> {
+        let mut slices: HashMap<_, Vec<_>> = HashMap::new();
+        for slice in self.endpoint_slices.state() {
+            if let Some(key) = service_of_slice(&slice) {
+                slices.entry(key).or_default().push(slice);
+            }
+        }
+        slices
+    }
+
+    /// Returns all nodes.
+    pub(crate) fn nodes(&self) -> Vec<Arc<Node>> {
+        self.nodes.state()
+    }
+
+    /// Returns the node with this name.
+    pub(crate) fn node(&self, name: &str) -> Option<Arc<Node>> {
+        self.nodes.get(&ObjectRef::new(name))
+    }
+
+    /// Returns the names of all Leases of agents.
+    pub(crate) fn lease_names(&self) -> Vec<String> {
+        self.leases.state().iter().map(|lease| lease.name_any()).collect()
+    }
+
+    /// Returns the Lease with this name.
+    pub(crate) fn lease(&self, name: &str, namespace: &str) -> Option<Arc<Lease>> {
+        self.leases.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// Returns the pods of the node; no pods if pods are not watched.
+    pub(crate) fn pods(&self) -> Vec<Arc<Pod>> {
+        self.pods.as_ref().map(Store::state).unwrap_or_default()
+    }
+
+    /// Returns the newest resource versions of the Services and of the `EndpointSlices` in the stores.
+    pub(crate) fn newest_versions(&self) -> (u64, u64) {
+        (newest_version(&self.services), newest_version(&self.endpoint_slices))
+    }
+}
+
+fn newest_version<K>(store: &Store<K>) -> u64
+where
+    K: Resource + Clone + 'static,
+    K::DynamicType: std::hash::Hash + Eq + Clone,
+{
+    let versions =
+        store.state().into_iter().filter_map(|object| object.meta().resource_version.as_ref()?.parse().ok());
+    versions.max().unwrap_or_default()
+}
+
+fn service_of_slice(slice: &EndpointSlice) -> Option<ServiceKey> {
+    let name = slice.labels().get(SERVICE_NAME_LABEL)?.clone();
+    Some(ServiceKey { namespace: slice.namespace()?, name })
+}
+
+fn service() -> WatchSpec<Service, Trigger> {
+    WatchSpec::new(|service: &mut Service| service.managed_fields_mut().clear(), |_| Some(Trigger::Changed))
+}
+
+fn endpoint_slice() -> WatchSpec<EndpointSlice, Trigger> {
+    WatchSpec::new(
+        |slice: &mut EndpointSlice| {
+            slice.managed_fields_mut().clear();
+            for endpoint in slice.endpoints.iter_mut().flatten() {
+                endpoint.target_ref = None;
+            }
+        },
+        |slice| service_of_slice(slice).map(|_| Trigger::Changed),
+    )
+}
+
+/// A node keeps only the fields that decisions read. The kubelet writes the status of a node every few minutes, and
+/// usually only the heartbeat has changed.
+fn node() -> WatchSpec<Node, Trigger> {
+    let prune = |node: &mut Node| {
+        node.managed_fields_mut().clear();
+        node.meta_mut().resource_version = None;
+        node.annotations_mut().retain(|name, _| name == annotations::NODE_ADDRESS);
+        if let Some(status) = &mut node.status {
+            let addresses = status.addresses.take();
+            *status = k8s_openapi::api::core::v1::NodeStatus { addresses, ..Default::default() };
+        }
+    };
+    WatchSpec::new(prune, |node| Some(Trigger::Node(node.name_any())))
+}
+
+fn lease() -> WatchSpec<Lease, Trigger> {
+    WatchSpec::new(
+        |lease: &mut Lease| lease.managed_fields_mut().clear(),
+        |lease| Some(Trigger::Lease(lease.name_any())),
+    )
+}
+
+/// Pods in the store have only the fields that describe their hostPorts and whether they are ready.
+fn pod() -> WatchSpec<Pod, Trigger> {
+    let prune = |pod: &mut Pod| {
+        pod.managed_fields_mut().clear();
+        pod.annotations_mut().clear();
+        if let Some(spec) = &mut pod.spec {
+            spec.volumes = None;
+            for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+                container.env = None;
+                container.volume_mounts = None;
+            }
+        }
+    };
+    WatchSpec::new(prune, |_| Some(Trigger::Changed))
+}

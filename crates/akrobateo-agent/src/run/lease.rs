@@ -1,0 +1,161 @@
+//! Keeps the Lease of this node: renews it, and writes the report when it changes. Does I/O.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use akrobateo_core::labels::MANAGED_BY;
+use akrobateo_services::agent_report::{AGENT_LABEL, AgentReport, LEASE_DURATION_SECONDS, REPORT_ANNOTATION};
+use api_client::{ApiMetrics, CallError, call};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+/// The time between two renewals without a change.
+const RENEW_INTERVAL: Duration = Duration::from_secs(5);
+/// The shortest time between two writes. Many changes in a short time need few writes.
+const MIN_INTERVAL: Duration = Duration::from_millis(200);
+/// The time after which a failed write is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// The field manager of the agents.
+const FIELD_MANAGER: &str = "akrobateo-agent";
+
+/// The Lease of one node.
+#[derive(Clone)]
+pub(super) struct NodeLease {
+    pub(super) api: Api<Lease>,
+    pub(super) name: String,
+    pub(super) instance: String,
+    pub(super) node: String,
+    /// The UID of the Node object. Kubernetes deletes the Lease after the Node.
+    pub(super) node_uid: String,
+    pub(super) metrics: ApiMetrics,
+}
+
+impl NodeLease {
+    /// Writes the newest report whenever it changes, and at least every [`RENEW_INTERVAL`]. Never returns while a report
+    /// can come.
+    pub(super) async fn keep(self, mut reports: watch::Receiver<Arc<AgentReport>>) {
+        let mut next_renewal = Instant::now();
+        loop {
+            tokio::select! {
+                changed = reports.changed() => if changed.is_err() { return },
+                () = sleep_until(next_renewal) => (),
+            }
+            let report = reports.borrow_and_update().clone();
+            let started_at = Instant::now();
+            let interval = match self.write(&report).await {
+                Ok(()) => RENEW_INTERVAL,
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "cannot write the Lease of the node; trying again");
+                    RETRY_INTERVAL
+                }
+            };
+            next_renewal = started_at + interval;
+            sleep_until(started_at + MIN_INTERVAL).await;
+        }
+    }
+
+    /// Writes the Lease with this report.
+    pub(super) async fn write(&self, report: &AgentReport) -> Result<(), CallError> {
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let patch = Patch::Apply(self.object(report));
+        call(&self.metrics, "write_lease", self.api.patch(&self.name, &params, &patch)).await.map(drop)
+    }
+
+    /// Deletes the Lease.
+    pub(super) async fn delete(&self) -> Result<(), CallError> {
+        match call(&self.metrics, "delete_lease", self.api.delete(&self.name, &DeleteParams::default())).await
+        {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn object(&self, report: &AgentReport) -> Value {
+        // The conversion of these types to JSON cannot fail.
+        let report_json = report.to_json().unwrap_or_default();
+        json!({
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {
+                "name": self.name,
+                "labels": { AGENT_LABEL: self.instance, MANAGED_BY: self.instance },
+                "annotations": { REPORT_ANNOTATION: report_json },
+                "ownerReferences": [{ "apiVersion": "v1", "kind": "Node", "name": self.node, "uid": self.node_uid }],
+            },
+            "spec": {
+                "holderIdentity": self.node,
+                "leaseDurationSeconds": LEASE_DURATION_SECONDS,
+                "renewTime": MicroTime(Timestamp::now()),
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api_client::scripted_api::{ScriptedApi, scripted_api};
+
+    use super::*;
+
+    fn lease() -> (NodeLease, ScriptedApi) {
+        let (client, api) = scripted_api();
+        let lease = NodeLease {
+            api: Api::namespaced(client, "kube-system"),
+            name: "akrobateo-n1".to_owned(),
+            instance: "akrobateo".to_owned(),
+            node: "n1".to_owned(),
+            node_uid: "uid-of-n1".to_owned(),
+            metrics: ApiMetrics::default(),
+        };
+        (lease, api)
+    }
+
+    fn report(served_count: usize) -> Arc<AgentReport> {
+        Arc::new(AgentReport { node: "n1".to_owned(), served_count, ..AgentReport::default() })
+    }
+
+    /// Waits for a write, and returns the number of Services in its report.
+    async fn next_served_count(api: &mut ScriptedApi) -> usize {
+        let request = api.next_request().await;
+        assert!(request.path.ends_with("/namespaces/kube-system/leases/akrobateo-n1"), "{}", request.path);
+        assert_eq!(request.body["metadata"]["labels"][AGENT_LABEL], "akrobateo");
+        assert_eq!(request.body["metadata"]["ownerReferences"][0]["uid"], "uid-of-n1");
+        let lease: Lease = serde_json::from_value(request.body.clone()).unwrap();
+        request.accept();
+        AgentReport::from_lease(&lease).unwrap().unwrap().served_count
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lease_is_renewed_and_changes_are_written_at_once() {
+        let (lease, mut api) = lease();
+        let (sender, receiver) = watch::channel(report(1));
+        tokio::spawn(lease.keep(receiver));
+        assert_eq!(next_served_count(&mut api).await, 1);
+        let renewed_at = Instant::now();
+        assert_eq!(next_served_count(&mut api).await, 1);
+        assert_eq!(renewed_at.elapsed(), RENEW_INTERVAL);
+        // Many changes become one write.
+        (2..10).for_each(|count| _ = sender.send(report(count)));
+        assert_eq!(next_served_count(&mut api).await, 9);
+        assert!(renewed_at.elapsed() <= RENEW_INTERVAL + MIN_INTERVAL);
+        api.expect_no_request().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failed_write_is_tried_again() {
+        let (lease, mut api) = lease();
+        let (_sender, receiver) = watch::channel(report(1));
+        tokio::spawn(lease.keep(receiver));
+        let failed_at = Instant::now();
+        api.next_request().await.answer_error(503, "ServiceUnavailable");
+        assert_eq!(next_served_count(&mut api).await, 1);
+        assert_eq!(failed_at.elapsed(), RETRY_INTERVAL);
+    }
+}

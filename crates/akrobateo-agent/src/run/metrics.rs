@@ -1,0 +1,87 @@
+//! The agent's metrics. No I/O.
+
+use akrobateo_services::agent_report::AgentReport;
+use api_client::ApiMetrics;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// All metrics of the agent.
+pub(super) struct Metrics {
+    pub(super) api: ApiMetrics,
+    /// Attempts to change the rules by result.
+    changes: Family<ChangeLabels, Counter>,
+    services: Gauge,
+    refused_services: Gauge,
+    masqueraded_peers: Gauge,
+    conntrack_entries: Gauge,
+    conntrack_limit: Gauge,
+    registry: Registry,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ChangeLabels {
+    /// `ok` or `failed`.
+    result: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("akrobateo_agent");
+        let api = ApiMetrics::default();
+        api.register(&mut registry);
+        let changes = Family::<ChangeLabels, Counter>::default();
+        registry.register("rule_changes", "Attempts to change the rules by result", changes.clone());
+        let mut gauge = |name: &str, help: &str| {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        Self {
+            services: gauge("services", "Services that the node serves"),
+            refused_services: gauge(
+                "refused_services",
+                "Services that the node refuses, because a port has another owner",
+            ),
+            masqueraded_peers: gauge(
+                "masqueraded_peers",
+                "Nodes to whose endpoints clients' addresses are lost",
+            ),
+            conntrack_entries: gauge("conntrack_entries", "Entries in conntrack on the node"),
+            conntrack_limit: gauge("conntrack_limit", "Maximum number of entries in conntrack on the node"),
+            api,
+            changes,
+            registry,
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts an attempt to change the rules.
+    pub(super) fn count_change(&self, is_ok: bool) {
+        let result = if is_ok { "ok" } else { "failed" };
+        self.changes.get_or_create(&ChangeLabels { result }).inc();
+    }
+
+    /// Sets the values that a report contains.
+    pub(super) fn set_report(&self, report: &AgentReport) {
+        let count = |count: usize| count.try_into().unwrap_or(i64::MAX);
+        self.services.set(count(report.served_count));
+        self.refused_services.set(count(report.refused.len()));
+        self.masqueraded_peers.set(count(report.masqueraded_peers.len()));
+        if let Some(conntrack) = report.conntrack {
+            self.conntrack_entries.set(conntrack.count.try_into().unwrap_or(i64::MAX));
+            self.conntrack_limit.set(conntrack.max.try_into().unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Returns the metrics in the `OpenMetrics` text format.
+    pub(super) fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}

@@ -1,0 +1,33 @@
+//! Passes the events of the data path's thread to the agent. Does no I/O.
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::agent::{Modes, Observer};
+use crate::data_path::DataPathError;
+
+/// An event of the data path.
+#[derive(Debug)]
+pub(super) enum DataPathEvent {
+    /// The treatment of clients' addresses towards each peer.
+    Modes(Modes),
+    /// An attempt to apply the configuration with this ID, and its error.
+    Applied(u64, Result<(), String>),
+}
+
+/// Sends the events to a channel.
+pub(super) struct EventSender(pub(super) UnboundedSender<DataPathEvent>);
+
+impl Observer for EventSender {
+    // Each send fails only while the agent stops.
+    fn on_modes(&mut self, modes: &Modes) {
+        let _ = self.0.send(DataPathEvent::Modes(modes.clone()));
+    }
+
+    fn on_applied(&mut self, id: u64, result: Result<(), &DataPathError>) {
+        if let Err(error) = result {
+            tracing::warn!(error = error as &dyn std::error::Error, "cannot change the rules; trying again");
+        }
+        let result = result.map_err(|error| api_client::error_chain(error));
+        let _ = self.0.send(DataPathEvent::Applied(id, result));
+    }
+}

@@ -1,0 +1,243 @@
+//! The state of a running agent: what it observes, its plan, and the state of its data path. Reads the node's sockets
+//! and interfaces; everything else is without I/O.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use akrobateo_core::Frontend;
+use akrobateo_services::agent_report::{AgentReport, AppliedVersions, ConntrackUse, lease_name};
+use akrobateo_services::node_info::{NodeInfo, NodePolicy};
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
+
+use super::observer::DataPathEvent;
+use super::report::{DataPathState, report};
+use crate::cluster::{Agents, ProxyLabels, Stores, Trigger, host_port_pod};
+use crate::config::NodeConfig;
+use crate::host::{self, HostNetwork};
+use crate::listeners::{self, Listeners};
+use crate::marks::NodeNumber;
+use crate::plan::{Observation, Plan, Planner, choose_number};
+
+/// The identity of the agent in the cluster.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    /// The name of the node.
+    pub(super) node: String,
+    /// The name of the operator's instance.
+    pub(super) instance: String,
+    /// The namespace of the agents.
+    pub(super) namespace: String,
+    /// The labels and the namespace of proxies.
+    pub(super) proxies: ProxyLabels,
+    /// The rules for reading node objects.
+    pub(super) node_policy: NodePolicy,
+}
+
+/// The state of a running agent.
+pub(super) struct State {
+    identity: Identity,
+    stores: Stores,
+    agents: Agents,
+    /// The nodes of the last plan.
+    nodes: HashMap<String, Arc<Node>>,
+    planner: Planner,
+    /// The frontends in the rules at the start of the process.
+    installed: BTreeSet<Frontend>,
+    listeners: Listeners,
+    network: Option<HostNetwork>,
+    peers: Vec<AgentReport>,
+    plan: Option<Plan>,
+    data_path: DataPathState,
+    /// The configuration that the data path has not applied yet.
+    pending: Option<PendingConfig>,
+    last_id: u64,
+}
+
+/// A configuration that the data path has not applied yet.
+#[derive(Debug)]
+struct PendingConfig {
+    id: u64,
+    versions: AppliedVersions,
+}
+
+impl State {
+    pub(super) fn new(
+        identity: Identity,
+        stores: Stores,
+        planner: Planner,
+        installed: BTreeSet<Frontend>,
+    ) -> Self {
+        let agents = Agents::new(lease_name(&identity.instance, &identity.node));
+        Self {
+            identity,
+            stores,
+            agents,
+            nodes: HashMap::new(),
+            planner,
+            installed,
+            listeners: Listeners::default(),
+            network: None,
+            peers: Vec::new(),
+            plan: None,
+            data_path: DataPathState::default(),
+            pending: None,
+            last_id: 0,
+        }
+    }
+
+    /// Returns the object of this node; `None` while it does not exist.
+    pub(super) fn own_node(&self) -> Option<Arc<Node>> {
+        self.stores.node(&self.identity.node)
+    }
+
+    /// Records all Leases, also those that no longer exist.
+    pub(super) fn record_all_leases(&mut self, now: Instant) {
+        let names: BTreeSet<_> =
+            self.stores.lease_names().into_iter().chain(self.agents.lease_names()).collect();
+        for name in names {
+            self.record_lease(&name, now);
+        }
+    }
+
+    /// Records changes in the cluster. Returns true if they need a new plan.
+    pub(super) fn on_triggers(&mut self, triggers: Vec<Trigger>, now: Instant) -> bool {
+        let mut needs_plan = false;
+        for trigger in triggers {
+            needs_plan |= match trigger {
+                Trigger::Changed => true,
+                Trigger::Relisted => {
+                    self.record_all_leases(now);
+                    true
+                }
+                Trigger::Host => self.read_host(),
+                Trigger::Node(name) => self.stores.node(&name).as_ref() != self.nodes.get(&name),
+                Trigger::Lease(name) => self.record_lease(&name, now),
+            };
+        }
+        needs_plan
+    }
+
+    fn record_lease(&mut self, name: &str, now: Instant) -> bool {
+        let lease = self.stores.lease(name, &self.identity.namespace);
+        self.agents.update(name, lease.as_deref(), now)
+    }
+
+    /// Reads the node's listening sockets and its network again. Returns true if they have changed. After an error, the
+    /// earlier facts remain.
+    pub(super) fn read_host(&mut self) -> bool {
+        let mut has_changed = false;
+        match listeners::read() {
+            Ok(listeners) => {
+                has_changed |= listeners != self.listeners;
+                self.listeners = listeners;
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "cannot read the listening sockets of the node");
+            }
+        }
+        let Some(node) = self.own_node() else { return has_changed };
+        let addresses = NodeInfo::new(&node, self.identity.node_policy).all_addresses();
+        match host::read(&addresses) {
+            Ok(network) => {
+                has_changed |= self.network.as_ref() != Some(&network);
+                self.network = Some(network);
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot read the network of the node"
+                );
+                self.data_path.error = Some(error.to_string());
+            }
+        }
+        has_changed
+    }
+
+    /// Makes a new plan. Returns the ID and the new configuration of the data path if it has changed.
+    pub(super) fn make_plan(&mut self, now: Instant) -> Option<(u64, NodeConfig)> {
+        let network = self.network.clone()?;
+        let (services, endpoint_slices) = self.stores.newest_versions();
+        let versions = AppliedVersions { services, endpoint_slices };
+        self.peers = self.agents.alive(now);
+        let nodes = self.stores.nodes();
+        self.nodes = nodes.iter().map(|node| (node.name_any(), Arc::clone(node))).collect();
+        let addresses = network.local_addresses.clone();
+        let (listeners, proxies) = (&self.listeners, &self.identity.proxies);
+        let pods = self.stores.pods();
+        let observation = Observation {
+            node: &self.identity.node,
+            number: self.number(),
+            services: self.stores.services(),
+            endpoint_slices: self.stores.endpoint_slices(),
+            nodes,
+            peers: self.peers.clone(),
+            pods: pods.iter().filter_map(|pod| host_port_pod(pod, proxies, &addresses)).collect(),
+            installed: &self.installed,
+            is_listening: &|frontend| listeners.holds(frontend, &addresses),
+            network,
+        };
+        let plan = self.planner.plan(&observation, now)?;
+        let is_same = self.plan.as_ref().is_some_and(|previous| previous.config == plan.config);
+        let config = plan.config.clone();
+        self.plan = Some(plan);
+        if is_same {
+            match &mut self.pending {
+                Some(pending) => pending.versions = versions,
+                // The rules of the last plan contain these versions too.
+                None if self.data_path.error.is_none() => self.data_path.applied = Some(versions),
+                None => {}
+            }
+            return None;
+        }
+        self.last_id += 1;
+        self.pending = Some(PendingConfig { id: self.last_id, versions });
+        Some((self.last_id, config))
+    }
+
+    fn number(&self) -> NodeNumber {
+        let claims = self.agents.number_claims();
+        let own_number = self.plan.as_ref().map(|plan| plan.config.node.number);
+        let has_own_lease = claims.iter().any(|claim| claim.node == self.identity.node);
+        // Until this process sees its own Lease, it keeps the number that it has chosen.
+        match own_number {
+            Some(number) if !has_own_lease => number,
+            _ => choose_number(&self.identity.node, &claims),
+        }
+    }
+
+    /// Records an event of the data path.
+    pub(super) fn on_data_path_event(&mut self, event: DataPathEvent) {
+        match event {
+            DataPathEvent::Modes(modes) => self.data_path.modes = modes,
+            DataPathEvent::Applied(_, Err(error)) => self.data_path.error = Some(error),
+            DataPathEvent::Applied(id, Ok(())) => {
+                self.data_path.error = None;
+                if let Some(pending) = self.pending.take_if(|pending| pending.id == id) {
+                    self.data_path.applied = Some(pending.versions);
+                }
+            }
+        }
+    }
+
+    /// Returns the time at which a new plan is necessary if nothing happens earlier.
+    pub(super) fn next_plan_at(&self) -> Option<Instant> {
+        let planned = self.plan.as_ref().and_then(|plan| plan.next_at);
+        planned.into_iter().chain(self.agents.next_expiry()).min()
+    }
+
+    /// Returns true if the rules contain the current objects.
+    pub(super) fn is_applied(&self) -> bool {
+        self.data_path.applied.is_some()
+    }
+
+    /// Returns the current report; `None` before the first plan.
+    pub(super) fn report(&self) -> Option<AgentReport> {
+        let conntrack = host::ConntrackUse::read().ok();
+        let conntrack = conntrack.map(|it| ConntrackUse { count: it.count.into(), max: it.max.into() });
+        let plan = self.plan.as_ref()?;
+        Some(report(&self.identity.node, plan, &self.data_path, &self.peers, conntrack))
+    }
+}

@@ -1,0 +1,104 @@
+//! The settings of `akrobateo-agent run`: its flags and environment variables. Pure.
+
+use std::net::SocketAddr;
+
+use akrobateo_services::settings::ServiceSettings;
+use api_client::ConnectOptions;
+use clap::Args;
+use ipnet::IpNet;
+
+/// The settings of the agent.
+#[derive(Args, Clone, Debug)]
+pub struct RunOptions {
+    #[command(flatten)]
+    pub(crate) services: ServiceSettings,
+
+    /// Name of the node on which the agent runs
+    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
+    pub(crate) node_name: String,
+
+    /// Name of the operator to which the agent belongs
+    #[arg(long, env = "INSTANCE", value_name = "NAME", default_value = akrobateo_core::DEFAULT_INSTANCE)]
+    pub(crate) instance: String,
+
+    /// Namespace of the proxies, or @service for the namespace of each Service
+    #[arg(
+        long,
+        env = "LB_NAMESPACE",
+        value_name = "NAMESPACE|@service",
+        default_value = "akrobateo-proxies"
+    )]
+    pub(crate) lb_namespace: String,
+
+    /// Ranges of the addresses of pods, comma-separated, in addition to the podCIDRs of the nodes; necessary if the
+    /// network plugin uses other ranges
+    #[arg(long, env = "POD_RANGES", value_name = "RANGES", default_value = "")]
+    pod_ranges: PodRanges,
+
+    /// Watch the pods of the node, so that no Service takes the hostPort of a pod; if false, the agent needs no right to
+    /// read pods
+    #[arg(long, env = "WATCH_HOST_PORTS", value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) watch_host_ports: bool,
+
+    /// Name of the agents' DaemonSet; when it no longer selects the node, the agent removes its rules
+    #[arg(long, env = "DAEMONSET", value_name = "NAME", default_value = "akrobateo-agent")]
+    pub(crate) daemonset: String,
+
+    /// IP address and TCP port of the HTTP server for /healthz, /readyz and /metrics
+    #[arg(long, env = "HTTP_ADDRESS", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8478")]
+    pub(crate) http_address: SocketAddr,
+
+    #[command(flatten)]
+    pub(crate) connection: ConnectOptions,
+}
+
+impl RunOptions {
+    /// Returns the configured ranges of pods.
+    pub(crate) fn pod_ranges(&self) -> Vec<IpNet> {
+        self.pod_ranges.0.clone()
+    }
+}
+
+/// The value of `--pod-ranges`. The value has its own type, because clap reads a plain `Vec` as one range for each
+/// occurrence of the flag.
+#[derive(Clone, Debug)]
+struct PodRanges(Vec<IpNet>);
+
+impl std::str::FromStr for PodRanges {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let parse = |part: &str| match part.parse::<IpNet>() {
+            Ok(range) => Ok(range.trunc()),
+            Err(_) => {
+                Err(format!("{part:?} is not a range; expected ADDRESS/PREFIX, for example 10.244.0.0/16"))
+            }
+        };
+        parts.map(parse).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        options: RunOptions,
+    }
+
+    #[test]
+    fn pod_ranges_are_comma_separated() {
+        let parse = |ranges: &str| {
+            let cli = Cli::try_parse_from(["agent", "--node-name=n1", &format!("--pod-ranges={ranges}")]);
+            cli.map(|cli| cli.options.pod_ranges().iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(parse("10.244.1.0/16, fd00::/48").unwrap(), ["10.244.0.0/16", "fd00::/48"]);
+        assert!(parse("").unwrap().is_empty());
+        assert!(parse("10.244.0.0").unwrap_err().to_string().contains("ADDRESS/PREFIX"));
+    }
+}
