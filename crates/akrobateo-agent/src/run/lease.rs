@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use akrobateo_core::labels::MANAGED_BY;
 use akrobateo_services::agent_report::{AGENT_LABEL, AgentReport, LEASE_DURATION_SECONDS, REPORT_ANNOTATION};
-use api_client::{ApiMetrics, CallError, call};
+use api_client::{ApiMetrics, CallError, call, error_chain};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
@@ -41,6 +41,7 @@ impl NodeLease {
     /// can come.
     pub(super) async fn keep(self, mut reports: watch::Receiver<Arc<AgentReport>>) {
         let mut next_renewal = Instant::now();
+        let mut has_failed = false;
         loop {
             tokio::select! {
                 changed = reports.changed() => if changed.is_err() { return },
@@ -49,10 +50,21 @@ impl NodeLease {
             let report = reports.borrow_and_update().clone();
             let started_at = Instant::now();
             let interval = match self.write(&report).await {
-                Ok(()) => RENEW_INTERVAL,
+                Ok(()) => {
+                    if std::mem::take(&mut has_failed) {
+                        tracing::info!("the Lease of the node is written again");
+                    }
+                    RENEW_INTERVAL
+                }
                 Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "cannot write the Lease of the node; trying again");
+                    // The API server may be away for days.
+                    if !std::mem::replace(&mut has_failed, true) {
+                        let error = error_chain(&error);
+                        tracing::warn!(
+                            error,
+                            "cannot write the Lease of the node; trying again every second"
+                        );
+                    }
                     RETRY_INTERVAL
                 }
             };

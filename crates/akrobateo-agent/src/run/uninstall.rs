@@ -51,7 +51,10 @@ mod tests {
                 let request = api.next_request().await;
                 match answer {
                     Ok(object) => request.answer(&object),
-                    Err(code) => request.answer_error(code, "reason"),
+                    Err(code) => {
+                        let reason = if code == 404 { "NotFound" } else { "Forbidden" };
+                        request.answer_error(code, reason);
+                    }
                 }
             });
         result
