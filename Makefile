@@ -51,7 +51,7 @@ images: deps ## builds the container images into target/images
 	images/build
 
 .PHONY: lint-scripts
-lint-scripts: deps ## checks the scripts with shellcheck, and the cluster's Go program with gofmt and go vet
+lint-scripts: deps ## checks the scripts with shellcheck, and the cluster's Go programs with gofmt and go vet
 	cluster/lint
 
 .PHONY: lint-source

@@ -10,6 +10,7 @@ STATE=$(realpath --canonicalize-missing "$STATE")
 ADMIN_KUBECONFIG=$STATE/admin.kubeconfig
 CONTEXT=akrobateo
 PAUSE_IMAGE=ghcr.io/akrobateo/cluster-pause:1
+DNS_IMAGE=ghcr.io/akrobateo/cluster-dns:1
 
 NET4=172.29.0 # the network of the nodes, the control plane, the client and this machine
 NET6=fd29::
@@ -19,6 +20,7 @@ SERVICES4=10.97.0.0/16
 SERVICES6=fd97::/108
 API_IP=$NET4.1
 API_SERVICE_IP=10.97.0.1
+DNS_SERVICE_IP=10.97.0.10
 MAX_NODES=20
 
 say() { echo "cluster: $*" >&2; }

@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ROOT=$PWD
+PROGRAMS=(akrobateo akrobateo-agent akrobateo-lb) # the programs of a release; each also has an image of this name
 
 say() { echo "$(basename "$0"): $*" >&2; }
 die() {

@@ -22,6 +22,24 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
+{{/* The label that selects the pods of the node agents. */}}
+{{- define "akrobateo.agentSelector" -}}
+app.kubernetes.io/name: akrobateo-agent
+{{- end -}}
+
+{{- define "akrobateo.agentLabels" -}}
+{{ include "akrobateo.labels" . | replace (include "akrobateo.selector" .) (include "akrobateo.agentSelector" .) }}
+{{- end -}}
+
+{{- define "akrobateo.agentName" -}}
+{{ include "akrobateo.fullname" . }}-agent
+{{- end -}}
+
+{{/* An annotation of pods that read the settings. A change of the settings changes the annotation, so new pods start. */}}
+{{- define "akrobateo.settingsChecksum" -}}
+checksum/settings: {{ include "akrobateo.settings" . | sha256sum }}
+{{- end -}}
+
 {{- define "akrobateo.image" -}}
 {{- if .Values.image.digest -}}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}
@@ -43,14 +61,27 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{/* The image of the proxies; "" means the operator's default. If the operator's image is from another
 registry, the image of the proxies must be from the same registry. */}}
 {{- define "akrobateo.lbImage" -}}
-{{- if .Values.settings.lbImage -}}
+{{- if not .Values.dedicated.enabled -}}
+{{- else if .Values.settings.lbImage -}}
 {{- .Values.settings.lbImage -}}
 {{- else if ne .Values.image.repository "ghcr.io/akrobateo/akrobateo" -}}
-{{- if not (hasSuffix "/akrobateo" .Values.image.repository) -}}
-{{- fail (printf "image.repository is %q, but settings.lbImage is not set; set it to the image of akrobateo-lb in your registry" .Values.image.repository) -}}
+{{- include "akrobateo.siblingImage" (dict "root" . "suffix" "lb" "value" "settings.lbImage") -}}
 {{- end -}}
-{{- printf "%s-lb:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) -}}
 {{- end -}}
+
+{{/* The image of the node agents. */}}
+{{- define "akrobateo.agentImage" -}}
+{{- .Values.agent.image | default (include "akrobateo.siblingImage" (dict "root" . "suffix" "agent" "value" "agent.image")) -}}
+{{- end -}}
+
+{{/* Another image with the operator's tag, from the registry of the operator's image. Argument: a dict with root, the
+suffix of the image's name, and the value that sets another image. */}}
+{{- define "akrobateo.siblingImage" -}}
+{{- $image := .root.Values.image -}}
+{{- if not (hasSuffix "/akrobateo" $image.repository) -}}
+{{- fail (printf "image.repository is %q, but %s is not set; set it to the image of akrobateo-%s in your registry" $image.repository .value .suffix) -}}
+{{- end -}}
+{{- printf "%s-%s:%s" $image.repository .suffix ($image.tag | default .root.Chart.AppVersion) -}}
 {{- end -}}
 
 {{/* The namespace of the proxies; "" means all namespaces. */}}
@@ -127,15 +158,8 @@ client, so without peers the template returns no rule. Argument: a dict with fro
 {{- end -}}
 {{- end -}}
 
-{{/* The part of a binding that names its subject: the operator's ServiceAccount. */}}
-{{- define "akrobateo.subjects" -}}
-subjects:
-  - kind: ServiceAccount
-    name: {{ include "akrobateo.fullname" . }}
-    namespace: {{ .Release.Namespace }}
-{{- end -}}
-
-{{/* A Role and its RoleBinding. Argument: a dict with root, name, namespace and rules. */}}
+{{/* A Role, and its binding to a ServiceAccount. Argument: a dict with root, account, labels, name, namespace and
+rules. */}}
 {{- define "akrobateo.role" -}}
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
@@ -143,7 +167,7 @@ metadata:
   name: {{ .name }}
   namespace: {{ .namespace }}
   labels:
-    {{- include "akrobateo.labels" .root | nindent 4 }}
+    {{- .labels | nindent 4 }}
 rules:
   {{- .rules | nindent 2 }}
 ---
@@ -153,10 +177,13 @@ metadata:
   name: {{ .name }}
   namespace: {{ .namespace }}
   labels:
-    {{- include "akrobateo.labels" .root | nindent 4 }}
+    {{- .labels | nindent 4 }}
 roleRef:
   apiGroup: rbac.authorization.k8s.io
   kind: Role
   name: {{ .name }}
-{{ include "akrobateo.subjects" .root }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ .account }}
+    namespace: {{ .root.Release.Namespace }}
 {{- end -}}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt};
 
 use crate::answer::Answer;
@@ -38,14 +38,15 @@ pub struct NodeAddresses {
 impl Cluster {
     pub(crate) async fn connect() -> Result<Self, Failure> {
         let environment = Environment::read()?;
-        let options =
-            KubeConfigOptions { context: Some(environment.context.clone()), ..KubeConfigOptions::default() };
-        let kubeconfig = Kubeconfig::read_from(&environment.kubeconfig)?;
-        let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
-        config.read_timeout = Some(REQUEST_TIMEOUT);
-        // Without this option the read timeout includes idle time, and the first request after a pause fails.
-        config.reset_reader_on_write = true;
+        let config = read_config(&environment).await?;
         Ok(Self { client: Client::try_from(config)?, environment })
+    }
+
+    /// Returns a connection to the API server with the token of a ServiceAccount.
+    pub(crate) async fn connect_with_token(&self, token: &str) -> Result<Client, Failure> {
+        let mut config = read_config(&self.environment).await?;
+        config.auth_info = AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() };
+        Ok(Client::try_from(config)?)
     }
 
     /// Returns the nodes on which proxies can run. The result contains no node with a taint that the proxies do not
@@ -79,6 +80,17 @@ impl Cluster {
     ) -> Result<Answer, Failure> {
         external_client::send_until_answered(&self.environment, server, length, timeout).await
     }
+}
+
+async fn read_config(environment: &Environment) -> Result<Config, Failure> {
+    let options =
+        KubeConfigOptions { context: Some(environment.context.clone()), ..KubeConfigOptions::default() };
+    let kubeconfig = Kubeconfig::read_from(&environment.kubeconfig)?;
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+    config.read_timeout = Some(REQUEST_TIMEOUT);
+    // Without this option the read timeout includes idle time, and the first request after a pause fails.
+    config.reset_reader_on_write = true;
+    Ok(config)
 }
 
 fn accepts_proxies(node: &Node) -> bool {

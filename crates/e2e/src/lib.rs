@@ -1,6 +1,7 @@
 //! Tests of Akrobateo on a real cluster: the test library, and the text formats that the library and the `echo` program
 //! use.
 
+mod agent_account;
 mod answer;
 pub mod audit;
 pub mod backend;
@@ -32,6 +33,7 @@ mod snapshot;
 mod target;
 mod throttle;
 
+pub use agent_account::{AgentAccount, AgentPod};
 pub use answer::{Answer, ParseAnswerError};
 pub use cli::CommandOutput;
 pub use cluster::{Cluster, NodeAddresses};

@@ -14,6 +14,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
+use super::config_map_settings::add_config_map_settings;
 use super::error::CliError;
 use super::operator_config::merge_operator_config;
 use super::service_report::ServiceReport;
@@ -121,7 +122,7 @@ async fn find_operator(client: &Client, namespace: &str, metrics: &Metrics) -> O
             return None;
         }
     };
-    let Some(operator) = operators.next() else {
+    let Some(mut operator) = operators.next() else {
         eprintln!(
             "akrobateo: found no Deployment with the label {OPERATOR_SELECTOR} in namespace {namespace}, {FALLBACK_CONFIG_MESSAGE}; \
              --operator-namespace selects another namespace"
@@ -138,6 +139,7 @@ async fn find_operator(client: &Client, namespace: &str, metrics: &Metrics) -> O
         "akrobateo: using the configuration of Deployment {}{ignored_deployments}",
         operator.deployment
     );
+    add_config_map_settings(&mut operator.container, client, namespace, metrics).await;
     Some(operator)
 }
 

@@ -4,6 +4,7 @@
 mod arguments;
 mod cluster;
 mod completions;
+mod config_map_settings;
 mod error;
 mod explain;
 mod operator_config;

@@ -12,7 +12,8 @@ use std::collections::BTreeSet;
 
 use akrobateo_core::annotations::ANNOTATIONS;
 use akrobateo_core::proxy_args;
-use clap::CommandFactory;
+use akrobateo_services::settings::ServiceSettings;
+use clap::{Args, CommandFactory};
 
 use crate::reason::Reason;
 use crate::settings::OperatorConfig;
@@ -158,4 +159,21 @@ fn chart_sets_every_environment_variable() {
         let variable = format!("\"{}\"", variable.to_string_lossy());
         assert!(template.contains(&variable), "the chart does not set {variable}");
     }
+}
+
+/// Operator and node agents make the same decisions only if they read the same values.
+#[test]
+fn chart_shares_the_settings_of_services_with_the_node_agents() {
+    let template = read_file("charts/akrobateo/templates/_env.tpl");
+    let (shared, _) = template.split_once("{{- end -}}").unwrap();
+    let settings = ServiceSettings::augment_args(clap::Command::new("settings"));
+    let variables = settings.get_arguments().filter_map(|argument| argument.get_env());
+    let mut variables: Vec<_> = variables.map(|variable| variable.to_string_lossy().into_owned()).collect();
+    // The agents need these settings to recognize the objects of their operator.
+    variables.extend(["INSTANCE", "LB_NAMESPACE"].map(str::to_owned));
+    variables.sort();
+    let mut shared_variables: Vec<_> =
+        shared.split("(list \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    shared_variables.sort_unstable();
+    assert_eq!(shared_variables, variables);
 }

@@ -1,5 +1,4 @@
-//! The operator's roles grant exactly the permissions that it uses. Run the other tests first, so that the operator has
-//! used all its permissions.
+//! The roles of the operator grant exactly the permissions that it uses.
 
 use std::collections::BTreeSet;
 

@@ -1,0 +1,81 @@
+//! The ServiceAccount of the node agents: tokens, and connections to the API server with such a token. Does I/O.
+
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use kube::api::{DeleteParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+
+use crate::cluster::Cluster;
+use crate::failure::Failure;
+use crate::operator::OPERATOR_NAMESPACE;
+
+const ACCOUNT: &str = "akrobateo-agent";
+
+/// The ServiceAccount of the node agents.
+pub struct AgentAccount<'a> {
+    cluster: &'a Cluster,
+    accounts: Api<ServiceAccount>,
+    pods: Api<Pod>,
+}
+
+/// A pod with the ServiceAccount of the node agents. The pod does not run an agent.
+pub struct AgentPod {
+    pod: Pod,
+    pods: Api<Pod>,
+}
+
+impl<'a> AgentAccount<'a> {
+    /// Returns the ServiceAccount of a cluster. The component deploy/agent creates this account.
+    #[must_use]
+    pub fn new(cluster: &'a Cluster) -> Self {
+        let client = || cluster.client.clone();
+        Self {
+            cluster,
+            accounts: Api::namespaced(client(), OPERATOR_NAMESPACE),
+            pods: Api::namespaced(client(), OPERATOR_NAMESPACE),
+        }
+    }
+
+    /// Creates a pod with this ServiceAccount on a node. The node cannot pull the pod's image, so the pod never runs.
+    pub async fn create_pod(&self, node: &str) -> Result<AgentPod, Failure> {
+        let pod = json!({
+            "metadata": { "generateName": "agent-account-" },
+            "spec": {
+                "nodeName": node,
+                "serviceAccountName": ACCOUNT,
+                "terminationGracePeriodSeconds": 0,
+                "containers": [{ "name": "none", "image": "image.invalid/none", "imagePullPolicy": "Never" }],
+            },
+        });
+        let pod: Pod = serde_json::from_value(pod).expect("the pod is valid");
+        let pod = self.pods.create(&PostParams::default(), &pod).await?;
+        Ok(AgentPod { pod, pods: self.pods.clone() })
+    }
+
+    /// Connects to the API server with a token that is bound to the pod. Without a pod the token is bound to no object.
+    pub async fn connect(&self, pod: Option<&AgentPod>) -> Result<Client, Failure> {
+        let bound_object_ref = pod.map(|AgentPod { pod, .. }| BoundObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            name: Some(pod.name_any()),
+            uid: pod.uid(),
+        });
+        let spec = TokenRequestSpec { bound_object_ref, ..TokenRequestSpec::default() };
+        let request = TokenRequest { spec, ..TokenRequest::default() };
+        let request = self.accounts.create_token_request(ACCOUNT, &PostParams::default(), &request).await?;
+        let status = request
+            .status
+            .ok_or_else(|| Failure::UnexpectedState("the API server returned no token".to_owned()))?;
+        self.cluster.connect_with_token(&status.token).await
+    }
+}
+
+impl AgentPod {
+    /// Deletes the pod.
+    pub async fn delete(self) -> Result<(), Failure> {
+        let params = DeleteParams::default().grace_period(0);
+        self.pods.delete(&self.pod.name_any(), &params).await?;
+        Ok(())
+    }
+}
