@@ -62,12 +62,12 @@ impl<'a> AgentAccount<'a> {
             uid: pod.uid(),
         });
         let spec = TokenRequestSpec { bound_object_ref, ..TokenRequestSpec::default() };
-        let request = TokenRequest { spec, ..TokenRequest::default() };
+        let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
         let request = self.accounts.create_token_request(ACCOUNT, &PostParams::default(), &request).await?;
-        let status = request
-            .status
-            .ok_or_else(|| Failure::UnexpectedState("the API server returned no token".to_owned()))?;
-        self.cluster.connect_with_token(&status.token).await
+        let token = request.status.and_then(|status| status.token);
+        let token =
+            token.ok_or_else(|| Failure::UnexpectedState("the API server returned no token".to_owned()))?;
+        self.cluster.connect_with_token(&token).await
     }
 }
 
