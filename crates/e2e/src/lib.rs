@@ -2,6 +2,7 @@
 //! use.
 
 mod agent_account;
+mod agents;
 mod answer;
 pub mod audit;
 pub mod backend;
@@ -16,6 +17,7 @@ mod exposure;
 mod external_client;
 mod failure;
 mod faults;
+mod load;
 mod local_operator;
 mod namespace;
 mod operator;
@@ -34,6 +36,7 @@ mod target;
 mod throttle;
 
 pub use agent_account::{AgentAccount, AgentPod};
+pub use agents::Agents;
 pub use answer::{Answer, ParseAnswerError};
 pub use cli::CommandOutput;
 pub use cluster::{Cluster, NodeAddresses};
@@ -43,6 +46,7 @@ pub use exposure::targets;
 pub use external_client::Connections;
 pub use failure::{Failure, ensure, ensure_eq};
 pub use faults::{Faults, POOL_LABEL};
+pub use load::ensure_answers_during;
 pub use local_operator::LocalOperator;
 pub use namespace::Namespace;
 pub use operator::{OPERATOR_NAMESPACE, Operator, PROXIES_NAMESPACE};

@@ -128,6 +128,12 @@ impl ServiceBuilder {
         self
     }
 
+    /// Lets the node agents forward the Service. The expected ipMode becomes Proxy.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        self.annotation(annotations::WORKLOAD, "Shared").expect_ip_mode("Proxy")
+    }
+
     /// Sets an annotation.
     #[must_use]
     pub fn annotation(mut self, name: &str, value: &str) -> Self {

@@ -1,0 +1,83 @@
+//! The node agents that are deployed in the cluster. Does I/O.
+
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::json;
+
+use crate::cluster::Cluster;
+use crate::failure::{Failure, ensure, ensure_eq};
+use crate::operator::OPERATOR_NAMESPACE;
+use crate::pods::is_ready;
+use crate::polling::eventually;
+
+const NAME: &str = "akrobateo-agent";
+
+/// The node agents that are deployed in the cluster.
+pub struct Agents {
+    daemonsets: Api<DaemonSet>,
+    pods: Api<Pod>,
+}
+
+impl Agents {
+    /// Returns the agents of a cluster.
+    #[must_use]
+    pub fn new(cluster: &Cluster) -> Self {
+        Self {
+            daemonsets: Api::namespaced(cluster.client.clone(), OPERATOR_NAMESPACE),
+            pods: Api::namespaced(cluster.client.clone(), OPERATOR_NAMESPACE),
+        }
+    }
+
+    /// Returns the agents' pods, including terminating ones.
+    pub async fn list_pods(&self) -> Result<Vec<Pod>, Failure> {
+        let params = ListParams::default().labels(&format!("app.kubernetes.io/name={NAME}"));
+        Ok(self.pods.list(&params).await?.items)
+    }
+
+    /// Returns the pod of the agent on a node.
+    pub async fn pod_on(&self, node: &str) -> Result<Pod, Failure> {
+        let pods = self.list_pods().await?;
+        let is_on_node =
+            |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.as_deref() == Some(node));
+        let pod = pods.into_iter().find(|pod| is_on_node(pod) && pod.metadata.deletion_timestamp.is_none());
+        pod.ok_or_else(|| Failure::UnexpectedState(format!("node {node} has no agent")))
+    }
+
+    /// Waits until all agents run the current template and are ready.
+    pub async fn wait_rolled_out(&self) -> Result<(), Failure> {
+        eventually("the agents are rolled out", async || {
+            let daemonset = self.daemonsets.get(NAME).await?;
+            let status = daemonset.status.unwrap_or_default();
+            ensure(status.observed_generation >= daemonset.metadata.generation, || {
+                format!("the observed generation is {:?}", status.observed_generation)
+            })?;
+            let desired = Some(status.desired_number_scheduled);
+            ensure_eq("updated agents", &status.updated_number_scheduled, &desired)?;
+            ensure_eq("available agents", &status.number_available, &desired)?;
+            let pods = self.list_pods().await?;
+            ensure(pods.iter().all(is_ready), || "an agent is not ready".to_owned())
+        })
+        .await
+    }
+
+    /// Replaces all agents, as an upgrade does, and waits until the new agents are ready.
+    pub async fn upgrade(&self, version: &str) -> Result<(), Failure> {
+        let annotations = json!({ "e2e.akrobateo.io/version": version });
+        let patch = json!({ "spec": { "template": { "metadata": { "annotations": annotations } } } });
+        self.daemonsets.patch(NAME, &PatchParams::default(), &Patch::Strategic(patch)).await?;
+        self.wait_rolled_out().await
+    }
+
+    /// Allows the agents only on nodes with this label, or on all nodes.
+    pub async fn select_nodes(&self, label: Option<(&str, &str)>) -> Result<(), Failure> {
+        let selector = match label {
+            Some((name, value)) => json!({ "kubernetes.io/os": "linux", name: value }),
+            None => json!({ "$patch": "replace", "kubernetes.io/os": "linux" }),
+        };
+        let patch = json!({ "spec": { "template": { "spec": { "nodeSelector": selector } } } });
+        self.daemonsets.patch(NAME, &PatchParams::default(), &Patch::Strategic(patch)).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,83 @@
+//! Backends see the client's own address, on every node, for both families and protocols.
+
+use std::slice;
+
+use akrobateo_core::annotations::CLIENT_ADDRESS;
+use e2e::{Failure, Namespace, Reply, ensure, eventually, service, targets, test};
+
+fn ensure_client_address_kept(replies: &[Reply]) -> Result<(), Failure> {
+    replies.iter().try_for_each(|reply| {
+        let observed_ip = reply.answer()?.client.ip();
+        ensure(Some(observed_ip) == reply.client, || {
+            format!("{}: the backend saw {observed_ip}, expected {:?}", reply.target, reply.client)
+        })
+    })
+}
+
+/// Waits until all answers on all addresses of a Service show the client's address, also those of endpoints on other
+/// nodes.
+async fn wait_client_address_kept(namespace: &Namespace, replies: &[Reply]) -> Result<(), Failure> {
+    let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
+    eventually("the backends see the client's address", async || {
+        let mut nodes = std::collections::BTreeSet::new();
+        // Each request goes to a random endpoint.
+        for _ in 0..10 {
+            let replies = namespace.cluster().send_requests(&targets).await?;
+            ensure_client_address_kept(&replies)?;
+            for reply in &replies {
+                nodes.insert(reply.answer()?.node.clone());
+            }
+        }
+        ensure(nodes.len() > 1, || format!("only {nodes:?} answered"))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn backends_on_all_nodes_see_the_client() -> Result<(), Failure> {
+    test(async |namespace| {
+        namespace.start_pod_on_every_node(&e2e::backend::backend_pod()).await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port).shared();
+        let replies = namespace.expose(&web).await?;
+        namespace.wait_condition(&web, "Exposed", &[]).await?;
+        wait_client_address_kept(namespace, &replies).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn policy_local_exposes_nodes_with_endpoints() -> Result<(), Failure> {
+    test(async |namespace| {
+        let nodes = namespace.cluster().list_nodes().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port).udp(port).traffic_policy_local().shared();
+        namespace.apply(&web).await?;
+        // Other programs may wait for an address before they start the backends.
+        namespace.wait_condition(&web, "NoEndpoints", &["ready endpoint"]).await?;
+        namespace.wait_published(&web, &nodes).await?;
+        namespace.start_backend_on(&nodes[0].name).await?;
+        let replies = namespace.wait_exposed_on(&web, slice::from_ref(&nodes[0])).await?;
+        ensure_client_address_kept(&replies)?;
+        let others: Vec<_> = nodes[1..].iter().flat_map(|node| node.addresses.iter().copied()).collect();
+        namespace.wait_unreachable(&targets(&web, &others)).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn annotation_masquerade_hides_the_client() -> Result<(), Failure> {
+    test(async |namespace| {
+        let nodes = namespace.cluster().list_nodes().await?;
+        namespace.start_backend_on(&nodes[0].name).await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port).shared().annotation(CLIENT_ADDRESS, "masquerade");
+        let replies = namespace.expose(&web).await?;
+        for reply in replies {
+            let seen = reply.answer()?.client.ip();
+            ensure(Some(seen) != reply.client, || format!("{}: the backend saw {seen}", reply.target))?;
+        }
+        Ok(())
+    })
+    .await
+}

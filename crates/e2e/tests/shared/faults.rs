@@ -1,0 +1,122 @@
+//! Agents, nodes and the API server fail, and other programs delete what the agents have installed.
+
+use std::time::Duration;
+
+use e2e::{
+    Agents, Failure, consistently, ensure_answers_during, ensure_eq, eventually, fault_test, service, targets,
+};
+
+#[tokio::test]
+async fn agents_restart_without_a_lost_connection() -> Result<(), Failure> {
+    fault_test(async |namespace, faults| {
+        namespace.start_backend().await?;
+        let nodes = namespace.cluster().list_nodes().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port).shared();
+        let replies = namespace.expose(&web).await?;
+        let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
+        let agents = Agents::new(namespace.cluster());
+        let addresses = namespace.published_addresses(&web).await?;
+        ensure_answers_during(namespace.cluster(), &targets, async || {
+            faults.kill_container(&agents.pod_on(&nodes[0].name).await?).await?;
+            agents.wait_rolled_out().await?;
+            agents.upgrade("2").await?;
+            ensure_eq("published addresses", &namespace.published_addresses(&web).await?, &addresses)
+        })
+        .await?;
+        namespace.wait_exposed(&web).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn address_of_a_cut_node_leaves_and_returns() -> Result<(), Failure> {
+    fault_test(async |namespace, faults| {
+        let nodes = namespace.cluster().list_nodes().await?;
+        let (cut_node, other_nodes) = faults.operator.select_node_without_operator(nodes).await?;
+        namespace.start_backend_on(&other_nodes[0].name).await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port).shared();
+        namespace.expose(&web).await?;
+        faults.disconnect_node(&cut_node.name).await?;
+        namespace.wait_exposed_on(&web, &other_nodes).await?;
+        namespace.wait_condition(&web, "PartlyExposed", &[&cut_node.name]).await?;
+        faults.reconnect_node(&cut_node.name).await?;
+        namespace.wait_exposed(&web).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn agents_serve_while_the_api_server_is_away() -> Result<(), Failure> {
+    fault_test(async |namespace, faults| {
+        namespace.start_backend().await?;
+        let nodes = namespace.cluster().list_nodes().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port).udp(port).shared();
+        let replies = namespace.expose(&web).await?;
+        let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
+        faults.pause_api_server().await?;
+        consistently(Duration::from_secs(40), "the Service answers", async || {
+            let replies = namespace.cluster().send_requests(&targets).await?;
+            replies.iter().try_for_each(|reply| reply.answer().map(drop))
+        })
+        .await?;
+        faults.resume_api_server().await?;
+        namespace.wait_published(&web, &nodes).await?;
+        // Changes reach the agents again.
+        namespace.apply(&web.clone().without_port(akrobateo_core::Protocol::Udp, port)).await?;
+        let addresses = namespace.published_addresses(&web).await?;
+        let udp = targets_of_udp(port, &addresses);
+        namespace.wait_unreachable(&udp).await
+    })
+    .await
+}
+
+fn targets_of_udp(port: u16, addresses: &[std::net::IpAddr]) -> Vec<e2e::Target> {
+    targets(&service("web").udp(port), addresses)
+}
+
+#[tokio::test]
+async fn deleted_rules_are_restored() -> Result<(), Failure> {
+    fault_test(async |namespace, faults| {
+        namespace.start_backend().await?;
+        let nodes = namespace.cluster().list_nodes().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port).udp(port).shared();
+        namespace.expose(&web).await?;
+        for node in &nodes {
+            faults.delete_agent_table(&node.name).await?;
+        }
+        namespace.wait_exposed(&web).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn removed_agent_leaves_nothing_on_its_node() -> Result<(), Failure> {
+    fault_test(async |namespace, faults| {
+        let nodes = namespace.cluster().list_nodes().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port).udp(port).shared();
+        namespace.start_backend_on(&nodes[0].name).await?;
+        namespace.expose(&web).await?;
+        let agents = Agents::new(namespace.cluster());
+        faults.set_pool_label(&nodes[0].name, Some("agents")).await?;
+        agents.select_nodes(Some((e2e::POOL_LABEL, "agents"))).await?;
+        let result = async {
+            namespace.wait_exposed_on(&web, &nodes[..1]).await?;
+            eventually("the node has no objects of the agent", async || {
+                let found = faults.list_agent_objects(&nodes[1].name).await?;
+                ensure_eq("objects of the agent", &found, &String::new())
+            })
+            .await
+        }
+        .await;
+        agents.select_nodes(None).await?;
+        agents.wait_rolled_out().await?;
+        result?;
+        namespace.wait_exposed(&web).await.map(drop)
+    })
+    .await
+}

@@ -1,0 +1,29 @@
+//! A Service moves between shared mode and its own proxies.
+
+use akrobateo_core::annotations::WORKLOAD;
+use e2e::{Failure, ensure_answers_during, ensure_eq, service, test};
+
+#[tokio::test]
+async fn service_moves_between_modes_without_a_lost_connection() -> Result<(), Failure> {
+    test(async |namespace| {
+        namespace.start_backend().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let dedicated = || service("web").tcp(port).with_ip_mode_proxy();
+        let replies = namespace.expose(&dedicated()).await?;
+        let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
+        let cluster = namespace.cluster();
+        ensure_answers_during(cluster, &targets, async || {
+            namespace.apply(&dedicated().annotation(WORKLOAD, "Shared")).await?;
+            namespace.wait_cleaned_up(&dedicated()).await
+        })
+        .await?;
+        ensure_answers_during(cluster, &targets, async || {
+            namespace.apply(&dedicated()).await?;
+            namespace.wait_rolled_out(&dedicated()).await?;
+            namespace.wait_exposed(&dedicated()).await
+        })
+        .await?;
+        ensure_eq("DaemonSets", &namespace.list_daemonsets(&dedicated()).await?.len(), &1)
+    })
+    .await
+}

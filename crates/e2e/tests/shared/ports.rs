@@ -1,0 +1,103 @@
+//! Ports of a node that have another owner: pods with hostPorts, processes, and other Services.
+
+use std::time::Duration;
+
+use akrobateo_core::Protocol;
+use e2e::backend::echo_pod;
+use e2e::{Failure, Target, consistently, ensure_eq, eventually, service, test};
+use kube::ResourceExt;
+
+#[tokio::test]
+async fn pod_and_process_keep_their_ports() -> Result<(), Failure> {
+    test(async |namespace| {
+        namespace.start_backend().await?;
+        let nodes = namespace.cluster().list_nodes().await?;
+        let [port, process_port] = namespace.allocate_ports().await?;
+        let pod = namespace.start_pod(&echo_pod("holder").host_port(port).on_node(&nodes[0].name)).await?;
+        // A pod in the host's network listens with a process of the node.
+        let process = echo_pod("process").in_host_network(process_port).on_node(&nodes[0].name);
+        namespace.start_pod(&process).await?;
+        let web = service("web").tcp(port).shared();
+        let api = service("api").tcp(process_port).shared();
+        for (service, port) in [(&web, port), (&api, process_port)] {
+            namespace.apply(service).await?;
+            let parts = [&format!("{port}/TCP"), nodes[0].name.as_str()];
+            namespace.wait_warning(service, "PortInUse", &parts).await?;
+            namespace.wait_exposed_on(service, &nodes[1..]).await?;
+            namespace.wait_condition(service, "PartlyExposed", &parts).await?;
+        }
+        let target = Target { protocol: Protocol::Tcp, host: nodes[0].addresses[0], port };
+        eventually("the pod answers on its port", async || {
+            let replies = namespace.cluster().send_requests(&[target]).await?;
+            ensure_eq("host that answers", &replies[0].answer()?.host, &pod.name_any())
+        })
+        .await?;
+        namespace.delete_pod("holder").await?;
+        namespace.delete_pod("process").await?;
+        namespace.wait_exposed(&web).await?;
+        namespace.wait_exposed(&api).await?;
+        namespace.wait_condition(&web, "Exposed", &[]).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn later_pod_takes_no_port() -> Result<(), Failure> {
+    test(async |namespace| {
+        namespace.start_backend().await?;
+        let nodes = namespace.cluster().list_nodes().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port).shared();
+        let replies = namespace.expose(&web).await?;
+        let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
+        namespace.start_pod(&echo_pod("holder").host_port(port).on_node(&nodes[0].name)).await?;
+        consistently(Duration::from_secs(3), "the Service answers on every node", async || {
+            let replies = namespace.cluster().send_requests(&targets).await?;
+            replies.iter().try_for_each(|reply| {
+                let host = &reply.answer()?.host;
+                ensure_eq("the holder answers", &(host == "holder"), &false)
+            })
+        })
+        .await?;
+        namespace.wait_condition(&web, "Exposed", &["holder"]).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn older_service_owns_the_port_until_it_goes() -> Result<(), Failure> {
+    test(async |namespace| {
+        namespace.start_backend().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let older = service("older").tcp(port).shared();
+        let younger = service("younger").tcp(port).shared();
+        namespace.expose(&older).await?;
+        namespace.apply_younger(&older, &younger).await?;
+        namespace.wait_warning(&younger, "PortConflict", &[&format!("{port}/TCP"), "older"]).await?;
+        ensure_eq("published addresses", &namespace.published_addresses(&younger).await?, &vec![])?;
+        namespace.delete_service(&older).await?;
+        namespace.wait_exposed(&younger).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn shared_and_dedicated_services_do_not_share_a_port() -> Result<(), Failure> {
+    test(async |namespace| {
+        namespace.start_backend().await?;
+        let [shared_port, dedicated_port] = namespace.allocate_ports().await?;
+        let shared = service("shared").tcp(shared_port).shared();
+        let dedicated = service("dedicated").tcp(dedicated_port);
+        namespace.expose(&shared).await?;
+        namespace.expose(&dedicated).await?;
+        let late_dedicated = service("late-dedicated").tcp(shared_port);
+        let late_shared = service("late-shared").tcp(dedicated_port).shared();
+        namespace.apply_younger(&shared, &late_dedicated).await?;
+        namespace.apply_younger(&dedicated, &late_shared).await?;
+        namespace.wait_warning(&late_dedicated, "PortConflict", &["shared"]).await?;
+        namespace.wait_warning(&late_shared, "PortConflict", &["dedicated"]).await?;
+        namespace.wait_exposed(&shared).await?;
+        namespace.wait_exposed(&dedicated).await.map(drop)
+    })
+    .await
+}
