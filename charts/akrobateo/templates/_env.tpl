@@ -71,6 +71,8 @@ default. */}}
       fieldPath: spec.nodeName
 {{- $agent := .Values.agent }}
 {{- include "akrobateo.variable" (list "POD_RANGES" (join "," $agent.podRanges | default nil)) }}
+{{- $name := include "akrobateo.agentName" . }}
+{{- include "akrobateo.variable" (list "DAEMONSET" (eq $name "akrobateo-agent" | ternary nil $name)) }}
 {{- include "akrobateo.variable" (list "WATCH_HOST_PORTS" ($agent.watchHostPorts | ternary nil false)) }}
 {{- if or $agent.exposeMetrics (ne (int $agent.port) 8478) }}
 {{- include "akrobateo.variable" (list "HTTP_ADDRESS" (printf "%s:%d" ($agent.exposeMetrics | ternary "[::]" "127.0.0.1") (int $agent.port))) }}
