@@ -146,6 +146,18 @@ program, the operator uses ipMode Proxy. */}}
   verbs: [get, update]
 {{- end -}}
 
+{{/* Rules for the node agents in their own namespace. An agent that ends reads its DaemonSet. If the DaemonSet no longer
+runs an agent on the node, the agent removes its rules and its Lease. */}}
+{{- define "akrobateo.agentRules" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [list, watch, create, patch, delete]
+- apiGroups: [apps]
+  resources: [daemonsets]
+  resourceNames: [{{ include "akrobateo.agentName" . | quote }}]
+  verbs: [get]
+{{- end -}}
+
 {{/* A rule of a NetworkPolicy, which allows the peers in "from" to connect to a port. An empty "from" would allow every
 client, so without peers the template returns no rule. Argument: a dict with from and port. */}}
 {{- define "akrobateo.scrapeRule" -}}

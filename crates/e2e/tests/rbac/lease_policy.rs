@@ -3,26 +3,34 @@
 use akrobateo_core::DEFAULT_INSTANCE;
 use e2e::{AgentAccount, Failure, OPERATOR_NAMESPACE, ensure, test};
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
 const AGENT_LABEL: &str = "akrobateo.io/agent";
 
+fn leases(client: &Client) -> Api<Lease> {
+    Api::namespaced(client.clone(), OPERATOR_NAMESPACE)
+}
+
+/// Returns the message of the API server if it has rejected a request.
+fn rejection<T>(result: Result<T, kube::Error>) -> Result<Option<String>, Failure> {
+    match result {
+        Ok(_) => Ok(None),
+        Err(kube::Error::Api(status)) if status.code == 403 => Ok(Some(status.message)),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Applies a Lease in a dry run. Returns the message of the API server if it rejects the Lease.
 async fn apply(client: &Client, name: &str, labels: &[&str]) -> Result<Option<String>, Failure> {
-    let leases: Api<Lease> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
     let labels: serde_json::Map<_, _> =
         labels.iter().map(|&label| (label.to_owned(), DEFAULT_INSTANCE.into())).collect();
     let lease = json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": name, "labels": labels },
     });
     let params = PatchParams { dry_run: true, ..PatchParams::apply("lease-policy-test").force() };
-    match leases.patch(name, &params, &Patch::Apply(lease)).await {
-        Ok(_) => Ok(None),
-        Err(kube::Error::Api(status)) if status.code == 403 => Ok(Some(status.message)),
-        Err(error) => Err(error.into()),
-    }
+    rejection(leases(client).patch(name, &params, &Patch::Apply(lease)).await)
 }
 
 async fn ensure_accepted(client: &Client, name: &str, labels: &[&str]) -> Result<(), Failure> {
@@ -59,6 +67,12 @@ async fn agent_writes_only_the_lease_of_its_own_node() -> Result<(), Failure> {
                 ensure_rejected(&agent, lease, &[AGENT_LABEL], &message).await?;
                 ensure_rejected(&agent, lease, &[], &message).await?;
             }
+            // The Lease of the operator exists.
+            let params = DeleteParams { dry_run: true, ..DeleteParams::default() };
+            let rejection = rejection(leases(&agent).delete(DEFAULT_INSTANCE, &params).await)?;
+            ensure(rejection.as_ref().is_some_and(|rejection| rejection.contains(&message)), || {
+                format!("an agent deleted the Lease of the operator: {rejection:?}")
+            })?;
             let unbound = account.connect(None).await?;
             ensure_rejected(&unbound, &own_lease, &[AGENT_LABEL], "the token belongs to node \"\"").await
         };
