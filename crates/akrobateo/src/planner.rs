@@ -1,7 +1,7 @@
 //! Finds the Services that a watch trigger affects. Allocates ports again if an input of the allocation changed. The
 //! cache does the I/O.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use akrobateo_services::allocation::{AllocationResult, OccupiedPorts, PortAllocations, RecentEndpoints};
@@ -11,22 +11,36 @@ use akrobateo_services::published::published_nodes;
 use akrobateo_services::spec::{ServiceDefaults, is_external_policy_local};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::jiff::Timestamp;
-use kube::Client;
+use kube::{Client, ResourceExt};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
+use self::address_errors::new_address_errors;
+use self::agent_effects::union;
+use self::agent_registry::AgentChange;
+use self::agents::Agents;
 use self::allocation_input::allocation_input;
+use self::clock::Clock;
 use self::observations::StoreObservations;
-use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded};
+use self::waiting::{wait_for_vip_danger_change, wait_until};
+use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded, WatchScope};
 use crate::decide::{
-    PodChangeTimes, PodChanges, ProxyConfig, ServiceState, has_missing_endpoints, publishes_all_nodes,
+    AgentStates, PodChangeTimes, PodChanges, ProxyConfig, ServiceState, has_missing_endpoints,
+    publishes_all_nodes,
 };
 use crate::metrics::Metrics;
 
+mod address_errors;
+mod agent_effects;
+mod agent_registry;
+mod agents;
 mod allocation_input;
+mod clock;
 mod observations;
 #[cfg(test)]
 mod tests;
+mod versions;
+mod waiting;
 
 /// The maximum number of triggers that one call takes from the channel.
 const MAX_TRIGGERS_PER_CALL: usize = 1024;
@@ -49,6 +63,7 @@ pub(crate) struct Planner {
     occupied_ports: HashMap<ServiceKey, OccupiedPorts>,
     recent_endpoints: RecentEndpoints,
     pod_changes: PodChanges,
+    agents: Agents,
     /// The errors in the annotations of nodes that [`Self::take_address_errors`] has not returned yet.
     address_errors: Vec<NodeAddressError>,
 }
@@ -57,7 +72,7 @@ impl Planner {
     /// Starts the watches as tasks of this runtime.
     pub(crate) fn watch(
         client: &Client,
-        watch_namespace: Option<&str>,
+        scope: &WatchScope,
         config: &ProxyConfig,
         defaults: Arc<ServiceDefaults>,
         metrics: &Arc<Metrics>,
@@ -65,33 +80,35 @@ impl Planner {
         let (sender, triggers) = mpsc::unbounded_channel();
         let sender =
             TriggerSender { sender, list_completed: Trigger::ListCompleted, metrics: metrics.api.clone() };
-        let stores = Stores::watch(client, watch_namespace, config, &sender);
-        Self::new(stores, triggers, watch_namespace, defaults)
+        let stores = Stores::watch(client, scope, config, &sender);
+        Self::new(stores, triggers, scope, config, defaults)
     }
 
     /// Lists each kind once. This planner starts no watches, so it receives no triggers.
     pub(crate) async fn list(
         client: &Client,
-        watch_namespace: Option<&str>,
+        scope: &WatchScope<'_>,
         config: &ProxyConfig,
         defaults: Arc<ServiceDefaults>,
         metrics: &Metrics,
     ) -> Result<Self, ListError> {
         let (_, triggers) = mpsc::unbounded_channel();
-        let stores = Stores::list(client, watch_namespace, config, &metrics.api).await?;
-        Ok(Self::new(stores, triggers, watch_namespace, defaults))
+        let stores = Stores::list(client, scope, config, &metrics.api).await?;
+        let agents = Agents::of_snapshot(&config.instance);
+        Ok(Self { agents, ..Self::new(stores, triggers, scope, config, defaults) })
     }
 
     fn new(
         stores: Stores,
         triggers: mpsc::UnboundedReceiver<Trigger>,
-        watch_namespace: Option<&str>,
+        scope: &WatchScope,
+        config: &ProxyConfig,
         defaults: Arc<ServiceDefaults>,
     ) -> Self {
         Self {
             stores,
             triggers,
-            watch_namespace: watch_namespace.map(str::to_owned),
+            watch_namespace: scope.watch_namespace.map(str::to_owned),
             defaults,
             vip_danger_receiver: None,
             nodes: Arc::default(),
@@ -100,6 +117,7 @@ impl Planner {
             occupied_ports: HashMap::new(),
             recent_endpoints: RecentEndpoints::default(),
             pod_changes: PodChanges::default(),
+            agents: Agents::new(&config.instance),
             address_errors: Vec::new(),
         }
     }
@@ -132,6 +150,8 @@ impl Planner {
         self.allocations = PortAllocations::default();
         self.recent_endpoints = RecentEndpoints::default();
         self.pod_changes = PodChanges::default();
+        self.agents.restart(&self.stores.agent_leases(), Instant::now().into_std());
+        self.record_service_versions();
         self.assume_recent_endpoints();
         self.record_all_endpoints();
         self.allocate();
@@ -145,7 +165,8 @@ impl Planner {
     pub(crate) async fn wait_for_changes(&mut self) -> Result<BTreeSet<ServiceKey>, WatchEnded> {
         let mut batch = Vec::new();
         let mut are_all_services_affected = false;
-        let expiry = self.recent_endpoints.next_expiry();
+        let next_silence = self.agents.next_expiry(Instant::now().into_std());
+        let expiry = self.recent_endpoints.next_expiry().into_iter().chain(next_silence).min();
         tokio::select! {
             received_count = self.triggers.recv_many(&mut batch, MAX_TRIGGERS_PER_CALL) => {
                 if received_count == 0 {
@@ -159,6 +180,7 @@ impl Planner {
         let services_with_expired_nodes = self.recent_endpoints.expire(Instant::now().into_std());
         let mut needs_allocation =
             services_with_expired_nodes.iter().any(|key| self.allocations.is_contested(key));
+        let mut changed_leases = BTreeSet::new();
         for trigger in batch {
             match trigger {
                 Trigger::Service(key) => {
@@ -174,9 +196,20 @@ impl Planner {
                     affected_services.insert(key);
                 }
                 Trigger::Node(name) => are_all_services_affected |= self.has_node_changed(&name),
+                Trigger::AgentLease(name) => _ = changed_leases.insert(name),
                 Trigger::ListCompleted => are_all_services_affected = true,
             }
         }
+        if are_all_services_affected {
+            changed_leases.extend(self.agents.lease_names());
+            changed_leases.extend(self.stores.agent_leases().iter().map(|lease| lease.name_any()));
+        }
+        let leases = changed_leases.into_iter().map(|name| (self.stores.agent_lease(&name), name));
+        let agent_changes = self.agents.update(leases, Instant::now().into_std());
+        let services_of_agents = self.services_affected_by_agents(&agent_changes);
+        needs_allocation =
+            needs_allocation || services_of_agents.iter().any(|key| self.has_new_occupied_ports(key));
+        affected_services.extend(services_of_agents);
         if are_all_services_affected {
             self.record_all_endpoints();
             affected_services.extend(self.stores.all_keys());
@@ -209,14 +242,25 @@ impl Planner {
             self.pod_changes.forget(key);
             PodChangeTimes::default()
         };
+        let clock = Clock { now: Instant::now().into_std(), wall_clock: now };
+        let nodes_with_ready_endpoint = self.stores.nodes_with_ready_endpoint(key);
+        let is_local = service.as_deref().is_some_and(is_external_policy_local);
         ServiceState {
+            agents: Arc::new(self.agents.states(clock)),
+            version: self.agents.service_version(key, clock),
+            endpoint_versions: if is_local {
+                let newest = || self.stores.newest_endpoint_slice_version(key);
+                self.agents.endpoint_versions(key, &nodes_with_ready_endpoint, newest, clock)
+            } else {
+                BTreeMap::new()
+            },
             service,
             allocation_result: self.allocations.get(key).cloned(),
             workloads,
             obsolete_workloads,
             pods,
             nodes: self.nodes.clone(),
-            nodes_with_ready_endpoint: self.stores.nodes_with_ready_endpoint(key),
+            nodes_with_ready_endpoint,
             pod_change_times,
             reserved_ports: self.defaults.reserved_ports.clone(),
             is_vip_dangerous: self.defaults.vip_danger.is_some(),
@@ -228,7 +272,10 @@ impl Planner {
         let services = self.stores.services();
         let nodes = self.stores.nodes(self.defaults.node_policy);
         self.update_vip_danger(&nodes);
-        let observations = StoreObservations::new(&self.stores, &nodes, &self.recent_endpoints);
+        self.record_service_versions();
+        let agents = self.agents.states(Clock::at(Instant::now().into_std()));
+        let occupied_ports = |key: &ServiceKey| self.read_occupied_ports(key, &nodes, &agents);
+        let observations = StoreObservations::new(&occupied_ports, &nodes, &self.recent_endpoints);
         let allocations = self.allocations.update(&services, &nodes, &self.defaults, &observations);
         self.occupied_ports = observations.into_occupied_ports();
         let changed_services = allocations.services_changed_since(&self.allocations);
@@ -262,9 +309,12 @@ impl Planner {
         let Some(service) = self.stores.service(key).filter(|service| is_external_policy_local(service))
         else {
             self.recent_endpoints.forget(key);
+            self.agents.forget_endpoints(key);
             return false;
         };
         let (endpoint_nodes, now) = (self.stores.nodes_with_ready_endpoint(key), Instant::now().into_std());
+        let newest_version = self.stores.newest_endpoint_slice_version(key);
+        self.agents.record_endpoints(key, &endpoint_nodes, newest_version, now);
         let has_changed =
             self.recent_endpoints.record(key, service.metadata.uid.as_ref(), &endpoint_nodes, now);
         has_changed && self.allocations.is_contested(key)
@@ -275,11 +325,12 @@ impl Planner {
     /// proxies. [`Self::record_all_endpoints`] then starts the retention of the nodes without an endpoint.
     fn assume_recent_endpoints(&mut self) {
         let (now, nodes) = (Instant::now().into_std(), self.stores.nodes(self.defaults.node_policy));
+        let agents = self.agents.states(Clock::at(now));
         let may_have_had_endpoint =
             |service: &&Arc<Service>| is_external_policy_local(service) && !publishes_all_nodes(service);
         for service in self.stores.services().iter().filter(may_have_had_endpoint) {
             let key = ServiceKey::from_service(service);
-            let mut held_nodes = self.stores.occupied_ports(&key, &nodes).nodes;
+            let mut held_nodes = self.read_occupied_ports(&key, &nodes, &agents).nodes;
             let lacked_endpoints =
                 has_missing_endpoints(service) && self.stores.nodes_with_ready_endpoint(&key).is_empty();
             if !lacked_endpoints {
@@ -294,17 +345,54 @@ impl Planner {
         let keys: BTreeSet<_> =
             self.stores.services().iter().map(|service| ServiceKey::from_service(service)).collect();
         self.recent_endpoints.retain_existing(|key| keys.contains(key));
+        self.agents.retain_endpoints(|key| keys.contains(key));
         for key in &keys {
             self.record_endpoints(key);
         }
     }
 
-    /// Returns true if the last allocation read the ports that the Service's workload holds, and these ports have
-    /// changed.
+    /// Returns true if the last allocation read the ports that the Service's workload or the node agents hold for the
+    /// Service, and these ports have changed.
     fn has_new_occupied_ports(&self, key: &ServiceKey) -> bool {
+        let agents = || self.agents.states(Clock::at(Instant::now().into_std()));
         self.occupied_ports
             .get(key)
-            .is_some_and(|previous| *previous != self.stores.occupied_ports(key, &self.nodes))
+            .is_some_and(|previous| *previous != self.read_occupied_ports(key, &self.nodes, &agents()))
+    }
+
+    /// Returns the ports that the Service's workload and the node agents hold for the Service on these nodes.
+    fn read_occupied_ports(
+        &self,
+        key: &ServiceKey,
+        nodes: &[NodeInfo],
+        agents: &AgentStates,
+    ) -> OccupiedPorts {
+        let held_by_workload = self.stores.occupied_ports(key, nodes);
+        match self.stores.service(key) {
+            Some(service) if !agents.is_empty() => {
+                let held_by_agents = self.agents.held_ports(&service, &self.defaults, nodes, agents);
+                union(held_by_workload, held_by_agents)
+            }
+            _ => held_by_workload,
+        }
+    }
+
+    /// Returns the Services whose decisions may change because of these changes of agents.
+    fn services_affected_by_agents(&self, changes: &[AgentChange]) -> BTreeSet<ServiceKey> {
+        let is_affected = |key: &&ServiceKey| {
+            let result = self.allocations.get(key);
+            result.is_some_and(|result| self.agents.is_service_affected(key, result, changes))
+        };
+        self.services.keys().filter(is_affected).cloned().collect()
+    }
+
+    /// Records the versions of all Services. [`Self::allocate`] then replaces the Services of the last allocation.
+    fn record_service_versions(&mut self) {
+        let has_same_settings = |service: &Service| {
+            let previous = self.services.get(&ServiceKey::from_service(service));
+            previous.is_some_and(|previous| allocation_input(previous) == allocation_input(service))
+        };
+        self.agents.record_services(&self.stores.services(), has_same_settings, Instant::now().into_std());
     }
 
     /// Returns true if a field of the Service that the allocation reads has changed since the last allocation. The
@@ -332,30 +420,4 @@ impl Planner {
     fn is_in_scope(&self, key: &ServiceKey) -> bool {
         self.watch_namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
     }
-}
-
-/// Waits for a change of the reason why ipMode VIP is dangerous. Without a receiver, waits for ever.
-async fn wait_for_vip_danger_change(receiver: Option<&mut watch::Receiver<Option<String>>>) {
-    if let Some(receiver) = receiver
-        && receiver.changed().await.is_ok()
-    {
-        return;
-    }
-    std::future::pending::<()>().await;
-}
-
-/// Waits until a time. If the time is `None`, waits for ever.
-async fn wait_until(time: Option<std::time::Instant>) {
-    match time {
-        Some(time) => sleep_until(time.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Returns the errors in the annotations of nodes that did not exist in the previous nodes.
-fn new_address_errors(previous_nodes: &[NodeInfo], nodes: &[NodeInfo]) -> Vec<NodeAddressError> {
-    let is_known = |error: &NodeAddressError| {
-        previous_nodes.iter().any(|node| node.address_error.as_ref() == Some(error))
-    };
-    nodes.iter().filter_map(|node| node.address_error.clone()).filter(|error| !is_known(error)).collect()
 }

@@ -14,6 +14,7 @@ pub(crate) enum Reason {
     Exposed,
     PartlyExposed,
     ProxiesNotReady,
+    AgentsNotReady,
     NoAddresses,
     NoNodes,
     NoEndpoints,
@@ -56,6 +57,7 @@ impl Reason {
             Self::Exposed => "Exposed",
             Self::PartlyExposed => "PartlyExposed",
             Self::ProxiesNotReady => "ProxiesNotReady",
+            Self::AgentsNotReady => "AgentsNotReady",
             Self::NoAddresses => "NoAddresses",
             Self::NoNodes => "NoNodes",
             Self::NoEndpoints => "NoEndpoints",
@@ -112,10 +114,11 @@ impl Reason {
 impl Reason {
     /// All reasons, in the order of the reference: first the reasons of the condition, then the reasons that only
     /// events have.
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::Exposed,
         Self::PartlyExposed,
         Self::ProxiesNotReady,
+        Self::AgentsNotReady,
         Self::NoAddresses,
         Self::NoNodes,
         Self::NoEndpoints,
@@ -145,15 +148,19 @@ impl Reason {
         match self {
             Self::Exposed => "The Service has the addresses of all nodes that should answer.",
             Self::PartlyExposed => {
-                "Some nodes that should be published are not published: the node's proxy is not ready, the node has no address \
+                "Some nodes that should be published are not published: the node's proxy or agent is not ready, the node has no address \
                  of a requested type, or another Service owns one of the ports. The Service also has this reason if some \
                  proxies stay outdated after a change. The message names the first affected nodes."
             }
             Self::ProxiesNotReady => {
                 "No proxy is ready: the proxies are starting, or they cannot run. The message names the cause."
             }
+            Self::AgentsNotReady => {
+                "The node agents forward the Service, but none of them can serve it: no agent runs, the agents do not report, or \
+                 they cannot change the rules of the kernel. The message names the cause."
+            }
             Self::NoAddresses => {
-                "Proxies are ready, but the operator cannot publish their nodes: a node has no address of the \
+                "Proxies or agents are ready, but the operator cannot publish their nodes: a node has no address of the \
                  requested types, or the node must not be published."
             }
             Self::NoNodes => {
@@ -172,8 +179,8 @@ impl Reason {
                 "One of the ports is reserved for the nodes themselves (`--reserved-ports`)."
             }
             Self::PortInUse => {
-                "Another pod uses one of the ports as a hostPort, or listens on this port in the host's network. The other \
-                 pod keeps the port."
+                "Another pod uses one of the ports as a hostPort, or a process of the node listens on this port. The other program \
+                 keeps the port. If it came later than the Service, the Service keeps the port."
             }
             Self::InvalidAnnotation => "The value of an annotation is not allowed.",
             Self::UnsupportedSpec => "The proxies cannot serve a part of the Service's spec.",
@@ -232,6 +239,7 @@ impl Reason {
             Self::Exposed
             | Self::PartlyExposed
             | Self::ProxiesNotReady
+            | Self::AgentsNotReady
             | Self::NoAddresses
             | Self::NoNodes
             | Self::NoEndpoints

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
 use crate::apply::{ApplyError, Writer};
-use crate::cache::WatchEnded;
+use crate::cache::{WatchEnded, WatchScope};
 use crate::decide::{ProxyNamespaceMismatch, ServiceState};
 use crate::host_name::host_name;
 use crate::http::{self, Health};
@@ -90,7 +90,9 @@ pub async fn run(config: OperatorConfig) -> Result<(), RunError> {
         () = &mut shutdown => return Ok(()),
     };
     proxy_config.check_proxy_namespace(recorded_namespace.as_deref())?;
-    let mut planner = Planner::watch(&client, watch_namespace, &proxy_config, defaults, &metrics);
+    let has_proxies = defaults.allows_dedicated;
+    let scope = WatchScope { watch_namespace, operator_namespace: &operator_namespace, has_proxies };
+    let mut planner = Planner::watch(&client, &scope, &proxy_config, defaults, &metrics);
     if let Some(receiver) = vip_danger_receiver {
         planner = planner.with_vip_danger(receiver);
     }

@@ -25,6 +25,7 @@ pub fn defaults() -> ServiceDefaults {
         requirements: Vec::new(),
         tolerations: Vec::new(),
         workload: WorkloadKind::DaemonSet,
+        allows_dedicated: true,
         client_address: ClientAddress::Keep,
         replicas: 2,
         address_types: vec![AddressType::ExternalIP, AddressType::InternalIP],

@@ -7,5 +7,5 @@ mod watch_spec;
 
 pub(crate) use api_client::{ListError, WatchEnded};
 
-pub(crate) use stores::Stores;
+pub(crate) use stores::{Stores, WatchScope, resource_version};
 pub(crate) use watch_spec::{Trigger, TriggerSender};

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use akrobateo_services::agent_report::AGENT_LABEL;
 use akrobateo_services::allocation::OccupiedPorts;
 use akrobateo_services::endpoints::serving_nodes;
 use akrobateo_services::key::ServiceKey;
@@ -10,6 +11,7 @@ use akrobateo_services::node_info::{NodeInfo, NodePolicy};
 use api_client::{
     ApiMetrics, ListError, WatchEnded, list_into_store, service_api, spawn_reflector, watch_config,
 };
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -20,27 +22,48 @@ use super::trust::held_by_running_pods;
 use super::watch_spec::{self, SERVICE_NAME_LABEL, TriggerSender};
 use crate::decide::{ProxyConfig, Workload, occupied_ports};
 
+/// The parts of the cluster that the operator watches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WatchScope<'a> {
+    /// The namespace whose Services are watched; `None` for all namespaces.
+    pub(crate) watch_namespace: Option<&'a str>,
+    /// The namespace of the operator. The Leases of the node agents are in this namespace.
+    pub(crate) operator_namespace: &'a str,
+    /// True if Services may have proxies of their own. If false, the operator watches no workloads and pods.
+    pub(crate) has_proxies: bool,
+}
+
+#[cfg(test)]
+impl WatchScope<'static> {
+    /// All namespaces.
+    pub(crate) const ALL: Self =
+        Self { watch_namespace: None, operator_namespace: "kube-system", has_proxies: true };
+}
+
 /// One store for each watched kind, and the proxies in the current and in each former namespace.
 pub(crate) struct Stores {
     services: Store<Service>,
     endpoint_slices: Store<EndpointSlice>,
     nodes: Store<Node>,
+    /// The Leases of the node agents.
+    agent_leases: Store<Lease>,
     /// The proxies in the current namespace, then the proxies in former namespaces.
     proxies: Vec<ProxyStores>,
 }
 
 impl Stores {
-    /// Starts a watch of each kind. Watches Services in `watch_namespace`, or in all namespaces if `watch_namespace` is
-    /// `None`.
+    /// Starts a watch of each kind.
     pub(crate) fn watch(
         client: &Client,
-        watch_namespace: Option<&str>,
+        scope: &WatchScope,
         config: &ProxyConfig,
         triggers: &TriggerSender,
     ) -> Self {
-        let services = service_api(client, watch_namespace);
-        let endpoint_slices = service_api(client, watch_namespace);
-        let sources = proxy_sources(client, watch_namespace, config);
+        let services = service_api(client, scope.watch_namespace);
+        let endpoint_slices = service_api(client, scope.watch_namespace);
+        let agent_leases = Api::namespaced(client.clone(), scope.operator_namespace);
+        let agent_config = watch_config().labels(&agent_selector(&config.instance));
+        let sources = proxy_sources(client, scope, config);
         Self {
             services: spawn_reflector(services, watch_config(), watch_spec::service(), triggers),
             endpoint_slices: spawn_reflector(
@@ -50,6 +73,7 @@ impl Stores {
                 triggers,
             ),
             nodes: spawn_reflector(Api::all(client.clone()), watch_config(), watch_spec::node(), triggers),
+            agent_leases: spawn_reflector(agent_leases, agent_config, watch_spec::agent_lease(), triggers),
             proxies: sources.map(|source| ProxyStores::watch(&source, triggers)).collect(),
         }
     }
@@ -57,15 +81,17 @@ impl Stores {
     /// Fills each store with one list request, and starts no watch.
     pub(crate) async fn list(
         client: &Client,
-        watch_namespace: Option<&str>,
+        scope: &WatchScope<'_>,
         config: &ProxyConfig,
         metrics: &ApiMetrics,
     ) -> Result<Self, ListError> {
-        let services = service_api(client, watch_namespace);
-        let endpoint_slices = service_api(client, watch_namespace);
+        let services = service_api(client, scope.watch_namespace);
+        let endpoint_slices = service_api(client, scope.watch_namespace);
+        let agent_leases = Api::namespaced(client.clone(), scope.operator_namespace);
+        let agent_selector = agent_selector(&config.instance);
         let nodes = Api::all(client.clone());
         let mut proxies = Vec::new();
-        for source in proxy_sources(client, watch_namespace, config) {
+        for source in proxy_sources(client, scope, config) {
             proxies.push(ProxyStores::list(&source, metrics).await?);
         }
         Ok(Self {
@@ -73,6 +99,8 @@ impl Stores {
             endpoint_slices: list_into_store(endpoint_slices, "", &watch_spec::endpoint_slice(), metrics)
                 .await?,
             nodes: list_into_store(nodes, "", &watch_spec::node(), metrics).await?,
+            agent_leases: list_into_store(agent_leases, &agent_selector, &watch_spec::agent_lease(), metrics)
+                .await?,
             proxies,
         })
     }
@@ -82,6 +110,7 @@ impl Stores {
         self.services.wait_until_ready().await.map_err(|_| WatchEnded)?;
         self.endpoint_slices.wait_until_ready().await.map_err(|_| WatchEnded)?;
         self.nodes.wait_until_ready().await.map_err(|_| WatchEnded)?;
+        self.agent_leases.wait_until_ready().await.map_err(|_| WatchEnded)?;
         for proxies in &self.proxies {
             proxies.wait_until_synced().await?;
         }
@@ -108,6 +137,16 @@ impl Stores {
         let mut nodes: Vec<_> = self.nodes.state().iter().map(|node| NodeInfo::new(node, policy)).collect();
         nodes.sort_by(|left, right| left.name.cmp(&right.name));
         nodes
+    }
+
+    /// Returns the Lease of a node agent, or `None` if the Lease does not exist.
+    pub(crate) fn agent_lease(&self, name: &str) -> Option<Arc<Lease>> {
+        self.agent_leases.find(|lease| lease.name_any() == name)
+    }
+
+    /// Returns the Leases of all node agents.
+    pub(crate) fn agent_leases(&self) -> Vec<Arc<Lease>> {
+        self.agent_leases.state()
     }
 
     /// Returns the pods of a Service's proxies.
@@ -149,11 +188,21 @@ impl Stores {
 
     /// Returns the names of the nodes with an endpoint that serves a Service.
     pub(crate) fn nodes_with_ready_endpoint(&self, key: &ServiceKey) -> BTreeSet<String> {
-        let slices = self.endpoint_slices.state_filter(|slice| {
+        let slices = self.endpoint_slices(key);
+        serving_nodes(slices.iter().flat_map(|slice| slice.endpoints.iter().flatten()))
+    }
+
+    /// Returns the newest resourceVersion of a Service's `EndpointSlices`; 0 if the Service has none.
+    pub(crate) fn newest_endpoint_slice_version(&self, key: &ServiceKey) -> u64 {
+        let slices = self.endpoint_slices(key);
+        slices.iter().map(|slice| resource_version(&**slice)).max().unwrap_or_default()
+    }
+
+    fn endpoint_slices(&self, key: &ServiceKey) -> Vec<Arc<EndpointSlice>> {
+        self.endpoint_slices.state_filter(|slice| {
             slice.namespace().as_ref() == Some(&key.namespace)
                 && slice.labels().get(SERVICE_NAME_LABEL) == Some(&key.name)
-        });
-        serving_nodes(slices.iter().flat_map(|slice| slice.endpoints.iter().flatten()))
+        })
     }
 
     /// Returns the keys of all Services that exist, and of all Services that have a workload.
@@ -163,12 +212,24 @@ impl Stores {
     }
 }
 
-/// Returns one source for each namespace of proxies: first the current namespace, then the former namespaces.
+/// Returns the resourceVersion of an object as a number. A version that is no number requires nothing of the agents.
+pub(crate) fn resource_version(object: &impl ResourceExt) -> u64 {
+    object.resource_version().and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+/// Returns the label selector of the Leases of node agents.
+fn agent_selector(instance: &str) -> String {
+    format!("{AGENT_LABEL}={instance}")
+}
+
+/// Returns one source for each namespace of proxies: first the current namespace, then the former namespaces. The result
+/// is empty if Services may have no proxies.
 fn proxy_sources<'a>(
     client: &'a Client,
-    watch_namespace: Option<&'a str>,
+    scope: &WatchScope<'a>,
     config: &'a ProxyConfig,
 ) -> impl Iterator<Item = ProxySource<'a>> {
+    let WatchScope { watch_namespace, has_proxies, .. } = *scope;
     let source = move |proxy_namespace, is_former_namespace| ProxySource {
         client,
         watch_namespace,
@@ -180,4 +241,5 @@ fn proxy_sources<'a>(
         config.former_proxy_namespaces.iter().filter(|namespace| **namespace != config.proxy_namespace);
     std::iter::once(source(&config.proxy_namespace, false))
         .chain(former_namespaces.map(move |namespace| source(namespace, true)))
+        .filter(move |_| has_proxies)
 }

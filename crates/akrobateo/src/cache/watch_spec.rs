@@ -1,6 +1,7 @@
 //! The watched kinds: the fields that the cache drops, and the trigger that a change sends. Pure.
 
 use akrobateo_services::key::ServiceKey;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
@@ -19,6 +20,8 @@ pub(crate) enum Trigger {
     Endpoints(ServiceKey),
     /// The node with this name changed.
     Node(String),
+    /// The Lease with this name changed. A node agent renews its Lease every few seconds.
+    AgentLease(String),
     /// A watch has listed all objects of its kind. Each object may have changed since the previous list.
     ListCompleted,
 }
@@ -89,5 +92,13 @@ pub(super) fn node() -> WatchSpec<Node> {
             }
         },
         |node| Some(Trigger::Node(node.name_any())),
+    )
+}
+
+/// Leases in the cache have no managedFields.
+pub(super) fn agent_lease() -> WatchSpec<Lease> {
+    WatchSpec::new(
+        |lease: &mut Lease| lease.managed_fields_mut().clear(),
+        |lease| Some(Trigger::AgentLease(lease.name_any())),
     )
 }

@@ -18,6 +18,7 @@ use super::config_map_settings::add_config_map_settings;
 use super::error::CliError;
 use super::operator_config::merge_operator_config;
 use super::service_report::ServiceReport;
+use crate::cache::WatchScope;
 use crate::decide::{decide, with_reported_conflicts};
 use crate::kube_proxy::read_vip_danger;
 use crate::metrics::Metrics;
@@ -49,6 +50,9 @@ impl Cluster {
     ) -> Result<Self, CliError> {
         let (client, pod_namespace) = connect(&local_config.connection).await?;
         let metrics = Metrics::new();
+        let agent_namespace =
+            operator_namespace.or(pod_namespace.as_deref()).unwrap_or(DEFAULT_OPERATOR_NAMESPACE);
+        let agent_namespace = agent_namespace.to_owned();
         let operator = match (pod_namespace, operator_namespace) {
             // In the operator's pod this command has the same environment variables as the operator.
             (Some(_), None) => None,
@@ -65,9 +69,13 @@ impl Cluster {
         if defaults.must_detect_vip_danger() {
             defaults.vip_danger = detect_vip_danger(&client, &metrics).await;
         }
-        let (defaults, watch_namespace) = (Arc::new(defaults), config.watch_namespace());
-        let mut planner =
-            Planner::list(&client, watch_namespace, &proxy_config, defaults.clone(), &metrics).await?;
+        let defaults = Arc::new(defaults);
+        let scope = WatchScope {
+            watch_namespace: config.watch_namespace(),
+            operator_namespace: &agent_namespace,
+            has_proxies: defaults.allows_dedicated,
+        };
+        let mut planner = Planner::list(&client, &scope, &proxy_config, defaults.clone(), &metrics).await?;
         let now = Timestamp::now();
         let reports: Vec<_> = planner
             .resync()

@@ -1,37 +1,30 @@
-//! The addresses in a Service's status: the addresses of the nodes with a ready proxy. Pure.
+//! The addresses in a Service's status: the addresses of the nodes that can answer. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use akrobateo_core::Family;
 use akrobateo_services::address_type::AddressType;
 use akrobateo_services::node_info::NodeInfo;
 use akrobateo_services::published::is_published;
 use akrobateo_services::spec::{IpMode, LoadBalancerSpec};
-use k8s_openapi::api::core::v1::{LoadBalancerIngress, Pod, Service};
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
+use k8s_openapi::jiff::Timestamp;
 
+use super::node_readiness::NodeReadiness;
 use super::note::join_families;
-use super::pod_status::nodes_with_ready_pod;
-use super::service_state::PodChangeTimes;
 
 /// The inputs that determine the addresses of a Service, except the Service itself.
 pub(super) struct AddressInputs<'a, 'nodes> {
-    pub(super) pods: &'a [Arc<Pod>],
     pub(super) nodes: &'nodes [NodeInfo],
-    /// The times of changes of the proxy pods, by the operator's clock.
-    pub(super) pod_change_times: &'a PodChangeTimes,
-    /// Returns true if a node may be published.
-    pub(super) may_be_published: &'a dyn Fn(&NodeInfo) -> bool,
-    /// Returns true if a proxy may run on the node.
-    pub(super) may_run_proxy: &'a dyn Fn(&NodeInfo) -> bool,
-    /// The time for which a node's address stays published while its proxy is being replaced.
+    /// Returns the readiness of a node. A node that is changing stays published for a short time.
     ///
     /// During a rollout, a node has no proxy for one or two seconds, and for longer if the proxy has many ports. If the
     /// status were empty during this time, ExternalDNS would delete the DNS records.
-    pub(super) rollout_grace_period: SignedDuration,
-    /// The nodes that are published without a proxy.
+    pub(super) readiness: &'a dyn Fn(&NodeInfo) -> NodeReadiness,
+    /// Returns true if a node may be published.
+    pub(super) may_be_published: &'a dyn Fn(&NodeInfo) -> bool,
+    /// The nodes that are published although they are not ready.
     pub(super) unclaimed_nodes: &'a BTreeSet<String>,
     /// True if the replacement of a proxy can run on another node than the proxy.
     pub(super) proxies_can_move: bool,
@@ -46,8 +39,7 @@ pub(super) struct PublishableNodes<'a> {
     pub(super) recheck_at: Option<Timestamp>,
 }
 
-/// Returns the nodes with a ready proxy, the published nodes whose proxy is being replaced, and the nodes that need no
-/// proxy.
+/// Returns the ready nodes, the published nodes that are changing, and the unclaimed nodes.
 pub(super) fn select_nodes_to_publish<'nodes>(
     service: &Service,
     inputs: &AddressInputs<'_, 'nodes>,
@@ -64,68 +56,57 @@ pub(super) fn select_nodes_to_publish<'nodes>(
         let nodes = inputs.nodes.iter().filter(|node| is_published(service, node)).collect();
         return PublishableNodes { nodes, recheck_at: None };
     }
-    let ready_nodes = nodes_with_ready_pod(inputs.pods);
-    let mut nodes_with_ready_proxy = PublishableNodes::default();
-    let mut nodes_in_rollout = PublishableNodes::default();
+    let mut ready_nodes = PublishableNodes::default();
+    let mut changing_nodes = PublishableNodes::default();
     for node in inputs.nodes {
         if node.exclusion_reason.is_some() || !(inputs.may_be_published)(node) {
             continue;
         }
-        if ready_nodes.contains(node.name.as_str()) || inputs.unclaimed_nodes.contains(&node.name) {
-            nodes_with_ready_proxy.nodes.push(node);
-            continue;
-        }
-        let may_stay_published = is_published(service, node) && (inputs.may_run_proxy)(node);
-        let grace_period_end =
-            grace_period_end(inputs, &node.name).filter(|end| may_stay_published && *end > inputs.now);
-        if let Some(end) = grace_period_end {
-            nodes_in_rollout.nodes.push(node);
-            nodes_in_rollout.recheck_at = nodes_in_rollout.recheck_at.into_iter().chain([end]).min();
+        let readiness = (inputs.readiness)(node);
+        if readiness == NodeReadiness::Ready || inputs.unclaimed_nodes.contains(&node.name) {
+            ready_nodes.nodes.push(node);
+        } else if let NodeReadiness::Changing { until } = readiness
+            && until > inputs.now
+            && is_published(service, node)
+        {
+            changing_nodes.nodes.push(node);
+            changing_nodes.recheck_at = changing_nodes.recheck_at.into_iter().chain([until]).min();
         }
     }
-    // If proxies can move, the next proxy may run on another node. So a node in a rollout stays published only if no
-    // other node is published. The status must not become empty.
-    if !inputs.proxies_can_move || nodes_with_ready_proxy.nodes.is_empty() {
-        nodes_with_ready_proxy.nodes.append(&mut nodes_in_rollout.nodes);
-        nodes_with_ready_proxy.recheck_at = nodes_in_rollout.recheck_at;
+    // If proxies can move, the next proxy may run on another node. So a changing node stays published only if no other
+    // node is published. The status must not become empty.
+    if !inputs.proxies_can_move || ready_nodes.nodes.is_empty() {
+        ready_nodes.nodes.append(&mut changing_nodes.nodes);
+        ready_nodes.recheck_at = changing_nodes.recheck_at;
     }
-    nodes_with_ready_proxy
+    ready_nodes
 }
 
-/// Returns the nodes to publish while no node can answer, and the Service's first proxy on a node with an endpoint
-/// starts. The result contains the published nodes with a ready proxy. These nodes have no endpoint any more, but an
-/// empty status would remove the DNS records of the Service.
+/// Returns the nodes to publish while no node can answer, and the first node with an endpoint is not ready yet. The
+/// result contains the published nodes that are ready. These nodes have no endpoint any more, but an empty status would
+/// remove the DNS records of the Service.
 ///
 /// `may_stay_published` returns true if a node may be published without an endpoint.
-pub(super) fn select_nodes_until_first_proxy<'nodes>(
+pub(super) fn select_nodes_until_first_ready_node<'nodes>(
     service: &Service,
     inputs: &AddressInputs<'_, 'nodes>,
     may_stay_published: &dyn Fn(&NodeInfo) -> bool,
 ) -> PublishableNodes<'nodes> {
     let included_nodes = inputs.nodes.iter().filter(|node| node.exclusion_reason.is_none());
-    let starting_nodes =
-        included_nodes.clone().filter(|node| (inputs.may_be_published)(node) && (inputs.may_run_proxy)(node));
-    let grace_period_ends = starting_nodes.filter_map(|node| grace_period_end(inputs, &node.name));
+    let starting_nodes = included_nodes.clone().filter(|node| (inputs.may_be_published)(node));
+    let grace_period_ends = starting_nodes.filter_map(|node| match (inputs.readiness)(node) {
+        NodeReadiness::Changing { until } => Some(until),
+        NodeReadiness::NotReady | NodeReadiness::Ready => None,
+    });
     let Some(recheck_at) = grace_period_ends.filter(|end| *end > inputs.now).max() else {
         return PublishableNodes::default();
     };
-    let ready_nodes = nodes_with_ready_pod(inputs.pods);
     let nodes = included_nodes.filter(|node| {
-        is_published(service, node) && may_stay_published(node) && ready_nodes.contains(node.name.as_str())
+        is_published(service, node)
+            && may_stay_published(node)
+            && (inputs.readiness)(node) == NodeReadiness::Ready
     });
     PublishableNodes { nodes: nodes.collect(), recheck_at: Some(recheck_at) }
-}
-
-/// Returns the end of the rollout grace period of a node without a ready proxy.
-///
-/// The grace period starts when the operator sees that a pod was created or deleted. It also starts when the operator
-/// allocates the node to the Service. A failure of a proxy does not start a new grace period.
-fn grace_period_end(inputs: &AddressInputs, node: &str) -> Option<Timestamp> {
-    inputs
-        .pod_change_times
-        .last_change_times
-        .get(node)
-        .map(|changed_at| *changed_at + inputs.rollout_grace_period)
 }
 
 /// Returns the addresses of a node with the address types and families that the Service publishes.
@@ -176,12 +157,17 @@ pub(super) fn build_ingress(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use akrobateo_services::node_info::UNREACHABLE_TAINT;
-    use k8s_openapi::api::core::v1::Node;
+    use k8s_openapi::api::core::v1::{Node, Pod};
 
     use super::*;
     use crate::decide::fixtures::{at, defaults, node, pod, service};
+    use crate::decide::node_readiness::proxy_readiness;
+    use crate::decide::pod_status::nodes_with_ready_pod;
     use crate::decide::rollout_limits::replacement_time;
+    use crate::decide::{PodChangeTimes, ServiceState};
 
     /// Returns the addresses to publish at the time `now`. The pods of all nodes changed at 100 s.
     fn published_ips(service: &Service, pods: Vec<Pod>, nodes: &[Node], now: i64) -> Vec<String> {
@@ -189,15 +175,13 @@ mod tests {
         let nodes: Vec<_> = nodes.iter().map(NodeInfo::from_node).collect();
         let last_change_times = nodes.iter().map(|node| (node.name.clone(), at(100))).collect();
         let pod_change_times = PodChangeTimes { last_change_times, ..PodChangeTimes::default() };
-        let any_node = |_: &NodeInfo| true;
+        let state = ServiceState { pods, pod_change_times, ..ServiceState::default() };
+        let ready_nodes = nodes_with_ready_pod(&state.pods);
         let unclaimed_nodes = BTreeSet::new();
         let inputs = AddressInputs {
-            pods: &pods,
             nodes: &nodes,
-            pod_change_times: &pod_change_times,
-            may_be_published: &any_node,
-            may_run_proxy: &any_node,
-            rollout_grace_period: replacement_time(1),
+            readiness: &|node| proxy_readiness(&state, &ready_nodes, node, true, replacement_time(1)),
+            may_be_published: &|_| true,
             unclaimed_nodes: &unclaimed_nodes,
             proxies_can_move: false,
             now: at(now),

@@ -29,7 +29,7 @@ pub(super) enum Blocker {
     )]
     NoMatchingNode,
     #[error(
-        "with a Local traffic policy, only a node with a ready endpoint can forward, but no such node may run a proxy; \
+        "with a Local traffic policy, only a node with a ready endpoint can forward, but the Service may not use such a node; \
          check that the node selector ({}) matches the nodes of the endpoints",
         annotations::NODE_SELECTOR
     )]
@@ -51,9 +51,7 @@ pub(super) enum Blocker {
         annotations::NODE_ADDRESS
     )]
     NoNodeAddress { node: String, missing_address: String },
-    #[error(
-        "node {node} has a ready proxy but is not published: {reason}; fix the node, or run proxies on other nodes"
-    )]
+    #[error("node {node} can forward but is not published: {reason}; fix the node, or select other nodes")]
     NodeExcluded { node: String, reason: ExclusionReason },
     #[error(
         "no proxy pod was created within {} s; run: kubectl describe {workload}",
@@ -88,15 +86,8 @@ impl Blocker {
         publishable_nodes: &[&NodeInfo],
         are_pods_overdue: bool,
     ) -> Option<Self> {
-        if !state.nodes.iter().any(|node| spec.nodes.matches(node)) {
-            return Some(Self::NoMatchingNode);
-        }
-        if spec.published_families().next().is_none() && !spec.families.is_empty() {
-            return Some(Self::NoSourceRange { families: join_families(&spec.families, " and ") });
-        }
-        if let Some(node) = publishable_nodes.first() {
-            let (node, missing_address) = (node.name.clone(), describe_missing_address(spec));
-            return Some(Self::NoNodeAddress { node, missing_address });
+        if let Some(blocker) = Self::find_without_programs(state, spec, publishable_nodes) {
+            return Some(blocker);
         }
         if let Some(blocker) = Self::find_endpoint_blocker(state, spec, allocation, role) {
             return Some(blocker);
@@ -116,6 +107,22 @@ impl Blocker {
         let is_reported =
             condition.is_some_and(|condition| condition.message.contains(&no_pod_blocker.to_string()));
         (state.pods.is_empty() && (are_pods_overdue || is_reported)).then_some(no_pod_blocker)
+    }
+
+    /// Returns the first blocker that does not depend on the programs that forward.
+    pub(super) fn find_without_programs(
+        state: &ServiceState,
+        spec: &LoadBalancerSpec,
+        publishable_nodes: &[&NodeInfo],
+    ) -> Option<Self> {
+        if !state.nodes.iter().any(|node| spec.nodes.matches(node)) {
+            return Some(Self::NoMatchingNode);
+        }
+        if spec.published_families().next().is_none() && !spec.families.is_empty() {
+            return Some(Self::NoSourceRange { families: join_families(&spec.families, " and ") });
+        }
+        let node = publishable_nodes.first()?.name.clone();
+        Some(Self::NoNodeAddress { node, missing_address: describe_missing_address(spec) })
     }
 
     /// Returns the reason why no node with an endpoint can be published. The result is `None` if the operator only

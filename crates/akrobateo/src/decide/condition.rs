@@ -47,7 +47,7 @@ pub(super) struct ExposureFacts<'a> {
 impl Exposure {
     /// Returns the condition of a Service whose spec is invalid.
     pub(super) fn rejected(error: &SpecError, has_addresses: bool, note: Option<Note>) -> Self {
-        let effect = has_addresses.then(|| "The previous proxies keep running".to_owned());
+        let effect = has_addresses.then(|| "The previous settings stay in force".to_owned());
         Self::from_error(error, has_addresses, effect, note)
     }
 
@@ -61,7 +61,7 @@ impl Exposure {
     /// Returns the condition of a Service whose ports belong to other Services on every node.
     pub(super) fn conflicting(allocation: &Allocation, note: Option<Note>) -> Self {
         let reason = Reason::PortConflict;
-        Self::from_notes(reason, false, [conflict_note(allocation), note])
+        Self::from_notes(reason, false, conflict_note(allocation).into_iter().chain(note))
     }
 
     /// Returns the condition of a Service whose proxies should run.
@@ -95,7 +95,8 @@ impl Exposure {
         };
         let notes = [summary, conflicts_note, outdated_note, failure_note, node_ports_note]
             .into_iter()
-            .chain(facts.notes.iter().cloned().map(Some));
+            .flatten()
+            .chain(facts.notes.iter().cloned());
         Self::from_notes(reason, facts.has_addresses, notes)
     }
 
@@ -107,15 +108,16 @@ impl Exposure {
     ) -> Self {
         let error_note = Note { text: error.to_string(), warning_reason: Some(error.into()) };
         let effect = effect.map(Note::without_warning);
-        Self::from_notes(error.into(), has_addresses, [Some(error_note), effect, note])
+        Self::from_notes(error.into(), has_addresses, [Some(error_note), effect, note].into_iter().flatten())
     }
 
-    fn from_notes(
+    /// Returns the condition whose message consists of these notes.
+    pub(super) fn from_notes(
         reason: Reason,
         has_addresses: bool,
-        notes: impl IntoIterator<Item = Option<Note>>,
+        notes: impl IntoIterator<Item = Note>,
     ) -> Self {
-        let notes: Vec<_> = notes.into_iter().flatten().collect();
+        let notes: Vec<_> = notes.into_iter().collect();
         let texts: Vec<_> = notes.iter().map(|note| note.text.as_str()).collect();
         let message = texts.join(". ");
         let warnings = notes.into_iter().filter_map(|note| Some((note.warning_reason?, note.text))).collect();
@@ -201,7 +203,8 @@ fn outdated_proxies_note(outdated_proxies: &[OutdatedProxy]) -> Option<Note> {
     })
 }
 
-fn describe_unpublished_nodes(nodes: &[UnpublishedNode]) -> String {
+/// Returns the part of the message about nodes that should be published.
+pub(super) fn describe_unpublished_nodes(nodes: &[UnpublishedNode]) -> String {
     format!("not published: {}", join_first_items(nodes))
 }
 
@@ -210,7 +213,7 @@ fn describe_conflicts(conflicts: &[Conflict]) -> String {
 }
 
 /// Returns a warning if a nodePort of another Service has the number of a port of this Service.
-fn shared_node_ports_note(conflicts: &[Conflict]) -> Option<Note> {
+pub(super) fn shared_node_ports_note(conflicts: &[Conflict]) -> Option<Note> {
     let warning = "; this Service keeps its ports, so these nodePorts are not reachable at its addresses; change one of \
                    the two ports";
     (!conflicts.is_empty()).then(|| Note {

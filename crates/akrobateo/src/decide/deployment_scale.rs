@@ -1,7 +1,7 @@
 //! The number of a Deployment's proxies, and the number of proxies that a rollout may replace at the same time. Pure.
 
 use akrobateo_services::allocation::Allocation;
-use akrobateo_services::spec::{LoadBalancerSpec, WorkloadSpec};
+use akrobateo_services::spec::{LoadBalancerSpec, ProxyWorkload};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::pod_digest::is_outdated;
@@ -15,9 +15,10 @@ use super::workload::{DeploymentScale, Workload};
 pub(super) fn deployment_scale(
     state: &ServiceState,
     spec: &LoadBalancerSpec,
+    kind: ProxyWorkload,
     allocation: &Allocation,
 ) -> DeploymentScale {
-    let WorkloadSpec::Deployment { replicas } = spec.workload else { return DeploymentScale::default() };
+    let ProxyWorkload::Deployment { replicas } = kind else { return DeploymentScale::default() };
     let owned_node_count = state.nodes.iter().filter(|node| allocation.allows(spec, node)).count();
     // A command that runs without a cluster knows no nodes.
     let replicas =

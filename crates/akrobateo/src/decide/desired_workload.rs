@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use akrobateo_services::allocation::Allocation;
 use akrobateo_services::node_info::NodeInfo;
-use akrobateo_services::spec::{LoadBalancerSpec, WorkloadSpec};
+use akrobateo_services::spec::{LoadBalancerSpec, ProxyWorkload};
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Service};
 
 use super::deployment_scale::deployment_scale;
@@ -24,16 +24,17 @@ pub(super) fn desired_workload(
     state: &ServiceState,
     service: &Service,
     spec: &LoadBalancerSpec,
+    kind: ProxyWorkload,
     allocation: &Allocation,
     role: ProxyRole,
 ) -> Workload {
     let host_port_family = host_port_family(spec, || role, &state.nodes);
-    let scale = deployment_scale(state, spec, allocation);
+    let scale = deployment_scale(state, spec, kind, allocation);
     let build_workload = |nodes: PodNodes| {
         let placement = PodPlacement { nodes, host_port_family };
-        Workload::new(config, service, spec, placement, role, scale)
+        Workload::new(config, service, spec, kind, placement, role, scale)
     };
-    if spec.workload == WorkloadSpec::DaemonSet {
+    if kind == ProxyWorkload::DaemonSet {
         return build_workload(PodNodes::from_owned(allocation.owned_nodes.as_ref()));
     }
     let previously_excluded_nodes = state.workloads.iter().find_map(find_excluded_nodes);

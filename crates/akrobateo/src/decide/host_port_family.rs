@@ -29,8 +29,11 @@ pub(super) fn host_port_family(
     (is_dual_stack && role() == ProxyRole::ReservePorts).then_some(family)
 }
 
-/// Returns the ports that a Service's proxies need on their nodes.
+/// Returns the ports that a Service needs on its nodes. The node agents need exactly the ports of the Service.
 pub(crate) fn needed_frontends(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> BTreeSet<Frontend> {
+    if spec.is_shared() {
+        return spec.frontends();
+    }
     match host_port_family(spec, || proxy_role(spec, nodes), nodes) {
         Some(_) => spec.frontends(),
         None => spec.frontends().into_iter().flat_map(to_both_families).collect(),

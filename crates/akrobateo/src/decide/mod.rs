@@ -2,15 +2,19 @@
 
 mod actions;
 mod addresses;
+mod agent_status;
 mod blocker;
 mod condition;
 mod current_condition;
+mod decide_service;
 mod decision;
+mod dedicated;
 mod deployment_scale;
 mod desired_workload;
 mod drift;
 mod host_ip;
 mod host_port_family;
+mod node_readiness;
 mod note;
 mod notes;
 mod occupied_ports;
@@ -20,11 +24,15 @@ mod pod_digest;
 mod pod_failure;
 mod pod_status;
 mod proxy_config;
+mod refusals;
 mod rejected;
 mod rollout;
 mod rollout_limits;
 mod rollout_nodes;
 mod service_state;
+mod shared;
+mod shared_blocker;
+mod shared_service;
 mod status_owner;
 mod traffic_policy;
 mod unpublished;
@@ -41,8 +49,12 @@ mod tests;
 pub(crate) mod workload_fixtures;
 
 pub(crate) use actions::{Action, plan_actions};
+pub(crate) use agent_status::{
+    AgentState, AgentStates, AgentStatus, ObservedReport, RequiredVersions, is_handing_over, problems_of,
+};
 pub(crate) use condition::Exposure;
-pub(crate) use decision::{Decision, ProxyDecision, decide};
+pub(crate) use decide_service::decide;
+pub(crate) use decision::{Decision, ProxyDecision};
 pub(crate) use drift::{is_applied_by, relevant_managed_fields};
 pub(crate) use host_port_family::needed_frontends;
 pub(crate) use occupied_ports::{occupied_ports, pod_frontends};
@@ -50,7 +62,7 @@ pub(crate) use pod_changes::PodChanges;
 pub(crate) use pod_status::{has_ready_pod, runs_on};
 pub(crate) use proxy_config::{ProxyConfig, ProxyNamespace, ProxyNamespaceMismatch};
 pub(crate) use rollout::{OutdatedProxy, PodReference};
-pub(crate) use service_state::{PodChangeTimes, ServiceState};
+pub(crate) use service_state::{ObservedVersion, PodChangeTimes, ServiceState};
 pub(crate) use traffic_policy::{has_missing_endpoints, local_traffic_policy, publishes_all_nodes};
 pub(crate) use workload::Workload;
 pub(crate) use write_history::{WriteHistory, with_reported_conflicts};

@@ -28,20 +28,23 @@ const ADDRESS_ANNOTATIONS: [&str; 9] = [
     "networking.gke.io/load-balancer-ip-addresses",
 ];
 
-/// Returns the notes about an accepted Service. `addresses` are its desired addresses.
+/// Returns the notes about an accepted Service. `role` is the role of its proxies; `None` if the node agents forward.
+/// `addresses` are its desired addresses.
 pub(super) fn find_notes(
     instance: &str,
     state: &ServiceState,
     service: &Service,
     spec: &LoadBalancerSpec,
-    role: ProxyRole,
+    role: Option<ProxyRole>,
     addresses: &[LoadBalancerIngress],
 ) -> Vec<Note> {
     let service_spec = service.spec.as_ref();
     let notes = [
-        client_address_note(state, spec, role),
+        role.and_then(|role| client_address_note(state, spec, role)),
         service_spec.and_then(|service_spec| node_ports_note(service_spec, spec)),
-        service_spec.and_then(|service_spec| session_affinity_note(state, service_spec, spec, role)),
+        service_spec
+            .zip(role)
+            .and_then(|(service_spec, role)| session_affinity_note(state, service_spec, spec, role)),
         (!state.nodes_with_ready_endpoint.is_empty())
             .then(|| internal_policy_note(spec, &state.nodes))
             .flatten(),

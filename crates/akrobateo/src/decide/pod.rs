@@ -9,7 +9,9 @@ use akrobateo_core::data_path::USERSPACE_GRACE_PERIOD;
 use akrobateo_core::proxy_args::{ENABLE_IPV6_FORWARDING_COMMAND, RESERVE_PORTS_COMMAND};
 use akrobateo_core::{DataPath, Family, HostPort, Protocol, ProxyArgs, probe};
 use akrobateo_services::node_info::UNREACHABLE_TAINT;
-use akrobateo_services::spec::{LabelRequirement, LoadBalancerSpec, NodeSelection, WorkloadSpec, tolerates};
+use akrobateo_services::spec::{
+    LabelRequirement, LoadBalancerSpec, NodeSelection, ProxyWorkload, WorkloadSpec, tolerates,
+};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, ContainerPort, HTTPGetAction, NodeAffinity, NodeSelector,
     NodeSelectorRequirement, NodeSelectorTerm, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
@@ -170,7 +172,7 @@ fn node_affinity(selection: &NodeSelection, nodes: PodNodes) -> Option<Affinity>
 /// The pods of a DaemonSet stay until the node is removed.
 fn tolerations(spec: &LoadBalancerSpec) -> Vec<Toleration> {
     let mut tolerations = spec.nodes.tolerations.clone();
-    if matches!(spec.workload, WorkloadSpec::Deployment { .. }) {
+    if matches!(spec.workload, WorkloadSpec::Dedicated(ProxyWorkload::Deployment { .. })) {
         for key in [NOT_READY_TAINT, UNREACHABLE_TAINT] {
             let (key, effect) = (key.to_owned(), "NoExecute".to_owned());
             let taint = Taint { key: key.clone(), effect: effect.clone(), ..Taint::default() };

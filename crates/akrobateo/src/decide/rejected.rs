@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::NodeInfo;
 use akrobateo_services::published::published_addresses;
 use akrobateo_services::spec::{IpMode, SpecError, is_external_policy_local, is_internal_policy_local};
@@ -11,8 +12,11 @@ use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::jiff::Timestamp;
 
 use super::addresses::{AddressInputs, select_nodes_to_publish};
+use super::agent_status::{AgentStatus, RequiredVersions, are_all_silent};
 use super::condition::Exposure;
+use super::node_readiness::{NodeReadiness, agent_readiness, proxy_readiness};
 use super::notes::other_addresses_note;
+use super::pod_status::nodes_with_ready_pod;
 use super::rollout_limits::replacement_time;
 use super::service_state::ServiceState;
 use super::workload::Workload;
@@ -37,18 +41,19 @@ pub(super) fn rejected_status(
         requires_local_endpoint(service) && !state.nodes_with_ready_endpoint.is_empty();
     let may_be_published =
         |node: &NodeInfo| !is_endpoint_required || state.nodes_with_ready_endpoint.contains(&node.name);
-    let any_node = |_: &NodeInfo| true;
     let host_ports: BTreeSet<_> = state.workloads.iter().flat_map(Workload::host_ports).collect();
+    let grace_period = replacement_time(host_ports.len());
+    let ready_nodes = nodes_with_ready_pod(&state.pods);
     let unclaimed_nodes = BTreeSet::new();
     let publishable = select_nodes_to_publish(
         service,
         &AddressInputs {
-            pods: &state.pods,
             nodes: &state.nodes,
-            pod_change_times: &state.pod_change_times,
+            readiness: &|node| {
+                let by_proxy = proxy_readiness(state, &ready_nodes, node, true, grace_period);
+                by_proxy.max(agent_readiness_of_rejected_service(state, service, error, node))
+            },
             may_be_published: &may_be_published,
-            may_run_proxy: &any_node,
-            rollout_grace_period: replacement_time(host_ports.len()),
             unclaimed_nodes: &unclaimed_nodes,
             proxies_can_move: false,
             now,
@@ -64,6 +69,26 @@ pub(super) fn rejected_status(
     let note = addresses.is_empty().then(|| other_addresses_note(instance, service)).flatten();
     let exposure = Exposure::rejected(error, !addresses.is_empty(), note);
     RejectedStatus { addresses, exposure, recheck_at: publishable.recheck_at }
+}
+
+/// Returns the readiness of a node by its agent. In the node agents, the last good settings of a rejected Service stay in
+/// force, except if a port is reserved now.
+fn agent_readiness_of_rejected_service(
+    state: &ServiceState,
+    service: &Service,
+    error: &SpecError,
+    node: &NodeInfo,
+) -> NodeReadiness {
+    let is_released = matches!(error, SpecError::PortReserved(_));
+    if is_released || !state.workloads.is_empty() {
+        return NodeReadiness::NotReady;
+    }
+    let observed = state.agents.get(&node.name).map(|agent| &agent.observed);
+    match AgentStatus::new(observed, &ServiceKey::from_service(service), RequiredVersions::default()) {
+        // The operator itself has probably lost contact.
+        AgentStatus::Silent if are_all_silent(&state.agents) => NodeReadiness::Ready,
+        status => agent_readiness(state, node, &status),
+    }
 }
 
 /// Returns true if a node can serve clients only with an endpoint on the node itself. If the ipMode is Proxy, the

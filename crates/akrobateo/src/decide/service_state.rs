@@ -9,6 +9,7 @@ use akrobateo_services::spec::PortSet;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::jiff::Timestamp;
 
+use super::agent_status::AgentStates;
 use super::workload::Workload;
 
 /// The current state of one Service, and of its workloads, pods and nodes.
@@ -36,6 +37,20 @@ pub(crate) struct ServiceState {
     pub(crate) reserved_ports: PortSet,
     /// True if no address of a node may be published with ipMode VIP.
     pub(crate) is_vip_dangerous: bool,
+    /// The node agents.
+    pub(crate) agents: Arc<AgentStates>,
+    /// The version of the Service that the rules of the agents must contain.
+    pub(crate) version: ObservedVersion,
+    /// The versions of the `EndpointSlices` that the rules of the agents must contain, for each node with an endpoint.
+    /// Only Services with externalTrafficPolicy Local have such versions.
+    pub(crate) endpoint_versions: BTreeMap<String, ObservedVersion>,
+}
+
+/// The resourceVersion of a change, and the time when the operator first saw this change, by the operator's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ObservedVersion {
+    pub(crate) version: u64,
+    pub(crate) seen_at: Timestamp,
 }
 
 /// The times of changes of a Service's proxy pods, by the operator's clock.

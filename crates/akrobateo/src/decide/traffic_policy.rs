@@ -19,8 +19,7 @@ use crate::reason::Reason;
 
 /// The part of the condition's message about the publication of all nodes. The next decision searches the message for
 /// this part.
-const ALL_NODES_PUBLISHED_TEXT: &str =
-    "all nodes with a ready proxy are published until an endpoint is ready";
+const ALL_NODES_PUBLISHED_TEXT: &str = "all ready nodes are published until an endpoint is ready";
 
 /// Returns the role of a Service's proxies.
 ///
@@ -67,14 +66,18 @@ pub(super) fn must_keep_vip(
     if spec.ip_mode != IpMode::Proxy || state.is_vip_dangerous {
         return false;
     }
-    let text = address.to_string();
-    let is_published_as_vip = published_addresses(service).iter().any(|ingress| {
-        ingress.ip.as_ref() == Some(&text) && ingress.ip_mode.as_deref() == Some(IpMode::Vip.as_str())
-    });
-    is_published_as_vip
+    is_published_as_vip(service, address)
         // If a family has no source range, kube-proxy allows all clients of the family.
         && spec.has_source_range(Family::from_ip(address))
         && !has_forwarding_pod(&state.pods, &node.name)
+}
+
+/// Returns true if the Service's status has this address with ipMode VIP.
+pub(super) fn is_published_as_vip(service: &Service, address: IpAddr) -> bool {
+    let text = address.to_string();
+    published_addresses(service).iter().any(|ingress| {
+        ingress.ip.as_ref() == Some(&text) && ingress.ip_mode.as_deref() == Some(IpMode::Vip.as_str())
+    })
 }
 
 /// Returns true if a program forwards the packets to the node's published addresses. The result is false if only a
@@ -86,11 +89,12 @@ pub(super) fn has_forwarding_program(spec: &LoadBalancerSpec, role: ProxyRole, n
 /// Returns the name of the traffic policy that restricts the node to its own endpoints; `None` if no policy restricts
 /// the node.
 ///
-/// A proxy connects to the cluster IP, so internalTrafficPolicy Local limits the proxy to the endpoints of its node.
+/// A proxy connects to the cluster IP, so internalTrafficPolicy Local limits the proxy to the endpoints of its node. The
+/// node agents connect to the endpoints, so this policy does not limit them.
 pub(crate) fn local_traffic_policy(spec: &LoadBalancerSpec, node: &NodeInfo) -> Option<&'static str> {
     if spec.is_external_traffic_policy_local {
         Some("externalTrafficPolicy")
-    } else if spec.is_internal_traffic_policy_local && proxy_forwards(spec, node) {
+    } else if spec.is_internal_traffic_policy_local && !spec.is_shared() && proxy_forwards(spec, node) {
         Some("internalTrafficPolicy")
     } else {
         None

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use akrobateo_services::agent_report::LEASE_DURATION_SECONDS;
 use akrobateo_services::allocation::Allocation;
 use akrobateo_services::node_info::NodeInfo;
-use akrobateo_services::spec::{LoadBalancerSpec, WorkloadSpec};
+use akrobateo_services::spec::{LoadBalancerSpec, ProxyWorkload, WorkloadSpec};
 
 use super::addresses::{addresses_to_publish, describe_missing_address};
 use super::pod::ProxyRole;
@@ -30,11 +31,26 @@ pub(crate) enum UnpublishedCause {
     NoPod(String),
     #[error("it has {0}")]
     NoAddress(String),
+    #[error("it has no node agent")]
+    NoAgent,
+    #[error("its agent has not reported for {LEASE_DURATION_SECONDS} s")]
+    AgentSilent,
+    #[error("its agent cannot change the rules of the kernel: {0}")]
+    AgentFailing(String),
+    #[error("its agent does not serve the Service yet")]
+    AgentBehind,
     #[error(
         "with externalTrafficPolicy Local only kube-proxy may forward, but kube-proxy does not serve the node's published \
          address, because this address is not its InternalIP"
     )]
     OtherAddress,
+}
+
+impl UnpublishedCause {
+    /// Returns the cause of a node without an address that the Service publishes.
+    pub(super) fn no_address(spec: &LoadBalancerSpec) -> Self {
+        Self::NoAddress(describe_missing_address(spec))
+    }
 }
 
 impl fmt::Display for UnpublishedNode {
@@ -65,18 +81,18 @@ pub(super) fn find_unpublished_nodes(
         |node: &NodeInfo| is_published(node) && !addresses_to_publish(spec, node).is_empty();
     let serving_node_count = expected_nodes.iter().filter(|node| has_published_address(node)).count();
     // A Deployment does not need a proxy on each node.
-    let has_enough_nodes = spec.workload != WorkloadSpec::DaemonSet
-        && serving_node_count >= spec.proxy_count(expected_nodes.len());
+    let needs_every_node = spec.workload == WorkloadSpec::Dedicated(ProxyWorkload::DaemonSet);
+    let has_enough_nodes = !needs_every_node && serving_node_count >= spec.proxy_count(expected_nodes.len());
     if has_enough_nodes {
         return Vec::new();
     }
     let unpublished_nodes = expected_nodes.into_iter().filter_map(|node| {
         let has_pod = || state.pods.iter().any(|pod| runs_on(pod, &node.name));
         let cause = if addresses_to_publish(spec, node).is_empty() {
-            UnpublishedCause::NoAddress(describe_missing_address(spec))
+            UnpublishedCause::no_address(spec)
         } else if !has_forwarding_program(spec, role, node) {
             UnpublishedCause::OtherAddress
-        } else if is_published(node) || (spec.workload != WorkloadSpec::DaemonSet && !has_pod()) {
+        } else if is_published(node) || (!needs_every_node && !has_pod()) {
             return None;
         } else if has_pod() {
             UnpublishedCause::ProxyNotReady

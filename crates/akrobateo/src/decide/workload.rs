@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use akrobateo_core::{HostPort, labels, names, probe};
 use akrobateo_services::key::ServiceKey;
-use akrobateo_services::spec::{LoadBalancerSpec, WorkloadSpec};
+use akrobateo_services::spec::{LoadBalancerSpec, ProxyWorkload};
 use k8s_openapi::api::apps::v1::{
     DaemonSet, DaemonSetSpec, DaemonSetUpdateStrategy, Deployment, DeploymentSpec, DeploymentStrategy,
     RollingUpdateDeployment,
@@ -57,6 +57,7 @@ impl Workload {
         config: &ProxyConfig,
         service: &Service,
         spec: &LoadBalancerSpec,
+        kind: ProxyWorkload,
         placement: PodPlacement,
         role: ProxyRole,
         scale: DeploymentScale,
@@ -66,8 +67,8 @@ impl Workload {
         let mut pod_spec = pod_spec(&config.image, spec, placement, role);
         let pod_metadata = template_metadata(&labels, &pod_spec, other_probe_port(spec, role));
         let selector = LabelSelector { match_labels: Some(labels.clone()), ..LabelSelector::default() };
-        match spec.workload {
-            WorkloadSpec::Shared | WorkloadSpec::DaemonSet => {
+        match kind {
+            ProxyWorkload::DaemonSet => {
                 let template = PodTemplateSpec { metadata: Some(pod_metadata), spec: Some(pod_spec) };
                 let spec = DaemonSetSpec {
                     selector,
@@ -81,7 +82,7 @@ impl Workload {
                     status: None,
                 }))
             }
-            WorkloadSpec::Deployment { .. } => {
+            ProxyWorkload::Deployment { .. } => {
                 pod_spec.topology_spread_constraints = Some(vec![zone_spread_constraint(&selector)]);
                 let template = PodTemplateSpec { metadata: Some(pod_metadata), spec: Some(pod_spec) };
                 let spec = DeploymentSpec {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use akrobateo_services::spec::{LoadBalancerSpec, parse_tolerations};
+use akrobateo_services::spec::{LoadBalancerSpec, ProxyWorkload, parse_tolerations};
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec};
 
 use super::fixtures::{defaults, pod, proxy_config, service};
@@ -28,7 +28,8 @@ pub(crate) fn daemonset(
     }
     let spec = LoadBalancerSpec::from_service(&service, &defaults).unwrap();
     let placement = PodPlacement { nodes: PodNodes::from_owned(owned_nodes), host_port_family: None };
-    Workload::new(&proxy_config(), &service, &spec, placement, ProxyRole::Forward, DeploymentScale::default())
+    let (kind, scale) = (ProxyWorkload::DaemonSet, DeploymentScale::default());
+    Workload::new(&proxy_config(), &service, &spec, kind, placement, ProxyRole::Forward, scale)
 }
 
 /// Returns the DaemonSet of a Service whose proxies have this image. The DaemonSet counts as observed by the DaemonSet
@@ -38,7 +39,8 @@ pub(crate) fn daemonset_with_image(image: &str) -> Workload {
     let spec = LoadBalancerSpec::from_service(&service, &defaults()).unwrap();
     let config = ProxyConfig { image: image.to_owned(), ..proxy_config() };
     let placement = PodPlacement { nodes: PodNodes::AllSelected, host_port_family: None };
-    Workload::new(&config, &service, &spec, placement, ProxyRole::Forward, DeploymentScale::default())
+    let (kind, scale) = (ProxyWorkload::DaemonSet, DeploymentScale::default());
+    Workload::new(&config, &service, &spec, kind, placement, ProxyRole::Forward, scale)
 }
 
 /// Returns a pod from this template on a node. The pod is not ready.

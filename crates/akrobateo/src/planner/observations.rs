@@ -11,13 +11,11 @@ use akrobateo_services::published::published_nodes;
 use akrobateo_services::spec::LoadBalancerSpec;
 use k8s_openapi::api::core::v1::Service;
 
-use crate::cache::Stores;
 use crate::decide::needed_frontends;
 
-/// Reads the observations of the allocation from the cache, and records the ports of the workloads that the allocation
-/// read.
+/// Reads the observations of the allocation from the cache, and records the occupied ports that the allocation read.
 pub(super) struct StoreObservations<'a> {
-    stores: &'a Stores,
+    read_occupied_ports: &'a dyn Fn(&ServiceKey) -> OccupiedPorts,
     nodes: &'a [NodeInfo],
     recent_endpoints: &'a RecentEndpoints,
     occupied_ports: RefCell<HashMap<ServiceKey, OccupiedPorts>>,
@@ -25,14 +23,14 @@ pub(super) struct StoreObservations<'a> {
 
 impl<'a> StoreObservations<'a> {
     pub(super) fn new(
-        stores: &'a Stores,
+        read_occupied_ports: &'a dyn Fn(&ServiceKey) -> OccupiedPorts,
         nodes: &'a [NodeInfo],
         recent_endpoints: &'a RecentEndpoints,
     ) -> Self {
-        Self { stores, nodes, recent_endpoints, occupied_ports: RefCell::default() }
+        Self { read_occupied_ports, nodes, recent_endpoints, occupied_ports: RefCell::default() }
     }
 
-    /// Returns the ports of the workloads that the allocation read.
+    /// Returns the occupied ports that the allocation read.
     pub(super) fn into_occupied_ports(self) -> HashMap<ServiceKey, OccupiedPorts> {
         self.occupied_ports.into_inner()
     }
@@ -45,10 +43,7 @@ impl Observations for StoreObservations<'_> {
 
     fn occupied_ports(&self, key: &ServiceKey) -> OccupiedPorts {
         let mut occupied_ports = self.occupied_ports.borrow_mut();
-        occupied_ports
-            .entry(key.clone())
-            .or_insert_with(|| self.stores.occupied_ports(key, self.nodes))
-            .clone()
+        occupied_ports.entry(key.clone()).or_insert_with(|| (self.read_occupied_ports)(key)).clone()
     }
 
     fn recent_endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Planner;
+use crate::cache::WatchScope;
 use crate::decide::Workload;
 use crate::decide::fixtures::{at, defaults, key, node, proxy_config, service};
 use crate::decide::workload_fixtures::daemonset;
@@ -69,7 +70,8 @@ struct SyncedPlanner {
 /// lists.
 async fn synced_planner() -> SyncedPlanner {
     let (client, mut api) = scripted_api();
-    let mut planner = Planner::watch(&client, None, &proxy_config(), Arc::new(defaults()), &Metrics::new());
+    let mut planner =
+        Planner::watch(&client, &WatchScope::ALL, &proxy_config(), Arc::new(defaults()), &Metrics::new());
     let (mut service_watch, mut node_watch) = (None, None);
     while service_watch.is_none() || node_watch.is_none() {
         let request = api.next_request_to(&[SERVICES_PATH, NODES_PATH]).await;
@@ -184,7 +186,7 @@ async fn annotation_or_deletion_of_a_service_causes_a_port_allocation() {
 async fn failed_list_is_counted_and_repeated() {
     let (client, mut api) = scripted_api();
     let metrics = Metrics::new();
-    let planner = Planner::watch(&client, None, &proxy_config(), Arc::new(defaults()), &metrics);
+    let planner = Planner::watch(&client, &WatchScope::ALL, &proxy_config(), Arc::new(defaults()), &metrics);
     api.next_request_to(&[NODES_PATH]).await.answer_error(429, "TooManyRequests");
     api.next_request_to(&[NODES_PATH]).await.answer_error(503, "ServiceUnavailable");
     assert!(timeout(Duration::from_millis(1), planner.wait_until_synced()).await.is_err());
@@ -199,7 +201,9 @@ async fn error_of_a_failed_list_names_the_kind_of_object() {
     let (client, mut api) = scripted_api();
     let metrics = Metrics::new();
     let list_task = tokio::spawn(async move {
-        Planner::list(&client, None, &proxy_config(), Arc::new(defaults()), &metrics).await.map(drop)
+        Planner::list(&client, &WatchScope::ALL, &proxy_config(), Arc::new(defaults()), &metrics)
+            .await
+            .map(drop)
     });
     api.next_request_to(&[NODES_PATH]).await.answer_error(403, "Forbidden");
     let error = list_task.await.unwrap().unwrap_err();
@@ -240,7 +244,8 @@ async fn planner_with_lists(
     lists: &[(&str, &[Value])],
 ) -> (Planner, ScriptedApi, HashMap<String, ReceivedRequest>) {
     let (client, mut api) = scripted_api();
-    let mut planner = Planner::watch(&client, None, &proxy_config(), Arc::new(defaults()), &Metrics::new());
+    let mut planner =
+        Planner::watch(&client, &WatchScope::ALL, &proxy_config(), Arc::new(defaults()), &Metrics::new());
     let paths: Vec<_> = lists.iter().map(|(path, _)| *path).collect();
     let mut watches = HashMap::new();
     while watches.len() < lists.len() {

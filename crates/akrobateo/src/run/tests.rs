@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::{RunError, run_when_elected};
 use crate::apply::Writer;
+use crate::cache::WatchScope;
 use crate::decide::fixtures::{INSTANCE, defaults, node, proxy_config, service};
 use crate::lease::LeaderElector;
 use crate::metrics::Metrics;
@@ -48,7 +49,7 @@ async fn start_leader_with_unanswered_write() -> Operator {
     let (client, mut api) = scripted_api();
     let metrics = Metrics::new();
     let (defaults, config) = (Arc::new(defaults()), proxy_config());
-    let planner = Planner::watch(&client, None, &config, defaults, &metrics);
+    let planner = Planner::watch(&client, &WatchScope::ALL, &config, defaults, &metrics);
     let mut watches = Vec::new();
     while watches.len() < 2 {
         let request = api.next_request_to(&[SERVICES_PATH, NODES_PATH]).await;

@@ -19,12 +19,13 @@ pub(super) struct Seniority {
     pub(super) key: ServiceKey,
 }
 
-/// The ports that a Service's own workload holds, and the nodes of these ports.
+/// The ports that a Service's own workload or the node agents hold for the Service, and the nodes of these ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OccupiedPorts {
     /// The address families, protocols and ports.
     pub frontends: BTreeSet<Frontend>,
-    /// The nodes that the workload selects, and the nodes where one of its pods runs.
+    /// The nodes that the workload selects, the nodes where one of its pods runs, and the nodes whose agents serve the
+    /// Service.
     pub nodes: BTreeSet<String>,
 }
 
@@ -34,7 +35,9 @@ pub(super) struct Claim {
     pub(super) seniority: Seniority,
     pub(super) frontends: BTreeSet<Frontend>,
     pub(super) nodes: ClaimedNodes,
-    /// The ports that the Service's own workload holds.
+    /// True if the node agents forward the Service, and not proxies of its own.
+    pub(super) is_shared: bool,
+    /// The ports that the Service's own workload or the node agents hold for the Service.
     pub(super) held_ports: OccupiedPorts,
     /// The ports that the previous allocation gave to the Service. The Service's workload may not exist yet.
     pub(super) allocated_ports: OccupiedPorts,
@@ -69,6 +72,8 @@ pub(super) enum ClaimedNodes {
 /// The strength of the evidence that a Service holds a port. The first variant is the strongest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum HoldEvidence {
+    /// The agent of the node serves the port. Its rules receive the packets before any proxy does.
+    Agent,
     /// The Service is rejected, and its previous proxies keep running. They keep the port even if the allocation gave
     /// the port to another Service.
     Running,
@@ -127,6 +132,9 @@ impl Claim {
     /// there.
     pub(super) fn find_hold_evidence(&self, node: &str, frontend: Frontend) -> Option<HoldEvidence> {
         let holds = |ports: &OccupiedPorts| ports.frontends.contains(&frontend) && ports.nodes.contains(node);
+        if self.is_shared && holds(&self.held_ports) {
+            return Some(HoldEvidence::Agent);
+        }
         match &self.nodes {
             ClaimedNodes::Held { kept_nodes } if kept_nodes.contains(node) => {
                 holds(&self.held_ports).then_some(HoldEvidence::Running)

@@ -20,7 +20,7 @@ use crate::spec::{LoadBalancerSpec, ServiceDefaults, SpecError, is_eligible};
 pub use claim::OccupiedPorts;
 use claim::{Claim, ClaimedNodes, Seniority};
 use claims::allocate_claims;
-pub use claims::{Allocation, Conflict};
+pub use claims::{Allocation, Conflict, ConflictScope};
 use node_ports::NodePorts;
 pub use recent_endpoints::RecentEndpoints;
 
@@ -42,7 +42,7 @@ pub trait Observations {
     /// both families.
     fn needed_frontends(&self, spec: &LoadBalancerSpec) -> BTreeSet<Frontend>;
 
-    /// Returns the ports that the Service's own workload holds.
+    /// Returns the ports that the Service's own workload or the node agents hold for the Service.
     fn occupied_ports(&self, key: &ServiceKey) -> OccupiedPorts;
 
     /// Returns the nodes that have a usable endpoint of a Service, or had an endpoint a short time ago.
@@ -174,6 +174,7 @@ impl PortAllocations {
         Claim {
             frontends: frontends.clone(),
             nodes: claimed_nodes,
+            is_shared: spec.as_ref().is_ok_and(|spec| spec.is_shared()),
             held_ports,
             allocated_ports: self.allocated_ports(&key, service.uid().as_ref(), nodes),
             published_nodes: observations.published_nodes(service),

@@ -90,6 +90,11 @@ pub struct ServiceSettings {
     #[arg(long, env = "WORKLOAD", value_name = "KIND", default_value = "DaemonSet")]
     workload: WorkloadKind,
 
+    /// Allow proxies for one Service (the workloads DaemonSet and Deployment); if false, the operator needs no rights on
+    /// workloads and pods, and rejects Services that need such proxies
+    #[arg(long, env = "DEDICATED", value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
+    dedicated: bool,
+
     /// The address that backends see as the client's address in shared mode: keep (the client's own) or masquerade (an
     /// address of the node)
     #[arg(long, env = "CLIENT_ADDRESS", value_name = "ADDRESS", default_value = "keep")]
@@ -158,6 +163,7 @@ impl ServiceSettings {
             requirements: self.node_selector.0.clone(),
             tolerations: self.tolerations.0.clone(),
             workload: self.workload,
+            allows_dedicated: self.dedicated,
             client_address: self.client_address,
             replicas: self.replicas,
             address_types: self.address_types.clone(),

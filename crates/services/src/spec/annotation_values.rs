@@ -11,7 +11,7 @@ use super::error::SpecError;
 use super::ip_mode::{IpMode, IpModeSetting};
 use super::node_selector::{self, LabelRequirement};
 use super::tolerations;
-use super::workload_spec::{WorkloadKind, WorkloadSpec};
+use super::workload_spec::{ProxyWorkload, WorkloadKind, WorkloadSpec};
 use crate::address_type::AddressType;
 
 /// The maximum number of replicas of a Deployment. Each replica needs its own node.
@@ -55,15 +55,24 @@ pub(super) fn tolerations(
 }
 
 /// Returns the programs that forward the Service. Only proxies forward in userspace, so the node agents cannot forward
-/// such a Service.
+/// such a Service. The administrator can forbid proxies, because the operator needs more rights to run them.
 pub(super) fn workload(
     service: &Service,
     defaults: &ServiceDefaults,
     data_path: DataPath,
 ) -> Result<WorkloadSpec, SpecError> {
-    let needs_proxies = data_path == DataPath::Userspace;
+    let (needs_proxies, allows_proxies) = (data_path == DataPath::Userspace, defaults.allows_dedicated);
+    if needs_proxies && !allows_proxies {
+        return Err(SpecError::UnsupportedSpec(no_proxies_message(
+            "forwards in userspace",
+            &format!("remove the annotations {} and {}", annotations::PROXY_PROTOCOL, annotations::DATA_PATH),
+        )));
+    }
     let parse_kind = |text: &str| match text {
         "Shared" if needs_proxies => Err("only proxies of the Service's own can forward in userspace"),
+        "DaemonSet" | "Deployment" if !allows_proxies => {
+            Err("the operator's --dedicated=false forbids proxies for one Service")
+        }
         "Shared" => Ok(WorkloadKind::Shared),
         "DaemonSet" => Ok(WorkloadKind::DaemonSet),
         "Deployment" => Ok(WorkloadKind::Deployment),
@@ -82,7 +91,11 @@ pub(super) fn workload(
         service,
         annotations::WORKLOAD,
         &default_kind,
-        if needs_proxies { "DaemonSet, Deployment" } else { "Shared, DaemonSet, Deployment" },
+        match (needs_proxies, allows_proxies) {
+            (true, _) => "DaemonSet, Deployment",
+            (false, true) => "Shared, DaemonSet, Deployment",
+            (false, false) => "Shared",
+        },
         parse_kind,
     )?;
     let replicas = annotation_or_default(
@@ -92,11 +105,29 @@ pub(super) fn workload(
         &format!("a number from 1 to {MAX_REPLICAS}"),
         parse_replicas,
     )?;
-    Ok(match kind {
-        WorkloadKind::Shared => WorkloadSpec::Shared,
-        WorkloadKind::DaemonSet => WorkloadSpec::DaemonSet,
-        WorkloadKind::Deployment => WorkloadSpec::Deployment { replicas },
-    })
+    match kind {
+        WorkloadKind::Shared => Ok(WorkloadSpec::Shared),
+        // Only the default can be such a kind, because the annotation has been checked.
+        WorkloadKind::DaemonSet | WorkloadKind::Deployment if !allows_proxies => {
+            Err(SpecError::UnsupportedSpec(no_proxies_message(
+                &format!(
+                    "has no annotation {}, and the operator's --workload selects proxies",
+                    annotations::WORKLOAD
+                ),
+                "set the annotation to Shared, or set --workload=Shared for all Services",
+            )))
+        }
+        WorkloadKind::DaemonSet => Ok(WorkloadSpec::Dedicated(ProxyWorkload::DaemonSet)),
+        WorkloadKind::Deployment => Ok(WorkloadSpec::Dedicated(ProxyWorkload::Deployment { replicas })),
+    }
+}
+
+/// Returns the message about a Service that needs proxies although the administrator forbids them.
+fn no_proxies_message(cause: &str, solution: &str) -> String {
+    format!(
+        "the Service {cause}, so it needs proxies of its own, but the operator's --dedicated=false forbids them; {solution}, or ask \
+         the administrator of the cluster to allow proxies"
+    )
 }
 
 pub(super) fn client_address(

@@ -22,6 +22,8 @@ pub struct ServiceDefaults {
     pub tolerations: Vec<Toleration>,
     /// The kind of workload of Services without the annotation.
     pub workload: WorkloadKind,
+    /// True if Services may have proxies of their own.
+    pub allows_dedicated: bool,
     /// The client's address of Services without the annotation.
     pub client_address: ClientAddress,
     /// The number of proxies of a Deployment.

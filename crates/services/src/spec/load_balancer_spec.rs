@@ -11,7 +11,7 @@ use super::error::SpecError;
 use super::ip_mode::IpMode;
 use super::node_selection::NodeSelection;
 use super::traffic_policies::{is_external_policy_local, is_internal_policy_local};
-use super::workload_spec::WorkloadSpec;
+use super::workload_spec::{ProxyWorkload, WorkloadSpec};
 use super::{annotation_values, data_path, ports};
 use crate::address_type::AddressType;
 
@@ -92,9 +92,17 @@ impl LoadBalancerSpec {
     pub fn proxy_count(&self, node_count: usize) -> usize {
         match self.workload {
             WorkloadSpec::Shared => 0,
-            WorkloadSpec::DaemonSet => node_count,
-            WorkloadSpec::Deployment { replicas } => node_count.min(replicas.into()),
+            WorkloadSpec::Dedicated(ProxyWorkload::DaemonSet) => node_count,
+            WorkloadSpec::Dedicated(ProxyWorkload::Deployment { replicas }) => {
+                node_count.min(replicas.into())
+            }
         }
+    }
+
+    /// Returns true if the node agents forward the Service.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.workload == WorkloadSpec::Shared
     }
 
     /// Returns the address families, protocols and ports that clients of the Service use.

@@ -30,4 +30,4 @@ pub use node_selector::{LabelRequirement, parse as parse_node_selector};
 pub use port_set::PortSet;
 pub use tolerations::{parse as parse_tolerations, tolerates};
 pub use traffic_policies::{is_external_policy_local, is_internal_policy_local};
-pub use workload_spec::{WorkloadKind, WorkloadSpec};
+pub use workload_spec::{ProxyWorkload, WorkloadKind, WorkloadSpec};

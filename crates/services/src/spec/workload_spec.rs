@@ -1,10 +1,17 @@
-//! The kind of workload that runs proxies, and its size. Pure.
+//! The programs that forward a Service. Pure.
 
-/// The programs that forward a Service: the node agents, or the proxies of this workload.
+/// The programs that forward a Service: the node agents, or proxies of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkloadSpec {
     /// The node agents, which all Services share. The Service has no workload of its own.
     Shared,
+    /// The proxies of this workload, which forward only this Service.
+    Dedicated(ProxyWorkload),
+}
+
+/// The workload that runs the proxies of one Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyWorkload {
     /// One proxy on each selected node.
     DaemonSet,
     /// This number of proxies, each on a different node.

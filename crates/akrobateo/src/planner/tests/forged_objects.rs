@@ -57,7 +57,8 @@ fn rejected_service_of_tenant() -> Value {
 async fn state_with_objects(proxy_namespace: ProxyNamespace, objects: Vec<Value>) -> ServiceState {
     let (client, api) = scripted_api();
     let config = ProxyConfig { proxy_namespace, ..proxy_config() };
-    let mut planner = Planner::watch(&client, None, &config, Arc::new(defaults()), &Metrics::new());
+    let mut planner =
+        Planner::watch(&client, &WatchScope::ALL, &config, Arc::new(defaults()), &Metrics::new());
     let server = tokio::spawn(api.serve_lists([vec![web_service(), node_a()], objects].concat()));
     planner.wait_until_synced().await.unwrap();
     planner.resync();
@@ -174,7 +175,8 @@ async fn proxies_in_a_former_namespace_are_deleted_before_new_proxies_are_create
     let (client, api) = scripted_api();
     let former_proxy_namespaces = vec![ProxyNamespace::SharedNamespace("proxies".to_owned())];
     let config = ProxyConfig { former_proxy_namespaces, ..proxy_config() };
-    let mut planner = Planner::watch(&client, None, &config, Arc::new(defaults()), &Metrics::new());
+    let mut planner =
+        Planner::watch(&client, &WatchScope::ALL, &config, Arc::new(defaults()), &Metrics::new());
     let objects =
         [vec![web_service(), node_a()], applied_daemonset_and_pod("proxies", "uid-of-web")].concat();
     let server = tokio::spawn(api.serve_lists(objects));
@@ -229,7 +231,8 @@ async fn forged_workload_takes_no_port_after_the_proxies_moved() {
     let former_proxy_namespaces = vec![ProxyNamespace::ServiceNamespace];
     let config =
         ProxyConfig { proxy_namespace: shared_proxy_namespace(), former_proxy_namespaces, ..proxy_config() };
-    let mut planner = Planner::watch(&client, None, &config, Arc::new(defaults()), &Metrics::new());
+    let mut planner =
+        Planner::watch(&client, &WatchScope::ALL, &config, Arc::new(defaults()), &Metrics::new());
     let objects = vec![web_service(), node_a(), rejected_service_of_tenant(), deployment];
     let server = tokio::spawn(api.serve_lists(objects));
     planner.wait_until_synced().await.unwrap();

@@ -1,0 +1,164 @@
+//! The state of the node agents as the operator observes it, and the status of one Service on the node of an agent.
+//! Pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use akrobateo_services::agent_report::{AgentReport, PortProblem};
+use akrobateo_services::key::ServiceKey;
+use k8s_openapi::jiff::Timestamp;
+
+/// The agents of all nodes, by the name of the node.
+pub(crate) type AgentStates = BTreeMap<String, AgentState>;
+
+/// The state of the agent of one node. All times are times of the operator's clock.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct AgentState {
+    pub(crate) observed: ObservedReport,
+    /// The time when the agent becomes silent if it does not renew its Lease.
+    pub(crate) silent_at: Timestamp,
+    /// The time when the operator first saw that the agent has an error or has not written its rules; `None` while the
+    /// agent works.
+    pub(crate) failing_since: Option<Timestamp>,
+}
+
+/// The last report of an agent.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ObservedReport {
+    pub(crate) report: Arc<AgentReport>,
+    /// True if the agent has not renewed its Lease in time.
+    pub(crate) is_silent: bool,
+}
+
+/// The resourceVersions that the rules of an agent must contain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RequiredVersions {
+    pub(crate) service: u64,
+    pub(crate) endpoint_slices: u64,
+}
+
+/// The status of one Service on the node of an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AgentStatus {
+    /// The node has no agent.
+    Absent,
+    /// The agent has not renewed its Lease in time.
+    Silent,
+    /// The agent refuses the Service. The list has at least one element.
+    Refusing(Vec<PortProblem>),
+    /// The agent has ended in an orderly way, and the next agent will continue. The rules remain in the kernel.
+    Paused,
+    /// The agent cannot change the rules in the kernel.
+    Failing(String),
+    /// The rules do not contain the current versions of the Service and its endpoints yet.
+    Behind,
+    /// The node can answer.
+    Serving,
+}
+
+impl AgentStatus {
+    /// Returns the status of a Service on a node whose agent has sent this report.
+    ///
+    /// A refusal comes before the versions, so that a restart of the operator changes no message: after a restart, the
+    /// operator requires the newest version of each Service.
+    pub(crate) fn new(
+        observed: Option<&ObservedReport>,
+        key: &ServiceKey,
+        required: RequiredVersions,
+    ) -> Self {
+        let Some(ObservedReport { report, is_silent }) = observed else { return Self::Absent };
+        if *is_silent {
+            return Self::Silent;
+        }
+        let refusals = problems_of(&report.refused, key);
+        if !refusals.is_empty() {
+            Self::Refusing(refusals)
+        } else if report.is_paused {
+            Self::Paused
+        } else if let Some(error) = &report.error {
+            Self::Failing(error.clone())
+        } else if report.has_applied(required.service, required.endpoint_slices) {
+            Self::Serving
+        } else {
+            Self::Behind
+        }
+    }
+}
+
+/// Returns true if the cluster has agents, and no agent has renewed its Lease in time. Then the operator itself has
+/// probably lost contact.
+pub(crate) fn are_all_silent(agents: &AgentStates) -> bool {
+    !agents.is_empty() && agents.values().all(|agent| agent.observed.is_silent)
+}
+
+/// Returns the problems of one Service.
+pub(crate) fn problems_of(problems: &[PortProblem], key: &ServiceKey) -> Vec<PortProblem> {
+    let service = key.to_string();
+    problems.iter().filter(|problem| problem.service == service).cloned().collect()
+}
+
+/// Returns true if the agent still serves a Service that has proxies of its own now.
+pub(crate) fn is_handing_over(report: &AgentReport, key: &ServiceKey) -> bool {
+    let service = key.to_string();
+    report.handing_over.contains(&service)
+}
+
+#[cfg(test)]
+mod tests {
+    use akrobateo_services::agent_report::{AppliedVersions, PortOwner};
+
+    use super::*;
+    use crate::decide::fixtures::key;
+
+    fn status(change: impl FnOnce(&mut AgentReport), is_silent: bool) -> AgentStatus {
+        let mut report = AgentReport {
+            applied: Some(AppliedVersions { services: 7, endpoint_slices: 5 }),
+            ..AgentReport::default()
+        };
+        change(&mut report);
+        let observed = ObservedReport { report: Arc::new(report), is_silent };
+        AgentStatus::new(Some(&observed), &key("web"), RequiredVersions { service: 7, endpoint_slices: 5 })
+    }
+
+    fn refusal_of(service: &str) -> PortProblem {
+        PortProblem { service: service.to_owned(), port: "80/TCP".to_owned(), owner: PortOwner::Process }
+    }
+
+    #[test]
+    fn node_serves_only_with_a_fresh_report_without_refusal_error_and_missing_versions() {
+        assert_eq!(status(|_| (), false), AgentStatus::Serving);
+        assert_eq!(status(|_| (), true), AgentStatus::Silent);
+        assert_eq!(status(|report| report.is_paused = true, false), AgentStatus::Paused);
+        assert_eq!(
+            status(|report| report.error = Some("no nf_tables".to_owned()), false),
+            AgentStatus::Failing("no nf_tables".to_owned())
+        );
+        assert_eq!(status(|report| report.applied = None, false), AgentStatus::Behind);
+        for applied in [(6, 5), (7, 4)] {
+            let applied = AppliedVersions { services: applied.0, endpoint_slices: applied.1 };
+            assert_eq!(status(|report| report.applied = Some(applied), false), AgentStatus::Behind);
+        }
+        let refusal = || vec![refusal_of("default/web")];
+        assert_eq!(status(|report| report.refused = refusal(), false), AgentStatus::Refusing(refusal()));
+        assert_eq!(
+            status(|report| report.refused = vec![refusal_of("default/api")], false),
+            AgentStatus::Serving
+        );
+        assert_eq!(AgentStatus::new(None, &key("web"), RequiredVersions::default()), AgentStatus::Absent);
+    }
+
+    #[test]
+    fn agents_are_all_silent_only_if_there_is_an_agent() {
+        let agent = |is_silent| AgentState {
+            observed: ObservedReport { report: Arc::default(), is_silent },
+            silent_at: Timestamp::UNIX_EPOCH,
+            failing_since: None,
+        };
+        let agents = |silent: &[bool]| {
+            let agents = silent.iter().enumerate();
+            agents.map(|(number, is_silent)| (format!("n{number}"), agent(*is_silent))).collect()
+        };
+        assert!(are_all_silent(&agents(&[true, true])));
+        assert!(!are_all_silent(&agents(&[true, false])) && !are_all_silent(&agents(&[])));
+    }
+}

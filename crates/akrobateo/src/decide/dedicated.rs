@@ -1,0 +1,149 @@
+//! Decides the desired state of an accepted Service that proxies of its own forward. Pure.
+
+use akrobateo_services::allocation::Allocation;
+use akrobateo_services::key::ServiceKey;
+use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::spec::{IpMode, LoadBalancerSpec, ProxyWorkload};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::jiff::Timestamp;
+
+use super::addresses::{
+    AddressInputs, PublishableNodes, build_ingress, select_nodes_to_publish,
+    select_nodes_until_first_ready_node,
+};
+use super::blocker::{Blocker, POD_CREATION_TIMEOUT};
+use super::condition::{Exposure, ExposureFacts};
+use super::decision::{Decision, DesiredStatus, ProxyDecision};
+use super::desired_workload::desired_workload;
+use super::node_readiness::{handover_readiness, proxy_readiness};
+use super::notes::find_notes;
+use super::pod::ProxyRole;
+use super::pod_status::nodes_with_ready_pod;
+use super::proxy_config::ProxyConfig;
+use super::rollout::Rollout;
+use super::rollout_limits::replacement_time;
+use super::service_state::ServiceState;
+use super::traffic_policy::{
+    MissingEndpointsPolicy, endpoints_allow_publication, has_forwarding_program, must_keep_vip, proxy_role,
+};
+use super::unpublished::find_unpublished_nodes;
+use super::workload::Workload;
+
+/// Returns the existing workload if it has all desired fields. Fields that another program added are ignored, because
+/// the operator may leave these fields in place for hours.
+fn find_applied_workload<'a>(state: &'a ServiceState, desired: &Workload) -> Option<&'a Workload> {
+    let existing = state.workloads.iter().find(|existing| existing.has_same_identity(desired));
+    existing.filter(|existing| existing.matches(desired))
+}
+
+/// Decides the desired state of an accepted Service that proxies of its own forward.
+pub(super) fn decide_dedicated_service(
+    config: &ProxyConfig,
+    state: &ServiceState,
+    service: &Service,
+    (spec, kind): (&LoadBalancerSpec, ProxyWorkload),
+    allocation: &Allocation,
+    now: Timestamp,
+) -> Decision {
+    let role = proxy_role(spec, &state.nodes);
+    // The allocation is empty if the Service selects no node with an endpoint, and other Services use the same ports.
+    let desired = (!allocation.is_empty())
+        .then(|| desired_workload(config, state, service, spec, kind, allocation, role));
+    let applied_workload = desired.as_ref().and_then(|desired| find_applied_workload(state, desired));
+    // The rollout begins when the workload in the cluster has the desired spec.
+    let rollout = applied_workload.map(|workload| Rollout::plan(workload, state, now)).unwrap_or_default();
+    let missing_endpoints_policy = MissingEndpointsPolicy::find(state, spec);
+    let endpoints_allow_node =
+        |node: &NodeInfo| endpoints_allow_publication(state, spec, missing_endpoints_policy, node);
+    let publishable =
+        select_nodes(state, service, (spec, kind), allocation, role, &endpoints_allow_node, now);
+    // Several Services may publish an unclaimed node with the same port. Then kube-proxy must not forward for any of
+    // these Services, because its rules for one Service would reject the clients of another Service.
+    let addresses = build_ingress(spec, &publishable.nodes, &|node, address| {
+        if allocation.unclaimed_nodes.contains(&node.name) {
+            IpMode::Proxy
+        } else if must_keep_vip(state, service, spec, node, address) {
+            IpMode::Vip
+        } else {
+            spec.ip_mode
+        }
+    });
+    let pod_deadline = state.pod_change_times.without_pods_since.map(|since| since + POD_CREATION_TIMEOUT);
+    let are_pods_overdue = pod_deadline.is_some_and(|deadline| deadline <= now);
+    let blocker = addresses
+        .is_empty()
+        .then(|| Blocker::find(state, spec, allocation, role, &publishable.nodes, are_pods_overdue));
+    let unpublished_nodes =
+        find_unpublished_nodes(state, spec, allocation, role, &endpoints_allow_node, &publishable.nodes);
+    let proxy_nodes: Vec<_> = state.nodes.iter().filter(|node| allocation.allows(spec, node)).collect();
+    let exposure = Exposure::for_accepted_service(&ExposureFacts {
+        has_addresses: !addresses.is_empty(),
+        blocker: blocker.flatten(),
+        missing_endpoints_message: missing_endpoints_policy.map(|policy| policy.message(spec)),
+        unpublished_nodes: &unpublished_nodes,
+        allocation,
+        pods: &state.pods,
+        proxy_nodes: &proxy_nodes,
+        outdated_proxies: &rollout.outdated_proxies,
+        notes: find_notes(&config.instance, state, service, spec, Some(role), &addresses),
+    });
+    let next_checks =
+        [publishable.recheck_at, pod_deadline.filter(|deadline| *deadline > now), rollout.recheck_at];
+    Decision {
+        is_workload_applied: applied_workload.is_some(),
+        unpublished_nodes,
+        rollout,
+        recheck_at: next_checks.into_iter().flatten().min(),
+        ..Decision::new(
+            desired.map_or(ProxyDecision::DeleteWorkloads, ProxyDecision::RunWorkload),
+            Some(DesiredStatus { addresses, exposure: Some(exposure) }),
+        )
+    }
+}
+
+/// Returns the nodes whose addresses the Service publishes. If the node agents forwarded the Service until now, they also
+/// answer while fewer proxies are ready than should run.
+fn select_nodes<'a>(
+    state: &'a ServiceState,
+    service: &Service,
+    (spec, kind): (&LoadBalancerSpec, ProxyWorkload),
+    allocation: &Allocation,
+    role: ProxyRole,
+    endpoints_allow_node: &dyn Fn(&NodeInfo) -> bool,
+    now: Timestamp,
+) -> PublishableNodes<'a> {
+    // A running pod stays on its node even if the node gets a taint with the effect NoSchedule.
+    let may_keep_proxy = |node: &NodeInfo| {
+        !allocation.taken_nodes.contains(&node.name) && spec.nodes.matches_running_pod(node)
+    };
+    let may_stay_published =
+        |node: &NodeInfo| may_keep_proxy(node) && has_forwarding_program(spec, role, node);
+    let (key, ready_nodes) = (ServiceKey::from_service(service), nodes_with_ready_pod(&state.pods));
+    let grace_period = replacement_time(spec.host_ports().len());
+    let proxy_nodes = state.nodes.iter().filter(|node| allocation.allows(spec, node));
+    let (proxy_nodes, ready_proxy_nodes): (Vec<_>, Vec<_>) = {
+        let ready = proxy_nodes.clone().filter(|node| ready_nodes.contains(node.name.as_str()));
+        (proxy_nodes.collect(), ready.collect())
+    };
+    let are_proxies_missing = ready_proxy_nodes.len() < spec.proxy_count(proxy_nodes.len());
+    let readiness = |node: &NodeInfo| {
+        let may_run_proxy = allocation.allows(spec, node);
+        let by_proxy = proxy_readiness(state, &ready_nodes, node, may_run_proxy, grace_period);
+        let by_agent = are_proxies_missing.then(|| handover_readiness(state, &key, node));
+        by_agent.map_or(by_proxy, |by_agent| by_proxy.max(by_agent))
+    };
+    let inputs = AddressInputs {
+        nodes: &state.nodes,
+        readiness: &readiness,
+        may_be_published: &|node| may_stay_published(node) && endpoints_allow_node(node),
+        unclaimed_nodes: &allocation.unclaimed_nodes,
+        proxies_can_move: kind != ProxyWorkload::DaemonSet,
+        now,
+    };
+    let publishable = select_nodes_to_publish(service, &inputs);
+    if publishable.nodes.is_empty() {
+        select_nodes_until_first_ready_node(service, &inputs, &may_stay_published)
+    } else {
+        publishable
+    }
+}

@@ -1,0 +1,110 @@
+//! Decides if a node can answer for a Service: from the proxy pods, or from the reports of the node agents. Pure.
+
+use std::collections::HashSet;
+
+use akrobateo_services::key::ServiceKey;
+use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::spec::LoadBalancerSpec;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use super::agent_status::{AgentStatus, RequiredVersions, is_handing_over};
+use super::service_state::ServiceState;
+
+/// The time for which a published node stays published while its agent restarts, or has not written the newest rules.
+/// The earlier rules remain in the kernel.
+pub(super) const AGENT_GRACE_PERIOD: SignedDuration = SignedDuration::from_mins(1);
+
+/// The readiness of a node for one Service. A later variant is a better readiness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum NodeReadiness {
+    /// The node cannot answer.
+    NotReady,
+    /// The program of the node is being replaced or changed. A published node stays published until this time.
+    Changing {
+        /// The end of the grace period.
+        until: Timestamp,
+    },
+    /// The node can answer.
+    Ready,
+}
+
+/// Returns the readiness of a node by the Service's own proxies.
+///
+/// The grace period starts when the operator sees that a pod was created or deleted. It also starts when the operator
+/// allocates the node to the Service. A failure of a proxy does not start a new grace period. `may_run_proxy` is true
+/// if a new proxy may start on the node.
+pub(super) fn proxy_readiness(
+    state: &ServiceState,
+    nodes_with_ready_pod: &HashSet<&str>,
+    node: &NodeInfo,
+    may_run_proxy: bool,
+    grace_period: SignedDuration,
+) -> NodeReadiness {
+    if nodes_with_ready_pod.contains(node.name.as_str()) {
+        return NodeReadiness::Ready;
+    }
+    let changed_at = state.pod_change_times.last_change_times.get(&node.name).filter(|_| may_run_proxy);
+    changed_at.map_or(NodeReadiness::NotReady, |changed_at| NodeReadiness::Changing {
+        until: *changed_at + grace_period,
+    })
+}
+
+/// Returns the status of a Service on the node of an agent.
+pub(super) fn agent_status(
+    state: &ServiceState,
+    key: &ServiceKey,
+    spec: &LoadBalancerSpec,
+    node: &NodeInfo,
+) -> AgentStatus {
+    let observed = state.agents.get(&node.name).map(|agent| &agent.observed);
+    let endpoint_version = spec
+        .is_external_traffic_policy_local
+        .then(|| state.endpoint_versions.get(&node.name))
+        .flatten()
+        .map_or(0, |endpoint| endpoint.version);
+    let required = RequiredVersions { service: state.version.version, endpoint_slices: endpoint_version };
+    AgentStatus::new(observed, key, required)
+}
+
+/// Returns the readiness of a node by its agent.
+pub(super) fn agent_readiness(state: &ServiceState, node: &NodeInfo, status: &AgentStatus) -> NodeReadiness {
+    let Some(agent) = state.agents.get(&node.name) else { return NodeReadiness::NotReady };
+    match status {
+        AgentStatus::Absent | AgentStatus::Silent | AgentStatus::Refusing(_) => NodeReadiness::NotReady,
+        AgentStatus::Paused => NodeReadiness::Changing { until: agent.silent_at },
+        AgentStatus::Failing(_) => {
+            let since = agent.failing_since.unwrap_or(state.version.seen_at);
+            NodeReadiness::Changing { until: since + AGENT_GRACE_PERIOD }
+        }
+        AgentStatus::Behind => {
+            let endpoint = state.endpoint_versions.get(&node.name).map(|endpoint| endpoint.seen_at);
+            let times = [Some(state.version.seen_at), endpoint, agent.failing_since];
+            let since = times.into_iter().flatten().max().unwrap_or(state.version.seen_at);
+            NodeReadiness::Changing { until: since + AGENT_GRACE_PERIOD }
+        }
+        AgentStatus::Serving => NodeReadiness::Ready,
+    }
+}
+
+/// Returns the readiness of a node by its agent, for a Service that has proxies of its own now. The agent still serves
+/// such a Service until a proxy is ready on the node.
+pub(super) fn handover_readiness(state: &ServiceState, key: &ServiceKey, node: &NodeInfo) -> NodeReadiness {
+    let Some(agent) = state.agents.get(&node.name).filter(|agent| !agent.observed.is_silent) else {
+        return NodeReadiness::NotReady;
+    };
+    let report = &agent.observed.report;
+    if is_handing_over(report, key) {
+        let is_paused = report.is_paused;
+        return if is_paused {
+            NodeReadiness::Changing { until: agent.silent_at }
+        } else {
+            NodeReadiness::Ready
+        };
+    }
+    // An agent that has not seen the change yet still serves the Service as before.
+    if report.has_applied(state.version.version, 0) {
+        NodeReadiness::NotReady
+    } else {
+        NodeReadiness::Changing { until: state.version.seen_at + AGENT_GRACE_PERIOD }
+    }
+}

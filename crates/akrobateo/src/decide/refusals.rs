@@ -1,0 +1,105 @@
+//! Describes the ports that node agents refuse to a Service, or that they share with another owner. Pure.
+
+use std::collections::BTreeMap;
+
+use akrobateo_services::agent_report::{PortOwner, PortProblem};
+use akrobateo_services::allocation::ConflictScope;
+use akrobateo_services::key::ServiceKey;
+
+use super::agent_status::{AgentStatus, problems_of};
+use super::note::{Note, join_first_items};
+use super::shared_service::SharedService;
+use crate::reason::Reason;
+
+/// The ports that other owners have, each with the first node by name.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    /// The descriptions of ports that belong to other Services.
+    conflicts: Vec<String>,
+    /// The descriptions of ports that pods or processes of the nodes use.
+    ports_in_use: Vec<String>,
+}
+
+impl Refusals {
+    /// Finds the refusals of the agents on expected nodes, and the conflicts of the allocation on other nodes.
+    pub(super) fn find(shared: &SharedService) -> Self {
+        let mut problems: BTreeMap<(String, PortOwner), String> = BTreeMap::new();
+        for node in shared.state.nodes.iter().filter(|node| shared.is_expected(node)) {
+            if let AgentStatus::Refusing(refused) = shared.status(node) {
+                for PortProblem { port, owner, .. } in refused {
+                    problems.entry((port.clone(), owner.clone())).or_insert_with(|| node.name.clone());
+                }
+            }
+        }
+        let mut refusals = Self::default();
+        for ((port, owner), node) in &problems {
+            let text = describe_port(port, node, owner);
+            match owner {
+                PortOwner::Service(_) => refusals.conflicts.push(text),
+                PortOwner::Pod(_) | PortOwner::Process => refusals.ports_in_use.push(text),
+            }
+        }
+        for conflict in &shared.allocation.conflicts {
+            let owner = PortOwner::Service(conflict.owner.to_string());
+            let is_served = |node: &str| {
+                let node = shared.state.nodes.iter().find(|candidate| candidate.name == node);
+                node.is_some_and(|node| *shared.status(node) == AgentStatus::Serving)
+            };
+            let is_outdated = matches!(&conflict.scope, ConflictScope::Node(node) if is_served(node));
+            if !is_outdated && !problems.contains_key(&(conflict.port.to_string(), owner)) {
+                refusals.conflicts.push(conflict.to_string());
+            }
+        }
+        refusals
+    }
+
+    /// Returns the reason of the first refusal; `None` if there is no refusal.
+    pub(super) fn reason(&self) -> Option<Reason> {
+        match (self.conflicts.is_empty(), self.ports_in_use.is_empty()) {
+            (false, _) => Some(Reason::PortConflict),
+            (true, false) => Some(Reason::PortInUse),
+            (true, true) => None,
+        }
+    }
+
+    /// Returns the notes for the condition.
+    pub(super) fn notes(&self) -> impl Iterator<Item = Note> {
+        let note = |texts: &[String], solution: &str, reason| {
+            (!texts.is_empty()).then(|| Note {
+                text: format!("{}; {solution}", join_first_items(texts)),
+                warning_reason: Some(reason),
+            })
+        };
+        let conflicts = note(&self.conflicts, "use other ports, or select other nodes", Reason::PortConflict);
+        let solution = "use other ports, select other nodes, or stop the other program";
+        conflicts.into_iter().chain(note(&self.ports_in_use, solution, Reason::PortInUse))
+    }
+}
+
+/// Returns a warning about the ports that agents serve although a pod or a process uses them too.
+pub(super) fn shared_ports_note(shared: &SharedService, key: &ServiceKey) -> Option<Note> {
+    let mut descriptions = Vec::new();
+    for node in shared.state.nodes.iter().filter(|node| *shared.status(node) == AgentStatus::Serving) {
+        let report = shared.state.agents.get(&node.name).map(|agent| &agent.observed.report);
+        let problems = report.map(|report| problems_of(&report.shared_ports, key)).unwrap_or_default();
+        let texts = problems.iter().map(|problem| describe_port(&problem.port, &node.name, &problem.owner));
+        descriptions.extend(texts);
+    }
+    (!descriptions.is_empty()).then(|| Note {
+        text: format!(
+            "{}; this Service keeps the port, so clients outside the node do not reach the other program; change one of the \
+             two ports",
+            join_first_items(&descriptions)
+        ),
+        warning_reason: Some(Reason::PortInUse),
+    })
+}
+
+/// Describes the owner of a port.
+pub(crate) fn describe_port(port: &str, node: &str, owner: &PortOwner) -> String {
+    match owner {
+        PortOwner::Service(service) => format!("port {port} on node {node} belongs to Service {service}"),
+        PortOwner::Pod(pod) => format!("port {port} on node {node} is a hostPort of pod {pod}"),
+        PortOwner::Process => format!("a process of node {node} listens on port {port}"),
+    }
+}

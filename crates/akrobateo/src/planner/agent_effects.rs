@@ -1,0 +1,114 @@
+//! Finds the Services that a change of a node agent affects, and the ports that the agents hold. Pure.
+
+use std::collections::BTreeSet;
+
+use akrobateo_core::Frontend;
+use akrobateo_services::agent_report::{MasqueradedPeer, PortProblem};
+use akrobateo_services::allocation::{AllocationResult, OccupiedPorts};
+use akrobateo_services::key::ServiceKey;
+use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::published::is_published;
+use akrobateo_services::spec::{ClientAddress, LoadBalancerSpec, ServiceDefaults};
+use k8s_openapi::api::core::v1::Service;
+
+use crate::decide::{
+    AgentStates, AgentStatus, ObservedReport, RequiredVersions, is_handing_over, problems_of,
+};
+
+/// The facts in the report of an agent that decisions about one Service read.
+#[derive(Debug, PartialEq)]
+pub(super) struct AgentEffect {
+    status: AgentStatus,
+    is_handing_over: bool,
+    shared_ports: Vec<PortProblem>,
+    masqueraded_peers: Vec<MasqueradedPeer>,
+}
+
+impl AgentEffect {
+    /// Returns the facts for a Service. Two reports with equal facts lead to the same decision.
+    pub(super) fn new(
+        result: &AllocationResult,
+        key: &ServiceKey,
+        required: RequiredVersions,
+        observed: Option<&ObservedReport>,
+    ) -> Self {
+        let status = AgentStatus::new(observed, key, required);
+        let report = observed.map(|observed| &observed.report);
+        let spec = match result {
+            AllocationResult::Accepted(spec, _) if spec.is_shared() => Some(spec),
+            AllocationResult::Accepted(..) | AllocationResult::Rejected(_) => None,
+        };
+        let is_kept = spec.is_some_and(|spec| keeps_client_address(spec));
+        Self {
+            status,
+            is_handing_over: report.is_some_and(|report| is_handing_over(report, key)),
+            shared_ports: report
+                .filter(|_| spec.is_some())
+                .map(|report| problems_of(&report.shared_ports, key))
+                .unwrap_or_default(),
+            masqueraded_peers: report
+                .filter(|_| is_kept)
+                .map(|report| report.masqueraded_peers.clone())
+                .unwrap_or_default(),
+        }
+    }
+}
+
+/// Returns true if the Service keeps the client's address for endpoints on other nodes.
+fn keeps_client_address(spec: &LoadBalancerSpec) -> bool {
+    spec.client_address == ClientAddress::Keep && !spec.is_external_traffic_policy_local
+}
+
+/// Returns the ports that the agents hold for a Service. `required` returns the versions that the rules on a node must
+/// contain.
+///
+/// An agent decides itself whether it serves a Service, so its report is the evidence. An agent does not report the
+/// Services that do not select its node.
+pub(super) fn ports_held_by_agents(
+    service: &Service,
+    defaults: &ServiceDefaults,
+    nodes: &[NodeInfo],
+    agents: &AgentStates,
+    required: impl Fn(&NodeInfo) -> RequiredVersions,
+) -> OccupiedPorts {
+    let key = ServiceKey::from_service(service);
+    let (spec, is_rejected) = match LoadBalancerSpec::from_service(service, defaults) {
+        Ok(spec) => (spec, false),
+        // The last good state keeps running. Usually an annotation is the cause of the rejection, and only the ports
+        // matter here.
+        Err(_) => match LoadBalancerSpec::from_service(&without_annotations(service), defaults) {
+            Ok(spec) => (spec, true),
+            Err(_) => return OccupiedPorts::default(),
+        },
+    };
+    let holds = |node: &NodeInfo| {
+        let Some(agent) = agents.get(&node.name) else { return false };
+        let report = &agent.observed.report;
+        if is_handing_over(report, &key) {
+            return !agent.observed.is_silent;
+        }
+        let is_published = is_published(service, node);
+        let is_selected = spec.nodes.matches(node) || (is_published && spec.nodes.matches_running_pod(node));
+        let is_serving =
+            AgentStatus::new(Some(&agent.observed), &key, required(node)) == AgentStatus::Serving;
+        match is_rejected {
+            true => is_published && is_serving,
+            false => spec.is_shared() && is_selected && is_serving,
+        }
+    };
+    let nodes: BTreeSet<_> = nodes.iter().filter(|node| holds(node)).map(|node| node.name.clone()).collect();
+    let frontends = if nodes.is_empty() { BTreeSet::new() } else { spec.frontends() };
+    OccupiedPorts { frontends, nodes }
+}
+
+fn without_annotations(service: &Service) -> Service {
+    let mut service = service.clone();
+    service.metadata.annotations = None;
+    service
+}
+
+/// Returns the ports and nodes of both.
+pub(super) fn union(left: OccupiedPorts, right: OccupiedPorts) -> OccupiedPorts {
+    let frontends: BTreeSet<Frontend> = left.frontends.into_iter().chain(right.frontends).collect();
+    OccupiedPorts { frontends, nodes: left.nodes.into_iter().chain(right.nodes).collect() }
+}

@@ -1,0 +1,252 @@
+//! The reports of the node agents, and the times when the operator saw their Leases change. Pure: the time is an
+//! argument.
+//!
+//! Clocks of two machines may differ, so the operator never compares the time in a Lease with its own time. A Lease is
+//! fresh while the operator sees its time change.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use akrobateo_services::agent_report::{AgentReport, LEASE_DURATION_SECONDS, REPORT_ANNOTATION, lease_name};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::SignedDuration;
+use kube::ResourceExt;
+
+use super::clock::Clock;
+use crate::decide::{AgentState, AgentStates, ObservedReport};
+
+/// The time after which an agent that does not renew its Lease is silent.
+const LEASE_DURATION: Duration = Duration::from_secs(LEASE_DURATION_SECONDS.unsigned_abs() as u64);
+/// The time after which an agent that has ended in an orderly way is silent. The next agent starts within this time.
+const PAUSE_DURATION: Duration = Duration::from_mins(1);
+/// If the operator has seen no renewal of any agent for this time, the operator itself has probably lost contact. Agents
+/// renew their Leases every 5 seconds.
+const CONTACT_TIMEOUT: Duration = Duration::from_millis(7500);
+
+/// The agents, by the names of their Leases.
+#[derive(Debug, Default)]
+pub(super) struct AgentRegistry {
+    agents: BTreeMap<String, Agent>,
+    /// The annotations that cannot be parsed, by the names of their Leases. Each is logged only once.
+    invalid_texts: BTreeMap<String, String>,
+    /// The time of the last renewal of any agent.
+    last_renewal: Option<Instant>,
+}
+
+/// An agent, as its Lease describes it.
+#[derive(Clone, Debug)]
+struct Agent {
+    report: Arc<AgentReport>,
+    /// The annotation from which the report was parsed.
+    report_text: String,
+    renew_time: Option<MicroTime>,
+    /// The time when the operator saw the last renewal.
+    renewed_at: Instant,
+    /// The time when the operator first saw an error or missing rules.
+    failing_since: Option<Instant>,
+    is_silent: bool,
+    /// True if the Lease no longer exists. The agent usually creates it again.
+    is_deleted: bool,
+}
+
+/// A change of an agent that may change the readiness of its node.
+#[derive(Clone, Debug)]
+pub(super) struct AgentChange {
+    pub(super) node: String,
+    pub(super) previous: Option<ObservedReport>,
+    pub(super) current: Option<ObservedReport>,
+}
+
+impl AgentRegistry {
+    /// Returns the agents of these Leases. All of them count as fresh now.
+    pub(super) fn from_leases(instance: &str, leases: &[Arc<Lease>], now: Instant) -> Self {
+        let mut registry = Self::default();
+        for lease in leases {
+            registry.update(instance, &lease.name_any(), Some(lease), now);
+        }
+        registry
+    }
+
+    /// Records the current state of a Lease; `None` if the Lease no longer exists. Returns the change of the agent;
+    /// `None` if only the time of the renewal changed.
+    pub(super) fn update(
+        &mut self,
+        instance: &str,
+        name: &str,
+        lease: Option<&Lease>,
+        now: Instant,
+    ) -> Option<AgentChange> {
+        let Some(lease) = lease else {
+            self.invalid_texts.remove(name);
+            self.agents.get_mut(name)?.is_deleted = true;
+            return None;
+        };
+        let report_text = lease.annotations().get(REPORT_ANNOTATION).map(String::as_str).unwrap_or_default();
+        let renew_time = lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
+        let previous = self.agents.get(name);
+        let is_renewed = previous.is_none_or(|previous| previous.renew_time != renew_time);
+        let is_changed = previous.is_none_or(|previous| previous.report_text != report_text);
+        let report = match previous.filter(|_| !is_changed) {
+            Some(previous) => previous.report.clone(),
+            None if self.invalid_texts.get(name).is_some_and(|invalid| invalid == report_text) => {
+                return None;
+            }
+            None => match parse_report(instance, name, lease) {
+                Some(report) => Arc::new(report),
+                None => {
+                    self.invalid_texts.insert(name.to_owned(), report_text.to_owned());
+                    return self.remove(name);
+                }
+            },
+        };
+        let renewed_at = previous.filter(|_| !is_renewed).map_or(now, |previous| previous.renewed_at);
+        let failing_since = previous.and_then(|previous| previous.failing_since);
+        let agent = Agent {
+            failing_since: is_failing(&report).then(|| failing_since.unwrap_or(now)),
+            report,
+            report_text: report_text.to_owned(),
+            renew_time,
+            renewed_at,
+            is_silent: !is_renewed && previous.is_some_and(|previous| previous.is_silent),
+            is_deleted: false,
+        };
+        self.invalid_texts.remove(name);
+        if is_renewed {
+            self.on_renewal(now);
+        }
+        let (node, current) = (agent.report.node.clone(), agent.observed());
+        let previous = self.agents.insert(name.to_owned(), agent).map(|previous| previous.observed());
+        (previous.as_ref() != Some(&current)).then_some(AgentChange {
+            node,
+            previous,
+            current: Some(current),
+        })
+    }
+
+    /// Records a renewal. If the operator had lost contact, all agents get the time to renew their Leases again.
+    fn on_renewal(&mut self, now: Instant) {
+        if self.has_lost_contact(now) {
+            for agent in self.agents.values_mut().filter(|agent| !agent.is_silent) {
+                agent.renewed_at = now;
+            }
+        }
+        self.last_renewal = Some(now);
+    }
+
+    fn has_lost_contact(&self, now: Instant) -> bool {
+        self.last_renewal.is_some_and(|last_renewal| now.duration_since(last_renewal) > CONTACT_TIMEOUT)
+    }
+
+    fn remove(&mut self, name: &str) -> Option<AgentChange> {
+        let agent = self.agents.remove(name)?;
+        let node = agent.report.node.clone();
+        Some(AgentChange { node, previous: Some(agent.observed()), current: None })
+    }
+
+    /// Marks the agents as silent that have not renewed their Leases in time, and removes the agents without a Lease.
+    /// Returns the changed agents.
+    ///
+    /// If the operator has lost contact, the agents become silent together. Otherwise their nodes would leave the status
+    /// one after the other, although the fault is on the side of the operator.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<AgentChange> {
+        let expired = self.agents.iter().filter(|(_, agent)| agent.is_deleted && agent.deadline() <= now);
+        let expired: Vec<_> = expired.map(|(name, _)| name.clone()).collect();
+        let mut changes: Vec<_> = expired.iter().filter_map(|name| self.remove(name)).collect();
+        if self.silence_deadline(now).is_none_or(|deadline| deadline > now) {
+            return changes;
+        }
+        for agent in self.agents.values_mut().filter(|agent| !agent.is_silent && agent.deadline() <= now) {
+            let previous = Some(agent.observed());
+            agent.is_silent = true;
+            let (node, current) = (agent.report.node.clone(), Some(agent.observed()));
+            changes.push(AgentChange { node, previous, current });
+        }
+        changes
+    }
+
+    /// Returns the time of the next call of [`Self::expire`] that may change an agent; `None` if no agent can change.
+    pub(super) fn next_expiry(&self, now: Instant) -> Option<Instant> {
+        let deleted = self.agents.values().filter(|agent| agent.is_deleted).map(Agent::deadline);
+        deleted.chain(self.silence_deadline(now)).min()
+    }
+
+    /// Returns the time when the next agent becomes silent. If the operator has lost contact, returns the time when the
+    /// last agent becomes silent, except the agents that have ended in an orderly way.
+    fn silence_deadline(&self, now: Instant) -> Option<Instant> {
+        let speaking = || self.agents.values().filter(|agent| !agent.is_silent);
+        let first = speaking().map(Agent::deadline).min()?;
+        if !self.has_lost_contact(now.max(first)) {
+            return Some(first);
+        }
+        let last = speaking().filter(|agent| !agent.report.is_paused).map(Agent::deadline).max();
+        Some(last.unwrap_or(first).max(first))
+    }
+
+    /// Marks the agents as silent whose Leases are older than the newest Lease by more than the duration of a Lease. A
+    /// command sees each Lease only once, so it compares the times in the Leases.
+    pub(super) fn compare_renew_times(&mut self) {
+        let newest = self.agents.values().filter_map(|agent| agent.renew_time.as_ref()).max().cloned();
+        for agent in self.agents.values_mut() {
+            let duration = if agent.report.is_paused { PAUSE_DURATION } else { LEASE_DURATION };
+            let limit = SignedDuration::try_from(duration).unwrap_or_default();
+            agent.is_silent = match (&agent.renew_time, &newest) {
+                (Some(renewed), Some(newest)) => newest.0.duration_since(renewed.0) > limit,
+                (None, _) => true,
+                (Some(_), None) => false,
+            };
+        }
+    }
+
+    /// Returns the names of the Leases of all agents.
+    pub(super) fn lease_names(&self) -> impl Iterator<Item = String> {
+        self.agents.keys().cloned()
+    }
+
+    /// Returns the state of all agents.
+    pub(super) fn states(&self, clock: Clock) -> AgentStates {
+        let states = self.agents.values().map(|agent| {
+            let state = AgentState {
+                observed: agent.observed(),
+                silent_at: clock.to_timestamp(agent.deadline()),
+                failing_since: agent.failing_since.map(|since| clock.to_timestamp(since)),
+            };
+            (agent.report.node.clone(), state)
+        });
+        states.collect()
+    }
+}
+
+impl Agent {
+    fn observed(&self) -> ObservedReport {
+        ObservedReport { report: self.report.clone(), is_silent: self.is_silent }
+    }
+
+    /// Returns the time when the agent becomes silent if it does not renew its Lease.
+    fn deadline(&self) -> Instant {
+        self.renewed_at + if self.report.is_paused { PAUSE_DURATION } else { LEASE_DURATION }
+    }
+}
+
+/// Parses the report of a Lease. Logs an error and returns `None` if the Lease has no valid report of its node.
+fn parse_report(instance: &str, name: &str, lease: &Lease) -> Option<AgentReport> {
+    match AgentReport::from_lease(lease) {
+        Some(Ok(report)) if name == lease_name(instance, &report.node) => Some(report),
+        Some(Ok(report)) => {
+            tracing::warn!(lease = name, node = report.node, "ignoring a report about another node");
+            None
+        }
+        Some(Err(error)) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(lease = name, error, "ignoring a report that cannot be parsed");
+            None
+        }
+        None => None,
+    }
+}
+
+/// Returns true if the agent cannot change its rules, or has not written them yet.
+fn is_failing(report: &AgentReport) -> bool {
+    report.error.is_some() || report.applied.is_none()
+}

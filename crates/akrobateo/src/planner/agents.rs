@@ -1,0 +1,189 @@
+//! The node agents, and the versions that their rules must contain. Pure: the time is an argument.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use akrobateo_services::allocation::{AllocationResult, OccupiedPorts};
+use akrobateo_services::key::ServiceKey;
+use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::spec::ServiceDefaults;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Service;
+
+use super::agent_effects::{AgentEffect, ports_held_by_agents};
+use super::agent_registry::{AgentChange, AgentRegistry};
+use super::clock::Clock;
+use super::versions::{EndpointVersions, SeenVersion, ServiceVersions};
+use crate::decide::{AgentStates, ObservedReport, ObservedVersion, RequiredVersions};
+
+/// The node agents, and the versions that their rules must contain.
+#[derive(Debug)]
+pub(super) struct Agents {
+    instance: String,
+    /// True if each Lease is read only once, so that no Lease can be seen to change.
+    is_snapshot: bool,
+    registry: AgentRegistry,
+    services: ServiceVersions,
+    endpoints: EndpointVersions,
+}
+
+impl Agents {
+    pub(super) fn new(instance: &str) -> Self {
+        Self {
+            instance: instance.to_owned(),
+            is_snapshot: false,
+            registry: AgentRegistry::default(),
+            services: ServiceVersions::default(),
+            endpoints: EndpointVersions::default(),
+        }
+    }
+
+    /// Returns the agents for a command that reads each Lease only once.
+    pub(super) fn of_snapshot(instance: &str) -> Self {
+        Self { is_snapshot: true, ..Self::new(instance) }
+    }
+
+    /// Deletes all records, and reads the Leases again. All agents count as fresh now.
+    pub(super) fn restart(&mut self, leases: &[Arc<Lease>], now: Instant) {
+        self.registry = AgentRegistry::from_leases(&self.instance, leases, now);
+        if self.is_snapshot {
+            self.registry.compare_renew_times();
+        }
+        (self.services, self.endpoints) = (ServiceVersions::default(), EndpointVersions::default());
+    }
+
+    /// Returns the names of the Leases of all agents.
+    pub(super) fn lease_names(&self) -> impl Iterator<Item = String> {
+        self.registry.lease_names()
+    }
+
+    /// Returns the time of the next change without an event; `None` if there is none.
+    pub(super) fn next_expiry(&self, now: Instant) -> Option<Instant> {
+        self.registry.next_expiry(now).filter(|_| !self.is_snapshot)
+    }
+
+    /// Records the current state of these Leases, and finds the agents that have become silent. Returns the changed
+    /// agents.
+    pub(super) fn update(
+        &mut self,
+        leases: impl Iterator<Item = (Option<Arc<Lease>>, String)>,
+        now: Instant,
+    ) -> Vec<AgentChange> {
+        let mut changes: Vec<_> = leases
+            .filter_map(|(lease, name)| self.registry.update(&self.instance, &name, lease.as_deref(), now))
+            .collect();
+        changes.extend(self.registry.expire(now));
+        changes.iter().for_each(log_change);
+        changes
+    }
+
+    /// Returns true if one of these changes may change the decision about the Service.
+    pub(super) fn is_service_affected(
+        &self,
+        key: &ServiceKey,
+        result: &AllocationResult,
+        changes: &[AgentChange],
+    ) -> bool {
+        changes.iter().any(|AgentChange { node, previous, current }| {
+            let required = self.required_versions(key, node);
+            let effect = |observed| AgentEffect::new(result, key, required, observed);
+            effect(previous.as_ref()) != effect(current.as_ref())
+        })
+    }
+
+    /// Returns the versions that the rules on a node must contain.
+    fn required_versions(&self, key: &ServiceKey, node: &str) -> RequiredVersions {
+        RequiredVersions {
+            service: self.services.get(key).map_or(0, |seen| seen.version),
+            endpoint_slices: self.endpoints.get(key, node).map_or(0, |seen| seen.version),
+        }
+    }
+
+    /// Returns the state of all agents.
+    pub(super) fn states(&self, clock: Clock) -> AgentStates {
+        self.registry.states(clock)
+    }
+
+    /// Returns the ports that the agents hold for a Service.
+    pub(super) fn held_ports(
+        &self,
+        service: &Service,
+        defaults: &ServiceDefaults,
+        nodes: &[NodeInfo],
+        agents: &AgentStates,
+    ) -> OccupiedPorts {
+        let key = ServiceKey::from_service(service);
+        let required = |node: &NodeInfo| self.required_versions(&key, &node.name);
+        ports_held_by_agents(service, defaults, nodes, agents, required)
+    }
+
+    /// Records the versions of all Services. `has_same_settings` returns true if the agents need not apply the changes
+    /// since the last call.
+    pub(super) fn record_services(
+        &mut self,
+        services: &[Arc<Service>],
+        has_same_settings: impl Fn(&Service) -> bool,
+        now: Instant,
+    ) {
+        let keys: BTreeSet<_> = services.iter().map(|service| ServiceKey::from_service(service)).collect();
+        for service in services {
+            let key = ServiceKey::from_service(service);
+            self.services.record(key, service, has_same_settings(service), now);
+        }
+        self.services.retain_existing(|key| keys.contains(key));
+    }
+
+    /// Returns the version of a Service that the rules must contain.
+    pub(super) fn service_version(&self, key: &ServiceKey, clock: Clock) -> ObservedVersion {
+        self.services.get(key).map_or_else(ObservedVersion::default, |seen| seen.to_observed(clock))
+    }
+
+    /// Records the nodes with an endpoint. `newest` is the newest version of the Service's `EndpointSlices`.
+    pub(super) fn record_endpoints(
+        &mut self,
+        key: &ServiceKey,
+        nodes: &BTreeSet<String>,
+        newest: u64,
+        now: Instant,
+    ) {
+        self.endpoints.record(key, nodes, newest, now);
+    }
+
+    /// Removes the records about the endpoints of a Service.
+    pub(super) fn forget_endpoints(&mut self, key: &ServiceKey) {
+        self.endpoints.forget(key);
+    }
+
+    /// Removes the records about the endpoints of all Services that do not exist.
+    pub(super) fn retain_endpoints(&mut self, exists: impl Fn(&ServiceKey) -> bool) {
+        self.endpoints.retain_existing(exists);
+    }
+
+    /// Returns the versions of the `EndpointSlices` for each node with an endpoint. The cache may contain a node whose
+    /// trigger the planner has not handled yet. For such a node, `newest` returns the version.
+    pub(super) fn endpoint_versions(
+        &self,
+        key: &ServiceKey,
+        nodes: &BTreeSet<String>,
+        newest: impl Fn() -> u64,
+        clock: Clock,
+    ) -> BTreeMap<String, ObservedVersion> {
+        let version = |node: &String| {
+            let seen = self.endpoints.get(key, node);
+            seen.unwrap_or_else(|| SeenVersion { version: newest(), seen_at: clock.now }).to_observed(clock)
+        };
+        nodes.iter().map(|node| (node.clone(), version(node))).collect()
+    }
+}
+
+fn log_change(change: &AgentChange) {
+    let AgentChange { node, previous, current } = change;
+    let is_reporting =
+        |observed: &Option<ObservedReport>| observed.as_ref().is_some_and(|observed| !observed.is_silent);
+    match (is_reporting(previous), is_reporting(current)) {
+        (true, false) => tracing::warn!(node, "the node agent has not renewed its Lease in time"),
+        (false, true) => tracing::info!(node, "the node agent reports"),
+        _ => (),
+    }
+}

@@ -1,0 +1,27 @@
+//! The relation between the monotonic clock, with which the planner measures, and the times in decisions. Pure.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+/// One moment on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    pub(super) now: Instant,
+    pub(super) wall_clock: Timestamp,
+}
+
+impl Clock {
+    /// Returns a clock for a caller that reads no times.
+    pub(super) const fn at(now: Instant) -> Self {
+        Self { now, wall_clock: Timestamp::UNIX_EPOCH }
+    }
+
+    /// Converts a time of the monotonic clock.
+    pub(super) fn to_timestamp(self, time: Instant) -> Timestamp {
+        let duration = |duration: Duration| SignedDuration::try_from(duration).unwrap_or_default();
+        let future = duration(time.saturating_duration_since(self.now));
+        let past = duration(self.now.saturating_duration_since(time));
+        self.wall_clock + future - past
+    }
+}
