@@ -5,6 +5,7 @@ pub mod config;
 pub mod data_path;
 pub mod marks;
 pub mod probe;
+pub mod routing;
 pub mod show;
 pub mod table;
 pub mod tunnel;

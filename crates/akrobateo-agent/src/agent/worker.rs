@@ -110,7 +110,8 @@ impl Worker {
     }
 
     fn find_foreign_changes(&mut self) {
-        let has_changes = self.watch.has_changes(self.tunnel_device).unwrap_or_else(|error| {
+        let uplink = &self.config.node.uplink;
+        let has_changes = self.watch.has_changes(self.tunnel_device, uplink).unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot read notifications of changes");
             true
         });
@@ -123,7 +124,7 @@ impl Worker {
     fn apply(&mut self) -> Result<(), DataPathError> {
         set_ways(&mut self.config, &self.ways);
         self.config.probes_tunnel = self.probes_tunnel || self.keeps_tunnel_until.is_some();
-        self.config.node.has_egress_hook = self.has_egress_hook;
+        self.config.node.has_egress_hook &= self.has_egress_hook;
         let changes = self.data_path.apply(&self.config)?;
         tracing::debug!(?changes, "applied the configuration");
         self.tunnel_device = self.data_path.tunnel_device()?;
@@ -132,7 +133,7 @@ impl Worker {
 
     /// Starts the probe after its rules were installed. Restarts the probe if the node has changed.
     fn update_probe(&mut self) -> Result<(), DataPathError> {
-        if self.config.peers.is_empty() || !self.has_egress_hook {
+        if self.config.peers.is_empty() {
             self.probe = None;
             return Ok(());
         }

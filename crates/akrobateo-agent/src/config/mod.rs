@@ -52,8 +52,7 @@ pub struct LocalNode {
     /// The addresses to which peers send probes. They are in the ranges of this node's pods, but no pod needs to have
     /// them.
     pub probe_addresses: Vec<IpAddr>,
-    /// True if the kernel has the egress hook of nftables. Without the hook, all clients of endpoints on other nodes
-    /// are masqueraded.
+    /// True if the kernel has the egress hook of nftables. Without the hook, the node needs routing rules for each peer.
     pub has_egress_hook: bool,
     /// The marks of this agent.
     pub marks: Marks,
@@ -166,9 +165,14 @@ impl NodeConfig {
     /// Returns the way that keeps the client's address of packets to an endpoint; `None` if no way keeps it.
     #[must_use]
     pub fn way_to(&self, endpoint: &Endpoint) -> Option<Way> {
-        let peers = self.peers.iter().filter(|_| self.node.has_egress_hook);
-        let peer = { peers }.find(|peer| Some(peer.number) == endpoint.node)?;
+        let peer = self.peers.iter().find(|peer| Some(peer.number) == endpoint.node)?;
         peer.ways.get(&Family::from_ip(endpoint.address.ip())).copied()
+    }
+
+    /// Returns true if packets between nodes may have the addresses of clients.
+    #[must_use]
+    pub fn keeps_client_addresses(&self) -> bool {
+        !self.peers.is_empty() && self.services.iter().any(|service| service.keeps_client_address)
     }
 
     /// Returns true if the node needs the tunnel. Its routing rules cost time for each packet on the node.

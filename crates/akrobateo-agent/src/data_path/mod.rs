@@ -24,8 +24,9 @@ use stale::StaleFlows;
 pub use watch::DataPathWatch;
 
 use crate::config::NodeConfig;
+use crate::routing;
 use crate::table::{INTERIM_NAME, NAME, NodeTables, inet_id, leads_to_other_sets, table_ids};
-use crate::tunnel::{self, Tunnel};
+use crate::tunnel;
 
 /// The time for which two tables handle packets, so that each packet passes one of them completely.
 const OVERLAP: Duration = Duration::from_millis(10);
@@ -40,8 +41,8 @@ pub struct DataPath {
     interfaces: OwnedFd,
     /// The tables that this process has installed; `None` before the first change, and after a change by others.
     installed: Option<Installed>,
-    /// The tunnel's objects that this process has installed; `None` like `installed`.
-    tunnel: Option<NetworkObjects>,
+    /// The tunnel, routes and rules that this process has installed; `None` like `installed`.
+    objects: Option<NetworkObjects>,
 }
 
 /// The changes that were made.
@@ -49,7 +50,7 @@ pub struct DataPath {
 pub struct Changes {
     /// The steps of the nftables transaction.
     pub steps: usize,
-    /// The changes of the tunnel.
+    /// The changes of the tunnel, routes and rules.
     pub tunnel: usize,
     /// The deleted conntrack entries.
     pub flows: usize,
@@ -67,7 +68,7 @@ impl DataPath {
             interfaces: socket(AddressFamily::INET, SocketType::DGRAM, None)
                 .map_err(NetlinkError::OpenFailed)?,
             installed: None,
-            tunnel: None,
+            objects: None,
         })
     }
 
@@ -102,17 +103,17 @@ impl DataPath {
             return Err(DataPathError::NoAddress);
         }
         // New kernels accept a hook of a missing interface, and would never run it.
-        if desired.netdev.is_some() && name_to_index(&self.interfaces, &config.node.uplink).is_err() {
+        let uplink = name_to_index(&self.interfaces, &config.node.uplink);
+        if config.keeps_client_addresses() && uplink.is_err() {
             return Err(DataPathError::NoUplink(config.node.uplink.clone()));
         }
         let mut changes = Changes::default();
-        let tunnel =
-            desired.netdev.as_ref().filter(|_| config.needs_tunnel()).and_then(|_| Tunnel::new(config));
-        let tunnel = tunnel.map(|tunnel| tunnel.network_objects()).unwrap_or_default();
-        let has_tunnel = self.tunnel.take().as_ref() == Some(&tunnel);
-        // The table of family netdev refers to the tunnel's device.
-        if !has_tunnel && tunnel.device.is_some() {
-            changes.tunnel = self.links.reconcile(&tunnel)?;
+        let objects = routing::network_objects(config, uplink.unwrap_or_default());
+        let has_objects = self.objects.take().as_ref() == Some(&objects);
+        // The tables need the tunnel's device. Packets enter the device until the tables have changed.
+        let has_device = objects.device.is_some();
+        if !has_objects && has_device {
+            changes.tunnel = self.links.reconcile(&objects)?;
         }
         let (installed, interim) = match self.installed.take() {
             Some(installed) => (installed, Installed::default()),
@@ -130,19 +131,19 @@ impl DataPath {
                 changes.steps += self.delete(&interim)?;
             }
         }
-        if !has_tunnel && tunnel.device.is_none() {
-            changes.tunnel = self.links.cleanup()?;
+        if !has_objects && !has_device {
+            changes.tunnel = self.links.reconcile(&objects)?;
         }
         (changes.flows, changes.affinities) = self.delete_stale(installed.inet.as_ref(), &desired)?;
         self.installed = Some(desired.into());
-        self.tunnel = Some(tunnel);
+        self.objects = Some(objects);
         Ok(changes)
     }
 
     /// Forgets what this process has installed. The next change reads the kernel's state first.
     pub fn forget_installed(&mut self) {
         self.installed = None;
-        self.tunnel = None;
+        self.objects = None;
     }
 
     /// Deletes everything that any agent has installed in this network namespace.
