@@ -11,7 +11,7 @@ use akrobateo_core::Family;
 use netns_testkit::laboratory::{Flow, Options};
 use netns_testkit::{DEADLINE, isolated};
 
-use crate::cluster::{Cluster, PORT, PROTOCOLS, all_pods, pod, service};
+use crate::cluster::{Cluster, Mode, PORT, PROTOCOLS, all_pods, pod, service};
 use crate::random::{Random, for_each_seed};
 use crate::random_config::change_layout;
 
@@ -38,8 +38,11 @@ fn ask_all(flows: &mut [Flow], backend: &str, context: &str) {
 fn established_flows_survive_each_change_of_the_way() {
     isolated(|| {
         let ways = [None, Some(Way::Direct), Some(Way::Tunnel)];
-        for (before, after) in ways.into_iter().flat_map(|before| ways.map(|after| (before, after))) {
-            let mut cluster = Cluster::start(&Options::default(), before, |laboratory| {
+        let changes = ways.into_iter().flat_map(|before| ways.map(|after| (before, after)));
+        let cases = changes.flat_map(|ways| [true, false].map(|has_egress_hook| (ways, has_egress_hook)));
+        for ((before, after), has_egress_hook) in cases {
+            let mode = Mode { way: before, has_egress_hook };
+            let mut cluster = Cluster::start(&Options::default(), mode, |laboratory| {
                 vec![service(PORT, &pod(laboratory, 2, 1))]
             });
             let mut flows = open_flows(&cluster, 1, PORT);
@@ -48,7 +51,7 @@ fn established_flows_survive_each_change_of_the_way() {
             // The nodes learn of the change one after the other.
             for node in [1, 2, 3] {
                 cluster.apply(node, &cluster.config(node));
-                ask_all(&mut flows, "n2p1", &format!("{before:?} to {after:?} on node {node}"));
+                ask_all(&mut flows, "n2p1", &format!("{mode:?} to {after:?} on node {node}"));
             }
         }
     });
@@ -102,7 +105,8 @@ fn change_node(config: &mut NodeConfig, remaining_endpoints: &[Endpoint], random
 /// Changes a node as a new process does. Sometimes the layout changes, or another program deletes a table before.
 fn apply_at_random(cluster: &Cluster, node: usize, config: &NodeConfig, random: &mut Random) {
     if random.has_chance(20) {
-        let family = *random.choose(&["inet", "netdev"]);
+        let families: &[_] = if config.node.has_egress_hook { &["inet", "netdev"] } else { &["inet"] };
+        let family = *random.choose(families);
         cluster.laboratory.node(node).namespace.nft(&format!("delete table {family} akrobateo"));
     }
     cluster.with_data_path(node, |data_path| {
@@ -124,6 +128,7 @@ fn established_flows_to_remaining_endpoints_survive_random_sequences() {
             let mut random = Random::new(seed);
             cluster.services = vec![service(PORT, &remaining_endpoints)];
             cluster.way = Some(*random.choose(&Way::ALL));
+            cluster.has_egress_hook = random.has_chance(70);
             cluster.apply_all();
             let mut flows: Vec<_> =
                 [1, 2, 3].map(|node| open_flows(&cluster, node, PORT)).into_iter().flatten().collect();
