@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod config;
 pub mod data_path;
+mod kernel_features;
 pub mod marks;
 pub mod probe;
 pub mod routing;

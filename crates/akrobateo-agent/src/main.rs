@@ -64,6 +64,7 @@ fn run(command: &Command) -> Result<(), CliError> {
         Command::Apply { config } => {
             let mut config = read_config(config)?;
             let mut data_path = DataPath::open()?;
+            data_path.check_kernel()?;
             config.node.has_egress_hook &= data_path.has_egress_hook()?;
             let changes = data_path.apply(&config)?;
             format!(

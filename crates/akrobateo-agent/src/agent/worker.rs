@@ -46,6 +46,7 @@ struct RunningProbe {
 impl Worker {
     pub(super) fn open(config: NodeConfig, mailbox: Mailbox) -> Result<Self, DataPathError> {
         let data_path = DataPath::open()?;
+        data_path.check_kernel()?;
         let watch = data_path.open_watch()?;
         let installed = data_path.read_table()?;
         let ways = installed.map(|installed| installed_ways(&installed.table)).unwrap_or_default();

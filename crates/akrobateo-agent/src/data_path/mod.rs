@@ -13,8 +13,8 @@ use links::NetworkObjects;
 use netfilter::conntrack::{Conntrack, Entry};
 use netfilter::netlink::NetlinkError;
 use netfilter::nft::client::Nftables;
-use netfilter::nft::model::{Chain, ChainType, Hook, Set, TableFamily, TableId};
-use netfilter::nft::{InstalledTable, NftError, Table, Transaction};
+use netfilter::nft::model::{Set, TableId};
+use netfilter::nft::{InstalledTable, Table, Transaction};
 use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketType, socket};
 
@@ -24,6 +24,7 @@ use stale::StaleFlows;
 pub use watch::DataPathWatch;
 
 use crate::config::NodeConfig;
+use crate::kernel_features::{self, KernelFeature, find_missing_feature};
 use crate::routing;
 use crate::table::{INTERIM_NAME, NAME, NodeTables, inet_id, leads_to_other_sets, table_ids};
 use crate::tunnel;
@@ -72,18 +73,30 @@ impl DataPath {
         })
     }
 
+    /// Returns an error if the kernel lacks a feature without which the data path does not work.
+    pub fn check_kernel(&self) -> Result<(), DataPathError> {
+        match find_missing_feature(|table| self.accepts(table))? {
+            None => Ok(()),
+            Some(KernelFeature { name, version, .. }) => Err(DataPathError::MissingFeature { name, version }),
+        }
+    }
+
     /// Returns true if the kernel has the egress hook of nftables (Linux 5.16).
     pub fn has_egress_hook(&self) -> Result<bool, DataPathError> {
-        let hook = Hook::Egress(vec!["lo".into()]);
-        let id = TableId::new(TableFamily::Netdev, format!("{}-probe", crate::table::NAME));
-        let chain = Chain::base("egress", ChainType::Filter, hook, 0, Vec::new());
-        let table = Table { chains: vec![chain], ..Table::empty(id) };
-        match self.nftables.probe(&table) {
+        let has_hook = self.accepts(&kernel_features::egress_hook())?;
+        if !has_hook {
+            tracing::info!(
+                "the kernel has no egress hook (Linux 5.16): each peer needs its own routing rules"
+            );
+        }
+        Ok(has_hook)
+    }
+
+    /// Returns true if the kernel accepts a table. No packet passes the table.
+    fn accepts(&self, table: &Table) -> Result<bool, DataPathError> {
+        match self.nftables.probe(table) {
             Ok(()) => Ok(true),
-            Err(NftError::MissingFeature(feature)) => {
-                tracing::warn!(%feature, "clients of endpoints on other nodes are masqueraded: the kernel lacks a feature");
-                Ok(false)
-            }
+            Err(error) if error.is_unsupported() => Ok(false),
             Err(error) => Err(error.into()),
         }
     }

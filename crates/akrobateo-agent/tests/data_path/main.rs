@@ -12,6 +12,7 @@ mod kernel_state;
 mod listing;
 mod load;
 mod lost_peer;
+mod marks;
 mod packets;
 mod random;
 mod random_config;
