@@ -6,6 +6,7 @@ use akrobateo_agent::config::Service;
 use akrobateo_agent::probe::Way;
 use akrobateo_core::Family;
 use netns_testkit::isolated;
+use netns_testkit::isolation::report_not_tested;
 use netns_testkit::laboratory::addresses::client_address;
 use netns_testkit::laboratory::{Backend, KubeProxy, Options, PodMasquerade, PodNetwork, Underlay, Uplink};
 
@@ -117,12 +118,20 @@ fn client_address_is_kept_with_each_reverse_path_filter() {
 }
 
 #[test]
-fn client_address_is_kept_with_a_bridge_as_uplink() {
+fn client_address_is_kept_with_each_uplink() {
     isolated(|| {
-        let options =
-            Options { uplink: Uplink::Bridge, filters_bridged_packets: false, ..Options::default() };
-        for mode in KEEPING_MODES {
-            check_seen_addresses(&options, mode);
+        for uplink in Uplink::ALL {
+            if !uplink.is_supported() {
+                report_not_tested(&format!("uplink {uplink:?}: this kernel cannot create the device"));
+                continue;
+            }
+            let filters_bridged_packets = uplink != Uplink::Bridge;
+            for mode in KEEPING_MODES {
+                check_seen_addresses(
+                    &Options { filters_bridged_packets, uplink, ..Options::default() },
+                    mode,
+                );
+            }
         }
     });
 }
