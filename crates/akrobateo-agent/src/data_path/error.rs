@@ -28,8 +28,8 @@ pub enum DataPathError {
     /// The conntrack entries of earlier rules cannot be deleted.
     #[error("cannot delete conntrack entries of earlier rules: {0}")]
     Conntrack(NetlinkError),
-    /// The tunnel cannot be changed.
-    #[error("cannot change the tunnel between nodes: {0}")]
+    /// The tunnel and the routes to other nodes cannot be changed.
+    #[error("cannot change the tunnel and the routes to other nodes: {0}")]
     Tunnel(links::ClientError),
     /// Notifications of changes by other programs cannot be received.
     #[error("cannot watch the node's network: {0}")]

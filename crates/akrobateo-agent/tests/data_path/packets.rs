@@ -128,6 +128,27 @@ fn check_different_ways(mode: Mode) {
 }
 
 #[test]
+fn nodes_with_and_without_the_egress_hook_forward_to_each_other() {
+    isolated(|| {
+        for way in Way::ALL {
+            let cluster = start(&Options::default(), Some(way));
+            let mut config = cluster.config(1);
+            config.node.has_egress_hook = false;
+            for services in [pod(&cluster.laboratory, 2, 1), pod(&cluster.laboratory, 1, 1)] {
+                config.services = vec![service(PORT, &services)];
+                cluster.apply(1, &config);
+                cluster.apply(2, &NodeConfig { services: config.services.clone(), ..cluster.config(2) });
+                for asked_node in [1, 2] {
+                    let backend = format!("n{}p1", services[0].node.unwrap());
+                    let seen = cluster.seen_clients(&cluster.laboratory.client, asked_node, &backend);
+                    assert_eq!(seen, Family::ALL.map(client_address), "{way:?}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
 fn peer_without_an_agent_is_masqueraded() {
     isolated(|| {
         let cluster = start(&Options::default(), Some(Way::Direct));

@@ -180,6 +180,12 @@ fn notification_of_foreign_objects_is_ignored() {
             namespace.ip("rule add priority 97 lookup 5 protocol 107");
             assert!(monitor.wait(None, "uplink", DEADLINE).unwrap());
             assert!(!monitor.wait(None, "uplink", Duration::ZERO).unwrap());
+            // The kernel does not report the IPv4 routes that it deletes with an interface.
+            namespace.ip("link add uplink type veth peer name peer");
+            assert!(monitor.wait(None, "uplink", DEADLINE).unwrap());
+            assert!(!monitor.wait(None, "uplink", Duration::ZERO).unwrap());
+            namespace.ip("link set uplink up");
+            assert!(monitor.wait(None, "uplink", DEADLINE).unwrap());
         });
     });
 }
