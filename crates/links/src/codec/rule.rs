@@ -69,8 +69,8 @@ pub(crate) fn decode_rule(message: &RuleMessage) -> Option<Rule> {
     for attribute in &message.attributes {
         match attribute {
             RuleAttribute::Priority(number) => priority = *number,
-            RuleAttribute::FwMark(value) => mark.value = *value,
-            RuleAttribute::FwMask(mask) => mark.mask = *mask,
+            RuleAttribute::FwMark(bits) => mark.value = *bits,
+            RuleAttribute::FwMask(bits) => mark.mask = *bits,
             RuleAttribute::Table(number) => table = *number,
             RuleAttribute::Goto(priority) => target = Some(*priority),
             RuleAttribute::Protocol(_) | RuleAttribute::SuppressPrefixLen(NO_SUPPRESSION) => {}
