@@ -3,6 +3,8 @@
 pub mod agent;
 pub mod config;
 pub mod data_path;
+pub mod host;
+pub mod listeners;
 pub mod marks;
 pub mod probe;
 pub mod show;
