@@ -3,7 +3,9 @@
 pub mod agent;
 pub mod config;
 pub mod data_path;
+pub mod host;
 mod kernel_features;
+pub mod listeners;
 pub mod marks;
 pub mod probe;
 pub mod routing;

@@ -7,9 +7,6 @@
 
 use netfilter::netlink::{Attr, Message, Messages, NetlinkError, Protocol, Socket, message};
 
-/// The maximum number of attempts to list the interfaces. An attempt fails if interfaces change while the kernel lists
-/// them.
-const MAX_DUMP_ATTEMPTS: u32 = 10;
 /// `RTM_NEWLINK`, `RTM_GETLINK` and `RTM_SETLINK` (linux/rtnetlink.h).
 const NEW_LINK: u16 = 16;
 const GET_LINK: u16 = 18;
@@ -52,14 +49,7 @@ pub fn is_enabled() -> Result<bool, NetlinkError> {
 
 fn list_non_forwarding_interfaces(socket: &Socket) -> Result<Vec<NonForwardingInterface>, NetlinkError> {
     let dump_request = Messages::single(GET_LINK, message::DUMP, &[0; IFINFOMSG_LEN], |_| ());
-    for _ in 0..MAX_DUMP_ATTEMPTS {
-        let mut interfaces = Vec::new();
-        match socket.request(&dump_request, |link| interfaces.extend(parse_non_forwarding_interface(link))) {
-            Err(NetlinkError::DumpInterrupted) => {}
-            result => return result.map(|()| interfaces),
-        }
-    }
-    Err(NetlinkError::DumpInterrupted)
+    socket.dump(&dump_request, parse_non_forwarding_interface)
 }
 
 /// Returns the interface of an `RTM_NEWLINK` message if forwarding is off for this interface.

@@ -14,6 +14,8 @@ use super::message::{self, Message, Messages};
 const RECEIVE_BUFFER_LEN: usize = 32 * 1024;
 /// The space that the send buffer has in addition to the messages, in bytes. The kernel itself needs only 32 bytes.
 const SEND_BUFFER_OVERHEAD: usize = 4096;
+/// The maximum number of attempts to list objects. An attempt fails if objects change while the kernel lists them.
+const MAX_DUMP_ATTEMPTS: u32 = 10;
 
 /// The reason why a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +49,8 @@ pub enum Protocol {
     Route,
     /// nftables and conntrack (`NETLINK_NETFILTER`).
     Netfilter,
+    /// The sockets of all processes (`NETLINK_SOCK_DIAG`).
+    SocketDiagnostics,
 }
 
 impl Protocol {
@@ -55,6 +59,7 @@ impl Protocol {
             // `NETLINK_ROUTE` is 0, which selects the default protocol of the address family.
             Self::Route => None,
             Self::Netfilter => Some(netlink::NETFILTER),
+            Self::SocketDiagnostics => Some(netlink::SOCK_DIAG),
         }
     }
 }
@@ -152,6 +157,23 @@ impl Socket {
             None if is_acknowledged => Ok(()),
             None => Err(NetlinkError::NoAcknowledgement),
         }
+    }
+
+    /// Lists objects: sends the message with the flag `DUMP`, and returns the objects that `parse` finds in the answers.
+    /// If the objects change during the dump, the dump starts again.
+    pub fn dump<T>(
+        &self,
+        request: &Messages,
+        mut parse: impl FnMut(&Message<'_>) -> Option<T>,
+    ) -> Result<Vec<T>, NetlinkError> {
+        for _ in 0..MAX_DUMP_ATTEMPTS {
+            let mut objects = Vec::new();
+            match self.request(request, |message| objects.extend(parse(message))) {
+                Err(NetlinkError::DumpInterrupted) => {}
+                result => return result.map(|()| objects),
+            }
+        }
+        Err(NetlinkError::DumpInterrupted)
     }
 
     /// Discards everything that the socket has received.

@@ -1,0 +1,64 @@
+//! The ports on which the processes and the kernel of this node listen. Only [`read`] does I/O.
+
+mod client;
+mod message;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use akrobateo_core::{Family, Frontend};
+
+pub use client::ListenersError;
+
+/// The listening sockets of a network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listeners(BTreeSet<(Frontend, IpAddr)>);
+
+impl Listeners {
+    /// Returns true if a socket receives the packets that clients send to `frontend` on one of `addresses`.
+    ///
+    /// Such a socket is bound to one of `addresses` or to the wildcard address.
+    #[must_use]
+    pub fn holds(&self, frontend: Frontend, addresses: &[IpAddr]) -> bool {
+        let wildcard_address: IpAddr = match frontend.family {
+            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        addresses.iter().chain([&wildcard_address]).any(|address| self.0.contains(&(frontend, *address)))
+    }
+}
+
+/// Reads the listening sockets of the calling thread's network namespace: TCP and SCTP listeners, and bound UDP sockets
+/// that are not connected. Includes the sockets of the kernel, for example of VXLAN.
+///
+/// If sockets are closed during the read, the kernel may omit other sockets. The next read contains these sockets.
+pub fn read() -> Result<Listeners, ListenersError> {
+    client::list().map(Listeners)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU16;
+
+    use akrobateo_core::Protocol;
+
+    use super::*;
+
+    fn frontend(family: Family, protocol: Protocol, port: u16) -> Frontend {
+        Frontend { family, protocol, port: NonZeroU16::new(port).unwrap() }
+    }
+
+    #[test]
+    fn listener_holds_its_port_only_on_its_address() {
+        let node: IpAddr = "192.0.2.1".parse().unwrap();
+        let other: IpAddr = "192.0.2.2".parse().unwrap();
+        let wildcard: IpAddr = "0.0.0.0".parse().unwrap();
+        let tcp_port = |port| frontend(Family::V4, Protocol::Tcp, port);
+        let listeners =
+            Listeners([(tcp_port(80), node), (tcp_port(81), other), (tcp_port(82), wildcard)].into());
+        let held_ports = [80, 81, 82, 83].map(|port| listeners.holds(tcp_port(port), &[node]));
+        assert_eq!(held_ports, [true, false, true, false]);
+        assert!(!listeners.holds(frontend(Family::V4, Protocol::Udp, 82), &[node]));
+        assert!(!listeners.holds(frontend(Family::V6, Protocol::Tcp, 82), &[node]));
+    }
+}
