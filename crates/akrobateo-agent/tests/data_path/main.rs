@@ -13,6 +13,7 @@ mod listing;
 mod load;
 mod lost_peer;
 mod packets;
+mod partial_failures;
 mod random;
 mod random_config;
 mod random_sequences;
