@@ -22,8 +22,12 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Install the rules of a configuration in the kernel. Established connections survive.
+    ///
+    /// The command changes only what differs from the installed rules. It ends after the change, so it neither restores
+    /// objects that other programs delete, nor finds the ways to other nodes: the configuration names the ways.
     Apply {
-        /// The file with the node's configuration in JSON; `-` reads standard input.
+        /// The file with the node's configuration in JSON; `-` reads standard input. The repository has an example:
+        /// `examples/node-agent/node1.json`.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },

@@ -43,13 +43,14 @@ pub fn network_objects(config: &NodeConfig, uplink: u32) -> NetworkObjects {
     if config.node.has_egress_hook {
         return objects;
     }
+    let families = config.families_of_all_nodes();
     let mut objects = NetworkObjects {
         neighbours: [].into(),
         routes: [].into(),
-        rules: Family::ALL.into_iter().flat_map(|family| skip_rules(config, family)).collect(),
+        rules: families.iter().flat_map(|family| skip_rules(config, *family)).collect(),
         ..objects
     };
-    for family in Family::ALL {
+    for family in families {
         for peer in &config.peers {
             add_direct_way(&mut objects, config, peer, family, uplink);
             if tunnel.as_ref().is_some_and(|tunnel| tunnel.peers.contains_key(&peer.number)) {

@@ -104,7 +104,7 @@ impl Tunnel {
             local,
             uplink_mtu: config.node.uplink_mtu,
             peers: peers.collect(),
-            families: Family::ALL.into(),
+            families: config.families_of_all_nodes(),
             marks: config.node.marks,
         })
     }

@@ -6,6 +6,7 @@
 
 mod client;
 mod codec;
+mod description;
 mod difference;
 mod mac;
 mod monitor;

@@ -4,6 +4,8 @@ mod endpoints;
 mod error;
 mod file;
 #[cfg(test)]
+mod file_tests;
+#[cfg(test)]
 pub(crate) mod fixtures;
 
 use std::collections::BTreeMap;
@@ -152,6 +154,22 @@ impl NodeConfig {
         let has_address =
             |family: &Family| self.node.addresses.iter().any(|ip| Family::from_ip(*ip) == *family);
         Family::ALL.into_iter().filter(has_address).collect()
+    }
+
+    /// Returns the families of the addresses of this node and of its peers. Clients reach no Service in another family,
+    /// and the kernels of the nodes may lack the other family.
+    #[must_use]
+    pub fn families_of_all_nodes(&self) -> Vec<Family> {
+        Family::ALL.into_iter().filter(|family| self.node_addresses(*family).next().is_some()).collect()
+    }
+
+    /// Returns the same configuration for a node that has no tunnel. Clients of endpoints behind the tunnel are
+    /// masqueraded.
+    #[must_use]
+    pub fn without_tunnel(&self) -> Self {
+        let mut config = Self { probes_tunnel: false, ..self.clone() };
+        config.peers.iter_mut().for_each(|peer| peer.ways.retain(|_, way| *way != Way::Tunnel));
+        config
     }
 
     /// Returns the node's first address of each family. The probe uses these addresses.

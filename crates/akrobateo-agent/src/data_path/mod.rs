@@ -1,26 +1,29 @@
 //! The data path in the kernel: applies a configuration, and removes everything again. Does I/O.
 
 mod error;
+mod flows;
+mod flows_in_use;
 mod installed;
+mod leftovers;
 mod stale;
+mod tunnel_failure;
 mod watch;
 
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use akrobateo_core::Family;
 use links::NetworkObjects;
-use netfilter::conntrack::{Conntrack, Entry};
+use netfilter::conntrack::Conntrack;
 use netfilter::netlink::NetlinkError;
 use netfilter::nft::client::Nftables;
-use netfilter::nft::model::{Set, TableId};
+use netfilter::nft::model::TableId;
 use netfilter::nft::{InstalledTable, Table, Transaction};
 use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketType, socket};
 
 pub use error::DataPathError;
 use installed::Installed;
-use stale::StaleFlows;
+use tunnel_failure::{TunnelFailure, TunnelResult};
 pub use watch::DataPathWatch;
 
 use crate::config::NodeConfig;
@@ -44,6 +47,10 @@ pub struct DataPath {
     installed: Option<Installed>,
     /// The tunnel, routes and rules that this process has installed; `None` like `installed`.
     objects: Option<NetworkObjects>,
+    /// The last attempt to create the tunnel, if it failed.
+    tunnel_failure: Option<TunnelFailure>,
+    /// True if flows of earlier rules may remain that the next change of the tables does not show.
+    may_have_leftovers: bool,
 }
 
 /// The changes that were made.
@@ -70,6 +77,8 @@ impl DataPath {
                 .map_err(NetlinkError::OpenFailed)?,
             installed: None,
             objects: None,
+            tunnel_failure: None,
+            may_have_leftovers: true,
         })
     }
 
@@ -102,36 +111,49 @@ impl DataPath {
     }
 
     /// Changes the kernel's state to that of the configuration.
+    ///
+    /// If the kernel cannot create the tunnel, the clients of endpoints behind the tunnel are masqueraded. See
+    /// [`Self::tunnel_error`].
     pub fn apply(&mut self, config: &NodeConfig) -> Result<Changes, DataPathError> {
-        self.apply_tables(config, NodeTables::new(config))
+        self.apply_tables(config, NodeTables::new)
     }
 
     /// Changes the kernel's state to that of the configuration, but with tables of another layout.
     pub fn apply_tables(
         &mut self,
         config: &NodeConfig,
-        desired: NodeTables,
+        build_tables: impl Fn(&NodeConfig) -> NodeTables,
     ) -> Result<Changes, DataPathError> {
         if config.node.addresses.is_empty() {
             return Err(DataPathError::NoAddress);
         }
+        let mut desired = build_tables(config);
         // New kernels accept a hook of a missing interface, and would never run it.
         let uplink = name_to_index(&self.interfaces, &config.node.uplink);
         if config.keeps_client_addresses() && uplink.is_err() {
             return Err(DataPathError::NoUplink(config.node.uplink.clone()));
         }
-        let mut changes = Changes::default();
-        let objects = routing::network_objects(config, uplink.unwrap_or_default());
+        let uplink = uplink.unwrap_or_default();
+        let (mut changes, mut tunnel_error) = (Changes::default(), None);
+        let mut objects = routing::network_objects(config, uplink);
         let has_objects = self.objects.take().as_ref() == Some(&objects);
         // The tables need the tunnel's device. Packets enter the device until the tables have changed.
-        let has_device = objects.device.is_some();
-        if !has_objects && has_device {
-            changes.tunnel = self.links.reconcile(&objects)?;
+        if !has_objects && objects.device.is_some() {
+            match self.create_tunnel(&objects)? {
+                TunnelResult::Created(count) => changes.tunnel = count,
+                TunnelResult::Disturbed(error) => tunnel_error = Some(error),
+                TunnelResult::Failed => {
+                    let config = config.without_tunnel();
+                    desired = build_tables(&config);
+                    objects = routing::network_objects(&config, uplink);
+                }
+            }
         }
         let (installed, interim) = match self.installed.take() {
             Some(installed) => (installed, Installed::default()),
             None => (self.read(NAME)?, self.read(INTERIM_NAME)?),
         };
+        flows::keep_in_use(&self.conntrack, installed.inet.as_ref(), &mut desired)?;
         let change = installed.diff(&desired);
         if change.recreates_objects() {
             self.delete(&interim)?;
@@ -144,13 +166,59 @@ impl DataPath {
                 changes.steps += self.delete(&interim)?;
             }
         }
-        if !has_objects && !has_device {
-            changes.tunnel = self.links.reconcile(&objects)?;
+        if !has_objects && objects.device.is_none() {
+            changes.tunnel += self.links.reconcile(&objects)?;
         }
-        (changes.flows, changes.affinities) = self.delete_stale(installed.inet.as_ref(), &desired)?;
+        // If this fails, the next change repeats it.
+        let checks_leftovers = std::mem::replace(&mut self.may_have_leftovers, true);
+        let inet = installed.inet.as_ref();
+        changes.flows = flows::delete_stale(&self.conntrack, inet, &desired, checks_leftovers)?;
+        changes.affinities =
+            flows::delete_stale_affinities(&self.nftables, inet, &desired, checks_leftovers)?;
+        self.may_have_leftovers = false;
         self.installed = Some(desired.into());
+        if let Some(error) = tunnel_error {
+            return Err(error);
+        }
         self.objects = Some(objects);
         Ok(changes)
+    }
+
+    /// Creates or changes the tunnel.
+    fn create_tunnel(&mut self, objects: &NetworkObjects) -> Result<TunnelResult, DataPathError> {
+        let now = Instant::now();
+        if self.tunnel_failure.as_ref().is_some_and(|failure| failure.applies_to(objects, now)) {
+            return Ok(TunnelResult::Failed);
+        }
+        self.tunnel_failure = None;
+        match self.links.reconcile(objects).map_err(DataPathError::from) {
+            Ok(count) => Ok(TunnelResult::Created(count)),
+            Err(DataPathError::NoNetAdmin) => Err(DataPathError::NoNetAdmin),
+            Err(error) if self.links.observe()?.device.is_some_and(|device| device.is_up) => {
+                Ok(TunnelResult::Disturbed(error))
+            }
+            Err(error) => {
+                tracing::warn!(
+                    %error, port = tunnel::PORT,
+                    "clients of endpoints behind the tunnel are masqueraded: the tunnel needs the kernel module vxlan, \
+                     and no other program may use its UDP port"
+                );
+                self.tunnel_failure = Some(TunnelFailure::new(objects.clone(), error, now));
+                Ok(TunnelResult::Failed)
+            }
+        }
+    }
+
+    /// Returns the reason why the kernel could not create the tunnel; `None` if it could, or if no tunnel is needed.
+    #[must_use]
+    pub fn tunnel_error(&self) -> Option<&DataPathError> {
+        self.tunnel_failure.as_ref().map(|failure| &failure.error)
+    }
+
+    /// Returns the time at which the next change tries again to create the tunnel.
+    #[must_use]
+    pub fn tunnel_retry_at(&self) -> Option<Instant> {
+        self.tunnel_failure.as_ref().map(|failure| failure.retry_at)
     }
 
     /// Forgets what this process has installed. The next change reads the kernel's state first.
@@ -178,6 +246,18 @@ impl DataPath {
     /// Returns the number of the tunnel's device; `None` if there is none.
     pub fn tunnel_device(&mut self) -> Result<Option<u32>, DataPathError> {
         Ok(self.links.device_index()?)
+    }
+
+    /// Discards the kernel's reports of this process's changes of the tunnel. Returns false if the tunnel is not the one
+    /// that this process has installed, because another program has changed it meanwhile.
+    pub fn skip_own_tunnel_changes(
+        &mut self,
+        watch: &DataPathWatch,
+        uplink: &str,
+    ) -> Result<bool, DataPathError> {
+        watch.skip_tunnel_changes(self.links.device_index()?, uplink)?;
+        let observed = self.links.observe()?;
+        Ok(self.objects.as_ref().is_some_and(|desired| links::diff(&observed, desired).is_empty()))
     }
 
     /// Returns the table of family inet in the kernel; `None` if there is none.
@@ -234,36 +314,5 @@ impl DataPath {
             self.nftables.execute(&stage)?;
         }
         Ok(step_count)
-    }
-
-    /// Deletes conntrack entries and affinities of endpoints that are gone. Returns their numbers.
-    fn delete_stale(
-        &self,
-        installed: Option<&InstalledTable>,
-        desired: &NodeTables,
-    ) -> Result<(usize, usize), DataPathError> {
-        let (mut flows, mut affinities) = (0, 0);
-        for family in Family::ALL {
-            let stale_flows = StaleFlows::find(family, installed.map(|it| &it.table), &desired.inet);
-            if let Some(filter) = stale_flows.filter(family) {
-                let deleted =
-                    self.conntrack.delete_entries_if(&filter, |entry: &Entry| stale_flows.contains(entry));
-                flows += deleted.map_err(DataPathError::Conntrack)?;
-            }
-            let suffix = if family == Family::V4 { '4' } else { '6' };
-            let is_affinity_set = |set: &&Set| set.definition.dynamic.is_some() && set.name.ends_with(suffix);
-            let affinity_sets: Vec<_> = desired.inet.sets.iter().filter(is_affinity_set).collect();
-            let has_equal_endpoints = installed
-                .is_some_and(|installed| stale::has_equal_endpoints(family, &installed.table, &desired.inet));
-            if affinity_sets.is_empty() || has_equal_endpoints {
-                continue;
-            }
-            let endpoints = stale::endpoints(family, &desired.inet);
-            for set in affinity_sets {
-                let is_stale = |element: &_| stale::is_stale_affinity(family, element, &endpoints);
-                affinities += self.nftables.delete_dynamic_elements(&desired.inet.id, set, is_stale)?;
-            }
-        }
-        Ok((flows, affinities))
     }
 }

@@ -42,6 +42,11 @@ impl DataPathWatch {
         Ok(!tables.is_empty() || tunnel)
     }
 
+    /// Discards the waiting notifications of the tunnel.
+    pub(super) fn skip_tunnel_changes(&self, device: Option<u32>, uplink: &str) -> Result<(), DataPathError> {
+        self.tunnel.read_notifications(device, uplink).map(drop).map_err(DataPathError::Watch)
+    }
+
     /// Returns the sockets that become readable when tables, interfaces, addresses, routes or rules change.
     #[must_use]
     pub fn sockets(&self) -> [BorrowedFd<'_>; 2] {

@@ -147,9 +147,10 @@ fn endpoints_in_tunnel(config: &NodeConfig, family: Family) -> BTreeMap<IpAddr, 
     if !has_way(config, family, Way::Tunnel) {
         return BTreeMap::new();
     }
-    let services = config.services.iter().filter(|service| service.keeps_client_address);
-    let endpoints = services.flat_map(|service| &service.ports).flat_map(|port| &port.endpoints);
-    endpoints
+    // Masqueraded flows do not look for their mark. The other flows of a Service remain after it has begun to masquerade.
+    let ports = config.services.iter().flat_map(|service| &service.ports);
+    ports
+        .flat_map(|port| &port.endpoints)
         .filter(|endpoint| Family::from_ip(endpoint.address.ip()) == family)
         .filter(|endpoint| config.way_to(endpoint) == Some(Way::Tunnel))
         .filter_map(|endpoint| Some((endpoint.address.ip(), config.node.marks.tunnel(endpoint.node?))))

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use akrobateo_agent::agent::{Agent, Modes, Observer};
-use akrobateo_agent::data_path::DataPathError;
+use akrobateo_agent::data_path::{DataPath, DataPathError};
+use akrobateo_agent::probe::Way;
 use akrobateo_core::{Family, Protocol};
 use netns_testkit::laboratory::addresses::client_address;
 use netns_testkit::laboratory::{Filter, Options, PodNetwork, Uplink};
@@ -16,9 +17,16 @@ use crate::cluster::{Cluster, Mode, PORT, pod, service};
 
 /// The reports that an observer has received from an agent.
 #[derive(Clone, Debug, Default)]
-struct Reports {
+pub(crate) struct Reports {
     apply_count: Arc<Mutex<u32>>,
     last_error: Arc<Mutex<Option<String>>>,
+}
+
+impl Reports {
+    /// Returns the error of the last attempt to apply the configuration.
+    pub(crate) fn last_error(&self) -> Option<String> {
+        self.last_error.lock().unwrap().clone()
+    }
 }
 
 impl Observer for Reports {
@@ -30,7 +38,7 @@ impl Observer for Reports {
     }
 }
 
-fn start_agent(cluster: &Cluster, node: usize) -> (Agent, Reports) {
+pub(crate) fn start_agent(cluster: &Cluster, node: usize) -> (Agent, Reports) {
     let reports = Reports::default();
     let config = cluster.config(node);
     let agent = cluster.laboratory.node(node).namespace.run(|| {
@@ -48,7 +56,7 @@ fn start_all_agents(options: &Options, has_egress_hook: bool) -> (Cluster, Vec<(
 }
 
 /// Sends requests to node 1. Returns true if the endpoint on node 2 sees the client's addresses.
-fn endpoint_sees_client(cluster: &Cluster) -> bool {
+pub(crate) fn endpoint_sees_client(cluster: &Cluster) -> bool {
     let client_addresses: Vec<_> = cluster.families.iter().map(|family| client_address(*family)).collect();
     let seen_addresses = cluster.families.iter().map(|family| {
         let answer = cluster.ask(&cluster.laboratory.client, Protocol::Tcp, *family, 1);
@@ -72,7 +80,7 @@ fn agents_find_a_way_and_keep_the_client_address() {
             let (cluster, agents) = start_all_agents(&options, has_egress_hook);
             eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
             for (_, reports) in &agents {
-                assert_eq!(*reports.last_error.lock().unwrap(), None);
+                assert_eq!(reports.last_error(), None);
             }
         }
     });
@@ -204,6 +212,26 @@ fn agent_restores_its_objects_after_the_uplink_was_down_or_replaced() {
 }
 
 #[test]
+fn reports_of_own_changes_of_the_tunnel_are_discarded_but_not_those_of_others() {
+    isolated(|| {
+        let mut cluster = Cluster::new(&Options::default(), Some(Way::Tunnel));
+        cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
+        let config = cluster.config(1);
+        let namespace = &cluster.laboratory.node(1).namespace;
+        namespace.run(|| {
+            let mut data_path = DataPath::open().unwrap();
+            let watch = data_path.open_watch().unwrap();
+            assert!(data_path.apply(&config).unwrap().tunnel > 0);
+            assert!(data_path.skip_own_tunnel_changes(&watch, &config.node.uplink).unwrap());
+            let device = data_path.tunnel_device().unwrap();
+            assert!(device.is_some() && !watch.has_changes(device, &config.node.uplink).unwrap());
+            namespace.ip("rule delete priority 96");
+            assert!(!data_path.skip_own_tunnel_changes(&watch, &config.node.uplink).unwrap());
+        });
+    });
+}
+
+#[test]
 fn agent_applies_new_configurations_and_retries_after_an_error() {
     isolated(|| {
         let (mut cluster, agents) = start_all_agents(&Options::default(), true);
@@ -215,10 +243,10 @@ fn agent_applies_new_configurations_and_retries_after_an_error() {
         let mut config = cluster.config(1);
         config.node.uplink = "missing".to_owned();
         agent.set_config(config);
-        let error = eventually("the error is reported", || reports.last_error.lock().unwrap().clone());
+        let error = eventually("the error is reported", || reports.last_error());
         assert!(error.contains("no network interface missing"), "{error}");
         assert_eq!(ask(&cluster).unwrap().backend, "n1p2");
         agent.set_config(cluster.config(1));
-        eventually("the error is over", || reports.last_error.lock().unwrap().is_none().then_some(()));
+        eventually("the error is over", || reports.last_error().is_none().then_some(()));
     });
 }

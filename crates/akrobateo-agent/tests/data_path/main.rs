@@ -14,6 +14,7 @@ mod load;
 mod lost_peer;
 mod marks;
 mod packets;
+mod partial_failures;
 mod random;
 mod random_config;
 mod random_sequences;

@@ -231,6 +231,32 @@ fn flows_of_others_keep_their_marks_and_addresses() {
     });
 }
 
+#[test]
+fn flows_in_zones_of_others_are_masqueraded_as_before() {
+    isolated(|| {
+        for mode in ALL_MODES {
+            let cluster = start(&Options::default(), mode);
+            let laboratory = &cluster.laboratory;
+            let (node, pod) = (laboratory.node(1), laboratory.pod(1, 1));
+            let server = laboratory.client.run(|| std::net::TcpListener::bind("0.0.0.0:9999").unwrap());
+            let seen_address = || {
+                let to = SocketAddr::new(client_address(Family::V4), 9999);
+                let stream =
+                    pod.namespace.run(|| std::net::TcpStream::connect_timeout(&to, DEADLINE).unwrap());
+                drop(stream);
+                server.accept().unwrap().1.ip()
+            };
+            assert_eq!(seen_address(), node.address(Family::V4));
+            for zone in ["7", "0x8001", "0xffff"] {
+                let rule = format!("-s {} -j CT --zone-orig {zone}", pod.address(Family::V4));
+                let arguments = format!("-t raw -I PREROUTING {rule}");
+                node.namespace.run_program(Command::new("iptables").args(arguments.split(' ')), "");
+                assert_eq!(seen_address(), node.address(Family::V4), "{mode:?} {zone}");
+            }
+        }
+    });
+}
+
 /// Returns the objects of a node's network as words, without numbers such as counters, timers and those of interfaces. A set's
 /// elements have no order.
 fn network_state(namespace: &Namespace) -> BTreeMap<String, usize> {

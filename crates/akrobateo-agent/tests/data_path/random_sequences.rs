@@ -100,7 +100,7 @@ fn run_sequence(seed: u64) -> NodeConfig {
         if random.has_chance(5) {
             let mut tables = NodeTables::new(&config);
             change_layout(&mut tables);
-            data_path.apply_tables(&config, tables).unwrap_or_else(|error| panic!("{error}"));
+            data_path.apply_tables(&config, |_| tables.clone()).unwrap_or_else(|error| panic!("{error}"));
         }
         data_path.apply(&config).unwrap_or_else(|error| panic!("{error}"));
     }
