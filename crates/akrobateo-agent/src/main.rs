@@ -27,8 +27,12 @@ enum Command {
     /// Serve the Services of the cluster on this node until SIGTERM.
     Run(Box<RunOptions>),
     /// Install the rules of a configuration in the kernel. Established connections survive.
+    ///
+    /// The command changes only what differs from the installed rules. It ends after the change, so it neither restores
+    /// objects that other programs delete, nor finds the ways to other nodes: the configuration names the ways.
     Apply {
-        /// The file with the node's configuration in JSON; `-` reads standard input.
+        /// The file with the node's configuration in JSON; `-` reads standard input. The repository has an example:
+        /// `examples/node-agent/node1.json`.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
@@ -80,7 +84,8 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Apply { config } => {
             let mut config = read_config(&config)?;
             let mut data_path = DataPath::open()?;
-            config.node.has_egress_hook = data_path.has_egress_hook()?;
+            data_path.check_kernel()?;
+            config.node.has_egress_hook &= data_path.has_egress_hook()?;
             let changes = data_path.apply(&config)?;
             format!(
                 "nftables steps: {}, tunnel changes: {}, deleted UDP conntrack entries: {}, deleted affinities: {}\n",

@@ -24,7 +24,10 @@ pub const PURPOSE_MASK: u32 = 0xffff_0000;
 /// The mask of the bits that are common to all marks of the agent.
 pub const OWN_MASK: u32 = 0xfff0_0000;
 
-const ZONE_OF_NODE_0: u16 = 0x6b00;
+/// The mask of the bits that all conntrack zones of the agent have in common.
+pub const ZONE_MASK: u16 = 0xc000;
+
+const ZONE_OF_NODE_0: u16 = 0x4000;
 const TUNNEL_PURPOSE: u32 = 0x0002_0000;
 const DIRECT_PURPOSE: u32 = 0x0003_0000;
 const PROBE_PURPOSE: u32 = 0x0004_0000;
@@ -36,10 +39,11 @@ pub struct Marks {
     pub base: u32,
 }
 
-/// Returns the conntrack zone of flows that come through a node. Only the original direction of a flow has this zone.
+/// Returns the conntrack zone of flows that come through a node. With number 0, returns the bits that all zones have in
+/// common. Only the original direction of a flow has this zone.
 #[must_use]
 pub const fn zone(node: NodeNumber) -> u16 {
-    ZONE_OF_NODE_0 + node
+    ZONE_OF_NODE_0 | node
 }
 
 /// Returns the node of a zone; `None` if the zone is not the agent's.

@@ -5,8 +5,8 @@ use std::fmt::{self, Write};
 use std::net::SocketAddr;
 
 use akrobateo_core::Family;
-use netfilter::nft::InstalledTable;
 use netfilter::nft::model::{Counter, Element};
+use netfilter::nft::{ForeignObject, InstalledTable};
 
 use crate::marks;
 use crate::probe::Way;
@@ -51,7 +51,14 @@ pub fn describe(installed: Option<&InstalledTable>) -> Result<String, fmt::Error
         }
     }
     for object in &installed.foreign_objects {
-        writeln!(text, "changed by another program: {object:?}")?;
+        let what = match object {
+            ForeignObject::TableFlag => "a flag of the table".to_owned(),
+            ForeignObject::Set(name) => format!("the set {name}"),
+            ForeignObject::Chain(name) => format!("the chain {name}"),
+            ForeignObject::RuleIn(chain) => format!("a rule in the chain {chain}"),
+            ForeignObject::ElementIn(set) => format!("an element of the set {set}"),
+        };
+        writeln!(text, "changed by another program: {what}; the next change of the agent restores it")?;
     }
     Ok(text)
 }
@@ -79,12 +86,14 @@ mod tests {
         let service = Service { families: vec![Family::V4], ports, ..service() };
         let mut config = NodeConfig { services: vec![service], ..config() };
         config.peers[0].ways.insert(Family::V4, Way::Direct);
-        let installed = InstalledTable::from(NodeTables::new(&config).inet);
+        let mut installed = InstalledTable::from(NodeTables::new(&config).inet);
+        installed.foreign_objects.push(ForeignObject::RuleIn("nat_post".into()));
         assert_eq!(
             describe(Some(&installed)).unwrap(),
             "tcp 10.99.0.1:80 -> 10.244.1.10:8080, 10.244.2.11:8080; 0 flows\n\
              tcp 10.99.0.1:81 -> refused, no endpoint; 0 flows\n\
-             peer 2 IPv4: the client's address is kept, directly\n"
+             peer 2 IPv4: the client's address is kept, directly\n\
+             changed by another program: a rule in the chain nat_post; the next change of the agent restores it\n"
         );
         assert!(describe(None).unwrap().contains("no data path"));
     }

@@ -1,7 +1,7 @@
 //! The objects that the kernel needs for the tunnel between the nodes. Pure.
 //!
 //! A packet enters the tunnel because of its mark ([`Marks::tunnel`]): one rule and one route per family send the
-//! packet to the device. The next hop of the route is an address that no node has, with a fixed MAC address. The
+//! packet to the device. Without the egress hook, each peer has its own rule and route ([`crate::routing`]). The next hop of the route is an address that no node has, with a fixed MAC address. The
 //! table's egress hook replaces this MAC address by the MAC address of the node whose number is in the mark. Therefore
 //! the number of rules and routes does not grow with the number of nodes.
 
@@ -10,10 +10,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use akrobateo_core::family::Family;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use links::{Device, MacAddress, NetworkObjects, Owner, Route, Rule};
+use links::{
+    Device, MacAddress, MaskedMark, NetworkObjects, Owner, Route, RouteDevice, Rule, RuleAction,
+    RuleCondition,
+};
 
 use crate::config::NodeConfig;
-use crate::marks::{Marks, NodeNumber, PURPOSE_MASK};
+use crate::marks::{MAX_NODE_NUMBER, Marks, NodeNumber, PURPOSE_MASK};
 
 /// The name of the device.
 pub const DEVICE: &str = "akr0";
@@ -101,7 +104,7 @@ impl Tunnel {
             local,
             uplink_mtu: config.node.uplink_mtu,
             peers: peers.collect(),
-            families: Family::ALL.into(),
+            families: config.families_of_all_nodes(),
             marks: config.node.marks,
         })
     }
@@ -109,7 +112,8 @@ impl Tunnel {
     /// Returns the objects that the kernel needs.
     #[must_use]
     pub fn network_objects(&self) -> NetworkObjects {
-        let next_hops: Vec<_> = self.families.iter().map(|family| next_hop(*family)).collect();
+        let next_hops: Vec<_> =
+            self.families.iter().map(|family| next_hop(*family, MAX_NODE_NUMBER)).collect();
         NetworkObjects {
             device: Some(Device {
                 vni: VNI,
@@ -131,6 +135,7 @@ impl Tunnel {
                     table: TABLE,
                     destination: default_destination(*next_hop),
                     gateway: *next_hop,
+                    device: RouteDevice::Tunnel,
                 })
                 .collect(),
             rules: self.families.iter().map(|family| self.rule(*family)).collect(),
@@ -141,21 +146,25 @@ impl Tunnel {
         Rule {
             family,
             priority: RULE_PRIORITY,
-            mark: self.marks.tunnel(0) & PURPOSE_MASK,
-            mask: PURPOSE_MASK,
-            table: TABLE,
+            condition: RuleCondition::HasMark(MaskedMark {
+                value: self.marks.tunnel(0) & PURPOSE_MASK,
+                mask: PURPOSE_MASK,
+            }),
+            action: RuleAction::Table(TABLE),
         }
     }
 }
 
-fn next_hop(family: Family) -> IpAddr {
+/// Returns the address of a next hop in the tunnel. No node has this address. The last one is that of all peers.
+pub(crate) fn next_hop(family: Family, number: NodeNumber) -> IpAddr {
+    let [high, low] = (number | !MAX_NODE_NUMBER).to_be_bytes();
     match family {
-        Family::V4 => Ipv4Addr::new(169, 254, 255, 255).into(),
-        Family::V6 => Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0x6b72, 0xffff).into(),
+        Family::V4 => Ipv4Addr::new(169, 254, high, low).into(),
+        Family::V6 => Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0x6b72, u16::from_be_bytes([high, low])).into(),
     }
 }
 
-fn default_destination(next_hop: IpAddr) -> IpNet {
+pub(crate) fn default_destination(next_hop: IpAddr) -> IpNet {
     match Family::from_ip(next_hop) {
         Family::V4 => Ipv4Net::default().into(),
         Family::V6 => Ipv6Net::default().into(),

@@ -7,6 +7,7 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP};
 use netlink_packet_route::RouteNetlinkMessage;
 
 use crate::codec;
+use crate::description::describe;
 use crate::difference::{Change, diff};
 use crate::objects::{NetworkObjects, Owner};
 use crate::observed::{Observed, ObservedDevice, ObservedRoute, ObservedRule};
@@ -19,6 +20,8 @@ const MAX_READ_ATTEMPTS: usize = 10;
 const MAX_RECONCILE_ROUNDS: usize = 5;
 /// The error numbers that mean that the object does not exist (ENOENT, ESRCH, ENODEV, EADDRNOTAVAIL).
 const NOT_FOUND: [i32; 4] = [2, 3, 19, 99];
+/// The error number that means that the process lacks a capability (EPERM).
+const NOT_PERMITTED: i32 = 1;
 
 /// The reason why objects cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +35,7 @@ pub enum ClientError {
         source: SocketError,
     },
     /// A change failed.
-    #[error("cannot make the change {change:?} in the kernel: {source}")]
+    #[error("cannot {change}: {source}")]
     ChangeFailed {
         /// The change.
         change: Box<Change>,
@@ -45,7 +48,8 @@ pub enum ClientError {
     /// After several rounds the kernel's objects still differ from the desired objects.
     #[error(
         "the kernel's objects still differ after {MAX_RECONCILE_ROUNDS} corrections, \
-         because another program changes them: {0:?}"
+         because another program changes them: {}",
+        describe(.0)
     )]
     NotConverged(Vec<Change>),
 }
@@ -57,7 +61,8 @@ impl ClientError {
         let (Self::ReadFailed { source, .. } | Self::ChangeFailed { source, .. }) = self else {
             return false;
         };
-        matches!(source, SocketError::Rejected(error) if error.kind() == io::ErrorKind::PermissionDenied)
+        // The error EACCES has other reasons, for example a device without IPv6.
+        matches!(source, SocketError::Rejected(error) if error.raw_os_error() == Some(NOT_PERMITTED))
     }
 }
 

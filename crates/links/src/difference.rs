@@ -55,21 +55,26 @@ pub enum Change {
 /// must be created, its creation is the last change, because the kernel chooses some settings of a new device.
 #[must_use]
 pub fn diff(observed: &Observed, desired: &NetworkObjects) -> Vec<Change> {
-    let Some(device) = &desired.device else {
-        return deletions(observed, desired, false);
-    };
-    match &observed.device {
-        None => vec![Change::CreateDevice(device.clone())],
-        Some(observed_device) if observed_device.vxlan != Some(vxlan_settings(device)) => {
-            vec![Change::DeleteDevice, Change::CreateDevice(device.clone())]
+    let mut changes = match (&observed.device, &desired.device) {
+        (None, Some(device)) => return vec![Change::CreateDevice(device.clone())],
+        (Some(observed_device), Some(device)) if observed_device.vxlan != Some(vxlan_settings(device)) => {
+            return vec![Change::DeleteDevice, Change::CreateDevice(device.clone())];
         }
-        Some(observed_device) => {
+        (Some(observed_device), Some(device)) => {
             let mut changes = device_changes(observed_device, device);
-            changes.extend(additions(observed, desired));
-            changes.extend(deletions(observed, desired, true));
+            changes.extend(additions_on_device(observed, desired));
             changes
         }
+        (_, None) => Vec::new(),
+    };
+    changes.extend(routing_additions(observed, desired));
+    changes.extend(routing_deletions(observed, desired));
+    match (&observed.device, &desired.device) {
+        (Some(_), Some(_)) => changes.extend(deletions_on_device(observed, desired)),
+        (Some(_), None) => changes.push(Change::DeleteDevice),
+        (None, _) => {}
     }
+    changes
 }
 
 fn vxlan_settings(device: &Device) -> VxlanSettings {
@@ -89,7 +94,7 @@ fn device_changes(observed_device: &ObservedDevice, desired: &Device) -> Vec<Cha
     changes.into_iter().filter_map(|(is_needed, change)| is_needed.then_some(change)).collect()
 }
 
-fn additions(observed: &Observed, desired: &NetworkObjects) -> Vec<Change> {
+fn additions_on_device(observed: &Observed, desired: &NetworkObjects) -> Vec<Change> {
     let mut changes = Vec::new();
     for address in &desired.addresses {
         if !observed.addresses.contains(&(*address, host_prefix_len(*address))) {
@@ -112,24 +117,26 @@ fn additions(observed: &Observed, desired: &NetworkObjects) -> Vec<Change> {
             changes.push(Change::SetForwardingEntry(*mac, *node));
         }
     }
-    let observed_routes: BTreeSet<_> = observed.routes.iter().filter_map(|route| route.route).collect();
-    changes.extend(desired.routes.difference(&observed_routes).copied().map(Change::SetRoute));
-    let observed_rules: BTreeSet<_> = observed.rules.iter().filter_map(|rule| rule.rule).collect();
-    changes.extend(desired.rules.difference(&observed_rules).copied().map(Change::AddRule));
     changes
 }
 
-/// Returns the deletions of all objects that are not desired. Rules are deleted first, so that no rule sends packets
+fn routing_additions(observed: &Observed, desired: &NetworkObjects) -> Vec<Change> {
+    let observed_routes: BTreeSet<_> = observed.routes.iter().filter_map(|route| route.route).collect();
+    let observed_rules: BTreeSet<_> = observed.rules.iter().filter_map(|rule| rule.rule).collect();
+    let routes = desired.routes.difference(&observed_routes).copied().map(Change::SetRoute);
+    let rules = desired.rules.difference(&observed_rules).copied().map(Change::AddRule);
+    routes.chain(rules).collect()
+}
+
+/// Returns the deletions of all routes and rules that are not desired. Rules are deleted first, so that no rule sends packets
 /// into an incomplete routing table.
-fn deletions(observed: &Observed, desired: &NetworkObjects, keeps_device: bool) -> Vec<Change> {
+fn routing_deletions(observed: &Observed, desired: &NetworkObjects) -> Vec<Change> {
     let mut changes = Vec::new();
     let mut kept_rules = BTreeSet::new();
     for observed_rule in &observed.rules {
         // The kernel allows several equal rules. One of them is enough.
-        let is_desired = keeps_device
-            && observed_rule
-                .rule
-                .is_some_and(|rule| desired.rules.contains(&rule) && kept_rules.insert(rule));
+        let is_desired =
+            observed_rule.rule.is_some_and(|rule| desired.rules.contains(&rule) && kept_rules.insert(rule));
         if !is_desired {
             changes.push(Change::DeleteRule(Box::new(observed_rule.message.clone())));
         }
@@ -139,16 +146,17 @@ fn deletions(observed: &Observed, desired: &NetworkObjects, keeps_device: bool) 
         let is_desired = observed_route.route.is_some_and(|route| {
             let has_same_key =
                 |desired: &Route| (desired.table, desired.destination) == (route.table, route.destination);
-            keeps_device && desired.routes.iter().any(has_same_key)
+            desired.routes.iter().any(has_same_key)
         });
         if !is_desired {
             changes.push(Change::DeleteRoute(Box::new(observed_route.message.clone())));
         }
     }
-    if !keeps_device {
-        changes.extend(observed.device.is_some().then_some(Change::DeleteDevice));
-        return changes;
-    }
+    changes
+}
+
+fn deletions_on_device(observed: &Observed, desired: &NetworkObjects) -> Vec<Change> {
+    let mut changes = Vec::new();
     for mac in observed.forwarding_entries.keys() {
         if !desired.forwarding_entries.contains_key(mac) {
             changes.push(Change::DeleteForwardingEntry(*mac));

@@ -6,6 +6,7 @@
 
 mod client;
 mod codec;
+mod description;
 mod difference;
 mod mac;
 mod monitor;
@@ -17,6 +18,8 @@ pub use client::{Client, ClientError};
 pub use difference::{Change, diff};
 pub use mac::{MacAddress, ParseMacAddressError};
 pub use monitor::Monitor;
-pub use objects::{Device, NetworkObjects, Owner, Route, Rule};
+pub use objects::{
+    Device, MaskedMark, NetworkObjects, Owner, Route, RouteDevice, Rule, RuleAction, RuleCondition,
+};
 pub use observed::{Observed, ObservedDevice, ObservedRoute, ObservedRule, VxlanSettings};
 pub use socket::SocketError;

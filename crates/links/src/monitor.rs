@@ -42,11 +42,12 @@ impl Monitor {
 
     /// Waits until an object may have changed, and then returns true. Returns false if `timeout` ends before.
     ///
-    /// `index` is the interface index of the owner's device. Also returns true after changes by the owner itself.
-    pub fn wait(&self, index: Option<u32>, timeout: Duration) -> Result<bool, SocketError> {
+    /// `index` is the interface index of the owner's device. `uplink` is the name of another device of routes. Also returns
+    /// true after changes by the owner itself.
+    pub fn wait(&self, index: Option<u32>, uplink: &str, timeout: Duration) -> Result<bool, SocketError> {
         let deadline = Instant::now() + timeout;
         loop {
-            if self.read_notifications(index)? {
+            if self.read_notifications(index, uplink)? {
                 return Ok(true);
             }
             let remaining_time = deadline.saturating_duration_since(Instant::now());
@@ -63,13 +64,13 @@ impl Monitor {
     }
 
     /// Reads all waiting notifications without blocking, and returns true if an object may have changed.
-    pub fn read_notifications(&self, index: Option<u32>) -> Result<bool, SocketError> {
+    pub fn read_notifications(&self, index: Option<u32>, uplink: &str) -> Result<bool, SocketError> {
         let mut is_changed = false;
         loop {
             let mut datagram = Vec::with_capacity(BUFFER_LEN);
             match self.socket.recv(&mut datagram, 0) {
                 Ok(_) => {
-                    let is_relevant = |bytes: &[u8]| codec::is_relevant(bytes, &self.owner, index);
+                    let is_relevant = |bytes: &[u8]| codec::is_relevant(bytes, &self.owner, index, uplink);
                     is_changed |= split_messages(&datagram).any(is_relevant);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(is_changed),

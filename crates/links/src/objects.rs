@@ -20,7 +20,7 @@ pub struct Owner {
 /// The desired objects of an owner. The default value contains no object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkObjects {
-    /// The tunnel device. All other objects except rules need it.
+    /// The tunnel device. Its addresses, neighbours and forwarding entries need it, and so do routes through it.
     pub device: Option<Device>,
     /// The device's addresses. Each address has the prefix length of a single host, and link scope.
     pub addresses: BTreeSet<IpAddr>,
@@ -28,9 +28,9 @@ pub struct NetworkObjects {
     pub forwarding_entries: BTreeMap<MacAddress, IpAddr>,
     /// The MAC address of each neighbour on the device.
     pub neighbours: BTreeMap<IpAddr, MacAddress>,
-    /// Routes through the device.
+    /// Routes through the device, and routes through other devices.
     pub routes: BTreeSet<Route>,
-    /// Rules that select a routing table.
+    /// Rules that select a routing table, or the next rule.
     pub rules: BTreeSet<Rule>,
 }
 
@@ -52,7 +52,7 @@ pub struct Device {
     pub mtu: u32,
 }
 
-/// A route through the device.
+/// A route with a next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Route {
     /// The routing table.
@@ -61,19 +61,59 @@ pub struct Route {
     pub destination: IpNet,
     /// The next hop, of the same family. It may be outside of the networks of the device's addresses.
     pub gateway: IpAddr,
+    /// The device through which packets leave the node.
+    pub device: RouteDevice,
 }
 
-/// A rule that sends packets with a mark to a routing table.
+/// The device of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RouteDevice {
+    /// The owner's tunnel device.
+    Tunnel,
+    /// Another device, with this interface index.
+    Other(u32),
+}
+
+/// A rule of the routing policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rule {
     /// The family of the packets.
     pub family: Family,
     /// The priority. The kernel examines rules with lower numbers first.
     pub priority: u32,
-    /// The value of the bits in `mask` of matching packets.
-    pub mark: u32,
-    /// The bits of the packet's mark that are compared.
+    /// The packets that match.
+    pub condition: RuleCondition,
+    /// The action for packets that match.
+    pub action: RuleAction,
+}
+
+/// The packets that a rule matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RuleCondition {
+    /// All packets.
+    All,
+    /// Packets with these bits in their mark.
+    HasMark(MaskedMark),
+    /// Packets with other bits in their mark.
+    LacksMark(MaskedMark),
+}
+
+/// The bits of a packet's mark that a rule compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MaskedMark {
+    /// The value of the bits in `mask`.
+    pub value: u32,
+    /// The bits that are compared. At least one bit is set.
     pub mask: u32,
-    /// The routing table.
-    pub table: u32,
+}
+
+/// The action of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RuleAction {
+    /// Looks for a route in this routing table.
+    Table(u32),
+    /// Continues with the first rule that has this priority. The priority is higher than that of the rule itself.
+    Goto(u32),
+    /// Continues with the next rule.
+    Continue,
 }

@@ -71,7 +71,7 @@ pub struct ObservedRoute {
 /// A rule in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedRule {
-    /// The rule, or `None` if the rule has other conditions than a mark.
+    /// The rule, or `None` if the rule has other properties than [`Rule`].
     pub rule: Option<Rule>,
     /// The kernel's message about the rule. The same message deletes the rule.
     pub message: RuleMessage,

@@ -3,6 +3,7 @@
 
 mod mailbox;
 mod modes;
+mod schedule;
 mod worker;
 
 use std::thread::JoinHandle;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use akrobateo_core::Family;
 use netfilter::nft::Table;
 
-use crate::config::NodeConfig;
+use crate::config::{NodeConfig, Peer};
 use crate::marks;
 use crate::probe::{ForwardingMode, MasqueradeReason, Target, TargetId, Way};
 use crate::table::ways_in_table;
@@ -52,6 +52,17 @@ pub(super) fn installed_ways(table: &Table) -> Ways {
     ways
 }
 
+/// Removes the ways to peers whose number now belongs to another node. The probe finds the ways to the new node.
+pub(super) fn forget_replaced_peers(ways: &mut Ways, before: &[Peer], after: &[Peer]) {
+    let addresses = |peers: &[Peer], number| {
+        peers.iter().find(|peer| peer.number == number).map(|peer| peer.addresses.clone())
+    };
+    ways.retain(|id, _| match (addresses(before, id.peer), addresses(after, id.peer)) {
+        (Some(before), Some(after)) => before.iter().any(|address| after.contains(address)),
+        _ => true,
+    });
+}
+
 /// Replaces the ways of the configuration.
 pub(super) fn set_ways(config: &mut NodeConfig, ways: &Ways) {
     for peer in &mut config.peers {
@@ -62,10 +73,13 @@ pub(super) fn set_ways(config: &mut NodeConfig, ways: &Ways) {
 }
 
 /// Returns the targets of the probe: each peer in each family that both nodes have.
-pub(super) fn targets(config: &NodeConfig) -> Vec<Target> {
+/// `tunnel_exists` is false if the kernel could not create the tunnel.
+pub(super) fn targets(config: &NodeConfig, tunnel_exists: bool) -> Vec<Target> {
     let has_tunnel = |addresses: &[IpAddr]| {
         let underlay_family = config.node.addresses.first().map(|ip| Family::from_ip(*ip));
-        config.needs_tunnel() && addresses.iter().any(|ip| Some(Family::from_ip(*ip)) == underlay_family)
+        tunnel_exists
+            && config.needs_tunnel()
+            && addresses.iter().any(|ip| Some(Family::from_ip(*ip)) == underlay_family)
     };
     let family_targets = |family: Family| {
         config.peers.iter().filter_map(move |peer| {
@@ -103,6 +117,26 @@ mod tests {
         let lost = ForwardingMode::Masquerade(MasqueradeReason::NoAnswer);
         let modes = Modes::from([(PEER_2_IPV4, lost)]);
         assert_eq!(next_ways(&ways, &modes), Ways::new());
+    }
+
+    #[test]
+    fn way_of_a_replaced_peer_is_forgotten() {
+        let before = config().peers;
+        let ways = Ways::from([(PEER_2_IPV4, Way::Direct), (PEER_3_IPV6, Way::Tunnel)]);
+        let forget = |after: &[Peer]| {
+            let mut ways = ways.clone();
+            forget_replaced_peers(&mut ways, &before, after);
+            ways.into_keys().collect::<Vec<_>>()
+        };
+        assert_eq!(forget(&before), [PEER_2_IPV4, PEER_3_IPV6]);
+        let mut after = before.clone();
+        after[0].addresses = vec!["10.99.0.77".parse().unwrap()];
+        // A new address beside the old one, or another MAC address, may belong to the same node.
+        after[1].addresses.push("10.99.0.78".parse().unwrap());
+        after[1].mac = "02:00:00:00:00:77".parse().unwrap();
+        assert_eq!(forget(&after), [PEER_3_IPV6]);
+        // A peer may be absent for some time, for example while its agent restarts.
+        assert_eq!(forget(&[]), [PEER_2_IPV4, PEER_3_IPV6]);
     }
 
     #[test]

@@ -6,14 +6,17 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::mailbox::{Command, Inbox, Mailbox, Observer};
-use super::modes::{Modes, Ways, installed_ways, needs_tunnel, next_ways, set_ways, targets};
+use super::modes::{
+    Modes, Ways, forget_replaced_peers, installed_ways, needs_tunnel, next_ways, set_ways, targets,
+};
+use super::schedule::Schedule;
 use crate::config::{LocalNode, NodeConfig};
 use crate::data_path::{DataPath, DataPathError, DataPathWatch};
-use crate::probe::{Node as ProbeNode, ProbeService, Way};
+use crate::probe::{self, Node as ProbeNode, ProbeService, Way};
 use crate::tunnel;
 
-/// The time after which a failed change is tried again.
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// The time after which a probe that did not start is started again.
+const PROBE_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// The time for which the tunnel remains after the last use. A peer may still send through it.
 const TUNNEL_RETENTION: Duration = Duration::from_mins(1);
 
@@ -34,8 +37,7 @@ pub(super) struct Worker {
     keeps_tunnel_until: Option<Instant>,
     probe: Option<RunningProbe>,
     tunnel_device: Option<u32>,
-    /// The time at which the configuration must be applied; `None` after it was applied.
-    apply_at: Option<Instant>,
+    schedule: Schedule,
 }
 
 /// A probe, and the node for which it was started.
@@ -48,6 +50,7 @@ struct RunningProbe {
 impl Worker {
     pub(super) fn open(id: u64, config: NodeConfig, mailbox: Mailbox) -> Result<Self, DataPathError> {
         let data_path = DataPath::open()?;
+        data_path.check_kernel()?;
         let watch = data_path.open_watch()?;
         let installed = data_path.read_table()?;
         let ways = installed.map(|installed| installed_ways(&installed.table)).unwrap_or_default();
@@ -63,7 +66,7 @@ impl Worker {
             ways,
             probe: None,
             tunnel_device: None,
-            apply_at: Some(Instant::now()),
+            schedule: Schedule::new(Instant::now()),
         })
     }
 
@@ -71,24 +74,28 @@ impl Worker {
         loop {
             while let Ok(command) = inbox.commands.try_recv() {
                 match command {
-                    Command::SetConfig(id, config) => (self.id, self.config) = (id, *config),
+                    Command::SetConfig(id, config) => {
+                        forget_replaced_peers(&mut self.ways, &self.config.peers, &config.peers);
+                        (self.id, self.config) = (id, *config);
+                    }
                     Command::SetModes(modes) => {
                         observer.on_modes(&modes);
                         self.set_modes(&modes);
                     }
                     Command::Stop => return self.stop(),
                 }
-                self.apply_at = Some(Instant::now());
+                self.schedule.on_command(Instant::now());
             }
             if self.keeps_tunnel_until.is_some_and(|until| until <= Instant::now()) {
                 self.keeps_tunnel_until = None;
-                self.apply_at = Some(Instant::now());
+                self.schedule.on_command(Instant::now());
             }
             self.find_foreign_changes();
-            if self.apply_at.is_some_and(|apply_at| apply_at <= Instant::now()) {
+            if self.schedule.must_apply(Instant::now()) {
                 let result = self.apply();
-                observer.on_applied(self.id, result.as_ref().copied());
-                self.apply_at = result.is_err().then(|| Instant::now() + RETRY_INTERVAL);
+                observer.on_applied(self.id, result.as_ref().map(|_| ()));
+                let repeat_at = result.as_ref().ok().copied().flatten();
+                self.schedule.on_applied(Instant::now(), result.is_ok(), repeat_at);
             }
             self.wait(inbox);
         }
@@ -113,62 +120,97 @@ impl Worker {
     }
 
     fn find_foreign_changes(&mut self) {
-        let has_changes = self.watch.has_changes(self.tunnel_device).unwrap_or_else(|error| {
-            tracing::warn!(%error, "cannot read notifications of changes");
-            true
-        });
-        if has_changes {
-            self.data_path.forget_installed();
-            self.apply_at.get_or_insert_with(Instant::now);
+        let now = Instant::now();
+        if self.schedule.must_reopen_watch(now) {
+            match self.data_path.open_watch() {
+                Ok(watch) => self.watch = watch,
+                Err(error) => return self.on_watch_failure(&error, now),
+            }
+        }
+        if !self.schedule.uses_watch() {
+            return;
+        }
+        match self.watch.has_changes(self.tunnel_device, &self.config.node.uplink) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.data_path.forget_installed();
+                self.schedule.on_foreign_change(now);
+            }
+            Err(error) => self.on_watch_failure(&error, now),
         }
     }
 
-    fn apply(&mut self) -> Result<(), DataPathError> {
+    /// Rests for some time. Otherwise a watch that fails again and again would use all of the processor's time.
+    fn on_watch_failure(&mut self, error: &DataPathError, now: Instant) {
+        tracing::warn!(%error, "cannot read notifications of changes");
+        self.data_path.forget_installed();
+        self.schedule.on_watch_failure(now);
+    }
+
+    /// Applies the configuration. Returns the time at which a part of it must be repeated.
+    fn apply(&mut self) -> Result<Option<Instant>, DataPathError> {
         set_ways(&mut self.config, &self.ways);
         self.config.probes_tunnel = self.probes_tunnel || self.keeps_tunnel_until.is_some();
-        self.config.node.has_egress_hook = self.has_egress_hook;
+        self.config.node.has_egress_hook &= self.has_egress_hook;
         let changes = self.data_path.apply(&self.config)?;
         tracing::debug!(?changes, "applied the configuration");
         self.tunnel_device = self.data_path.tunnel_device()?;
-        self.update_probe()
+        if changes.tunnel > 0
+            && !self.data_path.skip_own_tunnel_changes(&self.watch, &self.config.node.uplink)?
+        {
+            self.data_path.forget_installed();
+            return Ok(Some(Instant::now()));
+        }
+        let probe_retry_at = self.update_probe();
+        Ok([probe_retry_at, self.data_path.tunnel_retry_at()].into_iter().flatten().min())
     }
 
-    /// Starts the probe after its rules were installed. Restarts the probe if the node has changed.
-    fn update_probe(&mut self) -> Result<(), DataPathError> {
-        if self.config.peers.is_empty() || !self.has_egress_hook {
+    /// Starts the probe after its rules were installed. Restarts the probe if the node has changed. If the probe cannot
+    /// start, the ways remain, and the result is the time of the next attempt.
+    fn update_probe(&mut self) -> Option<Instant> {
+        if self.config.peers.is_empty() {
             self.probe = None;
-            return Ok(());
+            return None;
         }
         if self.probe.as_ref().is_none_or(|probe| probe.node != self.config.node) {
             self.probe = None;
             let node = self.config.node.clone();
             let mailbox = self.mailbox.clone();
             let on_change = move |modes: &_| mailbox.send(Command::SetModes(Clone::clone(modes)));
-            let service =
-                ProbeService::start(&probe_node(&self.config), on_change).map_err(DataPathError::Thread)?;
-            self.probe = Some(RunningProbe { service, node });
+            match ProbeService::start(&probe_node(&self.config), on_change) {
+                Ok(service) => self.probe = Some(RunningProbe { service, node }),
+                Err(error) => {
+                    tracing::warn!(
+                        %error, port = probe::PORT,
+                        "cannot start the probe of the ways to other nodes: no other program may use its UDP port"
+                    );
+                    return Some(Instant::now() + PROBE_RETRY_INTERVAL);
+                }
+            }
         }
         if let Some(probe) = &self.probe {
-            probe.service.set_targets(targets(&self.config));
+            let has_tunnel = self.data_path.tunnel_error().is_none();
+            probe.service.set_targets(targets(&self.config, has_tunnel));
         }
-        Ok(())
+        None
     }
 
     fn wait(&self, inbox: &Inbox) {
-        let next_event = [self.apply_at, self.keeps_tunnel_until].into_iter().flatten().min();
+        let next_event = [self.schedule.next_event(), self.keeps_tunnel_until].into_iter().flatten().min();
         let remaining_time = next_event.map(|time| time.saturating_duration_since(Instant::now()));
         // Rounds up, because poll(2) counts milliseconds in older kernels.
         let timeout = remaining_time
             .and_then(|remaining_time| Timespec::try_from(remaining_time + Duration::from_millis(1)).ok());
         let [tables, tunnel] = self.watch.sockets();
-        let mut poll_fds = [
-            PollFd::new(&inbox.wake_reader, PollFlags::IN),
-            PollFd::from_borrowed_fd(tables, PollFlags::IN),
-            PollFd::from_borrowed_fd(tunnel, PollFlags::IN),
-        ];
+        let mut poll_fds = vec![PollFd::new(&inbox.wake_reader, PollFlags::IN)];
+        if self.schedule.uses_watch() {
+            poll_fds.extend([tables, tunnel].map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)));
+        }
         // If a signal interrupts the wait, the caller's loop waits again.
         let _ = poll(&mut poll_fds, timeout.as_ref());
-        if !poll_fds[0].revents().is_empty() {
+        let is_woken = poll_fds.first().is_some_and(|source| !source.revents().is_empty());
+        drop(poll_fds);
+        if is_woken {
             let _ = rustix::io::read(&inbox.wake_reader, &mut [0; 64]);
         }
     }

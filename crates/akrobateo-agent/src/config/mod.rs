@@ -4,6 +4,8 @@ mod endpoints;
 mod error;
 mod file;
 #[cfg(test)]
+mod file_tests;
+#[cfg(test)]
 pub(crate) mod fixtures;
 
 use std::collections::BTreeMap;
@@ -52,8 +54,7 @@ pub struct LocalNode {
     /// The addresses to which peers send probes. They are in the ranges of this node's pods, but no pod needs to have
     /// them.
     pub probe_addresses: Vec<IpAddr>,
-    /// True if the kernel has the egress hook of nftables. Without the hook, all clients of endpoints on other nodes
-    /// are masqueraded.
+    /// True if the kernel has the egress hook of nftables. Without the hook, the node needs routing rules for each peer.
     pub has_egress_hook: bool,
     /// The marks of this agent.
     pub marks: Marks,
@@ -155,6 +156,22 @@ impl NodeConfig {
         Family::ALL.into_iter().filter(has_address).collect()
     }
 
+    /// Returns the families of the addresses of this node and of its peers. Clients reach no Service in another family,
+    /// and the kernels of the nodes may lack the other family.
+    #[must_use]
+    pub fn families_of_all_nodes(&self) -> Vec<Family> {
+        Family::ALL.into_iter().filter(|family| self.node_addresses(*family).next().is_some()).collect()
+    }
+
+    /// Returns the same configuration for a node that has no tunnel. Clients of endpoints behind the tunnel are
+    /// masqueraded.
+    #[must_use]
+    pub fn without_tunnel(&self) -> Self {
+        let mut config = Self { probes_tunnel: false, ..self.clone() };
+        config.peers.iter_mut().for_each(|peer| peer.ways.retain(|_, way| *way != Way::Tunnel));
+        config
+    }
+
     /// Returns the node's first address of each family. The probe uses these addresses.
     #[must_use]
     pub fn first_addresses(&self) -> Vec<IpAddr> {
@@ -166,9 +183,14 @@ impl NodeConfig {
     /// Returns the way that keeps the client's address of packets to an endpoint; `None` if no way keeps it.
     #[must_use]
     pub fn way_to(&self, endpoint: &Endpoint) -> Option<Way> {
-        let peers = self.peers.iter().filter(|_| self.node.has_egress_hook);
-        let peer = { peers }.find(|peer| Some(peer.number) == endpoint.node)?;
+        let peer = self.peers.iter().find(|peer| Some(peer.number) == endpoint.node)?;
         peer.ways.get(&Family::from_ip(endpoint.address.ip())).copied()
+    }
+
+    /// Returns true if packets between nodes may have the addresses of clients.
+    #[must_use]
+    pub fn keeps_client_addresses(&self) -> bool {
+        !self.peers.is_empty() && self.services.iter().any(|service| service.keeps_client_address)
     }
 
     /// Returns true if the node needs the tunnel. Its routing rules cost time for each packet on the node.

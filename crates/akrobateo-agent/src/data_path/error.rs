@@ -11,14 +11,25 @@ pub enum DataPathError {
         "not allowed to change the node's network: run as root with the capability NET_ADMIN in the node's network namespace"
     )]
     NoNetAdmin,
+    /// The kernel lacks a feature without which the data path does not work.
+    #[error(
+        "the node's kernel has no {name}: upgrade the kernel to Linux {version} or newer, or set the annotation \
+         akrobateo.io/data-path: userspace on each Service, whose proxies need no nftables"
+    )]
+    MissingFeature {
+        /// The name of the feature.
+        name: &'static str,
+        /// The first version of Linux with this feature.
+        version: &'static str,
+    },
     /// The tables cannot be read or changed.
     #[error(transparent)]
     Nftables(NftError),
     /// The conntrack entries of earlier rules cannot be deleted.
     #[error("cannot delete conntrack entries of earlier rules: {0}")]
     Conntrack(NetlinkError),
-    /// The tunnel cannot be changed.
-    #[error("cannot change the tunnel between nodes: {0}")]
+    /// The tunnel and the routes to other nodes cannot be changed.
+    #[error("cannot change the tunnel and the routes to other nodes: {0}")]
     Tunnel(links::ClientError),
     /// Notifications of changes by other programs cannot be received.
     #[error("cannot watch the node's network: {0}")]
@@ -52,5 +63,20 @@ impl From<NetlinkError> for DataPathError {
 impl From<links::ClientError> for DataPathError {
     fn from(error: links::ClientError) -> Self {
         if error.is_permission_denied() { Self::NoNetAdmin } else { Self::Tunnel(error) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_names_the_missing_feature_the_version_and_the_remedies() {
+        let error = DataPathError::MissingFeature { name: "sets with counters", version: "5.7" };
+        assert_eq!(
+            error.to_string(),
+            "the node's kernel has no sets with counters: upgrade the kernel to Linux 5.7 or newer, or set the \
+             annotation akrobateo.io/data-path: userspace on each Service, whose proxies need no nftables"
+        );
     }
 }

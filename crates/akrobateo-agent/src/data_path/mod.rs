@@ -1,31 +1,36 @@
 //! The data path in the kernel: applies a configuration, and removes everything again. Does I/O.
 
 mod error;
+mod flows;
+mod flows_in_use;
 mod installed;
+mod leftovers;
 mod stale;
+mod tunnel_failure;
 mod watch;
 
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use akrobateo_core::Family;
 use links::NetworkObjects;
-use netfilter::conntrack::{Conntrack, Entry};
+use netfilter::conntrack::Conntrack;
 use netfilter::netlink::NetlinkError;
 use netfilter::nft::client::Nftables;
-use netfilter::nft::model::{Chain, ChainType, Hook, Set, TableFamily, TableId};
-use netfilter::nft::{InstalledTable, NftError, Table, Transaction};
+use netfilter::nft::model::TableId;
+use netfilter::nft::{InstalledTable, Table, Transaction};
 use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketType, socket};
 
 pub use error::DataPathError;
 use installed::Installed;
-use stale::StaleFlows;
+use tunnel_failure::{TunnelFailure, TunnelResult};
 pub use watch::DataPathWatch;
 
 use crate::config::NodeConfig;
+use crate::kernel_features::{self, KernelFeature, find_missing_feature};
+use crate::routing;
 use crate::table::{INTERIM_NAME, NAME, NodeTables, inet_id, leads_to_other_sets, table_ids};
-use crate::tunnel::{self, Tunnel};
+use crate::tunnel;
 
 /// The time for which two tables handle packets, so that each packet passes one of them completely.
 const OVERLAP: Duration = Duration::from_millis(10);
@@ -40,8 +45,12 @@ pub struct DataPath {
     interfaces: OwnedFd,
     /// The tables that this process has installed; `None` before the first change, and after a change by others.
     installed: Option<Installed>,
-    /// The tunnel's objects that this process has installed; `None` like `installed`.
-    tunnel: Option<NetworkObjects>,
+    /// The tunnel, routes and rules that this process has installed; `None` like `installed`.
+    objects: Option<NetworkObjects>,
+    /// The last attempt to create the tunnel, if it failed.
+    tunnel_failure: Option<TunnelFailure>,
+    /// True if flows of earlier rules may remain that the next change of the tables does not show.
+    may_have_leftovers: bool,
 }
 
 /// The changes that were made.
@@ -49,7 +58,7 @@ pub struct DataPath {
 pub struct Changes {
     /// The steps of the nftables transaction.
     pub steps: usize,
-    /// The changes of the tunnel.
+    /// The changes of the tunnel, routes and rules.
     pub tunnel: usize,
     /// The deleted conntrack entries.
     pub flows: usize,
@@ -67,57 +76,84 @@ impl DataPath {
             interfaces: socket(AddressFamily::INET, SocketType::DGRAM, None)
                 .map_err(NetlinkError::OpenFailed)?,
             installed: None,
-            tunnel: None,
+            objects: None,
+            tunnel_failure: None,
+            may_have_leftovers: true,
         })
+    }
+
+    /// Returns an error if the kernel lacks a feature without which the data path does not work.
+    pub fn check_kernel(&self) -> Result<(), DataPathError> {
+        match find_missing_feature(|table| self.accepts(table))? {
+            None => Ok(()),
+            Some(KernelFeature { name, version, .. }) => Err(DataPathError::MissingFeature { name, version }),
+        }
     }
 
     /// Returns true if the kernel has the egress hook of nftables (Linux 5.16).
     pub fn has_egress_hook(&self) -> Result<bool, DataPathError> {
-        let hook = Hook::Egress(vec!["lo".into()]);
-        let id = TableId::new(TableFamily::Netdev, format!("{}-probe", crate::table::NAME));
-        let chain = Chain::base("egress", ChainType::Filter, hook, 0, Vec::new());
-        let table = Table { chains: vec![chain], ..Table::empty(id) };
-        match self.nftables.probe(&table) {
+        let has_hook = self.accepts(&kernel_features::egress_hook())?;
+        if !has_hook {
+            tracing::info!(
+                "the kernel has no egress hook (Linux 5.16): each peer needs its own routing rules"
+            );
+        }
+        Ok(has_hook)
+    }
+
+    /// Returns true if the kernel accepts a table. No packet passes the table.
+    fn accepts(&self, table: &Table) -> Result<bool, DataPathError> {
+        match self.nftables.probe(table) {
             Ok(()) => Ok(true),
-            Err(NftError::MissingFeature(feature)) => {
-                tracing::warn!(%feature, "clients of endpoints on other nodes are masqueraded: the kernel lacks a feature");
-                Ok(false)
-            }
+            Err(error) if error.is_unsupported() => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
 
     /// Changes the kernel's state to that of the configuration.
+    ///
+    /// If the kernel cannot create the tunnel, the clients of endpoints behind the tunnel are masqueraded. See
+    /// [`Self::tunnel_error`].
     pub fn apply(&mut self, config: &NodeConfig) -> Result<Changes, DataPathError> {
-        self.apply_tables(config, NodeTables::new(config))
+        self.apply_tables(config, NodeTables::new)
     }
 
     /// Changes the kernel's state to that of the configuration, but with tables of another layout.
     pub fn apply_tables(
         &mut self,
         config: &NodeConfig,
-        desired: NodeTables,
+        build_tables: impl Fn(&NodeConfig) -> NodeTables,
     ) -> Result<Changes, DataPathError> {
         if config.node.addresses.is_empty() {
             return Err(DataPathError::NoAddress);
         }
+        let mut desired = build_tables(config);
         // New kernels accept a hook of a missing interface, and would never run it.
-        if desired.netdev.is_some() && name_to_index(&self.interfaces, &config.node.uplink).is_err() {
+        let uplink = name_to_index(&self.interfaces, &config.node.uplink);
+        if config.keeps_client_addresses() && uplink.is_err() {
             return Err(DataPathError::NoUplink(config.node.uplink.clone()));
         }
-        let mut changes = Changes::default();
-        let tunnel =
-            desired.netdev.as_ref().filter(|_| config.needs_tunnel()).and_then(|_| Tunnel::new(config));
-        let tunnel = tunnel.map(|tunnel| tunnel.network_objects()).unwrap_or_default();
-        let has_tunnel = self.tunnel.take().as_ref() == Some(&tunnel);
-        // The table of family netdev refers to the tunnel's device.
-        if !has_tunnel && tunnel.device.is_some() {
-            changes.tunnel = self.links.reconcile(&tunnel)?;
+        let uplink = uplink.unwrap_or_default();
+        let (mut changes, mut tunnel_error) = (Changes::default(), None);
+        let mut objects = routing::network_objects(config, uplink);
+        let has_objects = self.objects.take().as_ref() == Some(&objects);
+        // The tables need the tunnel's device. Packets enter the device until the tables have changed.
+        if !has_objects && objects.device.is_some() {
+            match self.create_tunnel(&objects)? {
+                TunnelResult::Created(count) => changes.tunnel = count,
+                TunnelResult::Disturbed(error) => tunnel_error = Some(error),
+                TunnelResult::Failed => {
+                    let config = config.without_tunnel();
+                    desired = build_tables(&config);
+                    objects = routing::network_objects(&config, uplink);
+                }
+            }
         }
         let (installed, interim) = match self.installed.take() {
             Some(installed) => (installed, Installed::default()),
             None => (self.read(NAME)?, self.read(INTERIM_NAME)?),
         };
+        flows::keep_in_use(&self.conntrack, installed.inet.as_ref(), &mut desired)?;
         let change = installed.diff(&desired);
         if change.recreates_objects() {
             self.delete(&interim)?;
@@ -130,19 +166,65 @@ impl DataPath {
                 changes.steps += self.delete(&interim)?;
             }
         }
-        if !has_tunnel && tunnel.device.is_none() {
-            changes.tunnel = self.links.cleanup()?;
+        if !has_objects && objects.device.is_none() {
+            changes.tunnel += self.links.reconcile(&objects)?;
         }
-        (changes.flows, changes.affinities) = self.delete_stale(installed.inet.as_ref(), &desired)?;
+        // If this fails, the next change repeats it.
+        let checks_leftovers = std::mem::replace(&mut self.may_have_leftovers, true);
+        let inet = installed.inet.as_ref();
+        changes.flows = flows::delete_stale(&self.conntrack, inet, &desired, checks_leftovers)?;
+        changes.affinities =
+            flows::delete_stale_affinities(&self.nftables, inet, &desired, checks_leftovers)?;
+        self.may_have_leftovers = false;
         self.installed = Some(desired.into());
-        self.tunnel = Some(tunnel);
+        if let Some(error) = tunnel_error {
+            return Err(error);
+        }
+        self.objects = Some(objects);
         Ok(changes)
+    }
+
+    /// Creates or changes the tunnel.
+    fn create_tunnel(&mut self, objects: &NetworkObjects) -> Result<TunnelResult, DataPathError> {
+        let now = Instant::now();
+        if self.tunnel_failure.as_ref().is_some_and(|failure| failure.applies_to(objects, now)) {
+            return Ok(TunnelResult::Failed);
+        }
+        self.tunnel_failure = None;
+        match self.links.reconcile(objects).map_err(DataPathError::from) {
+            Ok(count) => Ok(TunnelResult::Created(count)),
+            Err(DataPathError::NoNetAdmin) => Err(DataPathError::NoNetAdmin),
+            Err(error) if self.links.observe()?.device.is_some_and(|device| device.is_up) => {
+                Ok(TunnelResult::Disturbed(error))
+            }
+            Err(error) => {
+                tracing::warn!(
+                    %error, port = tunnel::PORT,
+                    "clients of endpoints behind the tunnel are masqueraded: the tunnel needs the kernel module vxlan, \
+                     and no other program may use its UDP port"
+                );
+                self.tunnel_failure = Some(TunnelFailure::new(objects.clone(), error, now));
+                Ok(TunnelResult::Failed)
+            }
+        }
+    }
+
+    /// Returns the reason why the kernel could not create the tunnel; `None` if it could, or if no tunnel is needed.
+    #[must_use]
+    pub fn tunnel_error(&self) -> Option<&DataPathError> {
+        self.tunnel_failure.as_ref().map(|failure| &failure.error)
+    }
+
+    /// Returns the time at which the next change tries again to create the tunnel.
+    #[must_use]
+    pub fn tunnel_retry_at(&self) -> Option<Instant> {
+        self.tunnel_failure.as_ref().map(|failure| failure.retry_at)
     }
 
     /// Forgets what this process has installed. The next change reads the kernel's state first.
     pub fn forget_installed(&mut self) {
         self.installed = None;
-        self.tunnel = None;
+        self.objects = None;
     }
 
     /// Deletes everything that any agent has installed in this network namespace.
@@ -164,6 +246,18 @@ impl DataPath {
     /// Returns the number of the tunnel's device; `None` if there is none.
     pub fn tunnel_device(&mut self) -> Result<Option<u32>, DataPathError> {
         Ok(self.links.device_index()?)
+    }
+
+    /// Discards the kernel's reports of this process's changes of the tunnel. Returns false if the tunnel is not the one
+    /// that this process has installed, because another program has changed it meanwhile.
+    pub fn skip_own_tunnel_changes(
+        &mut self,
+        watch: &DataPathWatch,
+        uplink: &str,
+    ) -> Result<bool, DataPathError> {
+        watch.skip_tunnel_changes(self.links.device_index()?, uplink)?;
+        let observed = self.links.observe()?;
+        Ok(self.objects.as_ref().is_some_and(|desired| links::diff(&observed, desired).is_empty()))
     }
 
     /// Returns the table of family inet in the kernel; `None` if there is none.
@@ -220,36 +314,5 @@ impl DataPath {
             self.nftables.execute(&stage)?;
         }
         Ok(step_count)
-    }
-
-    /// Deletes conntrack entries and affinities of endpoints that are gone. Returns their numbers.
-    fn delete_stale(
-        &self,
-        installed: Option<&InstalledTable>,
-        desired: &NodeTables,
-    ) -> Result<(usize, usize), DataPathError> {
-        let (mut flows, mut affinities) = (0, 0);
-        for family in Family::ALL {
-            let stale_flows = StaleFlows::find(family, installed.map(|it| &it.table), &desired.inet);
-            if let Some(filter) = stale_flows.filter(family) {
-                let deleted =
-                    self.conntrack.delete_entries_if(&filter, |entry: &Entry| stale_flows.contains(entry));
-                flows += deleted.map_err(DataPathError::Conntrack)?;
-            }
-            let suffix = if family == Family::V4 { '4' } else { '6' };
-            let is_affinity_set = |set: &&Set| set.definition.dynamic.is_some() && set.name.ends_with(suffix);
-            let affinity_sets: Vec<_> = desired.inet.sets.iter().filter(is_affinity_set).collect();
-            let has_equal_endpoints = installed
-                .is_some_and(|installed| stale::has_equal_endpoints(family, &installed.table, &desired.inet));
-            if affinity_sets.is_empty() || has_equal_endpoints {
-                continue;
-            }
-            let endpoints = stale::endpoints(family, &desired.inet);
-            for set in affinity_sets {
-                let is_stale = |element: &_| stale::is_stale_affinity(family, element, &endpoints);
-                affinities += self.nftables.delete_dynamic_elements(&desired.inet.id, set, is_stale)?;
-            }
-        }
-        Ok((flows, affinities))
     }
 }

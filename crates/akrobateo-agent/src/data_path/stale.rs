@@ -64,10 +64,9 @@ impl StaleFlows {
 
     /// Returns true if the entry belongs to one of these flows.
     pub(super) fn contains(&self, entry: &Entry) -> bool {
-        let Flow { protocol, original_destination, reply_source, .. } = entry.flow;
-        let Some(port) = NonZeroU16::new(original_destination.port()) else { return false };
-        let port = PortKey { protocol, port };
-        let frontend = (original_destination.ip(), port);
+        let Flow { protocol, reply_source, .. } = entry.flow;
+        let Some(frontend) = frontend(entry) else { return false };
+        let (_, port) = frontend;
         if entry.mark & FLOW_BIT == 0 {
             return self.new_frontends.contains(&frontend);
         }
@@ -78,6 +77,13 @@ impl StaleFlows {
             || (keeps_client && self.masqueraded_endpoints.contains(&reply_source))
             || self.lost_frontends.contains(&frontend)
     }
+}
+
+/// Returns the address and the port that the client used.
+pub(super) fn frontend(entry: &Entry) -> Option<(IpAddr, PortKey)> {
+    let Flow { protocol, original_destination, .. } = entry.flow;
+    let port = NonZeroU16::new(original_destination.port())?;
+    Some((original_destination.ip(), PortKey { protocol, port }))
 }
 
 /// Returns true if the endpoint of an affinity is not an endpoint of its Service any more.

@@ -31,14 +31,20 @@ impl DataPathWatch {
         })
     }
 
-    /// Reads the waiting notifications. Returns true if another program may have changed the tables or the tunnel.
+    /// Reads the waiting notifications. Returns true if another program may have changed the tables, the tunnel, routes or
+    /// rules, or the uplink.
     ///
     /// Also returns true after this process has changed the tunnel. `device` is the last known interface index of the
     /// tunnel's device.
-    pub fn has_changes(&self, device: Option<u32>) -> Result<bool, DataPathError> {
+    pub fn has_changes(&self, device: Option<u32>, uplink: &str) -> Result<bool, DataPathError> {
         let tables = self.tables.receive(&self.filter)?;
-        let tunnel = self.tunnel.read_notifications(device).map_err(DataPathError::Watch)?;
+        let tunnel = self.tunnel.read_notifications(device, uplink).map_err(DataPathError::Watch)?;
         Ok(!tables.is_empty() || tunnel)
+    }
+
+    /// Discards the waiting notifications of the tunnel.
+    pub(super) fn skip_tunnel_changes(&self, device: Option<u32>, uplink: &str) -> Result<(), DataPathError> {
+        self.tunnel.read_notifications(device, uplink).map(drop).map_err(DataPathError::Watch)
     }
 
     /// Returns the sockets that become readable when tables, interfaces, addresses, routes or rules change.

@@ -17,7 +17,7 @@ pub struct ConntrackUse {
 }
 
 impl ConntrackUse {
-    /// Reads the use in the network namespace of the calling thread. Needs no capability.
+    /// Reads the use in the network namespace of the calling thread.
     pub fn read() -> Result<Self, HostError> {
         Ok(Self { count: read_number(COUNT_PATH)?, max: read_number(MAX_PATH)? })
     }

@@ -12,7 +12,7 @@ use super::interface::{Interface, LOOPBACK_INDEX};
 pub struct HostNetwork {
     /// The name of the network interface with the first of the node's addresses.
     pub uplink: String,
-    /// The MAC address of the uplink. `None` if the uplink has no MAC address, for example a WireGuard interface.
+    /// The MAC address of the uplink. `None` if the uplink has no MAC address, for example a `tun` interface.
     pub mac: Option<MacAddress>,
     /// The MTU of the uplink.
     pub mtu: u32,

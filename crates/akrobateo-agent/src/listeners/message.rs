@@ -114,7 +114,9 @@ mod tests {
             }
         }
         Messages::single(SOCKETS_BY_FAMILY, 0, &header, |writer| {
-            attrs.iter().for_each(|(kind, value)| writer.push_bytes(*kind, value));
+            for (kind, value) in attrs {
+                writer.push_bytes(*kind, value);
+            }
         })
     }
 

@@ -3,6 +3,8 @@
 use netfilter::nft::abi::{ct, meta};
 use netfilter::nft::model::{Direction, Expr, PayloadBase, Reg, Rule, Value, Verdict};
 
+use crate::marks;
+
 /// Returns the expressions that load the protocol into register `first_register`, and the destination port into the
 /// next register.
 pub(super) fn load_protocol_and_port(first_register: u8) -> [Expr; 2] {
@@ -53,7 +55,18 @@ pub(super) const fn load_zone(reg: Reg) -> Expr {
     Expr::Ct { key: ct::KEY_ZONE, direction: Some(Direction::Original), dreg: reg }
 }
 
-/// Returns the expressions that match flows that have come through a peer.
+/// Returns the expressions that match flows that have come through a peer. Other programs may use other zones.
+pub(super) fn has_peer_zone() -> [Expr; 3] {
+    let mask = Expr::Bitwise {
+        sreg: Reg(0),
+        dreg: Reg(0),
+        mask: Value::from(marks::ZONE_MASK.to_ne_bytes()),
+        xor: Value::from([0; 2]),
+    };
+    [load_zone(Reg(0)), mask, Expr::equal(Reg(0), marks::zone(0).to_ne_bytes())]
+}
+
+/// Returns the expressions that match flows in a zone of any program.
 pub(super) fn has_zone() -> [Expr; 2] {
     [load_zone(Reg(0)), Expr::not_equal(Reg(0), [0; 2])]
 }

@@ -11,12 +11,14 @@
 //! 3. `steer_pre` and `steer_out` mark packets that go through the tunnel ([`steering`]).
 //! 4. `nat_post` masquerades the client's address or keeps the address ([`nat`]).
 //! 5. `post` marks replies that go back to the peer that has sent the request, and the egress hook writes the peer's
-//!    MAC address ([`steering`]).
+//!    MAC address ([`steering`]). Without the egress hook, `steer_pre` and `steer_out` mark these replies, and routing
+//!    rules send them to the peer. `unmark` then removes the marks ([`unmarking`]).
 //!
 //! [`recognition`]: self
 //! [`services`]: self
 //! [`steering`]: self
 //! [`nat`]: self
+//! [`unmarking`]: self
 
 mod affinity;
 mod destination;
@@ -31,6 +33,7 @@ mod services;
 mod steering;
 #[cfg(test)]
 mod tests;
+mod unmarking;
 
 use netfilter::nft::Table;
 
@@ -44,7 +47,8 @@ use crate::config::NodeConfig;
 pub struct NodeTables {
     /// The table that translates, recognizes and steers packets.
     pub inet: Table,
-    /// The table that writes MAC addresses; `None` if packets between nodes never have clients' addresses.
+    /// The table that writes MAC addresses; `None` if packets between nodes never have clients' addresses, or if the
+    /// kernel has no egress hook.
     pub netdev: Option<Table>,
 }
 
@@ -53,17 +57,19 @@ impl NodeTables {
     #[must_use]
     pub fn new(config: &NodeConfig) -> Self {
         let services = ServicePart::new(config);
-        let keeps_client_addresses = config.node.has_egress_hook
-            && !config.peers.is_empty()
-            && config.services.iter().any(|service| service.keeps_client_address);
+        let keeps_client_addresses = config.keeps_client_addresses();
+        let has_egress_hook = config.node.has_egress_hook;
         let mut inet = Table::empty(inet_id());
         services.add_to(&mut inet);
         nat::add_to(&mut inet, config, keeps_client_addresses);
         if keeps_client_addresses {
             recognition::add_to(&mut inet, config);
             steering::add_to(&mut inet, config);
+            if !has_egress_hook {
+                unmarking::add_to(&mut inet, config);
+            }
         }
-        let netdev = keeps_client_addresses.then(|| steering::netdev_table(config));
+        let netdev = (keeps_client_addresses && has_egress_hook).then(|| steering::netdev_table(config));
         Self { inet, netdev }
     }
 

@@ -9,8 +9,8 @@ use netfilter::nft::model::{Chain, ChainType, Expr, Hook, NatFlags, NatKind, Reg
 use super::affinity;
 use super::endpoint_chains::all_ip_versions;
 use super::expressions::{
-    accept, has_flow_bits, has_packet_bits, has_zone, is_destination_port, is_protocol, rule, set_flow_bits,
-    set_packet_bits,
+    accept, has_flow_bits, has_packet_bits, has_peer_zone, is_destination_port, is_protocol, rule,
+    set_flow_bits, set_packet_bits,
 };
 use super::ip_version::{IpVersion, address_value};
 use super::services::find_service_rule;
@@ -29,7 +29,7 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig, keeps_clients: bool
     let mut prerouting = Vec::new();
     if keeps_clients {
         prerouting.extend(receive_probe_rules(config));
-        prerouting.push(rule([&has_zone(), &set_packet_bits(FORWARD_ACCEPTED_BIT)]));
+        prerouting.push(rule([&has_peer_zone(), &set_packet_bits(FORWARD_ACCEPTED_BIT)]));
     }
     prerouting.extend(find_service.clone());
     let base = |name, hook, priority, rules| Chain::base(name, ChainType::Nat, hook, priority, rules);
@@ -50,7 +50,7 @@ fn source_rules(config: &NodeConfig, keeps_clients: bool) -> Vec<Rule> {
     if keeps_clients {
         rules.extend(send_probe_rules(config));
         rules.extend(ip_versions.iter().map(|ip_version| {
-            rule([&is_not_ours, &has_zone(), &ip_version.match_packets(), &keep_source(*ip_version)])
+            rule([&is_not_ours, &has_peer_zone(), &ip_version.match_packets(), &keep_source(*ip_version)])
         }));
     }
     rules.push(rule([&is_not_ours, &[accept()]]));
@@ -106,7 +106,7 @@ fn receive_probe_rules(config: &NodeConfig) -> Vec<Rule> {
             flags: NatFlags::default(),
         };
         rule([
-            &has_zone(),
+            &has_peer_zone(),
             &ip_version.match_packets(),
             &[
                 ip_version.source(Reg(0)),

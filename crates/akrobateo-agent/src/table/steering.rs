@@ -46,6 +46,10 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
     ])];
     steering.extend(ip_versions.iter().map(|ip_version| mark_requests(*ip_version)));
     steering.extend(ip_versions.iter().map(|ip_version| mark_replies(*ip_version, "zone_tunnel_marks", &[])));
+    if !config.node.has_egress_hook {
+        steering
+            .extend(ip_versions.iter().map(|ip_version| mark_replies(*ip_version, "zone_direct_marks", &[])));
+    }
     // Probes and their answers have a mark already.
     let own_marks = rule([&has_packet_bits(OWN_MASK, config.node.marks.base), &[accept()]]);
     let steering_out = [vec![own_marks], steering.clone()].concat();
@@ -56,13 +60,16 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
     );
     let filter = |name, hook, priority, rules| Chain::base(name, ChainType::Filter, hook, priority, rules);
     // Packets of neighbours pass these chains too, so they exist only if they have something to do.
-    if Family::ALL.iter().any(|family| has_way(config, *family, Way::Tunnel)) {
+    let has_egress_hook = config.node.has_egress_hook;
+    if !has_egress_hook || Family::ALL.iter().any(|family| has_way(config, *family, Way::Tunnel)) {
         table.chains.extend([
             filter("steer_pre", Hook::Prerouting, STEERING_PRIORITY, steering),
             Chain::base("steer_out", ChainType::Route, Hook::Output, STEERING_PRIORITY, steering_out),
         ]);
     }
-    table.chains.push(filter("post", Hook::Postrouting, REPLY_PRIORITY, postrouting));
+    if has_egress_hook {
+        table.chains.push(filter("post", Hook::Postrouting, REPLY_PRIORITY, postrouting));
+    }
 }
 
 /// Marks packets to endpoints behind the tunnel.
@@ -140,9 +147,10 @@ fn endpoints_in_tunnel(config: &NodeConfig, family: Family) -> BTreeMap<IpAddr, 
     if !has_way(config, family, Way::Tunnel) {
         return BTreeMap::new();
     }
-    let services = config.services.iter().filter(|service| service.keeps_client_address);
-    let endpoints = services.flat_map(|service| &service.ports).flat_map(|port| &port.endpoints);
-    endpoints
+    // Masqueraded flows do not look for their mark. The other flows of a Service remain after it has begun to masquerade.
+    let ports = config.services.iter().flat_map(|service| &service.ports);
+    ports
+        .flat_map(|port| &port.endpoints)
         .filter(|endpoint| Family::from_ip(endpoint.address.ip()) == family)
         .filter(|endpoint| config.way_to(endpoint) == Some(Way::Tunnel))
         .filter_map(|endpoint| Some((endpoint.address.ip(), config.node.marks.tunnel(endpoint.node?))))
@@ -201,7 +209,7 @@ fn drop_packets_without_peer() -> Rule {
 }
 
 /// Reduces the segment size of TCP connections through the tunnel to its MTU, because ICMP errors may be lost.
-fn clamp_segment_size(config: &NodeConfig, family: Family) -> Rule {
+pub(super) fn clamp_segment_size(config: &NodeConfig, family: Family) -> Rule {
     let (ether_type, headers_len): (u16, u32) = match family {
         Family::V4 => (0x0800, 40),
         Family::V6 => (0x86dd, 60),

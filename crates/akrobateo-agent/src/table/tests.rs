@@ -38,7 +38,11 @@ fn all_kinds() -> NodeConfig {
 
 #[test]
 fn tables_are_consistent() {
-    for config in [config(), all_kinds(), NodeConfig { peers: Vec::new(), ..all_kinds() }] {
+    let mut without_egress_hook = all_kinds();
+    without_egress_hook.node.has_egress_hook = false;
+    for config in
+        [config(), all_kinds(), NodeConfig { peers: Vec::new(), ..all_kinds() }, without_egress_hook]
+    {
         let tables = NodeTables::new(&config);
         tables.inet.check().unwrap();
         if let Some(netdev) = &tables.netdev {
@@ -59,10 +63,10 @@ fn number_of_rules_does_not_grow_with_services_and_endpoints() {
 }
 
 #[test]
-fn node_without_peers_or_without_an_egress_hook_has_nat_chains_only() {
-    let mut old_kernel = all_kinds();
-    old_kernel.node.has_egress_hook = false;
-    for config in [NodeConfig { peers: Vec::new(), ..all_kinds() }, old_kernel] {
+fn node_without_peers_has_nat_chains_only() {
+    for has_egress_hook in [true, false] {
+        let mut config = NodeConfig { peers: Vec::new(), ..all_kinds() };
+        config.node.has_egress_hook = has_egress_hook;
         let tables = NodeTables::new(&config);
         let base_chains = tables.inet.chains.iter().filter(|chain| chain.base.is_some());
         let base_chains: Vec<_> = base_chains.map(|chain| &*chain.name).collect();
@@ -70,6 +74,23 @@ fn node_without_peers_or_without_an_egress_hook_has_nat_chains_only() {
         assert_eq!(tables.netdev, None);
         // Only local endpoints see the client.
         assert_eq!(tables.inet.set("kept4").unwrap().elements.len(), 1);
+    }
+}
+
+#[test]
+fn replies_are_marked_before_routing_if_the_kernel_has_no_egress_hook() {
+    let with_hook = all_kinds();
+    let mut without_hook = with_hook.clone();
+    without_hook.node.has_egress_hook = false;
+    let [with_hook, without_hook] = [with_hook, without_hook].map(|config| NodeTables::new(&config));
+    assert!(with_hook.netdev.is_some() && without_hook.netdev.is_none());
+    for (chain, has_chain) in [("post", false), ("unmark", true), ("steer_pre", true)] {
+        assert_eq!(without_hook.inet.chain(chain).is_some(), has_chain, "{chain}");
+    }
+    assert!(with_hook.inet.chain("unmark").is_none());
+    // The same endpoints see the client, and the same sets choose the way back.
+    for set in ["kept4", "kept6", "zone_direct_marks4", "zone_tunnel_marks6", "kept_peers4"] {
+        assert_eq!(with_hook.inet.set(set), without_hook.inet.set(set), "{set}");
     }
 }
 

@@ -5,20 +5,28 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use akrobateo_agent::agent::{Agent, Modes, Observer};
-use akrobateo_agent::data_path::DataPathError;
+use akrobateo_agent::data_path::{DataPath, DataPathError};
+use akrobateo_agent::probe::Way;
 use akrobateo_core::{Family, Protocol};
 use netns_testkit::laboratory::addresses::client_address;
-use netns_testkit::laboratory::{Filter, Options, PodNetwork};
+use netns_testkit::laboratory::{Filter, Options, PodNetwork, Uplink};
 use netns_testkit::privileges::{CapabilitySet, keep_capabilities};
 use netns_testkit::{eventually, isolated};
 
-use crate::cluster::{Cluster, PORT, pod, service};
+use crate::cluster::{Cluster, Mode, PORT, pod, service};
 
 /// The reports that an observer has received from an agent.
 #[derive(Clone, Debug, Default)]
-struct Reports {
+pub(crate) struct Reports {
     apply_count: Arc<Mutex<u32>>,
     last_error: Arc<Mutex<Option<String>>>,
+}
+
+impl Reports {
+    /// Returns the error of the last attempt to apply the configuration.
+    pub(crate) fn last_error(&self) -> Option<String> {
+        self.last_error.lock().unwrap().clone()
+    }
 }
 
 impl Observer for Reports {
@@ -30,7 +38,7 @@ impl Observer for Reports {
     }
 }
 
-fn start_agent(cluster: &Cluster, node: usize) -> (Agent, Reports) {
+pub(crate) fn start_agent(cluster: &Cluster, node: usize) -> (Agent, Reports) {
     let reports = Reports::default();
     let config = cluster.config(node);
     let agent = cluster.laboratory.node(node).namespace.run(|| {
@@ -40,15 +48,15 @@ fn start_agent(cluster: &Cluster, node: usize) -> (Agent, Reports) {
     (agent, reports)
 }
 
-fn start_all_agents(options: &Options) -> (Cluster, Vec<(Agent, Reports)>) {
-    let mut cluster = Cluster::new(options, None);
+fn start_all_agents(options: &Options, has_egress_hook: bool) -> (Cluster, Vec<(Agent, Reports)>) {
+    let mut cluster = Cluster::new(options, Mode { way: None, has_egress_hook });
     cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
     let agents = (1..=options.nodes).map(|node| start_agent(&cluster, node)).collect();
     (cluster, agents)
 }
 
 /// Sends requests to node 1. Returns true if the endpoint on node 2 sees the client's addresses.
-fn endpoint_sees_client(cluster: &Cluster) -> bool {
+pub(crate) fn endpoint_sees_client(cluster: &Cluster) -> bool {
     let client_addresses: Vec<_> = cluster.families.iter().map(|family| client_address(*family)).collect();
     let seen_addresses = cluster.families.iter().map(|family| {
         let answer = cluster.ask(&cluster.laboratory.client, Protocol::Tcp, *family, 1);
@@ -62,13 +70,17 @@ fn endpoint_sees_client(cluster: &Cluster) -> bool {
 #[test]
 fn agents_find_a_way_and_keep_the_client_address() {
     isolated(|| {
-        for options in
-            [Options::default(), Options { pod_network: PodNetwork::Overlay, ..Options::default() }]
-        {
-            let (cluster, agents) = start_all_agents(&options);
+        for (pod_network, has_egress_hook) in [
+            (PodNetwork::HostRoutes, true),
+            (PodNetwork::HostRoutes, false),
+            (PodNetwork::Overlay, true),
+            (PodNetwork::Overlay, false),
+        ] {
+            let options = Options { pod_network, ..Options::default() };
+            let (cluster, agents) = start_all_agents(&options, has_egress_hook);
             eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
             for (_, reports) in &agents {
-                assert_eq!(*reports.last_error.lock().unwrap(), None);
+                assert_eq!(reports.last_error(), None);
             }
         }
     });
@@ -77,72 +89,152 @@ fn agents_find_a_way_and_keep_the_client_address() {
 #[test]
 fn agents_follow_the_network_and_restart_without_changes() {
     isolated(|| {
-        let (cluster, mut agents) = start_all_agents(&Options::default());
-        let table_text = |cluster: &Cluster| {
-            let list = ["--stateless", "list", "table", "inet", "akrobateo"];
-            cluster.laboratory.node(1).namespace.run_program(Command::new("nft").args(list), "")
-        };
-        eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
-        // Node 1 has two peers in two families.
-        eventually("all peers are direct", || {
-            (table_text(&cluster).matches("0x6b73000").count() == 4).then_some(())
-        });
-        // A restart of the agent does not change the table.
-        let table_before = table_text(&cluster);
-        let (agent, _) = agents.remove(0);
-        drop(agent);
-        assert_eq!(table_text(&cluster), table_before);
-        let (agent, reports) = start_agent(&cluster, 1);
-        eventually("the agent has applied its configuration", || {
-            (*reports.apply_count.lock().unwrap() > 0).then_some(())
-        });
-        assert_eq!(table_text(&cluster), table_before);
-        agents.push((agent, reports));
-        // The frames of node 2 arrive with a gateway's MAC address, so only the tunnel keeps the client's address.
-        cluster.laboratory.set_filters(&[Filter::GatewayMac(2)]);
-        eventually("the way is the tunnel", || {
-            (table_text(&cluster) != table_before && endpoint_sees_client(&cluster)).then_some(())
-        });
+        for has_egress_hook in [true, false] {
+            check_restart_and_filter(has_egress_hook);
+        }
     });
+}
+
+/// Restarts an agent, and then makes the direct way unusable.
+fn check_restart_and_filter(has_egress_hook: bool) {
+    let (cluster, mut agents) = start_all_agents(&Options::default(), has_egress_hook);
+    let table_text = |cluster: &Cluster| {
+        let list = ["--stateless", "list", "table", "inet", "akrobateo"];
+        cluster.laboratory.node(1).namespace.run_program(Command::new("nft").args(list), "")
+    };
+    eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
+    // Node 1 has two peers in two families.
+    eventually("all peers are direct", || {
+        (table_text(&cluster).matches("0x6b73000").count() == 4).then_some(())
+    });
+    // A restart of the agent does not change the table.
+    let table_before = table_text(&cluster);
+    let (agent, _) = agents.remove(0);
+    drop(agent);
+    assert_eq!(table_text(&cluster), table_before);
+    let (agent, reports) = start_agent(&cluster, 1);
+    eventually("the agent has applied its configuration", || {
+        (*reports.apply_count.lock().unwrap() > 0).then_some(())
+    });
+    assert_eq!(table_text(&cluster), table_before);
+    agents.push((agent, reports));
+    // The frames of node 2 arrive with a gateway's MAC address, so only the tunnel keeps the client's address.
+    cluster.laboratory.set_filters(&[Filter::GatewayMac(2)]);
+    eventually("the way is the tunnel", || {
+        (table_text(&cluster) != table_before && endpoint_sees_client(&cluster)).then_some(())
+    });
+}
+
+/// A command of another program, and a command that succeeds and lists something after the agent has restored the object.
+type Deletion = (&'static str, &'static str);
+
+const DELETIONS: [Deletion; 3] = [
+    ("nft delete table inet akrobateo", "nft list chain inet akrobateo nat_post"),
+    (
+        "nft delete element inet akrobateo kept4 { 10.244.2.10 }",
+        "nft get element inet akrobateo kept4 { 10.244.2.10 }",
+    ),
+    ("ip rule delete priority 96", "ip rule show priority 96"),
+];
+const TUNNEL_DELETIONS: [Deletion; 1] = [("ip link delete akr0", "ip link show akr0 up")];
+const EGRESS_HOOK_DELETIONS: [Deletion; 1] =
+    [("nft delete table netdev akrobateo", "nft list chain netdev akrobateo tunnel")];
+const PEER_RULE_DELETIONS: [Deletion; 3] = [
+    ("ip rule delete priority 98", "ip rule show priority 98"),
+    ("ip rule delete fwmark 0x6b720002/0xffff3fff", "ip rule show fwmark 0x6b720002/0xffff3fff"),
+    ("ip -6 route flush table 0x6b720002", "ip -6 route show table 0x6b720002"),
+];
+const DIRECT_ROUTE_DELETIONS: [Deletion; 2] = [
+    ("ip rule delete fwmark 0x6b730001/0xffff3fff", "ip rule show fwmark 0x6b730001/0xffff3fff"),
+    ("ip route flush table 0x6b730001", "ip route show table 0x6b730001"),
+];
+
+/// Deletes objects on a node one after another. The agent must restore each object.
+fn check_deletions(cluster: &Cluster, node: usize, deletions: &[&[Deletion]]) {
+    let namespace = &cluster.laboratory.node(node).namespace;
+    let command = |command: &str| {
+        let mut words = command.split(' ');
+        let mut program = Command::new(words.next().unwrap());
+        program.args(words);
+        program
+    };
+    let exists = |list: &str| {
+        let output = namespace.run(|| command(list).output().unwrap());
+        output.status.success() && !output.stdout.is_empty()
+    };
+    for (deletion, list) in deletions.iter().copied().flatten() {
+        namespace.run_program(&mut command(deletion), "");
+        let start = Instant::now();
+        eventually(list, || exists(list).then_some(()));
+        eprintln!("{deletion}: restored after {:?}", start.elapsed());
+        eventually("the endpoint sees the client", || endpoint_sees_client(cluster).then_some(()));
+    }
 }
 
 #[test]
 fn agent_restores_objects_that_another_program_deletes() {
     isolated(|| {
-        let (cluster, _agents) =
-            start_all_agents(&Options { pod_network: PodNetwork::Overlay, ..Options::default() });
-        eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
-        let namespace = &cluster.laboratory.node(1).namespace;
-        let exists = |program: &str, arguments: &str| {
-            let output = namespace.run(|| Command::new(program).args(arguments.split(' ')).output().unwrap());
-            output.status.success() && !output.stdout.is_empty()
-        };
-        for (program, deletion, list) in [
-            ("nft", "delete table inet akrobateo", "list chain inet akrobateo nat_post"),
-            ("nft", "delete table netdev akrobateo", "list chain netdev akrobateo tunnel"),
-            (
-                "nft",
-                "delete element inet akrobateo kept4 { 10.244.2.10 }",
-                "get element inet akrobateo kept4 { 10.244.2.10 }",
-            ),
-            ("ip", "link delete akr0", "link show akr0 up"),
-            ("ip", "rule delete priority 96", "rule show priority 96"),
-        ] {
-            namespace.run_program(Command::new(program).args(deletion.split(' ')), "");
-            let start = Instant::now();
-            eventually(list, || exists(program, list).then_some(()));
-            eprintln!("{deletion}: restored after {:?}", start.elapsed());
+        let options = Options { pod_network: PodNetwork::Overlay, ..Options::default() };
+        for (has_egress_hook, own_deletions) in
+            [(true, &EGRESS_HOOK_DELETIONS[..]), (false, &PEER_RULE_DELETIONS)]
+        {
+            let (cluster, _agents) = start_all_agents(&options, has_egress_hook);
+            eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
+            // The objects of the last group exist again too, because the device exists again.
+            check_deletions(&cluster, 1, &[own_deletions, &DELETIONS, &TUNNEL_DELETIONS, own_deletions]);
+        }
+    });
+}
+
+#[test]
+fn agent_restores_its_objects_after_the_uplink_was_down_or_replaced() {
+    isolated(|| {
+        for has_egress_hook in [true, false] {
+            let options =
+                Options { uplink: Uplink::Bridge, filters_bridged_packets: false, ..Options::default() };
+            let (cluster, _agents) = start_all_agents(&options, has_egress_hook);
+            eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
+            if !has_egress_hook {
+                check_deletions(&cluster, 2, &[&DIRECT_ROUTE_DELETIONS]);
+            }
+            let node = cluster.laboratory.node(2);
+            node.namespace.ip("link set uplink down\nlink set uplink up");
+            node.restore_uplink(&options);
+            eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
+            node.namespace.ip(&format!(
+                "link delete uplink\nlink add uplink address {} type bridge\nlink set eth0 master uplink\nlink set uplink up",
+                node.mac
+            ));
+            node.restore_uplink(&options);
             eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
         }
-        // The egress chain of the tunnel exists again, because its device exists again.
-        assert!(exists("nft", "list chain netdev akrobateo tunnel"));
+    });
+}
+
+#[test]
+fn reports_of_own_changes_of_the_tunnel_are_discarded_but_not_those_of_others() {
+    isolated(|| {
+        let mut cluster = Cluster::new(&Options::default(), Some(Way::Tunnel));
+        cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
+        let config = cluster.config(1);
+        let namespace = &cluster.laboratory.node(1).namespace;
+        namespace.run(|| {
+            let mut data_path = DataPath::open().unwrap();
+            let watch = data_path.open_watch().unwrap();
+            assert!(data_path.apply(&config).unwrap().tunnel > 0);
+            assert!(data_path.skip_own_tunnel_changes(&watch, &config.node.uplink).unwrap());
+            let device = data_path.tunnel_device().unwrap();
+            assert!(device.is_some() && !watch.has_changes(device, &config.node.uplink).unwrap());
+            namespace.ip("rule delete priority 96");
+            assert!(!data_path.skip_own_tunnel_changes(&watch, &config.node.uplink).unwrap());
+        });
     });
 }
 
 #[test]
 fn agent_applies_new_configurations_and_retries_after_an_error() {
     isolated(|| {
-        let (mut cluster, agents) = start_all_agents(&Options::default());
+        let (mut cluster, agents) = start_all_agents(&Options::default(), true);
         let (agent, reports) = &agents[0];
         let ask = |cluster: &Cluster| cluster.ask(&cluster.laboratory.client, Protocol::Udp, Family::V4, 1);
         cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 1, 2))];
@@ -151,10 +243,10 @@ fn agent_applies_new_configurations_and_retries_after_an_error() {
         let mut config = cluster.config(1);
         config.node.uplink = "missing".to_owned();
         agent.set_config(1, config);
-        let error = eventually("the error is reported", || reports.last_error.lock().unwrap().clone());
+        let error = eventually("the error is reported", || reports.last_error());
         assert!(error.contains("no network interface missing"), "{error}");
         assert_eq!(ask(&cluster).unwrap().backend, "n1p2");
         agent.set_config(1, cluster.config(1));
-        eventually("the error is over", || reports.last_error.lock().unwrap().is_none().then_some(()));
+        eventually("the error is over", || reports.last_error().is_none().then_some(()));
     });
 }

@@ -6,14 +6,15 @@ use akrobateo_agent::config::Service;
 use akrobateo_agent::probe::Way;
 use akrobateo_core::Family;
 use netns_testkit::isolated;
+use netns_testkit::isolation::report_not_tested;
 use netns_testkit::laboratory::addresses::client_address;
 use netns_testkit::laboratory::{Backend, KubeProxy, Options, PodMasquerade, PodNetwork, Underlay, Uplink};
 
-use crate::cluster::{Cluster, PORT, endpoint, pod, service};
+use crate::cluster::{ALL_MODES, Cluster, KEEPING_MODES, Mode, PORT, endpoint, pod, service};
 
 /// Sends requests through each node to an endpoint on each node. Checks the client address that the endpoint sees.
-fn check_seen_addresses(options: &Options, way: Option<Way>) {
-    let mut cluster = Cluster::new(options, way);
+fn check_seen_addresses(options: &Options, mode: Mode) {
+    let mut cluster = Cluster::new(options, mode);
     cluster.probes_tunnel = false;
     for endpoint_node in 1..=options.nodes {
         cluster.services = vec![service(PORT, &pod(&cluster.laboratory, endpoint_node, 1))];
@@ -21,7 +22,7 @@ fn check_seen_addresses(options: &Options, way: Option<Way>) {
         for asked_node in 1..=options.nodes {
             let seen_addresses =
                 cluster.seen_clients(&cluster.laboratory.client, asked_node, &format!("n{endpoint_node}p1"));
-            let keeps_client_address = way.is_some() || asked_node == endpoint_node;
+            let keeps_client_address = mode.way.is_some() || asked_node == endpoint_node;
             let expected: Vec<_> = cluster
                 .families
                 .iter()
@@ -37,7 +38,7 @@ fn check_seen_addresses(options: &Options, way: Option<Way>) {
             if keeps_client_address || options.pod_network == PodNetwork::HostRoutes {
                 assert_eq!(
                     seen_addresses, expected,
-                    "{options:?} {way:?}: node {asked_node}, pod on {endpoint_node}"
+                    "{options:?} {mode:?}: node {asked_node}, pod on {endpoint_node}"
                 );
             }
         }
@@ -59,7 +60,9 @@ fn client_address_is_kept_in_direct_mode() {
             Options { pod_masquerade: PodMasquerade::OutsideNode, ..options.clone() },
             Options { underlay: Underlay::Ipv6, ..options },
         ] {
-            check_seen_addresses(&options, Some(Way::Direct));
+            for mode in KEEPING_MODES.into_iter().filter(|mode| mode.way == Some(Way::Direct)) {
+                check_seen_addresses(&options, mode);
+            }
         }
     });
 }
@@ -78,7 +81,9 @@ fn client_address_is_kept_through_the_tunnel() {
             Options { pod_network: PodNetwork::Overlay, ..options.clone() },
             Options { underlay: Underlay::Ipv6, pod_network: PodNetwork::Overlay, ..options },
         ] {
-            check_seen_addresses(&options, Some(Way::Tunnel));
+            for mode in KEEPING_MODES.into_iter().filter(|mode| mode.way == Some(Way::Tunnel)) {
+                check_seen_addresses(&options, mode);
+            }
         }
     });
 }
@@ -96,7 +101,7 @@ fn client_address_is_masqueraded_if_no_way_keeps_it() {
                 ..Options::default()
             },
         ] {
-            check_seen_addresses(&options, None);
+            check_seen_addresses(&options, None.into());
         }
     });
 }
@@ -105,20 +110,29 @@ fn client_address_is_masqueraded_if_no_way_keeps_it() {
 fn client_address_is_kept_with_each_reverse_path_filter() {
     isolated(|| {
         for reverse_path_filter in [1, 2] {
-            for way in Way::ALL {
-                check_seen_addresses(&Options { reverse_path_filter, ..Options::default() }, Some(way));
+            for mode in KEEPING_MODES {
+                check_seen_addresses(&Options { reverse_path_filter, ..Options::default() }, mode);
             }
         }
     });
 }
 
 #[test]
-fn client_address_is_kept_with_a_bridge_as_uplink() {
+fn client_address_is_kept_with_each_uplink() {
     isolated(|| {
-        let options =
-            Options { uplink: Uplink::Bridge, filters_bridged_packets: false, ..Options::default() };
-        check_seen_addresses(&options, Some(Way::Direct));
-        check_seen_addresses(&options, Some(Way::Tunnel));
+        for uplink in Uplink::ALL {
+            if !uplink.is_supported() {
+                report_not_tested(&format!("uplink {uplink:?}: this kernel cannot create the device"));
+                continue;
+            }
+            let filters_bridged_packets = uplink != Uplink::Bridge;
+            for mode in KEEPING_MODES {
+                check_seen_addresses(
+                    &Options { filters_bridged_packets, uplink, ..Options::default() },
+                    mode,
+                );
+            }
+        }
     });
 }
 
@@ -143,8 +157,8 @@ fn service_can_request_masquerade() {
 #[test]
 fn endpoint_in_the_host_network_sees_the_client() {
     isolated(|| {
-        for way in Way::ALL {
-            let cluster = Cluster::start(&Options::default(), Some(way), |laboratory| {
+        for mode in KEEPING_MODES {
+            let cluster = Cluster::start(&Options::default(), mode, |laboratory| {
                 let node = laboratory.node(2);
                 let endpoints: Vec<_> = node.addresses.iter().map(|ip| endpoint(*ip, 2)).collect();
                 vec![service(PORT, &endpoints)]
@@ -155,7 +169,7 @@ fn endpoint_in_the_host_network_sees_the_client() {
                 assert_eq!(
                     cluster.seen_clients(&cluster.laboratory.client, node, "host2"),
                     clients,
-                    "{way:?}"
+                    "{mode:?}"
                 );
             }
             // Requests from the node of the endpoint, and from another node.
@@ -170,11 +184,11 @@ fn endpoint_in_the_host_network_sees_the_client() {
 #[test]
 fn clients_inside_the_cluster_receive_answers() {
     isolated(|| {
-        for way in [None, Some(Way::Direct), Some(Way::Tunnel)] {
+        for mode in ALL_MODES {
             for kube_proxy in [KubeProxy::Iptables, KubeProxy::Nftables] {
                 let options = Options { kube_proxy, ..Options::default() };
                 let cluster =
-                    Cluster::start(&options, way, |laboratory| vec![service(PORT, &pod(laboratory, 2, 1))]);
+                    Cluster::start(&options, mode, |laboratory| vec![service(PORT, &pod(laboratory, 2, 1))]);
                 let laboratory = &cluster.laboratory;
                 for asked_node in 1..=3 {
                     // The clients are nodes, pods of each node, and the endpoint itself.

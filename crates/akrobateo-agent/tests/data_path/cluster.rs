@@ -8,6 +8,7 @@ use akrobateo_agent::data_path::{Changes, DataPath};
 use akrobateo_agent::marks::{Marks, NodeNumber};
 use akrobateo_agent::probe::Way;
 use akrobateo_core::{Family, Protocol};
+use netns_testkit::isolation::report_not_tested;
 use netns_testkit::laboratory::addresses::{BACKEND_PORT, cluster_pod_range, pod_address};
 use netns_testkit::laboratory::{Answer, Laboratory, Node, Options, ask};
 use netns_testkit::privileges::{CapabilitySet, keep_capabilities};
@@ -16,6 +17,39 @@ use netns_testkit::{DEADLINE, Namespace};
 pub(crate) const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 /// The port of the Service in tests that need one only.
 pub(crate) const PORT: u16 = 80;
+
+/// The way between each two nodes, and the kernel of the nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mode {
+    pub(crate) way: Option<Way>,
+    /// False if the nodes do without the egress hook, as on kernels before Linux 5.16.
+    pub(crate) has_egress_hook: bool,
+}
+
+impl Mode {
+    const fn without_egress_hook(way: Way) -> Self {
+        Self { way: Some(way), has_egress_hook: false }
+    }
+}
+
+impl From<Option<Way>> for Mode {
+    fn from(way: Option<Way>) -> Self {
+        Self { way, has_egress_hook: true }
+    }
+}
+
+/// The modes that keep the client's address.
+pub(crate) const KEEPING_MODES: [Mode; 4] = [
+    Mode { way: Some(Way::Direct), has_egress_hook: true },
+    Mode { way: Some(Way::Tunnel), has_egress_hook: true },
+    Mode::without_egress_hook(Way::Direct),
+    Mode::without_egress_hook(Way::Tunnel),
+];
+/// The modes that keep the client's address, and the mode in which all nodes masquerade.
+pub(crate) const ALL_MODES: [Mode; 5] = {
+    let [a, b, c, d] = KEEPING_MODES;
+    [Mode { way: None, has_egress_hook: true }, a, b, c, d]
+};
 
 /// A laboratory, and the configuration of each node.
 #[derive(Debug)]
@@ -27,11 +61,18 @@ pub(crate) struct Cluster {
     pub(crate) services: Vec<Service>,
     /// The tunnel exists although no way needs it, as when agents change their ways.
     pub(crate) probes_tunnel: bool,
+    /// False if the nodes do without the egress hook, as on kernels before Linux 5.16.
+    pub(crate) has_egress_hook: bool,
 }
 
 impl Cluster {
     /// Creates a laboratory without data paths.
-    pub(crate) fn new(options: &Options, way: Option<Way>) -> Self {
+    pub(crate) fn new(options: &Options, mode: impl Into<Mode>) -> Self {
+        let Mode { way, mut has_egress_hook } = mode.into();
+        if has_egress_hook && !DataPath::open().unwrap().has_egress_hook().unwrap() {
+            report_not_tested("egress hook: this kernel has none, so the nodes do without it");
+            has_egress_hook = false;
+        }
         let laboratory = Laboratory::new(options);
         Self {
             laboratory,
@@ -39,16 +80,17 @@ impl Cluster {
             way,
             services: Vec::new(),
             probes_tunnel: true,
+            has_egress_hook,
         }
     }
 
     /// Creates a laboratory in which all nodes serve these Services.
     pub(crate) fn start(
         options: &Options,
-        way: Option<Way>,
+        mode: impl Into<Mode>,
         services: impl Fn(&Laboratory) -> Vec<Service>,
     ) -> Self {
-        let mut cluster = Self::new(options, way);
+        let mut cluster = Self::new(options, mode);
         cluster.services = services(&cluster.laboratory);
         cluster.apply_all();
         cluster
@@ -67,7 +109,7 @@ impl Cluster {
                 uplink: node.uplink.to_owned(),
                 uplink_mtu: 1500,
                 probe_addresses: probe_addresses(node.number),
-                has_egress_hook: true,
+                has_egress_hook: self.has_egress_hook,
                 marks: Marks::default(),
             },
             pod_ranges: Family::ALL.map(|family| cluster_pod_range(family).parse().unwrap()).into(),

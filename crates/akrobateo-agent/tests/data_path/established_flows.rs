@@ -1,17 +1,18 @@
 //! Established flows survive changes of the configuration, if their endpoints stay.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
-use akrobateo_agent::config::{Endpoint, NodeConfig};
+use akrobateo_agent::config::{Endpoint, NodeConfig, Service};
 use akrobateo_agent::probe::Way;
 use akrobateo_agent::table::NodeTables;
-use akrobateo_core::Family;
+use akrobateo_core::{Family, Protocol};
+use netfilter::conntrack::{Conntrack, EntryFilter};
 
 use netns_testkit::laboratory::{Flow, Options};
 use netns_testkit::{DEADLINE, isolated};
 
-use crate::cluster::{Cluster, PORT, PROTOCOLS, all_pods, pod, service};
+use crate::cluster::{Cluster, Mode, PORT, PROTOCOLS, all_pods, pod, service};
 use crate::random::{Random, for_each_seed};
 use crate::random_config::change_layout;
 
@@ -38,8 +39,11 @@ fn ask_all(flows: &mut [Flow], backend: &str, context: &str) {
 fn established_flows_survive_each_change_of_the_way() {
     isolated(|| {
         let ways = [None, Some(Way::Direct), Some(Way::Tunnel)];
-        for (before, after) in ways.into_iter().flat_map(|before| ways.map(|after| (before, after))) {
-            let mut cluster = Cluster::start(&Options::default(), before, |laboratory| {
+        let changes = ways.into_iter().flat_map(|before| ways.map(|after| (before, after)));
+        let cases = changes.flat_map(|ways| [true, false].map(|has_egress_hook| (ways, has_egress_hook)));
+        for ((before, after), has_egress_hook) in cases {
+            let mode = Mode { way: before, has_egress_hook };
+            let mut cluster = Cluster::start(&Options::default(), mode, |laboratory| {
                 vec![service(PORT, &pod(laboratory, 2, 1))]
             });
             let mut flows = open_flows(&cluster, 1, PORT);
@@ -48,9 +52,110 @@ fn established_flows_survive_each_change_of_the_way() {
             // The nodes learn of the change one after the other.
             for node in [1, 2, 3] {
                 cluster.apply(node, &cluster.config(node));
-                ask_all(&mut flows, "n2p1", &format!("{before:?} to {after:?} on node {node}"));
+                ask_all(&mut flows, "n2p1", &format!("{mode:?} to {after:?} on node {node}"));
             }
         }
+    });
+}
+
+#[test]
+fn connections_to_former_endpoints_survive_while_their_pods_live() {
+    isolated(|| {
+        for way in [None, Some(Way::Direct), Some(Way::Tunnel)] {
+            // Another Service also keeps the clients' addresses.
+            let mut cluster = Cluster::start(&Options::default(), way, |laboratory| {
+                vec![service(PORT, &pod(laboratory, 2, 1)), service(PORT + 1, &pod(laboratory, 3, 1))]
+            });
+            let open = |cluster: &Cluster| -> Vec<_> {
+                let addresses = &cluster.laboratory.node(1).addresses;
+                let open = |ip: &IpAddr| {
+                    let to = SocketAddr::new(*ip, PORT);
+                    cluster
+                        .laboratory
+                        .client
+                        .run(|| Flow::open(Protocol::Tcp, None, to, DEADLINE / 10).unwrap())
+                };
+                addresses.iter().map(open).collect()
+            };
+            let services = cluster.services.clone();
+            let other_endpoint = service(PORT, &pod(&cluster.laboratory, 3, 2));
+            let masqueraded = Service { keeps_client_address: false, ..services[0].clone() };
+            for change in [Some(other_endpoint), Some(masqueraded), None] {
+                let mut flows = open(&cluster);
+                ask_all(&mut flows, "n2p1", "before the change");
+                cluster.services = change.into_iter().chain([services[1].clone()]).collect();
+                // The nodes learn of the change one after the other. Later changes do not matter.
+                for node in [1, 2, 3, 2, 1] {
+                    let mut config = cluster.config(node);
+                    config.services.push(service(PORT + 2, &[]));
+                    cluster.apply(node, &config);
+                    ask_all(&mut flows, "n2p1", &format!("{way:?} on node {node}: {:?}", cluster.services));
+                }
+                cluster.services = services.clone();
+                cluster.apply_all();
+                ask_all(&mut flows, "n2p1", "after the change");
+            }
+        }
+    });
+}
+
+#[test]
+fn new_flows_follow_an_endpoint_although_connections_use_its_earlier_node() {
+    isolated(|| {
+        for way in [None, Some(Way::Direct), Some(Way::Tunnel)] {
+            let mut cluster = Cluster::start(&Options::default(), way, |laboratory| {
+                vec![service(PORT, &pod(laboratory, 2, 1))]
+            });
+            let mut flows = open_flows(&cluster, 1, PORT);
+            ask_all(&mut flows, "n2p1", "before the change");
+            // The endpoint's address now belongs to a pod of the node that the client addressed.
+            let node = &cluster.laboratory.node(1).namespace;
+            let pod = cluster.laboratory.pod(1, 2);
+            for address in cluster.laboratory.pod(2, 1).addresses {
+                pod.namespace.add_addresses("eth0", &[address]);
+                let prefix_len = if address.is_ipv4() { 32 } else { 128 };
+                node.ip(&format!("route add {address}/{prefix_len} dev cni0"));
+            }
+            let ports = cluster.services.iter_mut().flat_map(|service| &mut service.ports);
+            ports.flat_map(|port| &mut port.endpoints).for_each(|endpoint| endpoint.node = Some(1));
+            cluster.apply_all();
+            // A backend's answers over UDP have the pod's first address.
+            for family in Family::ALL {
+                let client = &cluster.laboratory.client;
+                let answer = cluster.ask(client, Protocol::Tcp, family, 1);
+                assert_eq!(answer.unwrap().backend, "n1p2", "{way:?} {family}");
+            }
+        }
+    });
+}
+
+#[test]
+fn elements_of_former_endpoints_are_deleted_with_their_connections() {
+    isolated(|| {
+        let mut cluster = Cluster::start(&Options::default(), Some(Way::Tunnel), |laboratory| {
+            vec![service(PORT, &pod(laboratory, 2, 1))]
+        });
+        let mut flows = open_flows(&cluster, 1, PORT);
+        ask_all(&mut flows, "n2p1", "before the change");
+        cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 3, 1))];
+        let elements = |node: usize, set: &str| {
+            let table = cluster.laboratory.node(node).namespace.nft("list table inet akrobateo");
+            let set = table.split_once(&format!(" {set} {{")).unwrap().1.split_once("\n\t}").unwrap().0;
+            set.contains(&cluster.laboratory.pod(2, 1).address(Family::V4).to_string())
+        };
+        cluster.apply_all();
+        assert!(elements(1, "tunnel_marks4") && elements(2, "own_destinations4"));
+        // A closed connection remains in conntrack for some time.
+        drop(flows);
+        for node in [1, 2] {
+            let namespace = &cluster.laboratory.node(node).namespace;
+            let conntrack = namespace.run(|| Conntrack::open().unwrap());
+            for family in Family::ALL {
+                conntrack.delete_entries_if(&EntryFilter::new(family), |_| true).unwrap();
+            }
+        }
+        cluster.apply_all();
+        assert!(!elements(1, "tunnel_marks4") && !elements(2, "own_destinations4"));
     });
 }
 
@@ -102,14 +207,15 @@ fn change_node(config: &mut NodeConfig, remaining_endpoints: &[Endpoint], random
 /// Changes a node as a new process does. Sometimes the layout changes, or another program deletes a table before.
 fn apply_at_random(cluster: &Cluster, node: usize, config: &NodeConfig, random: &mut Random) {
     if random.has_chance(20) {
-        let family = *random.choose(&["inet", "netdev"]);
+        let families: &[_] = if config.node.has_egress_hook { &["inet", "netdev"] } else { &["inet"] };
+        let family = *random.choose(families);
         cluster.laboratory.node(node).namespace.nft(&format!("delete table {family} akrobateo"));
     }
     cluster.with_data_path(node, |data_path| {
         if random.has_chance(20) {
             let mut tables = NodeTables::new(config);
             change_layout(&mut tables);
-            data_path.apply_tables(config, tables).unwrap();
+            data_path.apply_tables(config, |_| tables.clone()).unwrap();
         }
         data_path.apply(config).unwrap();
     });
@@ -124,6 +230,7 @@ fn established_flows_to_remaining_endpoints_survive_random_sequences() {
             let mut random = Random::new(seed);
             cluster.services = vec![service(PORT, &remaining_endpoints)];
             cluster.way = Some(*random.choose(&Way::ALL));
+            cluster.has_egress_hook = random.has_chance(70);
             cluster.apply_all();
             let mut flows: Vec<_> =
                 [1, 2, 3].map(|node| open_flows(&cluster, node, PORT)).into_iter().flatten().collect();

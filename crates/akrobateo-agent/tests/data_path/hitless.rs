@@ -91,7 +91,7 @@ impl<'a> ChangingNodes<'a> {
             if self.has_other_layout[node] {
                 change_layout(&mut tables);
             }
-            self.data_paths[node].apply_tables(config, tables).unwrap();
+            self.data_paths[node].apply_tables(config, |_| tables.clone()).unwrap();
         }
     }
 
@@ -168,7 +168,7 @@ fn affinity_of_a_client_survives_another_layout() {
             let mut tables = NodeTables::new(&config);
             change_layout(&mut tables);
             cluster.with_data_path(1, |data_path| {
-                data_path.apply_tables(&config, tables).unwrap();
+                data_path.apply_tables(&config, |_| tables.clone()).unwrap();
             });
             assert_eq!(backends(), before);
             cluster.apply(1, &config);

@@ -65,7 +65,7 @@ impl Default for KernelState {
 }
 
 /// Commands of another program. Each may fail, because its object may not exist.
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 26] = [
     "nft flush ruleset",
     "nft flush table inet akrobateo",
     "nft flush table netdev akrobateo",
@@ -87,6 +87,10 @@ const COMMANDS: [&str; 22] = [
     "ip route flush table 1802633216",
     "ip rule delete priority 96",
     "ip -6 rule delete priority 96",
+    "ip rule delete priority 97",
+    "ip -6 rule delete priority 98",
+    "ip -6 route flush table 0x6b730002",
+    "ip neighbour delete 169.254.192.3 dev akr0",
     "ip rule add priority 96 fwmark 0x6b720000/0xffff0000 lookup 7 protocol 107",
 ];
 

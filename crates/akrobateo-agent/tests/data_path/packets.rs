@@ -14,14 +14,13 @@ use netns_testkit::laboratory::addresses::{BACKEND_PORT, client_address, pod_add
 use netns_testkit::laboratory::{Filter, Flow, KubeProxy, Options, PodMasquerade, PodNetwork, ask};
 use netns_testkit::{DEADLINE, Namespace, eventually, isolated};
 
-use crate::cluster::{Cluster, PORT, PROTOCOLS, pod, service};
+use crate::cluster::{ALL_MODES, Cluster, KEEPING_MODES, Mode, PORT, PROTOCOLS, pod, service};
 
-const WAYS: [Option<Way>; 3] = [None, Some(Way::Direct), Some(Way::Tunnel)];
 /// The time for an answer, if a lost packet is part of the test.
 const SHORT: Duration = Duration::from_millis(500);
 
-fn start(options: &Options, way: Option<Way>) -> Cluster {
-    Cluster::start(options, way, |laboratory| vec![service(PORT, &pod(laboratory, 2, 1))])
+fn start(options: &Options, mode: impl Into<Mode>) -> Cluster {
+    Cluster::start(options, mode, |laboratory| vec![service(PORT, &pod(laboratory, 2, 1))])
 }
 
 fn open(cluster: &Cluster, protocol: Protocol, family: Family, timeout: Duration) -> Flow {
@@ -32,8 +31,8 @@ fn open(cluster: &Cluster, protocol: Protocol, family: Family, timeout: Duration
 #[test]
 fn packets_of_all_lengths_pass() {
     isolated(|| {
-        for way in WAYS {
-            let cluster = start(&Options::default(), way);
+        for mode in ALL_MODES {
+            let cluster = start(&Options::default(), mode);
             for family in Family::ALL {
                 for len in [1352, 1402, 1452, 1472, 4_000, 30_000] {
                     let mut flow = open(&cluster, Protocol::Udp, family, SHORT);
@@ -43,7 +42,7 @@ fn packets_of_all_lengths_pass() {
                 }
                 let mut flow = open(&cluster, Protocol::Tcp, family, DEADLINE);
                 for len in [1_000, 10_000, 60_000] {
-                    flow.ask(len).unwrap_or_else(|error| panic!("{way:?} {family} {len}: {error}"));
+                    flow.ask(len).unwrap_or_else(|error| panic!("{mode:?} {family} {len}: {error}"));
                 }
             }
         }
@@ -53,12 +52,12 @@ fn packets_of_all_lengths_pass() {
 #[test]
 fn long_segments_pass_where_errors_of_the_network_are_lost() {
     isolated(|| {
-        for way in WAYS {
-            let cluster = start(&Options::default(), way);
+        for mode in ALL_MODES {
+            let cluster = start(&Options::default(), mode);
             cluster.laboratory.set_filters(&[Filter::DropIcmpErrors]);
             for family in Family::ALL {
                 let mut flow = open(&cluster, Protocol::Tcp, family, DEADLINE);
-                flow.ask(60_000).unwrap_or_else(|error| panic!("{way:?} {family}: {error}"));
+                flow.ask(60_000).unwrap_or_else(|error| panic!("{mode:?} {family}: {error}"));
             }
         }
     });
@@ -67,8 +66,8 @@ fn long_segments_pass_where_errors_of_the_network_are_lost() {
 #[test]
 fn errors_of_the_endpoint_reach_the_client() {
     isolated(|| {
-        for way in WAYS {
-            let cluster = Cluster::start(&Options::default(), way, |laboratory| {
+        for mode in ALL_MODES {
+            let cluster = Cluster::start(&Options::default(), mode, |laboratory| {
                 let closed = |endpoint: Endpoint| {
                     let address = SocketAddr::new(endpoint.address.ip(), 9);
                     Endpoint { address, ..endpoint }
@@ -80,7 +79,7 @@ fn errors_of_the_endpoint_reach_the_client() {
                 PROTOCOLS.into_iter().flat_map(|it| Family::ALL.map(|family| (it, family)))
             {
                 let error = cluster.ask(&cluster.laboratory.client, protocol, family, 1).unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{way:?} {protocol} {family}");
+                assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{mode:?} {protocol} {family}");
             }
         }
     });
@@ -89,37 +88,61 @@ fn errors_of_the_endpoint_reach_the_client() {
 #[test]
 fn different_peers_can_have_different_ways_at_the_same_time() {
     isolated(|| {
-        let mut cluster = Cluster::new(&Options::default(), Some(Way::Direct));
-        let config = |cluster: &Cluster, node: usize| {
-            let mut config = cluster.config(node);
-            for peer in &mut config.peers {
-                let way = match usize::from(peer.number) + node {
-                    3 => Some(Way::Direct),
-                    4 => Some(Way::Tunnel),
-                    _ => None,
-                };
-                peer.ways = way.into_iter().flat_map(|way| Family::ALL.map(|family| (family, way))).collect();
-            }
-            config
-        };
-        for endpoint_node in 1..=3 {
-            cluster.services = vec![service(PORT, &pod(&cluster.laboratory, endpoint_node, 1))];
-            for node in 1..=3 {
-                cluster.apply(node, &config(&cluster, node));
-            }
-            for asked_node in 1..=3 {
-                let backend = format!("n{endpoint_node}p1");
-                let before = received_through_tunnel(&cluster.laboratory.node(asked_node).namespace);
-                let seen = cluster.seen_clients(&cluster.laboratory.client, asked_node, &backend);
-                // Replies take the same way as requests.
-                let has_replies_in_tunnel =
-                    received_through_tunnel(&cluster.laboratory.node(asked_node).namespace) > before;
-                assert_eq!(
-                    has_replies_in_tunnel,
-                    asked_node != endpoint_node && asked_node + endpoint_node == 4
-                );
-                let is_kept = seen == Family::ALL.map(client_address);
-                assert_eq!(is_kept, asked_node + endpoint_node != 5 || asked_node == endpoint_node);
+        for has_egress_hook in [true, false] {
+            check_different_ways(Mode { way: Some(Way::Direct), has_egress_hook });
+        }
+    });
+}
+
+fn check_different_ways(mode: Mode) {
+    let mut cluster = Cluster::new(&Options::default(), mode);
+    let config = |cluster: &Cluster, node: usize| {
+        let mut config = cluster.config(node);
+        for peer in &mut config.peers {
+            let way = match usize::from(peer.number) + node {
+                3 => Some(Way::Direct),
+                4 => Some(Way::Tunnel),
+                _ => None,
+            };
+            peer.ways = way.into_iter().flat_map(|way| Family::ALL.map(|family| (family, way))).collect();
+        }
+        config
+    };
+    for endpoint_node in 1..=3 {
+        cluster.services = vec![service(PORT, &pod(&cluster.laboratory, endpoint_node, 1))];
+        for node in 1..=3 {
+            cluster.apply(node, &config(&cluster, node));
+        }
+        for asked_node in 1..=3 {
+            let backend = format!("n{endpoint_node}p1");
+            let before = received_through_tunnel(&cluster.laboratory.node(asked_node).namespace);
+            let seen = cluster.seen_clients(&cluster.laboratory.client, asked_node, &backend);
+            // Replies take the same way as requests.
+            let has_replies_in_tunnel =
+                received_through_tunnel(&cluster.laboratory.node(asked_node).namespace) > before;
+            assert_eq!(has_replies_in_tunnel, asked_node != endpoint_node && asked_node + endpoint_node == 4);
+            let is_kept = seen == Family::ALL.map(client_address);
+            assert_eq!(is_kept, asked_node + endpoint_node != 5 || asked_node == endpoint_node);
+        }
+    }
+}
+
+#[test]
+fn nodes_with_and_without_the_egress_hook_forward_to_each_other() {
+    isolated(|| {
+        for way in Way::ALL {
+            let cluster = start(&Options::default(), Some(way));
+            let mut config = cluster.config(1);
+            config.node.has_egress_hook = false;
+            for services in [pod(&cluster.laboratory, 2, 1), pod(&cluster.laboratory, 1, 1)] {
+                config.services = vec![service(PORT, &services)];
+                cluster.apply(1, &config);
+                cluster.apply(2, &NodeConfig { services: config.services.clone(), ..cluster.config(2) });
+                for asked_node in [1, 2] {
+                    let backend = format!("n{}p1", services[0].node.unwrap());
+                    let seen = cluster.seen_clients(&cluster.laboratory.client, asked_node, &backend);
+                    assert_eq!(seen, Family::ALL.map(client_address), "{way:?}");
+                }
             }
         }
     });
@@ -178,9 +201,9 @@ fn only_peers_may_send_to_the_tunnel() {
 #[test]
 fn flows_of_others_keep_their_marks_and_addresses() {
     isolated(|| {
-        for way in [Way::Direct, Way::Tunnel] {
+        for mode in KEEPING_MODES {
             let options = Options { pod_masquerade: PodMasquerade::OutsideCluster, ..Options::default() };
-            let cluster = start(&options, Some(way));
+            let cluster = start(&options, mode);
             let laboratory = &cluster.laboratory;
             // Other programs use marks and zones: a network plugin's bits, and a zone of an interface.
             for node in &laboratory.nodes {
@@ -202,7 +225,33 @@ fn flows_of_others_keep_their_marks_and_addresses() {
             for node in &laboratory.nodes {
                 let list = ["list", "counter", "inet", "other", "lost"];
                 let counter = node.namespace.run_program(Command::new("nft").args(list), "");
-                assert!(counter.contains("packets 0 "), "{way:?}: {counter}");
+                assert!(counter.contains("packets 0 "), "{mode:?}: {counter}");
+            }
+        }
+    });
+}
+
+#[test]
+fn flows_in_zones_of_others_are_masqueraded_as_before() {
+    isolated(|| {
+        for mode in ALL_MODES {
+            let cluster = start(&Options::default(), mode);
+            let laboratory = &cluster.laboratory;
+            let (node, pod) = (laboratory.node(1), laboratory.pod(1, 1));
+            let server = laboratory.client.run(|| std::net::TcpListener::bind("0.0.0.0:9999").unwrap());
+            let seen_address = || {
+                let to = SocketAddr::new(client_address(Family::V4), 9999);
+                let stream =
+                    pod.namespace.run(|| std::net::TcpStream::connect_timeout(&to, DEADLINE).unwrap());
+                drop(stream);
+                server.accept().unwrap().1.ip()
+            };
+            assert_eq!(seen_address(), node.address(Family::V4));
+            for zone in ["7", "0x8001", "0xffff"] {
+                let rule = format!("-s {} -j CT --zone-orig {zone}", pod.address(Family::V4));
+                let arguments = format!("-t raw -I PREROUTING {rule}");
+                node.namespace.run_program(Command::new("iptables").args(arguments.split(' ')), "");
+                assert_eq!(seen_address(), node.address(Family::V4), "{mode:?} {zone}");
             }
         }
     });
@@ -235,11 +284,12 @@ fn network_state(namespace: &Namespace) -> BTreeMap<String, usize> {
 #[test]
 fn cleanup_leaves_nothing() {
     isolated(|| {
-        for options in [
-            Options { kube_proxy: KubeProxy::Nftables, ..Options::default() },
-            Options { pod_network: PodNetwork::Overlay, ..Options::default() },
+        for (options, has_egress_hook) in [
+            (Options { kube_proxy: KubeProxy::Nftables, ..Options::default() }, true),
+            (Options { kube_proxy: KubeProxy::Nftables, ..Options::default() }, false),
+            (Options { pod_network: PodNetwork::Overlay, ..Options::default() }, true),
         ] {
-            let mut cluster = Cluster::new(&options, Some(Way::Tunnel));
+            let mut cluster = Cluster::new(&options, Mode { way: Some(Way::Tunnel), has_egress_hook });
             cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
             let namespace = &cluster.laboratory.node(1).namespace;
             let before = network_state(namespace);
@@ -258,36 +308,53 @@ fn cleanup_leaves_nothing() {
 #[test]
 fn second_application_changes_nothing() {
     isolated(|| {
-        for way in WAYS {
-            let cluster = start(&Options::default(), way);
+        for mode in ALL_MODES {
+            let cluster = start(&Options::default(), mode);
             let changes = cluster.apply(1, &cluster.config(1));
-            assert_eq!(changes, akrobateo_agent::data_path::Changes::default(), "{way:?}");
+            assert_eq!(changes, akrobateo_agent::data_path::Changes::default(), "{mode:?}");
         }
     });
 }
 
+/// Commands of another program that delete or change an object of the data path.
+const FOREIGN_CHANGES: [&str; 8] = [
+    "nft delete table inet akrobateo",
+    "nft flush chain inet akrobateo nat_pre",
+    "nft flush set inet akrobateo kept4",
+    "nft add rule inet akrobateo nat_post drop",
+    "nft add element inet akrobateo kept4 { 192.0.2.1 }",
+    "ip link delete akr0",
+    "ip rule delete priority 96",
+    "ip link set akr0 down",
+];
+const FOREIGN_CHANGES_WITH_EGRESS_HOOK: [&str; 1] = ["nft delete table netdev akrobateo"];
+/// In this order, because a rule at the front has no effect without the others.
+const FOREIGN_CHANGES_WITHOUT_EGRESS_HOOK: [&str; 5] = [
+    "ip rule delete priority 98",
+    "ip -6 rule delete fwmark 0x6b720002/0xffff3fff",
+    "ip route flush table 0x6b720002",
+    "ip neighbour delete 169.254.192.2 dev akr0",
+    "nft flush chain inet akrobateo unmark",
+];
+
 #[test]
 fn what_another_program_deletes_is_put_back() {
     isolated(|| {
-        let cluster = start(&Options::default(), Some(Way::Tunnel));
-        let namespace = &cluster.laboratory.node(1).namespace;
-        let expected = network_state(namespace);
-        let config: NodeConfig = cluster.config(1);
-        for (program, arguments) in [
-            ("nft", "delete table inet akrobateo"),
-            ("nft", "delete table netdev akrobateo"),
-            ("nft", "flush chain inet akrobateo nat_pre"),
-            ("nft", "flush set inet akrobateo kept4"),
-            ("nft", "add rule inet akrobateo nat_post drop"),
-            ("nft", "add element inet akrobateo kept4 { 192.0.2.1 }"),
-            ("ip", "link delete akr0"),
-            ("ip", "rule delete priority 96"),
-            ("ip", "link set akr0 down"),
-        ] {
-            namespace.run_program(Command::new(program).args(arguments.split(' ')), "");
-            cluster.apply(1, &config);
-            assert_eq!(network_state(namespace), expected, "{arguments}");
-            cluster.seen_clients(&cluster.laboratory.client, 1, "n2p1");
+        for (has_egress_hook, other_changes) in
+            [(true, &FOREIGN_CHANGES_WITH_EGRESS_HOOK[..]), (false, &FOREIGN_CHANGES_WITHOUT_EGRESS_HOOK)]
+        {
+            let cluster = start(&Options::default(), Mode { way: Some(Way::Tunnel), has_egress_hook });
+            let namespace = &cluster.laboratory.node(1).namespace;
+            let expected = network_state(namespace);
+            let config: NodeConfig = cluster.config(1);
+            for change in FOREIGN_CHANGES.iter().chain(other_changes) {
+                let mut words = change.split(' ');
+                namespace.run_program(Command::new(words.next().unwrap()).args(words), "");
+                assert_ne!(network_state(namespace), expected, "{change}");
+                cluster.apply(1, &config);
+                assert_eq!(network_state(namespace), expected, "{change}");
+                cluster.seen_clients(&cluster.laboratory.client, 1, "n2p1");
+            }
         }
     });
 }

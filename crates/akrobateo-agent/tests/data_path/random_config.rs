@@ -213,7 +213,7 @@ fn change_part_of_peer(peer: &mut Peer, part: usize, random: &mut Random) {
 
 fn change_node(config: &mut NodeConfig, random: &mut Random) {
     let node = &mut config.node;
-    match random.below(6) {
+    match random.below(7) {
         0 => {
             let all = [1, 101].map(|host| Family::ALL.map(|family| node_address(family, host))).concat();
             node.addresses = random.choose_some(&all);
@@ -227,7 +227,8 @@ fn change_node(config: &mut NodeConfig, random: &mut Random) {
             let addresses = ["10.244.1.9", "fd44:1::9"].map(|address| address.parse().unwrap());
             node.probe_addresses = random.choose_some(&addresses);
         }
-        4 => node.marks = *random.choose(&[Marks::default(), Marks { base: 0x7a70_0000 }]),
+        4 => node.has_egress_hook = !node.has_egress_hook,
+        5 => node.marks = *random.choose(&[Marks::default(), Marks { base: 0x7a70_0000 }]),
         _ => {
             let ranges = random.choose_some(&POD_RANGES);
             config.pod_ranges = ranges.iter().map(|range| range.parse().unwrap()).collect();

@@ -2,8 +2,10 @@
 
 use akrobateo_agent::config::NodeConfig;
 use akrobateo_agent::data_path::DataPath;
+use akrobateo_agent::routing;
 use akrobateo_agent::table::{INTERIM_NAME, NAME, NodeTables, leads_to_other_sets, table_ids};
-use akrobateo_agent::tunnel::{self, Tunnel};
+use akrobateo_agent::tunnel;
+use links::{Client, Owner};
 use netfilter::nft::client::Nftables;
 use netfilter::nft::{Transaction, diff};
 use netns_testkit::{Namespace, isolated};
@@ -30,9 +32,11 @@ fn new_node() -> Namespace {
 /// Does a part of the steps of [`DataPath::apply`]. Then the process is killed.
 fn apply_partly(config: &NodeConfig, random: &mut Random) {
     let tables = NodeTables::new(config);
-    if tables.netdev.is_some() {
-        let mut links = links::Client::open(tunnel::owner()).unwrap();
-        let objects = Tunnel::new(config).unwrap().network_objects();
+    if config.keeps_client_addresses() {
+        let mut links = Client::open(tunnel::owner()).unwrap();
+        let uplink = Client::open(Owner { device: config.node.uplink.clone(), ..tunnel::owner() });
+        let uplink = uplink.unwrap().device_index().unwrap().unwrap();
+        let objects = routing::network_objects(config, uplink);
         if random.has_chance(40) {
             let changes = links::diff(&links.observe().unwrap(), &objects);
             links.apply(&changes[..random.below(changes.len() + 1)]).unwrap();
@@ -96,7 +100,7 @@ fn run_sequence(seed: u64) -> NodeConfig {
         if random.has_chance(5) {
             let mut tables = NodeTables::new(&config);
             change_layout(&mut tables);
-            data_path.apply_tables(&config, tables).unwrap_or_else(|error| panic!("{error}"));
+            data_path.apply_tables(&config, |_| tables.clone()).unwrap_or_else(|error| panic!("{error}"));
         }
         data_path.apply(&config).unwrap_or_else(|error| panic!("{error}"));
     }

@@ -29,6 +29,8 @@ fn error_names_the_missing_capability_net_admin() {
         let config = cluster.config(1);
         let error = cluster.laboratory.node(1).namespace.run(|| {
             keep_capabilities(CapabilitySet::empty());
+            let error = DataPath::open().and_then(|data_path| data_path.check_kernel()).unwrap_err();
+            assert!(matches!(error, DataPathError::NoNetAdmin), "{error}");
             DataPath::open().and_then(|mut data_path| data_path.apply(&config)).unwrap_err()
         });
         assert!(matches!(error, DataPathError::NoNetAdmin), "{error}");

@@ -9,7 +9,7 @@ use akrobateo_core::family::Family;
 use netns_testkit::laboratory::addresses::{BACKEND_PORT, cluster_pod_range, pod_address, pod_range};
 use netns_testkit::laboratory::{Laboratory, Node};
 
-const FIRST_ZONE: u16 = 0x6b00;
+const FIRST_ZONE: u16 = 0x4000;
 const FLOW_BIT: u32 = 0x2000_0000;
 
 /// Returns the Service port that each node forwards to the first pod of node `peer`.

@@ -15,17 +15,17 @@ const DEVICE_INDEX: u16 = 1;
 /// The length of struct `nlmsghdr`, and that of struct `netconfmsg` with its padding.
 const HEADERS_LEN: usize = 16 + 4;
 
-/// Returns true if the notification may concern an object of the owner.
+/// Returns true if the notification may concern an object of the owner, or the interface `uplink`.
 ///
 /// `index` is the last known interface index of the owner's device.
-pub(crate) fn is_relevant(bytes: &[u8], owner: &Owner, index: Option<u32>) -> bool {
+pub(crate) fn is_relevant(bytes: &[u8], owner: &Owner, index: Option<u32>, uplink: &str) -> bool {
     let kind = bytes.get(4..).and_then(|bytes| bytes.first_chunk()).map(|kind| u16::from_ne_bytes(*kind));
     // The crate `netlink-packet-route` does not know these messages.
     if kind.is_some_and(|kind| SETTING_CHANGED.contains(&kind)) {
         return index.is_some() && changed_device(bytes) == index;
     }
     match NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes).map(|message| message.payload) {
-        Ok(NetlinkPayload::InnerMessage(message)) => is_relevant_message(&message, owner, index),
+        Ok(NetlinkPayload::InnerMessage(message)) => is_relevant_message(&message, owner, index, uplink),
         Ok(_) => false,
         // The notification has an unknown form, so it may concern any object.
         Err(_) => true,
@@ -40,13 +40,18 @@ fn changed_device(bytes: &[u8]) -> Option<u32> {
         .and_then(|attribute| attribute.value().try_into().ok().map(u32::from_ne_bytes))
 }
 
-fn is_relevant_message(message: &RouteNetlinkMessage, owner: &Owner, index: Option<u32>) -> bool {
+fn is_relevant_message(
+    message: &RouteNetlinkMessage,
+    owner: &Owner,
+    index: Option<u32>,
+    uplink: &str,
+) -> bool {
     match message {
         RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => {
-            let has_name = link
-                .attributes
-                .iter()
-                .any(|attribute| matches!(attribute, LinkAttribute::IfName(name) if *name == owner.device));
+            // The kernel does not report the routes that it deletes when an interface goes down.
+            let has_name = link.attributes.iter().any(|attribute| {
+                matches!(attribute, LinkAttribute::IfName(name) if *name == owner.device || name == uplink)
+            });
             has_name || Some(link.header.index) == index
         }
         RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) => {
@@ -79,7 +84,7 @@ mod tests {
             let owner = Owner { device: "akr0".to_owned(), protocol: 107 };
             let len = u32::try_from(bytes.len() + 16).unwrap();
             let header = [&len.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 10]].concat();
-            is_relevant(&[header, bytes].concat(), &owner, Some(1));
+            is_relevant(&[header, bytes].concat(), &owner, Some(1), "eth0");
         }
     }
 }

@@ -10,7 +10,7 @@ use netlink_packet_route::route::{
 };
 
 use super::family::address_family;
-use crate::objects::Route;
+use crate::objects::{Route, RouteDevice};
 
 /// The priority that the kernel gives to IPv6 routes without a priority.
 const DEFAULT_IPV6_PRIORITY: u32 = 1024;
@@ -23,13 +23,17 @@ pub(crate) fn list_routes(family: Family, protocol: u8) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetRoute(message)
 }
 
-pub(super) fn set(index: u32, route: &Route, protocol: RouteProtocol) -> RouteNetlinkMessage {
+pub(super) fn set(tunnel_index: u32, route: &Route, protocol: RouteProtocol) -> RouteNetlinkMessage {
+    let index = match route.device {
+        RouteDevice::Tunnel => tunnel_index,
+        RouteDevice::Other(index) => index,
+    };
     let mut message = RouteMessage::default();
     message.header.address_family = address_family(Family::from_ip(route.gateway));
     message.header.destination_prefix_length = route.destination.prefix_len();
     message.header.protocol = protocol;
     message.header.kind = RouteType::Unicast;
-    // The gateway is in no network of the device.
+    // The gateway may be in no network of the device.
     message.header.flags = RouteFlags::Onlink;
     message.attributes = vec![
         RouteAttribute::Table(route.table),
@@ -40,8 +44,9 @@ pub(super) fn set(index: u32, route: &Route, protocol: RouteProtocol) -> RouteNe
     RouteNetlinkMessage::NewRoute(message)
 }
 
-/// Returns the route of a message, or `None` if it has another form than routes through the device `index`.
-pub(crate) fn decode_route(message: &RouteMessage, index: u32) -> Option<Route> {
+/// Returns the route of a message, or `None` if it has another form. `tunnel_index` is the interface index of the owner's
+/// device; 0 if there is none.
+pub(crate) fn decode_route(message: &RouteMessage, tunnel_index: u32) -> Option<Route> {
     let header = &message.header;
     if header.kind != RouteType::Unicast || header.tos != 0 || header.source_prefix_length != 0 {
         return None;
@@ -67,8 +72,11 @@ pub(crate) fn decode_route(message: &RouteMessage, index: u32) -> Option<Route> 
     };
     let destination =
         IpNet::new(destination.unwrap_or(unspecified), header.destination_prefix_length).ok()?;
-    let is_own_form = device == Some(index) && priority == default_priority;
-    is_own_form.then_some(Route { table, destination, gateway })
+    let device = match device? {
+        index if index == tunnel_index => RouteDevice::Tunnel,
+        index => RouteDevice::Other(index),
+    };
+    (priority == default_priority).then_some(Route { table, destination, gateway, device })
 }
 
 fn ip_address(address: &RouteAddress) -> Option<IpAddr> {

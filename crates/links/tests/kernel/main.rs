@@ -161,7 +161,7 @@ fn keep_reconciled(objects: &NetworkObjects, stop: &AtomicBool) {
         // A step fails if another program deletes the device before the step. The next round repeats the step.
         let is_failed = is_changed && client.reconcile(objects).is_err();
         let index = client.observe().unwrap().device.map(|device| device.index);
-        is_changed = monitor.wait(index, Duration::from_millis(100)).unwrap() || is_failed;
+        is_changed = monitor.wait(index, "uplink", Duration::from_millis(100)).unwrap() || is_failed;
     }
 }
 
@@ -176,10 +176,16 @@ fn notification_of_foreign_objects_is_ignored() {
                  neighbour add 192.0.2.2 lladdr 02:00:00:00:00:01 dev other\nroute add 198.51.100.0/24 via 192.0.2.2\n\
                  rule add priority 97 lookup 5\nlink delete other",
             );
-            assert!(!monitor.read_notifications(None).unwrap());
+            assert!(!monitor.read_notifications(None, "uplink").unwrap());
             namespace.ip("rule add priority 97 lookup 5 protocol 107");
-            assert!(monitor.wait(None, DEADLINE).unwrap());
-            assert!(!monitor.wait(None, Duration::ZERO).unwrap());
+            assert!(monitor.wait(None, "uplink", DEADLINE).unwrap());
+            assert!(!monitor.wait(None, "uplink", Duration::ZERO).unwrap());
+            // The kernel does not report the IPv4 routes that it deletes with an interface.
+            namespace.ip("link add uplink type veth peer name peer");
+            assert!(monitor.wait(None, "uplink", DEADLINE).unwrap());
+            assert!(!monitor.wait(None, "uplink", Duration::ZERO).unwrap());
+            namespace.ip("link set uplink up");
+            assert!(monitor.wait(None, "uplink", DEADLINE).unwrap());
         });
     });
 }

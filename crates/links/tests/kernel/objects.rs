@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use akrobateo_core::family::Family;
-use links::{Device, MacAddress, NetworkObjects, Observed, Owner, Route, Rule};
+use links::{
+    Device, MacAddress, MaskedMark, NetworkObjects, Observed, Owner, Route, RouteDevice, Rule, RuleAction,
+    RuleCondition,
+};
 
 pub(crate) const TABLE: u32 = 0x6b72_0000;
 
@@ -39,6 +42,7 @@ pub(crate) fn example_objects() -> NetworkObjects {
                 table: TABLE,
                 destination: destination.parse().unwrap(),
                 gateway,
+                device: RouteDevice::Tunnel,
             })
             .collect(),
         rules: Family::ALL.map(rule).into(),
@@ -46,7 +50,12 @@ pub(crate) fn example_objects() -> NetworkObjects {
 }
 
 pub(crate) fn rule(family: Family) -> Rule {
-    Rule { family, priority: 96, mark: 0x6b72_0000, mask: 0xffff_0000, table: TABLE }
+    Rule {
+        family,
+        priority: 96,
+        condition: RuleCondition::HasMark(MaskedMark { value: 0x6b72_0000, mask: 0xffff_0000 }),
+        action: RuleAction::Table(TABLE),
+    }
 }
 
 /// Asserts that the kernel's objects are the desired objects. Does not use `diff`, because the tests examine this

@@ -5,15 +5,21 @@ use std::net::IpAddr;
 
 use akrobateo_core::family::Family;
 use ipnet::IpNet;
-use links::{Client, Device, MacAddress, NetworkObjects, Route, Rule, diff};
+use links::{
+    Client, Device, MacAddress, MaskedMark, NetworkObjects, Route, RouteDevice, Rule, RuleAction,
+    RuleCondition, diff,
+};
 use netns_testkit::{Namespace, isolated};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::objects::{TABLE, assert_has_desired_objects, mac, owner, rule};
+use crate::objects::{TABLE, assert_has_desired_objects, mac, owner};
 
 const GATEWAYS: [&str; 4] = ["169.254.255.255", "169.254.255.254", "fe80::6b72:ffff", "fe80::6b72:fffe"];
 const DESTINATIONS: [&str; 5] = ["0.0.0.0/0", "10.244.2.0/24", "::/0", "fd44:2::/64", "fd44:3::10/128"];
+
+/// The interface index of another device.
+const UPLINK: u32 = 77;
 
 fn device() -> impl Strategy<Value = Device> {
     let local = prop::sample::select(vec!["10.99.0.11", "10.99.0.12", "fd99::11"]);
@@ -39,16 +45,39 @@ fn any_mac() -> impl Strategy<Value = MacAddress> {
 
 fn route() -> impl Strategy<Value = Route> {
     let table = prop::sample::select(vec![TABLE, 77, 254]);
-    (table, prop::sample::select(&DESTINATIONS[..]), 0..2usize).prop_map(|(table, destination, gateway)| {
-        let destination: IpNet = destination.parse().unwrap();
-        let gateways = if destination.addr().is_ipv4() { &GATEWAYS[..2] } else { &GATEWAYS[2..] };
-        Route { table, destination, gateway: gateways[gateway].parse().unwrap() }
-    })
+    let device = prop::sample::select(vec![RouteDevice::Tunnel, RouteDevice::Other(UPLINK)]);
+    (table, prop::sample::select(&DESTINATIONS[..]), 0..2usize, device).prop_map(
+        |(table, destination, gateway, device)| {
+            let destination: IpNet = destination.parse().unwrap();
+            let gateways = if destination.addr().is_ipv4() { &GATEWAYS[..2] } else { &GATEWAYS[2..] };
+            Route { table, destination, gateway: gateways[gateway].parse().unwrap(), device }
+        },
+    )
+}
+
+fn condition() -> impl Strategy<Value = RuleCondition> {
+    let mark = MaskedMark { value: 0x6b72_0002, mask: 0xffff_3fff };
+    prop::sample::select(vec![
+        RuleCondition::All,
+        RuleCondition::HasMark(mark),
+        RuleCondition::LacksMark(mark),
+        RuleCondition::HasMark(MaskedMark { value: 0, mask: 1 }),
+    ])
+}
+
+/// Returns an action. A goto has a target only if a rule with this priority exists.
+fn action() -> impl Strategy<Value = RuleAction> {
+    let goto = RuleAction::Goto(98);
+    prop::sample::select(vec![RuleAction::Table(TABLE), RuleAction::Table(77), goto, RuleAction::Continue])
 }
 
 fn any_rule() -> impl Strategy<Value = Rule> {
-    (prop::sample::select(&Family::ALL[..]), 95..98u32, prop::sample::select(vec![TABLE, 77]))
-        .prop_map(|(family, priority, table)| Rule { priority, table, ..rule(family) })
+    let any_rule = (prop::sample::select(&Family::ALL[..]), 95..99u32, condition(), action());
+    any_rule
+        .prop_filter("a goto leads to a later rule", |(_, priority, _, action)| {
+            *action != RuleAction::Goto(98) || *priority < 98
+        })
+        .prop_map(|(family, priority, condition, action)| Rule { family, priority, condition, action })
 }
 
 /// Returns random objects that can exist together. There is at most one route for each table and destination.
@@ -60,17 +89,21 @@ fn objects() -> impl Strategy<Value = NetworkObjects> {
     let rules = prop::collection::btree_set(any_rule(), 0..4);
     (prop::option::weighted(0.8, device()), addresses, forwarding, neighbours, routes, rules).prop_map(
         |(device, addresses, forwarding, neighbours, routes, rules)| {
-            let Some(device) = device else { return NetworkObjects::default() };
-            let prefix = if device.local.is_ipv4() { "10.99.0." } else { "fd99::" };
-            let entry = |(mac, node)| (mac, format!("{prefix}{node}").parse().unwrap());
             let routes: BTreeMap<_, _> =
                 routes.into_iter().map(|route| ((route.table, route.destination), route)).collect();
+            let mut routes: BTreeSet<_> = routes.into_values().collect();
+            let Some(device) = device else {
+                routes.retain(|route| route.device != RouteDevice::Tunnel);
+                return NetworkObjects { routes, rules, ..NetworkObjects::default() };
+            };
+            let prefix = if device.local.is_ipv4() { "10.99.0." } else { "fd99::" };
+            let entry = |(mac, node)| (mac, format!("{prefix}{node}").parse().unwrap());
             NetworkObjects {
                 device: Some(device),
                 addresses,
                 forwarding_entries: forwarding.into_iter().map(entry).collect(),
                 neighbours,
-                routes: routes.into_values().collect::<BTreeSet<_>>(),
+                routes,
                 rules,
             }
         },
@@ -78,7 +111,7 @@ fn objects() -> impl Strategy<Value = NetworkObjects> {
 }
 
 /// Commands of ip(8) and bridge(8) with which another program disturbs the objects. Each may fail.
-const DISTURBANCES: [&str; 21] = [
+const DISTURBANCES: [&str; 24] = [
     "ip link set akr0 down",
     "ip link set akr0 up",
     "ip link delete akr0",
@@ -100,6 +133,9 @@ const DISTURBANCES: [&str; 21] = [
     "ip rule add priority 96 fwmark 0x6b720000/0xffff0000 lookup 1802633216 protocol 107",
     "ip -6 rule add not from fd00::/8 priority 3 lookup 9 protocol 107",
     "ip rule delete priority 96",
+    "ip rule delete priority 98",
+    "ip rule add not fwmark 0x6b700000/0xfff00000 priority 95 goto 99 protocol 107",
+    "ip link set uplink down",
 ];
 
 fn disturb(namespace: &Namespace, command: &str) {
@@ -114,10 +150,12 @@ fn changes_lead_from_any_state_to_the_desired_objects() {
         let mut runner =
             TestRunner::new(Config { cases: 40, failure_persistence: None, ..Config::default() });
         let namespace = Namespace::new();
+        namespace.ip(&format!("link add uplink index {UPLINK} type veth peer name peer"));
         let strategy =
             (objects(), prop::collection::vec(prop::sample::select(&DISTURBANCES[..]), 0..5), objects());
         let result = runner.run(&strategy, |(first_objects, disturbances, second_objects)| {
             for (objects, disturbances) in [(&first_objects, &disturbances[..]), (&second_objects, &[])] {
+                namespace.ip("link set uplink up");
                 namespace.run(|| {
                     let mut client = Client::open(owner()).unwrap();
                     client.reconcile(objects).unwrap_or_else(|error| panic!("{error}"));

@@ -42,6 +42,18 @@ pub enum NftError {
 }
 
 impl NftError {
+    /// Returns true if the kernel may have rejected a transaction because it does not know something in it.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        match self {
+            Self::MissingFeature(_) => true,
+            Self::Netlink { error: NetlinkError::Rejected { errno, .. }, .. } => {
+                is_missing_feature(*errno) || *errno == Errno::INVAL
+            }
+            Self::NoNetAdmin | Self::TransactionTooLarge(_) | Self::Netlink { .. } => false,
+        }
+    }
+
     /// Returns the error of a read, or of opening a socket.
     pub(super) fn from_read(error: NetlinkError, operation: String) -> Self {
         match errno(error) {
@@ -180,6 +192,18 @@ mod tests {
             (rejection_error(Errno::NOMEM, Some(Action::CreateSet(&set))), "create the set services4 of"),
         ] {
             assert!(error.to_string().contains(feature), "{error}");
+        }
+    }
+
+    #[test]
+    fn rejection_of_something_unknown_differs_from_other_errors() {
+        let set = Set::new("services4", SetDefinition::set(DataType::PORT), Vec::new());
+        let reject = |errno| rejection_error(errno, Some(Action::CreateSet(&set)));
+        for errno in [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOENT] {
+            assert!(reject(errno).is_unsupported(), "{errno}");
+        }
+        for errno in [Errno::PERM, Errno::NOMEM, Errno::BUSY] {
+            assert!(!reject(errno).is_unsupported(), "{errno}");
         }
     }
 }

@@ -53,10 +53,7 @@ impl Node {
         namespace.ip(segment::uplink_commands(options.uplink));
         let addresses: Vec<_> =
             options.segment_families().iter().map(|family| node_address(*family, number)).collect();
-        add_segment_addresses(&namespace, uplink, &addresses);
-        let gateways: Vec<_> =
-            options.segment_families().iter().map(|family| client_address(*family)).collect();
-        namespace.add_default_routes(&gateways);
+        add_uplink_addresses(&namespace, options, uplink, &addresses);
         set_sysctls(&namespace, options);
         namespace.ip(&format!("link add {POD_BRIDGE} type bridge\nlink set {POD_BRIDGE} up"));
         namespace.add_addresses(POD_BRIDGE, &Family::ALL.map(|family| pod_gateway(family, number)));
@@ -71,6 +68,13 @@ impl Node {
         set_reverse_path_filter(&namespace, options.reverse_path_filter);
         let mac = mac_address(&namespace, uplink);
         Self { number, namespace, uplink, mac, addresses, pods }
+    }
+
+    /// Adds the node's addresses and routes again that the kernel has deleted, because the uplink was down or replaced.
+    pub fn restore_uplink(&self, options: &Options) {
+        self.namespace.ip(&format!("address flush dev {}", self.uplink));
+        add_uplink_addresses(&self.namespace, options, self.uplink, &self.addresses);
+        self.namespace.ip(&pod_network::commands(options, self.number, self.uplink));
     }
 
     /// Returns the node's address of a family. A node in an IPv6 underlay has no IPv4 address.
@@ -126,6 +130,13 @@ pub(crate) fn add_segment_addresses(namespace: &Namespace, interface: &str, addr
         let options = if address.is_ipv6() { "nodad" } else { "" };
         namespace.ip(&format!("address add {address}/{prefix_len} dev {interface} {options}"));
     }
+}
+
+/// Adds the node's addresses, and the routes to other networks.
+fn add_uplink_addresses(namespace: &Namespace, options: &Options, uplink: &str, addresses: &[IpAddr]) {
+    add_segment_addresses(namespace, uplink, addresses);
+    let gateways: Vec<_> = options.segment_families().iter().map(|family| client_address(*family)).collect();
+    namespace.add_default_routes(&gateways);
 }
 
 fn set_sysctls(namespace: &Namespace, options: &Options) {

@@ -46,11 +46,14 @@ pub enum Uplink {
     Bond,
     /// A VLAN device on the network interface. The client has a VLAN device too. Needs the kernel's `8021q`.
     Vlan,
+    /// A macvlan device on the network interface. The device has its own MAC address, and the network interface has another
+    /// one.
+    Macvlan,
 }
 
 impl Uplink {
     /// All kinds of uplinks.
-    pub const ALL: [Self; 4] = [Self::Interface, Self::Bridge, Self::Bond, Self::Vlan];
+    pub const ALL: [Self; 5] = [Self::Interface, Self::Bridge, Self::Bond, Self::Vlan, Self::Macvlan];
 }
 
 /// The families of the addresses that nodes and the client have.

@@ -39,6 +39,8 @@ impl Segment {
         // Otherwise the kernel would send several TCP segments as one long packet, and a filter of the length would see
         // that packet.
         namespace.ip(&format!("link set {INTERFACE} gso_max_segs 1 up"));
+        // Otherwise the interface would answer ARP requests for the address of a macvlan device.
+        namespace.set_sysctl(&format!("ipv4/conf/{INTERFACE}/arp_ignore"), "1");
     }
 
     /// Replaces the filters. `macs` has the nodes' MAC addresses.
@@ -70,6 +72,7 @@ pub(crate) fn uplink_commands(uplink: Uplink) -> &'static str {
              link set uplink up\n"
         }
         Uplink::Vlan => "link add link eth0 name uplink type vlan id 100\nlink set uplink up\n",
+        Uplink::Macvlan => "link add link eth0 name uplink type macvlan mode bridge\nlink set uplink up\n",
     }
 }
 

@@ -1,0 +1,141 @@
+//! Decides when the thread applies the configuration, and when it reads notifications. Pure: the caller supplies the
+//! time.
+
+use std::time::{Duration, Instant};
+
+/// The time after which a failed change is tried again, and a failed watch is opened again.
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// The shortest time between a change and the next restoration. Without it, two programs that change the same objects
+/// would use all of the processor's time.
+const RESTORE_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The times of the next steps.
+#[derive(Clone, Debug)]
+pub(super) struct Schedule {
+    /// The time at which the configuration must be applied; `None` after it was applied.
+    apply_at: Option<Instant>,
+    last_applied: Option<Instant>,
+    /// True if the last change failed.
+    has_failed: bool,
+    /// The time until which the watch is not used, because it has failed.
+    watch_failed_until: Option<Instant>,
+}
+
+impl Schedule {
+    /// Creates the schedule of a thread that applies its configuration at once.
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { apply_at: Some(now), last_applied: None, has_failed: false, watch_failed_until: None }
+    }
+
+    /// Applies the configuration now, because it has changed.
+    pub(super) const fn on_command(&mut self, now: Instant) {
+        self.apply_at = Some(now);
+    }
+
+    /// Applies the configuration soon, because another program may have changed the data path. After a failure, the time
+    /// of the next attempt remains.
+    pub(super) fn on_foreign_change(&mut self, now: Instant) {
+        let restore_at = self.last_applied.map_or(now, |applied| now.max(applied + RESTORE_INTERVAL));
+        match self.apply_at {
+            Some(apply_at) if self.has_failed || apply_at <= restore_at => {}
+            _ => self.apply_at = Some(restore_at),
+        }
+    }
+
+    /// Stops the use of the watch for some time. Meanwhile, changes by other programs may remain unnoticed.
+    pub(super) fn on_watch_failure(&mut self, now: Instant) {
+        self.watch_failed_until = Some(now + RETRY_INTERVAL);
+        self.on_foreign_change(now);
+    }
+
+    /// Returns true if a failed watch must be opened again. From then on, the watch is used again.
+    pub(super) fn must_reopen_watch(&mut self, now: Instant) -> bool {
+        let is_due = self.watch_failed_until.is_some_and(|until| until <= now);
+        if is_due {
+            self.watch_failed_until = None;
+        }
+        is_due
+    }
+
+    /// Returns true if the watch has not failed.
+    pub(super) const fn uses_watch(&self) -> bool {
+        self.watch_failed_until.is_none()
+    }
+
+    /// Returns true if the configuration must be applied.
+    pub(super) fn must_apply(&self, now: Instant) -> bool {
+        self.apply_at.is_some_and(|apply_at| apply_at <= now)
+    }
+
+    /// Stores the end of a change. After success, a part of the change that must be repeated is due at `repeat_at`.
+    pub(super) fn on_applied(&mut self, now: Instant, is_successful: bool, repeat_at: Option<Instant>) {
+        self.last_applied = Some(now);
+        self.has_failed = !is_successful;
+        self.apply_at = if is_successful { repeat_at } else { Some(now + RETRY_INTERVAL) };
+    }
+
+    /// Returns the time of the next step; `None` if the thread only waits for events.
+    pub(super) fn next_event(&self) -> Option<Instant> {
+        [self.apply_at, self.watch_failed_until].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applied_schedule(now: Instant) -> Schedule {
+        let mut schedule = Schedule::new(now);
+        assert!(schedule.must_apply(now));
+        schedule.on_applied(now, true, None);
+        assert_eq!(schedule.next_event(), None);
+        schedule
+    }
+
+    #[test]
+    fn foreign_changes_are_restored_at_once_but_not_continuously() {
+        let start = Instant::now();
+        let mut schedule = applied_schedule(start);
+        let later = start + Duration::from_secs(9);
+        schedule.on_foreign_change(later);
+        assert!(schedule.must_apply(later));
+        schedule.on_applied(later, true, None);
+        schedule.on_foreign_change(later);
+        assert!(!schedule.must_apply(later));
+        assert!(schedule.must_apply(later + RESTORE_INTERVAL));
+        // A new configuration does not wait.
+        schedule.on_command(later);
+        assert!(schedule.must_apply(later));
+    }
+
+    #[test]
+    fn failed_change_is_repeated_and_foreign_changes_do_not_hasten_it() {
+        let now = Instant::now();
+        let mut schedule = applied_schedule(now);
+        schedule.on_applied(now, false, None);
+        schedule.on_foreign_change(now + RESTORE_INTERVAL);
+        assert_eq!(schedule.next_event(), Some(now + RETRY_INTERVAL));
+        // A foreign change hastens the repetition of a part.
+        let later = now + Duration::from_secs(20);
+        schedule.on_applied(now, true, Some(now + Duration::from_secs(30)));
+        schedule.on_foreign_change(later);
+        assert!(schedule.must_apply(later));
+    }
+
+    #[test]
+    fn failed_watch_rests_and_is_opened_again() {
+        let now = Instant::now();
+        let mut schedule = applied_schedule(now);
+        schedule.on_watch_failure(now);
+        assert!(!schedule.uses_watch());
+        assert!(!schedule.must_reopen_watch(now));
+        let later = now + RETRY_INTERVAL;
+        assert!(schedule.must_apply(later));
+        schedule.on_applied(now, true, None);
+        // The thread does not sleep for ever.
+        assert_eq!(schedule.next_event(), Some(later));
+        assert!(schedule.must_reopen_watch(later));
+        assert!(schedule.uses_watch());
+        assert!(!schedule.must_reopen_watch(later));
+    }
+}

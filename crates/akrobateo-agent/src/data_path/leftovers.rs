@@ -1,0 +1,106 @@
+//! Finds the flows that an earlier process has left behind, if it was killed before it deleted them. Pure.
+//!
+//! The tables in the kernel then agree with the configuration already, so their differences do not show these flows.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use akrobateo_core::{Family, Protocol};
+use netfilter::conntrack::Entry;
+use netfilter::nft::Table;
+
+use super::stale::{Endpoints, endpoints, frontend};
+use crate::marks::{FLOW_BIT, MASQUERADED_FLOW_BIT};
+use crate::table::family_set;
+use crate::table::keys::{PortKey, parse_address, parse_service};
+
+/// The rules of one family that flows must agree with.
+#[derive(Debug)]
+pub(super) struct CurrentRules {
+    frontends: BTreeSet<(IpAddr, PortKey)>,
+    /// The addresses of the frontends. Flows to other addresses are not examined.
+    addresses: BTreeSet<IpAddr>,
+    endpoints: Endpoints,
+    /// The addresses of endpoints that see the client's address.
+    kept: BTreeSet<IpAddr>,
+}
+
+impl CurrentRules {
+    pub(super) fn new(family: Family, table: &Table) -> Self {
+        let services = family_set(table, family, "services").iter();
+        let frontends: BTreeSet<_> = services.filter_map(|element| parse_service(family, element)).collect();
+        let kept = family_set(table, family, "kept").iter();
+        Self {
+            addresses: frontends.iter().map(|(address, _)| *address).collect(),
+            frontends,
+            endpoints: endpoints(family, table),
+            kept: kept.filter_map(|element| parse_address(family, element)).collect(),
+        }
+    }
+
+    /// Returns true if no flow can disagree.
+    pub(super) fn is_empty(&self) -> bool {
+        self.frontends.is_empty()
+    }
+
+    /// Returns true if the entry belongs to a flow that would go to another destination if it began now, and that does
+    /// not end by itself.
+    pub(super) fn contradict(&self, entry: &Entry) -> bool {
+        let Some(frontend) = frontend(entry).filter(|(address, _)| self.addresses.contains(address)) else {
+            return false;
+        };
+        let is_udp = entry.flow.protocol == Protocol::Udp;
+        if entry.mark & FLOW_BIT == 0 {
+            return is_udp && self.frontends.contains(&frontend);
+        }
+        let (_, port) = frontend;
+        let keeps_client = is_udp && entry.mark & MASQUERADED_FLOW_BIT == 0;
+        ((is_udp || !entry.has_reply) && !self.endpoints.contains(&(port, entry.flow.reply_source)))
+            || (keeps_client && !self.kept.contains(&entry.flow.reply_source.ip()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netfilter::conntrack::Flow;
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::config::fixtures::{config, endpoint, service};
+    use crate::config::{NodeConfig, Service, ServicePort};
+    use crate::table::NodeTables;
+
+    #[test]
+    fn flows_that_disagree_with_the_rules_are_found() {
+        let port = |protocol| ServicePort {
+            protocol,
+            port: std::num::NonZeroU16::new(53).unwrap(),
+            endpoints: vec![endpoint(10, 1), endpoint(11, 2)],
+        };
+        let ports = [Protocol::Tcp, Protocol::Udp].map(port).into();
+        let service = Service { families: vec![Family::V4], ports, ..service() };
+        let config = NodeConfig { services: vec![service], ..config() };
+        let rules = CurrentRules::new(Family::V4, &NodeTables::new(&config).inet);
+        let contradict = |protocol, to: &str, endpoint: &str, mark, has_reply| {
+            let client = "192.0.2.1:4000".parse().unwrap();
+            let original_destination: SocketAddr = to.parse().unwrap();
+            let reply_source = endpoint.parse().unwrap();
+            let flow = Flow { protocol, client, original_destination, reply_source };
+            rules.contradict(&Entry { flow, reply_destination: client, zone: 0, mark, has_reply })
+        };
+        let (frontend, local, remote) = ("10.99.0.1:53", "10.244.1.10:8080", "10.244.2.11:8080");
+        let masqueraded = FLOW_BIT | MASQUERADED_FLOW_BIT;
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let is_udp = protocol == Protocol::Udp;
+            assert!(!contradict(protocol, frontend, local, FLOW_BIT, true));
+            assert!(!contradict(protocol, frontend, remote, masqueraded, true));
+            assert_eq!(contradict(protocol, frontend, remote, FLOW_BIT, true), is_udp, "no way keeps it");
+            assert_eq!(contradict(protocol, frontend, "10.244.1.9:8080", FLOW_BIT, true), is_udp);
+            assert!(contradict(protocol, frontend, "10.244.1.9:8080", FLOW_BIT, false));
+            assert!(contradict(protocol, "10.99.0.1:54", local, FLOW_BIT, false), "lost frontend");
+            assert_eq!(contradict(protocol, frontend, frontend, 0, true), is_udp, "no translation");
+            // A flow to an address of another program.
+            assert!(!contradict(protocol, "10.99.0.9:53", "10.244.1.9:53", FLOW_BIT, false));
+        }
+    }
+}

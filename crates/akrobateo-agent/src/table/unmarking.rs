@@ -1,0 +1,38 @@
+//! Removes the marks from packets that leave the node, if the kernel has no egress hook. Pure.
+//!
+//! The tunnel's device routes the outer packet by the mark of the inner packet in older kernels. So a packet that enters
+//! the device with a mark would enter it again and again.
+
+use akrobateo_core::Family;
+use netfilter::nft::Table;
+use netfilter::nft::abi::meta;
+use netfilter::nft::model::{Chain, ChainType, Expr, Hook, Reg, Rule, Value};
+
+use super::expressions::{accept, is_output_interface, rule};
+use super::steering::clamp_segment_size;
+use crate::config::NodeConfig;
+use crate::marks::OWN_MASK;
+use crate::tunnel;
+
+/// After the translation of sources, which examines the marks.
+const PRIORITY: i32 = 200;
+
+/// Adds the chain.
+pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
+    let base = config.node.marks.base;
+    let mut rules = vec![rule([
+        &[Expr::Meta { key: meta::KEY_MARK, dreg: Reg(0) }, Expr::and(Reg(0), OWN_MASK)],
+        &[Expr::not_equal(Reg(0), base.to_ne_bytes()), accept()],
+    ])];
+    if config.needs_tunnel() {
+        rules.extend(Family::ALL.map(|family| {
+            let clamp = clamp_segment_size(config, family);
+            rule([&is_output_interface(tunnel::DEVICE), &clamp.expressions])
+        }));
+    }
+    rules.push(Rule::new(vec![
+        Expr::Immediate { dreg: Reg(0), value: Value::from([0; 4]) },
+        Expr::SetMeta { key: meta::KEY_MARK, sreg: Reg(0) },
+    ]));
+    table.chains.push(Chain::base("unmark", ChainType::Filter, Hook::Postrouting, PRIORITY, rules));
+}
