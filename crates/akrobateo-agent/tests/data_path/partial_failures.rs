@@ -67,7 +67,7 @@ fn services_change_although_the_tunnel_cannot_be_created() {
         }
         let (agent, reports) = start_agent(&cluster, 1);
         cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 1, 2))];
-        agent.set_config(cluster.config(1));
+        agent.set_config(1, cluster.config(1));
         eventually("the other pod answers", || {
             let answer = cluster.ask(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 1);
             answer.ok().filter(|answer| answer.backend == "n1p2")
@@ -92,7 +92,7 @@ fn services_change_although_the_probe_cannot_start() {
         let agents = [1, 2, 3].map(|node| start_agent(&cluster, node));
         cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
         for (node, (agent, _)) in (1..).zip(&agents) {
-            agent.set_config(cluster.config(node));
+            agent.set_config(1, cluster.config(node));
         }
         eventually("the other pod answers", || {
             let answer = cluster.ask(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 1);
