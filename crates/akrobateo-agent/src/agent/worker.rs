@@ -168,8 +168,11 @@ impl Worker {
     /// Starts the probe after its rules were installed. Restarts the probe if the node has changed. If the probe cannot
     /// start, the ways remain, and the result is the time of the next attempt.
     fn update_probe(&mut self) -> Option<Instant> {
-        if self.config.peers.is_empty() {
-            self.probe = None;
+        if !self.config.keeps_client_addresses() {
+            // Without the rules of clients' packets, no probe is answered. The answers say nothing about the network.
+            if self.probe.take().is_some() {
+                self.mailbox.send(Command::SetModes(Modes::new()));
+            }
             return None;
         }
         if self.probe.as_ref().is_none_or(|probe| probe.node != self.config.node) {

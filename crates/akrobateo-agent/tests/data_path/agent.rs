@@ -20,6 +20,7 @@ use crate::cluster::{Cluster, Mode, PORT, pod, service};
 pub(crate) struct Reports {
     apply_count: Arc<Mutex<u32>>,
     last_error: Arc<Mutex<Option<String>>>,
+    modes: Arc<Mutex<Modes>>,
 }
 
 impl Reports {
@@ -30,7 +31,9 @@ impl Reports {
 }
 
 impl Observer for Reports {
-    fn on_modes(&mut self, _modes: &Modes) {}
+    fn on_modes(&mut self, modes: &Modes) {
+        self.modes.lock().unwrap().clone_from(modes);
+    }
 
     fn on_applied(&mut self, _: u64, result: Result<(), &DataPathError>) {
         *self.apply_count.lock().unwrap() += 1;
@@ -248,5 +251,34 @@ fn agent_applies_new_configurations_and_retries_after_an_error() {
         assert_eq!(ask(&cluster).unwrap().backend, "n1p2");
         agent.set_config(1, cluster.config(1));
         eventually("the error is over", || reports.last_error().is_none().then_some(()));
+    });
+}
+
+#[test]
+fn agents_without_services_report_no_ways_and_find_them_with_the_first_service() {
+    isolated(|| {
+        let mut cluster = Cluster::new(&Options::default(), Mode { way: None, has_egress_hook: true });
+        let agents: Vec<_> =
+            (1..=cluster.laboratory.nodes.len()).map(|node| start_agent(&cluster, node)).collect();
+        let has_modes = |reports: &Reports| !reports.modes.lock().unwrap().is_empty();
+        let set_services = |cluster: &mut Cluster, services| {
+            cluster.services = services;
+            for (node, (agent, _)) in (1..).zip(&agents) {
+                agent.set_config(1, cluster.config(node));
+            }
+        };
+        for _ in 0..2 {
+            eventually("the agents have applied their configurations", || {
+                agents.iter().all(|(_, reports)| *reports.apply_count.lock().unwrap() > 0).then_some(())
+            });
+            eventually("no agent reports a way", || {
+                (!agents.iter().any(|(_, reports)| has_modes(reports))).then_some(())
+            });
+            let endpoint = pod(&cluster.laboratory, 2, 1);
+            set_services(&mut cluster, vec![service(PORT, &endpoint)]);
+            eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
+            assert!(agents.iter().all(|(_, reports)| has_modes(reports)));
+            set_services(&mut cluster, Vec::new());
+        }
     });
 }
