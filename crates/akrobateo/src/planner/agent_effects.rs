@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use akrobateo_core::Frontend;
 use akrobateo_services::agent_report::{MasqueradedPeer, PortProblem};
 use akrobateo_services::allocation::{AllocationResult, OccupiedPorts};
 use akrobateo_services::key::ServiceKey;
@@ -105,10 +104,4 @@ fn without_annotations(service: &Service) -> Service {
     let mut service = service.clone();
     service.metadata.annotations = None;
     service
-}
-
-/// Returns the ports and nodes of both.
-pub(super) fn union(left: OccupiedPorts, right: OccupiedPorts) -> OccupiedPorts {
-    let frontends: BTreeSet<Frontend> = left.frontends.into_iter().chain(right.frontends).collect();
-    OccupiedPorts { frontends, nodes: left.nodes.into_iter().chain(right.nodes).collect() }
 }

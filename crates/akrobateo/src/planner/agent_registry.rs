@@ -209,6 +209,7 @@ impl AgentRegistry {
         let states = self.agents.values().map(|agent| {
             let state = AgentState {
                 observed: agent.observed(),
+                renewed_at: agent.renew_time.as_ref().map(|time| time.0),
                 silent_at: clock.to_timestamp(agent.deadline()),
                 failing_since: agent.failing_since.map(|since| clock.to_timestamp(since)),
             };
