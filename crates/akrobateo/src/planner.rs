@@ -7,7 +7,6 @@ use std::sync::Arc;
 use akrobateo_services::allocation::{AllocationResult, OccupiedPorts, PortAllocations, RecentEndpoints};
 use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::{NodeAddressError, NodeInfo};
-use akrobateo_services::published::published_nodes;
 use akrobateo_services::spec::{ServiceDefaults, is_external_policy_local};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::jiff::Timestamp;
@@ -19,14 +18,12 @@ use self::address_errors::new_address_errors;
 use self::agent_registry::AgentChange;
 use self::agents::Agents;
 use self::allocation_input::allocation_input;
+use self::assumed_endpoints::assume_recent_endpoints;
 use self::clock::Clock;
 use self::observations::{StoreObservations, read_occupied_ports};
 use self::vip_danger::{update_vip_danger, wait_for_vip_danger_change};
 use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded, WatchScope};
-use crate::decide::{
-    AgentStates, PodChangeTimes, PodChanges, ProxyConfig, ServiceState, has_missing_endpoints,
-    publishes_all_nodes,
-};
+use crate::decide::{AgentStates, PodChangeTimes, PodChanges, ProxyConfig, ServiceState};
 use crate::metrics::Metrics;
 
 mod address_errors;
@@ -34,6 +31,7 @@ mod agent_effects;
 mod agent_registry;
 mod agents;
 mod allocation_input;
+mod assumed_endpoints;
 mod clock;
 mod observations;
 #[cfg(test)]
@@ -147,11 +145,13 @@ impl Planner {
     /// of this replica, and reads only the state of the cluster.
     pub(crate) fn resync(&mut self) -> BTreeSet<ServiceKey> {
         self.allocations = PortAllocations::default();
-        self.recent_endpoints = RecentEndpoints::default();
         self.pod_changes = PodChanges::default();
         self.agents.restart(&self.stores.agent_leases(), Instant::now().into_std());
         self.record_service_versions();
-        self.assume_recent_endpoints();
+        let (now, nodes) = (Instant::now().into_std(), self.stores.nodes(self.defaults.node_policy));
+        let agents = self.agents.states(Clock::at(now));
+        let held_nodes = |key: &ServiceKey| self.occupied_ports(key, &nodes, &agents).nodes;
+        self.recent_endpoints = assume_recent_endpoints(&self.stores, &nodes, held_nodes, now);
         self.record_all_endpoints();
         self.allocate();
         let mut keys = self.stores.all_keys();
@@ -311,27 +311,6 @@ impl Planner {
         let has_changed =
             self.recent_endpoints.record(key, service.metadata.uid.as_ref(), &endpoint_nodes, now);
         has_changed && self.allocations.is_contested(key)
-    }
-
-    /// Assumes that each published node with a proxy had an endpoint a moment ago, because the operator did not observe
-    /// the endpoints before its start. A Service that had no endpoint before the restart keeps all nodes of its
-    /// proxies. [`Self::record_all_endpoints`] then starts the retention of the nodes without an endpoint.
-    fn assume_recent_endpoints(&mut self) {
-        let (now, nodes) = (Instant::now().into_std(), self.stores.nodes(self.defaults.node_policy));
-        let agents = self.agents.states(Clock::at(now));
-        let may_have_had_endpoint =
-            |service: &&Arc<Service>| is_external_policy_local(service) && !publishes_all_nodes(service);
-        for service in self.stores.services().iter().filter(may_have_had_endpoint) {
-            let key = ServiceKey::from_service(service);
-            let mut held_nodes = self.occupied_ports(&key, &nodes, &agents).nodes;
-            let lacked_endpoints =
-                has_missing_endpoints(service) && self.stores.nodes_with_ready_endpoint(&key).is_empty();
-            if !lacked_endpoints {
-                let published_names = published_nodes(service, &nodes);
-                held_nodes.retain(|name| published_names.contains(name));
-            }
-            self.recent_endpoints.record(&key, service.metadata.uid.as_ref(), &held_nodes, now);
-        }
     }
 
     fn record_all_endpoints(&mut self) {

@@ -1,5 +1,6 @@
 //! Tests of the planner and its watches with a scripted API server and a paused clock.
 
+mod agents;
 mod forged_objects;
 
 use std::collections::{BTreeSet, HashMap};
