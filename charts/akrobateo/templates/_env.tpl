@@ -14,6 +14,7 @@
 {{- include "akrobateo.setting" (list "TOLERATIONS" (kindIs "invalid" $settings.tolerations | ternary nil (toJson $settings.tolerations))) }}
 {{- include "akrobateo.setting" (list "ALLOWED_TOLERATIONS" (kindIs "invalid" $settings.allowedTolerations | ternary nil (toJson $settings.allowedTolerations))) }}
 {{- include "akrobateo.setting" (list "WORKLOAD" (include "akrobateo.workload" . | default nil)) }}
+{{- include "akrobateo.setting" (list "DEDICATED" (.Values.dedicated.enabled | ternary nil false)) }}
 {{- include "akrobateo.setting" (list "CLIENT_ADDRESS" $settings.clientAddress) }}
 {{- include "akrobateo.setting" (list "REPLICAS" $settings.replicas) }}
 {{- include "akrobateo.setting" (list "PRIORITY_CLASS" $settings.priorityClass) }}
@@ -46,7 +47,6 @@ default. */}}
 {{- $settings := .Values.settings }}
 {{- include "akrobateo.variable" (list "FORMER_LB_NAMESPACES" (join "," $settings.formerLbNamespaces | default nil)) }}
 {{- include "akrobateo.variable" (list "LB_IMAGE" (include "akrobateo.lbImage" . | default nil)) }}
-{{- include "akrobateo.variable" (list "DEDICATED" (.Values.dedicated.enabled | ternary nil false)) }}
 {{- if ne (int .Values.port) 8080 }}
 {{- include "akrobateo.variable" (list "HTTP_ADDRESS" (printf "[::]:%d" (int .Values.port))) }}
 {{- end }}

@@ -135,11 +135,11 @@ program, the operator uses ipMode Proxy. */}}
   verbs: [list, watch, delete]
 {{- end -}}
 
-{{/* Rules for the Lease. The replica that holds the Lease is active. */}}
+{{/* Rules for the Lease, and for the Leases of the node agents. The replica that holds the Lease is active. */}}
 {{- define "akrobateo.leaseRules" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
-  verbs: [create]
+  verbs: [list, watch, create]
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   resourceNames: [{{ include "akrobateo.instance" . | quote }}]

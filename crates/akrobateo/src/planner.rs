@@ -7,27 +7,23 @@ use std::sync::Arc;
 use akrobateo_services::allocation::{AllocationResult, OccupiedPorts, PortAllocations, RecentEndpoints};
 use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::{NodeAddressError, NodeInfo};
-use akrobateo_services::published::published_nodes;
 use akrobateo_services::spec::{ServiceDefaults, is_external_policy_local};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, ResourceExt};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use self::address_errors::new_address_errors;
-use self::agent_effects::union;
 use self::agent_registry::AgentChange;
 use self::agents::Agents;
 use self::allocation_input::allocation_input;
+use self::assumed_endpoints::assume_recent_endpoints;
 use self::clock::Clock;
-use self::observations::StoreObservations;
-use self::waiting::{wait_for_vip_danger_change, wait_until};
+use self::observations::{StoreObservations, read_occupied_ports};
+use self::vip_danger::{update_vip_danger, wait_for_vip_danger_change};
 use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded, WatchScope};
-use crate::decide::{
-    AgentStates, PodChangeTimes, PodChanges, ProxyConfig, ServiceState, has_missing_endpoints,
-    publishes_all_nodes,
-};
+use crate::decide::{AgentStates, PodChangeTimes, PodChanges, ProxyConfig, ServiceState};
 use crate::metrics::Metrics;
 
 mod address_errors;
@@ -35,12 +31,13 @@ mod agent_effects;
 mod agent_registry;
 mod agents;
 mod allocation_input;
+mod assumed_endpoints;
 mod clock;
 mod observations;
 #[cfg(test)]
 mod tests;
 mod versions;
-mod waiting;
+mod vip_danger;
 
 /// The maximum number of triggers that one call takes from the channel.
 const MAX_TRIGGERS_PER_CALL: usize = 1024;
@@ -148,11 +145,13 @@ impl Planner {
     /// of this replica, and reads only the state of the cluster.
     pub(crate) fn resync(&mut self) -> BTreeSet<ServiceKey> {
         self.allocations = PortAllocations::default();
-        self.recent_endpoints = RecentEndpoints::default();
         self.pod_changes = PodChanges::default();
         self.agents.restart(&self.stores.agent_leases(), Instant::now().into_std());
         self.record_service_versions();
-        self.assume_recent_endpoints();
+        let (now, nodes) = (Instant::now().into_std(), self.stores.nodes(self.defaults.node_policy));
+        let agents = self.agents.states(Clock::at(now));
+        let held_nodes = |key: &ServiceKey| self.occupied_ports(key, &nodes, &agents).nodes;
+        self.recent_endpoints = assume_recent_endpoints(&self.stores, &nodes, held_nodes, now);
         self.record_all_endpoints();
         self.allocate();
         let mut keys = self.stores.all_keys();
@@ -174,7 +173,7 @@ impl Planner {
                 }
             }
             () = wait_for_vip_danger_change(self.vip_danger_receiver.as_mut()) => are_all_services_affected = true,
-            () = wait_until(expiry) => (),
+            () = sleep_until_some(expiry) => (),
         }
         let mut affected_services = BTreeSet::new();
         let services_with_expired_nodes = self.recent_endpoints.expire(Instant::now().into_std());
@@ -226,6 +225,16 @@ impl Planner {
         std::mem::take(&mut self.address_errors)
     }
 
+    /// Returns the nodes of the last allocation.
+    pub(crate) fn nodes(&self) -> Arc<Vec<NodeInfo>> {
+        self.nodes.clone()
+    }
+
+    /// Returns the state of all node agents.
+    pub(crate) fn agents(&self, now: Timestamp) -> AgentStates {
+        self.agents.states(Clock { now: Instant::now().into_std(), wall_clock: now })
+    }
+
     /// Returns the input of the decisions about one Service.
     pub(crate) fn service_state(&mut self, key: &ServiceKey, now: Timestamp) -> ServiceState {
         let service = self.stores.service(key);
@@ -271,10 +280,10 @@ impl Planner {
     fn allocate(&mut self) -> Vec<ServiceKey> {
         let services = self.stores.services();
         let nodes = self.stores.nodes(self.defaults.node_policy);
-        self.update_vip_danger(&nodes);
+        update_vip_danger(&mut self.defaults, self.vip_danger_receiver.as_ref(), &nodes);
         self.record_service_versions();
         let agents = self.agents.states(Clock::at(Instant::now().into_std()));
-        let occupied_ports = |key: &ServiceKey| self.read_occupied_ports(key, &nodes, &agents);
+        let occupied_ports = |key: &ServiceKey| self.occupied_ports(key, &nodes, &agents);
         let observations = StoreObservations::new(&occupied_ports, &nodes, &self.recent_endpoints);
         let allocations = self.allocations.update(&services, &nodes, &self.defaults, &observations);
         self.occupied_ports = observations.into_occupied_ports();
@@ -285,22 +294,6 @@ impl Planner {
         self.services =
             services.into_iter().map(|service| (ServiceKey::from_service(&service), service)).collect();
         changed_services
-    }
-
-    /// Reads the last result of the detection. K3s and RKE2 show the arguments of kube-proxy only in the annotations of
-    /// their nodes.
-    fn update_vip_danger(&mut self, nodes: &[NodeInfo]) {
-        if !self.defaults.must_detect_vip_danger() {
-            return;
-        }
-        let receiver = self.vip_danger_receiver.as_ref();
-        let detected_danger = receiver
-            .map_or_else(|| self.defaults.vip_danger.clone(), |receiver| receiver.borrow().clone())
-            .or_else(|| nodes.iter().find_map(|node| node.vip_danger.clone()));
-        if detected_danger != self.defaults.vip_danger {
-            tracing::info!(reason = detected_danger, "the reason why ipMode VIP is dangerous changed");
-            Arc::make_mut(&mut self.defaults).vip_danger = detected_danger;
-        }
     }
 
     /// Records the nodes with endpoints of a Service. Returns true if these nodes changed and the last allocation
@@ -320,27 +313,6 @@ impl Planner {
         has_changed && self.allocations.is_contested(key)
     }
 
-    /// Assumes that each published node with a proxy had an endpoint a moment ago, because the operator did not observe
-    /// the endpoints before its start. A Service that had no endpoint before the restart keeps all nodes of its
-    /// proxies. [`Self::record_all_endpoints`] then starts the retention of the nodes without an endpoint.
-    fn assume_recent_endpoints(&mut self) {
-        let (now, nodes) = (Instant::now().into_std(), self.stores.nodes(self.defaults.node_policy));
-        let agents = self.agents.states(Clock::at(now));
-        let may_have_had_endpoint =
-            |service: &&Arc<Service>| is_external_policy_local(service) && !publishes_all_nodes(service);
-        for service in self.stores.services().iter().filter(may_have_had_endpoint) {
-            let key = ServiceKey::from_service(service);
-            let mut held_nodes = self.read_occupied_ports(&key, &nodes, &agents).nodes;
-            let lacked_endpoints =
-                has_missing_endpoints(service) && self.stores.nodes_with_ready_endpoint(&key).is_empty();
-            if !lacked_endpoints {
-                let published_names = published_nodes(service, &nodes);
-                held_nodes.retain(|name| published_names.contains(name));
-            }
-            self.recent_endpoints.record(&key, service.metadata.uid.as_ref(), &held_nodes, now);
-        }
-    }
-
     fn record_all_endpoints(&mut self) {
         let keys: BTreeSet<_> =
             self.stores.services().iter().map(|service| ServiceKey::from_service(service)).collect();
@@ -357,24 +329,11 @@ impl Planner {
         let agents = || self.agents.states(Clock::at(Instant::now().into_std()));
         self.occupied_ports
             .get(key)
-            .is_some_and(|previous| *previous != self.read_occupied_ports(key, &self.nodes, &agents()))
+            .is_some_and(|previous| *previous != self.occupied_ports(key, &self.nodes, &agents()))
     }
 
-    /// Returns the ports that the Service's workload and the node agents hold for the Service on these nodes.
-    fn read_occupied_ports(
-        &self,
-        key: &ServiceKey,
-        nodes: &[NodeInfo],
-        agents: &AgentStates,
-    ) -> OccupiedPorts {
-        let held_by_workload = self.stores.occupied_ports(key, nodes);
-        match self.stores.service(key) {
-            Some(service) if !agents.is_empty() => {
-                let held_by_agents = self.agents.held_ports(&service, &self.defaults, nodes, agents);
-                union(held_by_workload, held_by_agents)
-            }
-            _ => held_by_workload,
-        }
+    fn occupied_ports(&self, key: &ServiceKey, nodes: &[NodeInfo], agents: &AgentStates) -> OccupiedPorts {
+        read_occupied_ports(&self.stores, &self.agents, &self.defaults, key, nodes, agents)
     }
 
     /// Returns the Services whose decisions may change because of these changes of agents.
@@ -419,5 +378,13 @@ impl Planner {
     /// not see the Services of other namespaces. The proxies of those Services belong to another operator.
     fn is_in_scope(&self, key: &ServiceKey) -> bool {
         self.watch_namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
+    }
+}
+
+/// Waits until a time. If the time is `None`, waits for ever.
+async fn sleep_until_some(time: Option<std::time::Instant>) {
+    match time {
+        Some(time) => sleep_until(time.into()).await,
+        None => std::future::pending().await,
     }
 }

@@ -64,6 +64,11 @@ pub(super) enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Shows the agent of each node: its version, its last report, and the Services that it serves and refuses
+    Nodes {
+        #[command(flatten)]
+        output: Output,
+    },
     /// Prints the workloads that the operator would create for the Services in a file; needs no cluster
     Render {
         /// Path of a YAML or JSON file with Services; - reads standard input

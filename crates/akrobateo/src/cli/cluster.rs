@@ -19,7 +19,7 @@ use super::error::CliError;
 use super::operator_config::merge_operator_config;
 use super::service_report::ServiceReport;
 use crate::cache::WatchScope;
-use crate::decide::{decide, with_reported_conflicts};
+use crate::decide::{AgentStates, decide, with_reported_conflicts};
 use crate::kube_proxy::read_vip_danger;
 use crate::metrics::Metrics;
 use crate::planner::Planner;
@@ -37,6 +37,8 @@ pub(super) struct Cluster {
     pub(super) instance: String,
     pub(super) reports: Vec<ServiceReport>,
     pub(super) nodes: Arc<Vec<NodeInfo>>,
+    /// The node agents.
+    pub(super) agents: AgentStates,
     pub(super) defaults: Arc<ServiceDefaults>,
     pub(super) now: Timestamp,
 }
@@ -87,8 +89,8 @@ impl Cluster {
                 ServiceReport { key, state, decision }
             })
             .collect();
-        let nodes = reports.first().map(|report| report.state.nodes.clone()).unwrap_or_default();
-        Ok(Self { instance: proxy_config.instance, reports, nodes, defaults, now })
+        let (nodes, agents) = (planner.nodes(), planner.agents(now));
+        Ok(Self { instance: proxy_config.instance, reports, nodes, agents, defaults, now })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use akrobateo_services::agent_report::PortProblem;
 use akrobateo_services::allocation::AllocationResult;
 use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::NodeInfo;
@@ -17,7 +18,8 @@ use super::service_report::ServiceReport;
 use super::status::StatusRow;
 use super::table::{Cell, format_table};
 use crate::decide::{
-    Action, Exposure, OutdatedProxy, ProxyDecision, Workload, local_traffic_policy, plan_actions,
+    Action, AgentStatus, Exposure, OutdatedProxy, ProxyDecision, Workload, describe_port,
+    local_traffic_policy, plan_actions, problems_of,
 };
 use crate::reason::Reason;
 
@@ -47,9 +49,9 @@ pub(super) struct Explanation {
 #[serde(crate = "k8s_openapi::serde", rename_all = "camelCase")]
 struct NodeExplanation {
     name: String,
-    /// True if the node should have a proxy.
+    /// True if the node should have a proxy, or if its agent should serve the Service.
     should_have_proxy: bool,
-    /// True if the node has a ready proxy.
+    /// True if the node has a ready proxy, or if its agent serves the Service.
     #[serde(rename = "ready")]
     has_ready_proxy: bool,
     /// True if the Service's status contains an address of the node.
@@ -145,12 +147,47 @@ fn explain_node(
         {
             "externalTrafficPolicy is Local and the node has no ready endpoint"
         }
+        AllocationResult::Accepted(spec, _) if spec.is_shared() => {
+            return explain_agent(report, node, port_rows, should_have_proxy);
+        }
         AllocationResult::Accepted(..) if !should_have_proxy => {
             return explain_conflict(report, node, port_rows);
         }
         AllocationResult::Accepted(spec, _) => return explain_selected_node(report, spec, node),
     };
     reason.to_owned()
+}
+
+/// Returns the reason why the agent of a node does not serve the Service, the other owners of its ports, and the error in
+/// the node's annotation.
+fn explain_agent(
+    report: &ServiceReport,
+    node: &NodeInfo,
+    port_rows: &[PortRow],
+    should_serve: bool,
+) -> String {
+    let describe_problem = |problem: &PortProblem| describe_port(&problem.port, &node.name, &problem.owner);
+    let unpublished_node =
+        report.decision.unpublished_nodes.iter().find(|unpublished_node| unpublished_node.node == node.name);
+    let mut reasons = match report.agent_status(node) {
+        AgentStatus::Refusing(problems) => problems.iter().map(describe_problem).collect(),
+        AgentStatus::Serving => Vec::new(),
+        AgentStatus::Absent => vec!["the node has no node agent".to_owned()],
+        AgentStatus::Silent => vec!["the node agent does not report".to_owned()],
+        AgentStatus::Paused => vec!["the node agent restarts".to_owned()],
+        AgentStatus::Failing(error) => vec![format!("the node agent fails: {error}")],
+        AgentStatus::Behind => vec!["the node agent does not serve the Service yet".to_owned()],
+    };
+    if reasons.is_empty() && !should_serve {
+        reasons.push(explain_conflict(report, node, port_rows));
+    } else if let Some(unpublished_node) = unpublished_node.filter(|_| reasons.is_empty()) {
+        reasons.push(format!("not published: {}", unpublished_node.cause));
+    }
+    let agent = report.state.agents.get(&node.name).map(|agent| &agent.observed.report);
+    let shared_ports = agent.map(|agent| problems_of(&agent.shared_ports, &report.key)).unwrap_or_default();
+    reasons.extend(shared_ports.iter().map(describe_problem));
+    reasons.extend(node.address_error.as_ref().map(ToString::to_string));
+    reasons.join("; ")
 }
 
 /// Returns the reason why a node with a proxy is not published, and the error in the node's annotation.
@@ -219,18 +256,21 @@ impl Explanation {
     /// Returns the explanation as text for a terminal.
     pub(super) fn format(&self, style: Style) -> String {
         let mut text = self.status.format_summary(style);
+        let is_shared = self.status.is_shared();
+        let without_proxies = if is_shared { "none: the node agents forward" } else { "none" };
         let properties = [
             ("warnings", self.warnings.join(", ")),
             ("policy", self.external_traffic_policy.clone().unwrap_or_default()),
-            ("proxies", self.workload.clone().unwrap_or_else(|| "none".to_owned())),
+            ("proxies", self.workload.clone().unwrap_or_else(|| without_proxies.to_owned())),
             ("arguments", self.arguments.join(" ")),
             ("addresses", self.status.joined_addresses()),
         ];
         for (name, value) in properties.into_iter().filter(|(_, value)| !value.is_empty()) {
             let _ = writeln!(text, "  {name:<10} {value}");
         }
+        let program = if is_shared { "AGENT" } else { "PROXY" };
         let nodes: Vec<_> = self.nodes.iter().map(NodeExplanation::cells).collect();
-        let _ = write!(text, "\n{}", format_table(&["NODE", "PROXY", "PUBLISHED", "WHY"], &nodes, style));
+        let _ = write!(text, "\n{}", format_table(&["NODE", program, "PUBLISHED", "WHY"], &nodes, style));
         if !self.ports.is_empty() {
             let _ = write!(text, "\n{}", ports::format_rows(&self.ports));
         }

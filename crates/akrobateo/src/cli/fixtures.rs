@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use super::cluster::Cluster;
 use super::service_report::ServiceReport;
 use crate::decide::fixtures::{INSTANCE, at, defaults, proxy_config};
-use crate::decide::{ServiceState, decide, with_reported_conflicts};
+use crate::decide::{AgentStates, ServiceState, decide, with_reported_conflicts};
 
 /// Returns a cluster one minute after its start. All `pods` belong to the Service `default/web`.
 pub(super) fn cluster(services: Vec<Service>, nodes: &[Node], pods: Vec<Pod>) -> Cluster {
@@ -45,5 +45,5 @@ pub(super) fn cluster_with_defaults(
         ServiceReport { key, state, decision }
     };
     let reports = services.iter().map(report).collect();
-    Cluster { instance: INSTANCE.to_owned(), reports, nodes, defaults, now }
+    Cluster { instance: INSTANCE.to_owned(), reports, nodes, agents: AgentStates::new(), defaults, now }
 }

@@ -7,6 +7,7 @@ mod completions;
 mod config_map_settings;
 mod error;
 mod explain;
+mod nodes;
 mod operator_config;
 mod output;
 mod ports;
@@ -110,6 +111,12 @@ impl ParsedCommand {
                 output::print(output.format, &rows, |_| ports::format_rows(&rows))?;
                 Ok(true)
             }
+            Command::Nodes { output } => {
+                let cluster = self.read_cluster().await?;
+                let rows = nodes::node_rows(&cluster);
+                output::print(output.format, &rows, |style| nodes::format_rows(&rows, style))?;
+                Ok(true)
+            }
             Command::Render { file, output } => render::render(&self.config, file, *output),
             Command::Completions { shell } => {
                 completions::print_script(arguments::command(None), *shell).map(|()| true)
@@ -165,6 +172,7 @@ mod tests {
             &["status", "-n", "shop", "-o", "json"][..],
             &["explain", "shop/web", "-o", "json"],
             &["ports", "-o", "yaml"],
+            &["nodes", "-o", "json"],
             &["render", "-f", "web.yaml", "-o", "json"],
         ] {
             assert!(parse(&[&["akrobateo"], line].concat()).is_ok(), "{line:?}");

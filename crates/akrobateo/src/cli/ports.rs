@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use akrobateo_core::HostPort;
+use akrobateo_services::agent_report::PortOwner;
 use akrobateo_services::allocation::AllocationResult;
-use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::NodeInfo;
 use k8s_openapi::serde::Serialize;
 
 use super::output::Style;
 use super::service_report::ServiceReport;
 use super::table::{Cell, format_table, join_first_items};
+use crate::decide::AgentStatus;
 
 /// The maximum number of nodes in a row of the table. The JSON and YAML output contains all nodes.
 const MAX_LISTED_NODES: usize = 5;
@@ -22,7 +23,7 @@ pub(super) struct PortRow {
     port: u16,
     /// `TCP` or `UDP`.
     protocol: String,
-    /// The Service that has the port, `namespace/name`.
+    /// The Service that has the port, `namespace/name`; or the pod or process that has it.
     pub(super) owner: String,
     /// True if the port is a nodePort of the owner. kube-proxy uses nodePorts on all nodes.
     #[serde(rename = "nodePort")]
@@ -54,38 +55,45 @@ impl PortRow {
     }
 }
 
-/// A port and one Service that has this port.
-type OwnedPort<'a> = (HostPort, &'a ServiceKey);
+/// A port and one owner of this port.
+type OwnedPort = (HostPort, PortOwner);
 
 /// Returns a row for each port and owner, ordered by port.
 pub(super) fn port_rows(reports: &[ServiceReport], nodes: &[NodeInfo]) -> Vec<PortRow> {
-    let mut proxy_nodes: BTreeMap<OwnedPort, Vec<String>> = BTreeMap::new();
+    let mut owner_nodes: BTreeMap<OwnedPort, BTreeSet<String>> = BTreeMap::new();
     let mut waiting_services: BTreeMap<OwnedPort, BTreeSet<String>> = BTreeMap::new();
     for report in reports {
-        let node_names: Vec<_> = report.proxy_nodes().iter().map(|node| node.name.clone()).collect();
+        let node_names: BTreeSet<_> = report.owned_nodes().iter().map(|node| node.name.clone()).collect();
+        let owner = PortOwner::Service(report.key.to_string());
         for port in report.host_ports().into_iter().filter(|_| !node_names.is_empty()) {
-            proxy_nodes.insert((port, &report.key), node_names.clone());
+            owner_nodes.insert((port, owner.clone()), node_names.clone());
         }
         if let Some(AllocationResult::Accepted(_, allocation)) = &report.state.allocation_result {
             for conflict in &allocation.conflicts {
-                let services = waiting_services.entry((conflict.port, &conflict.owner)).or_default();
-                services.insert(report.key.to_string());
+                let owned_port = (conflict.port, PortOwner::Service(conflict.owner.to_string()));
+                waiting_services.entry(owned_port).or_default().insert(report.key.to_string());
             }
         }
+        for (node, port, owner) in refused_ports(report) {
+            if !matches!(owner, PortOwner::Service(_)) {
+                owner_nodes.entry((port, owner.clone())).or_default().insert(node);
+            }
+            waiting_services.entry((port, owner)).or_default().insert(report.key.to_string());
+        }
     }
-    let owned_ports: BTreeSet<_> = proxy_nodes.keys().chain(waiting_services.keys()).copied().collect();
+    let owned_ports: BTreeSet<_> = owner_nodes.keys().chain(waiting_services.keys()).cloned().collect();
     let port_row = |owned_port: OwnedPort| {
-        let (HostPort { protocol, port }, owner) = owned_port;
-        let node_names = proxy_nodes.get(&owned_port);
+        let (HostPort { protocol, port }, owner) = &owned_port;
+        let node_names = owner_nodes.get(&owned_port);
         let all_node_names = || nodes.iter().map(|node| node.name.clone()).collect();
         PortRow {
-            port,
+            port: *port,
             protocol: protocol.api_name().to_owned(),
-            owner: owner.to_string(),
+            owner: describe_owner(owner),
             // If the owner has no proxy, the conflict comes from a nodePort of the owner.
             is_node_port: node_names.is_none(),
             is_on_all_nodes: node_names.is_none_or(|names| names.len() == nodes.len()),
-            nodes: node_names.cloned().unwrap_or_else(all_node_names),
+            nodes: node_names.map_or_else(all_node_names, |names| names.iter().cloned().collect()),
             waiting_services: waiting_services.get(&owned_port).into_iter().flatten().cloned().collect(),
         }
     };
@@ -94,13 +102,36 @@ pub(super) fn port_rows(reports: &[ServiceReport], nodes: &[NodeInfo]) -> Vec<Po
     rows
 }
 
+/// Returns the ports that agents refuse to the Service: the node, the port and the owner of the port.
+fn refused_ports(report: &ServiceReport) -> Vec<(String, HostPort, PortOwner)> {
+    let mut refused_ports = Vec::new();
+    for node in report.state.nodes.iter().filter(|_| report.is_shared()) {
+        if let AgentStatus::Refusing(problems) = report.agent_status(node) {
+            for problem in problems {
+                let ports = report.host_ports();
+                let port = ports.into_iter().find(|port| port.to_string() == problem.port);
+                refused_ports.extend(port.map(|port| (node.name.clone(), port, problem.owner)));
+            }
+        }
+    }
+    refused_ports
+}
+
+fn describe_owner(owner: &PortOwner) -> String {
+    match owner {
+        PortOwner::Service(service) => service.clone(),
+        PortOwner::Pod(pod) => format!("pod {pod}"),
+        PortOwner::Process => "a process of the node".to_owned(),
+    }
+}
+
 /// Returns the table of all rows.
 pub(super) fn format_rows(rows: &[PortRow]) -> String {
     if rows.is_empty() {
         return "no Service uses a port of the nodes\n".to_owned();
     }
     let cells: Vec<_> = rows.iter().map(PortRow::cells).collect();
-    format_table(&["PORT", "SERVICE", "NODES", "WAITING"], &cells, Style::Plain)
+    format_table(&["PORT", "OWNER", "NODES", "WAITING"], &cells, Style::Plain)
 }
 
 /// Returns the rows about these ports, and drops all other rows.

@@ -75,7 +75,7 @@ fn workload_for(config: &ResolvedConfig, service: Service) -> Result<Workload, S
     match decide(proxy_config, &state, Timestamp::now()).proxy {
         ProxyDecision::RunWorkload(workload) => Ok(workload),
         ProxyDecision::DeleteWorkloads | ProxyDecision::KeepWorkloads => {
-            Err("its ports belong to another Service".to_owned())
+            Err("the node agents forward it, or its ports belong to another Service".to_owned())
         }
     }
 }

@@ -7,9 +7,10 @@ use akrobateo_services::allocation::AllocationResult;
 use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::NodeInfo;
 use akrobateo_services::published::published_addresses;
+use akrobateo_services::spec::{LoadBalancerSpec, ProxyWorkload, WorkloadSpec};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServiceSpec};
 
-use crate::decide::{Decision, ServiceState, Workload, has_ready_pod, runs_on};
+use crate::decide::{AgentStatus, Decision, ServiceState, Workload, agent_status, has_ready_pod, runs_on};
 
 /// A Service, or the remaining proxies of a deleted Service. The report includes the operator's decision.
 pub(super) struct ServiceReport {
@@ -48,6 +49,44 @@ impl ServiceReport {
         ingress.iter().filter_map(address).collect()
     }
 
+    /// Returns the spec of an accepted Service.
+    pub(super) fn accepted_spec(&self) -> Option<&LoadBalancerSpec> {
+        match &self.state.allocation_result {
+            Some(AllocationResult::Accepted(spec, _)) => Some(spec),
+            Some(AllocationResult::Rejected(_)) | None => None,
+        }
+    }
+
+    /// Returns true if the node agents forward the Service.
+    pub(super) fn is_shared(&self) -> bool {
+        self.accepted_spec().is_some_and(LoadBalancerSpec::is_shared)
+    }
+
+    /// Returns the name of the programs that forward the Service, as in the annotation `akrobateo.io/workload`.
+    pub(super) fn mode(&self) -> Option<&'static str> {
+        Some(match self.accepted_spec()?.workload {
+            WorkloadSpec::Shared => "Shared",
+            WorkloadSpec::Dedicated(ProxyWorkload::DaemonSet) => "DaemonSet",
+            WorkloadSpec::Dedicated(ProxyWorkload::Deployment { .. }) => "Deployment",
+        })
+    }
+
+    /// Returns the status of an accepted Service on the node of an agent.
+    pub(super) fn agent_status(&self, node: &NodeInfo) -> AgentStatus {
+        let spec = self.accepted_spec();
+        spec.map_or(AgentStatus::Absent, |spec| agent_status(&self.state, &self.key, spec, node))
+    }
+
+    /// Returns the nodes on which the Service has its ports: the nodes of its proxies, or the nodes whose agents serve
+    /// it.
+    pub(super) fn owned_nodes(&self) -> Vec<&NodeInfo> {
+        let mut nodes = self.proxy_nodes();
+        if self.is_shared() {
+            nodes.retain(|node| self.agent_status(node) == AgentStatus::Serving);
+        }
+        nodes
+    }
+
     /// Returns the ports that the proxies use on their nodes. A rejected Service keeps the ports of its previous
     /// proxies.
     pub(super) fn host_ports(&self) -> BTreeSet<HostPort> {
@@ -60,34 +99,43 @@ impl ServiceReport {
         }
     }
 
-    /// Returns the nodes that should have a proxy. The proxies of a rejected Service stay on their nodes.
+    /// Returns the nodes that should have a proxy, or whose agents should serve the Service. The proxies of a rejected
+    /// Service stay on their nodes.
     pub(super) fn proxy_nodes(&self) -> Vec<&NodeInfo> {
         let nodes = self.state.nodes.iter();
         match &self.state.allocation_result {
             None => Vec::new(),
             Some(AllocationResult::Rejected(_)) => nodes.filter(|node| self.has_pod_on(node)).collect(),
             Some(AllocationResult::Accepted(spec, allocation)) => {
-                nodes.filter(|node| allocation.allows(spec, node)).collect()
+                let is_served = |node: &NodeInfo| {
+                    spec.is_shared()
+                        && spec.nodes.matches(node)
+                        && self.agent_status(node) == AgentStatus::Serving
+                };
+                nodes.filter(|node| allocation.allows(spec, node) || is_served(node)).collect()
             }
         }
     }
 
-    /// Returns the number of proxies that should run.
+    /// Returns the number of proxies that should run, or of nodes whose agents should serve the Service.
     pub(super) fn desired_proxy_count(&self) -> usize {
         let nodes = self.proxy_nodes().len();
         match &self.state.allocation_result {
-            Some(AllocationResult::Accepted(spec, _)) => spec.proxy_count(nodes),
+            Some(AllocationResult::Accepted(spec, _)) if !spec.is_shared() => spec.proxy_count(nodes),
             _ => nodes,
         }
     }
 
-    /// Returns the number of nodes with a ready proxy.
+    /// Returns the number of nodes with a ready proxy, or whose agents serve the Service.
     pub(super) fn ready_proxy_count(&self) -> usize {
-        self.state.nodes.iter().filter(|node| self.has_ready_proxy_on(node)).count()
+        let nodes = if self.is_shared() { self.proxy_nodes() } else { self.state.nodes.iter().collect() };
+        nodes.into_iter().filter(|node| self.has_ready_proxy_on(node)).count()
     }
 
+    /// Returns true if the node has a ready proxy, or if its agent serves the Service.
     pub(super) fn has_ready_proxy_on(&self, node: &NodeInfo) -> bool {
-        has_ready_pod(&self.state.pods, &node.name)
+        let is_served = self.is_shared() && self.agent_status(node) == AgentStatus::Serving;
+        is_served || has_ready_pod(&self.state.pods, &node.name)
     }
 
     pub(super) fn has_pod_on(&self, node: &NodeInfo) -> bool {

@@ -22,10 +22,12 @@ pub(super) struct StatusRow {
     class: Option<String>,
     /// The ports in the form `80/TCP`.
     ports: Vec<String>,
-    /// The number of nodes with a ready proxy.
+    /// The programs that forward the Service: `Shared`, `DaemonSet` or `Deployment`.
+    mode: Option<&'static str>,
+    /// The number of nodes with a ready proxy, or whose agents serve the Service.
     #[serde(rename = "ready")]
     ready_proxy_count: usize,
-    /// The number of proxies that should run.
+    /// The number of proxies that should run, or of nodes whose agents should serve the Service.
     #[serde(rename = "wanted")]
     desired_proxy_count: usize,
     /// The number of nodes with an outdated proxy.
@@ -55,7 +57,7 @@ impl StatusRow {
         let message = match exposure {
             None => why_not_served(report, is_default_class),
             Some(exposure) if exposure.reason.is_exposed() && addresses.is_empty() => Some(
-                "the proxies are ready, but the operator has not published the addresses; check that the operator runs"
+                "the nodes are ready, but the operator has not published the addresses; check that the operator runs"
                     .to_owned(),
             ),
             Some(exposure) => Some(exposure.message.clone()).filter(|message| !message.is_empty()),
@@ -65,6 +67,7 @@ impl StatusRow {
             name: report.key.name.clone(),
             class: report.service_spec().and_then(|spec| spec.load_balancer_class.clone()),
             ports: report.port_names(),
+            mode: report.mode(),
             ready_proxy_count: report.ready_proxy_count(),
             desired_proxy_count: report.desired_proxy_count(),
             outdated_proxy_count: report.decision.rollout.outdated_proxies.len(),
@@ -91,10 +94,16 @@ impl StatusRow {
             0 => String::new(),
             count => format!(", {count} outdated"),
         };
+        let unit = if self.is_shared() { "nodes" } else { "proxies" };
         format!(
-            "{name}: {state}, {} of {} proxies ready{outdated_note}\n{message}",
+            "{name}: {state}, {} of {} {unit} ready{outdated_note}\n{message}",
             self.ready_proxy_count, self.desired_proxy_count
         )
+    }
+
+    /// Returns true if the node agents forward the Service.
+    pub(super) fn is_shared(&self) -> bool {
+        self.mode == Some("Shared")
     }
 
     /// Returns true if the Service is rejected, or if it should have addresses and has none.

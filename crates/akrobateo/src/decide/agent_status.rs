@@ -11,10 +11,12 @@ use k8s_openapi::jiff::Timestamp;
 /// The agents of all nodes, by the name of the node.
 pub(crate) type AgentStates = BTreeMap<String, AgentState>;
 
-/// The state of the agent of one node. All times are times of the operator's clock.
+/// The state of the agent of one node. The times are times of the operator's clock, except `renewed_at`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct AgentState {
     pub(crate) observed: ObservedReport,
+    /// The time in the Lease, by the clock of the agent. Only commands show this time.
+    pub(crate) renewed_at: Option<Timestamp>,
     /// The time when the agent becomes silent if it does not renew its Lease.
     pub(crate) silent_at: Timestamp,
     /// The time when the operator first saw that the agent has an error or has not written its rules; `None` while the
@@ -151,6 +153,7 @@ mod tests {
     fn agents_are_all_silent_only_if_there_is_an_agent() {
         let agent = |is_silent| AgentState {
             observed: ObservedReport { report: Arc::default(), is_silent },
+            renewed_at: None,
             silent_at: Timestamp::UNIX_EPOCH,
             failing_since: None,
         };

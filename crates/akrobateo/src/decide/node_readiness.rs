@@ -50,7 +50,7 @@ pub(super) fn proxy_readiness(
 }
 
 /// Returns the status of a Service on the node of an agent.
-pub(super) fn agent_status(
+pub(crate) fn agent_status(
     state: &ServiceState,
     key: &ServiceKey,
     spec: &LoadBalancerSpec,

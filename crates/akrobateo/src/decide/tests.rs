@@ -5,11 +5,13 @@ mod conflicts;
 mod deployment;
 mod drift;
 mod messages;
+mod mode_changes;
 mod ports;
 mod publication;
 mod rejected;
 mod rollout;
 mod rollout_properties;
+mod shared;
 
 use std::sync::Arc;
 

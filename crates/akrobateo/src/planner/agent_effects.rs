@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use akrobateo_core::Frontend;
 use akrobateo_services::agent_report::{MasqueradedPeer, PortProblem};
 use akrobateo_services::allocation::{AllocationResult, OccupiedPorts};
 use akrobateo_services::key::ServiceKey;
@@ -32,16 +31,19 @@ impl AgentEffect {
         required: RequiredVersions,
         observed: Option<&ObservedReport>,
     ) -> Self {
-        let status = AgentStatus::new(observed, key, required);
         let report = observed.map(|observed| &observed.report);
-        let spec = match result {
-            AllocationResult::Accepted(spec, _) if spec.is_shared() => Some(spec),
-            AllocationResult::Accepted(..) | AllocationResult::Rejected(_) => None,
+        let is_handing_over = report.is_some_and(|report| is_handing_over(report, key));
+        let (spec, status) = match (result, AgentStatus::new(observed, key, required)) {
+            (AllocationResult::Accepted(spec, _), status) if spec.is_shared() => (Some(spec), status),
+            // A Service with proxies of its own needs the agents only while they hand the Service over.
+            (AllocationResult::Accepted(..), AgentStatus::Behind) => (None, AgentStatus::Behind),
+            (AllocationResult::Accepted(..), _) if !is_handing_over => (None, AgentStatus::Serving),
+            (AllocationResult::Accepted(..) | AllocationResult::Rejected(_), status) => (None, status),
         };
         let is_kept = spec.is_some_and(|spec| keeps_client_address(spec));
         Self {
             status,
-            is_handing_over: report.is_some_and(|report| is_handing_over(report, key)),
+            is_handing_over,
             shared_ports: report
                 .filter(|_| spec.is_some())
                 .map(|report| problems_of(&report.shared_ports, key))
@@ -105,10 +107,4 @@ fn without_annotations(service: &Service) -> Service {
     let mut service = service.clone();
     service.metadata.annotations = None;
     service
-}
-
-/// Returns the ports and nodes of both.
-pub(super) fn union(left: OccupiedPorts, right: OccupiedPorts) -> OccupiedPorts {
-    let frontends: BTreeSet<Frontend> = left.frontends.into_iter().chain(right.frontends).collect();
-    OccupiedPorts { frontends, nodes: left.nodes.into_iter().chain(right.nodes).collect() }
 }

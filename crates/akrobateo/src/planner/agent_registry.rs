@@ -209,6 +209,7 @@ impl AgentRegistry {
         let states = self.agents.values().map(|agent| {
             let state = AgentState {
                 observed: agent.observed(),
+                renewed_at: agent.renew_time.as_ref().map(|time| time.0),
                 silent_at: clock.to_timestamp(agent.deadline()),
                 failing_since: agent.failing_since.map(|since| clock.to_timestamp(since)),
             };
@@ -249,4 +250,144 @@ fn parse_report(instance: &str, name: &str, lease: &Lease) -> Option<AgentReport
 /// Returns true if the agent cannot change its rules, or has not written them yet.
 fn is_failing(report: &AgentReport) -> bool {
     report.error.is_some() || report.applied.is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Returns the Lease of a node's agent. The Lease was renewed at this time, by the clock of the agent.
+    fn lease(node: &str, renewed_at: i64, change: impl FnOnce(&mut AgentReport)) -> (String, Lease) {
+        let mut report = AgentReport { node: node.to_owned(), ..AgentReport::default() };
+        report.applied = Some(akrobateo_services::agent_report::AppliedVersions::default());
+        change(&mut report);
+        let mut lease = Lease::default();
+        let annotations = BTreeMap::from([(REPORT_ANNOTATION.to_owned(), report.to_json().unwrap())]);
+        lease.metadata.annotations = Some(annotations);
+        lease.metadata.name = Some(lease_name("akrobateo", node));
+        let renew_time = k8s_openapi::jiff::Timestamp::from_second(renewed_at).unwrap();
+        lease.spec.get_or_insert_default().renew_time = Some(MicroTime(renew_time));
+        (lease_name("akrobateo", node), lease)
+    }
+
+    fn renew(registry: &mut AgentRegistry, node: &str, number: i64, now: Instant) -> Option<AgentChange> {
+        let (name, lease) = lease(node, number, |_| ());
+        registry.update("akrobateo", &name, Some(&lease), now)
+    }
+
+    fn silent_nodes(registry: &AgentRegistry) -> Vec<String> {
+        let silent = registry.agents.values().filter(|agent| agent.is_silent);
+        silent.map(|agent| agent.report.node.clone()).collect()
+    }
+
+    /// Runs the agents for `seconds`. Each of `nodes` renews its Lease every 5 seconds.
+    fn run(registry: &mut AgentRegistry, nodes: &[&str], start: Instant, seconds: u64) -> Instant {
+        for second in 1..=seconds {
+            let now = start + Duration::from_secs(second);
+            for node in nodes.iter().filter(|_| second % 5 == 0) {
+                let number = registry.agents[&lease_name("akrobateo", node)].renew_time.clone().unwrap();
+                renew(registry, node, number.0.as_second() + 1, now);
+            }
+            while registry.next_expiry(now).is_some_and(|expiry| expiry <= now) {
+                registry.expire(now);
+            }
+        }
+        start + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn agent_that_does_not_renew_is_silent_after_15_seconds() {
+        let (mut registry, start) = (AgentRegistry::default(), Instant::now());
+        for node in ["n1", "n2", "n3"] {
+            renew(&mut registry, node, 1, start);
+        }
+        let now = run(&mut registry, &["n1", "n2"], start, 14);
+        assert!(silent_nodes(&registry).is_empty());
+        let now = run(&mut registry, &["n1", "n2"], now, 2);
+        assert_eq!(silent_nodes(&registry), ["n3"]);
+        assert!(renew(&mut registry, "n3", 2, now).is_some());
+        assert!(silent_nodes(&registry).is_empty());
+    }
+
+    #[test]
+    fn agents_become_silent_together_if_the_operator_loses_contact() {
+        let (mut registry, start) = (AgentRegistry::default(), Instant::now());
+        for (index, node) in ["n1", "n2", "n3"].into_iter().enumerate() {
+            renew(&mut registry, node, 1, start + Duration::from_secs(2 * index as u64));
+        }
+        // The deadlines of the agents are 15, 17 and 19 seconds after the start.
+        let now = run(&mut registry, &[], start, 18);
+        assert!(silent_nodes(&registry).is_empty());
+        let now = run(&mut registry, &[], now, 1);
+        assert_eq!(silent_nodes(&registry), ["n1", "n2", "n3"]);
+        assert!(registry.next_expiry(now).is_none());
+    }
+
+    #[test]
+    fn agents_get_time_to_renew_after_the_operator_had_lost_contact() {
+        let (mut registry, start) = (AgentRegistry::default(), Instant::now());
+        renew(&mut registry, "n1", 1, start);
+        renew(&mut registry, "n2", 1, start + Duration::from_secs(4));
+        let now = run(&mut registry, &[], start, 16);
+        // The watch continues, and the first event is about n2.
+        renew(&mut registry, "n2", 2, now);
+        registry.expire(now);
+        assert!(silent_nodes(&registry).is_empty());
+        run(&mut registry, &["n2"], now, 16);
+        assert_eq!(silent_nodes(&registry), ["n1"]);
+    }
+
+    #[test]
+    fn paused_agent_is_silent_after_one_minute() {
+        let (mut registry, start) = (AgentRegistry::default(), Instant::now());
+        renew(&mut registry, "n1", 1, start);
+        let (name, lease) = lease("n2", 1, |report| report.is_paused = true);
+        registry.update("akrobateo", &name, Some(&lease), start);
+        let now = run(&mut registry, &["n1"], start, 59);
+        assert!(silent_nodes(&registry).is_empty());
+        run(&mut registry, &["n1"], now, 2);
+        assert_eq!(silent_nodes(&registry), ["n2"]);
+    }
+
+    #[test]
+    fn agent_without_a_lease_disappears_after_15_seconds() {
+        let (mut registry, start) = (AgentRegistry::default(), Instant::now());
+        let name = lease_name("akrobateo", "n1");
+        renew(&mut registry, "n1", 1, start);
+        assert!(registry.update("akrobateo", &name, None, start).is_none());
+        // The agent creates its Lease again.
+        assert!(renew(&mut registry, "n1", 2, start).is_none());
+        registry.update("akrobateo", &name, None, start);
+        assert!(registry.expire(start + Duration::from_secs(14)).is_empty());
+        let changes = registry.expire(start + Duration::from_secs(15));
+        assert!(matches!(&changes[..], [AgentChange { current: None, .. }]));
+        assert_eq!(registry.lease_names().count(), 0);
+    }
+
+    #[test]
+    fn failure_counts_from_the_first_report_with_an_error() {
+        let (mut registry, start) = (AgentRegistry::default(), Instant::now());
+        let mut failing_since = |number: i64, error: Option<&str>| {
+            let now = start + Duration::from_secs(u64::try_from(number).unwrap());
+            let (name, lease) = lease("n1", number, |report| report.error = error.map(str::to_owned));
+            registry.update("akrobateo", &name, Some(&lease), now);
+            registry.agents[&name].failing_since.map(|since| since.duration_since(start).as_secs())
+        };
+        assert_eq!(failing_since(1, None), None);
+        assert_eq!(failing_since(2, Some("busy")), Some(2));
+        assert_eq!(failing_since(3, Some("no nf_tables")), Some(2));
+        assert_eq!(failing_since(4, None), None);
+    }
+
+    #[test]
+    fn command_compares_the_times_in_the_leases() {
+        let (mut registry, now) = (AgentRegistry::default(), Instant::now());
+        renew(&mut registry, "n1", 100, now);
+        renew(&mut registry, "n2", 86, now);
+        renew(&mut registry, "n3", 84, now);
+        registry.compare_renew_times();
+        assert_eq!(silent_nodes(&registry), ["n3"]);
+    }
 }

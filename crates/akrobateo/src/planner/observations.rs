@@ -8,10 +8,12 @@ use akrobateo_services::allocation::{Observations, OccupiedPorts, RecentEndpoint
 use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::NodeInfo;
 use akrobateo_services::published::published_nodes;
-use akrobateo_services::spec::LoadBalancerSpec;
+use akrobateo_services::spec::{LoadBalancerSpec, ServiceDefaults};
 use k8s_openapi::api::core::v1::Service;
 
-use crate::decide::needed_frontends;
+use super::agents::Agents;
+use crate::cache::Stores;
+use crate::decide::{AgentStates, needed_frontends};
 
 /// Reads the observations of the allocation from the cache, and records the occupied ports that the allocation read.
 pub(super) struct StoreObservations<'a> {
@@ -57,4 +59,22 @@ impl Observations for StoreObservations<'_> {
     fn published_nodes(&self, service: &Service) -> BTreeSet<String> {
         published_nodes(service, self.nodes)
     }
+}
+
+/// Returns the ports that the Service's workload and the node agents hold for the Service on these nodes.
+pub(super) fn read_occupied_ports(
+    stores: &Stores,
+    agents: &Agents,
+    defaults: &ServiceDefaults,
+    key: &ServiceKey,
+    nodes: &[NodeInfo],
+    states: &AgentStates,
+) -> OccupiedPorts {
+    let OccupiedPorts { mut frontends, nodes: mut node_names } = stores.occupied_ports(key, nodes);
+    if let Some(service) = stores.service(key).filter(|_| !states.is_empty()) {
+        let held_by_agents = agents.held_ports(&service, defaults, nodes, states);
+        frontends.extend(held_by_agents.frontends);
+        node_names.extend(held_by_agents.nodes);
+    }
+    OccupiedPorts { frontends, nodes: node_names }
 }

@@ -1,5 +1,6 @@
 //! Tests of the planner and its watches with a scripted API server and a paused clock.
 
+mod agents;
 mod forged_objects;
 
 use std::collections::{BTreeSet, HashMap};
@@ -343,7 +344,7 @@ async fn service_that_waits_for_its_first_endpoint_claims_no_node_after_a_restar
     let mut web = with_resource_version(&web.build(), "1");
     web["status"]["conditions"] = json!([{
         "type": "akrobateo.io/Exposed", "status": "True", "reason": "NoEndpoints",
-        "message": "all nodes with a ready proxy are published until an endpoint is ready",
+        "message": "all ready nodes are published until an endpoint is ready",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }]);
     let other_service =

@@ -93,3 +93,42 @@ impl EndpointVersions {
         self.0.get(key)?.get(node).copied()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::decide::fixtures::{key, service};
+
+    #[test]
+    fn version_of_a_service_changes_only_with_its_settings() {
+        let (mut versions, start) = (ServiceVersions::default(), Instant::now());
+        let mut record = |version: &str, has_same_settings: bool| {
+            let mut service = service("web").build();
+            service.metadata.resource_version = Some(version.to_owned());
+            versions.record(key("web"), &service, has_same_settings, start);
+            versions.get(&key("web")).unwrap().version
+        };
+        assert_eq!(record("5", false), 5);
+        assert_eq!(record("9", true), 5);
+        assert_eq!(record("10", false), 10);
+        assert_eq!(record("3", true), 3, "the data of the cluster was restored");
+    }
+
+    #[test]
+    fn version_of_a_node_is_that_of_its_first_endpoint() {
+        let (mut versions, start) = (EndpointVersions::default(), Instant::now());
+        let mut record = |nodes: &[&str], version: u64| {
+            let nodes = nodes.iter().map(|&node| node.to_owned()).collect();
+            versions.record(&key("web"), &nodes, version, start + Duration::from_secs(version));
+            let version = |node| versions.get(&key("web"), node).map(|seen| seen.version);
+            (version("n1"), version("n2"))
+        };
+        assert_eq!(record(&["n1"], 5), (Some(5), None));
+        assert_eq!(record(&["n1", "n2"], 7), (Some(5), Some(7)));
+        assert_eq!(record(&["n2"], 8), (None, Some(7)));
+        assert_eq!(record(&["n1", "n2"], 9), (Some(9), Some(7)));
+        assert_eq!(record(&[], 10), (None, None));
+    }
+}

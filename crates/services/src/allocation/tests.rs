@@ -3,6 +3,7 @@
 mod events;
 mod local_services;
 mod properties;
+mod shared_services;
 mod world;
 
 use std::num::NonZeroU16;

@@ -214,3 +214,45 @@ pub(super) fn priority_class(service: &Service, defaults: &ServiceDefaults) -> R
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{defaults, service};
+    use crate::spec::WorkloadSpec;
+
+    fn workload_without_dedicated(
+        annotation: Option<(&str, &str)>,
+        default: WorkloadKind,
+        data_path: DataPath,
+    ) -> Result<WorkloadSpec, String> {
+        let service = service("web").tcp(80);
+        let service = match annotation {
+            Some((name, value)) => service.annotation(name, value),
+            None => service,
+        };
+        let defaults = ServiceDefaults { allows_dedicated: false, workload: default, ..defaults() };
+        workload(&service.build(), &defaults, data_path).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn service_that_needs_proxies_is_rejected_without_dedicated_mode() {
+        let shared = Some((annotations::WORKLOAD, "Shared"));
+        let kernel = DataPath::Kernel;
+        for default in [WorkloadKind::Shared, WorkloadKind::DaemonSet] {
+            assert_eq!(workload_without_dedicated(shared, default, kernel), Ok(WorkloadSpec::Shared));
+        }
+        assert_eq!(workload_without_dedicated(None, WorkloadKind::Shared, kernel), Ok(WorkloadSpec::Shared));
+        let daemonset = Some((annotations::WORKLOAD, "DaemonSet"));
+        let error = workload_without_dedicated(daemonset, WorkloadKind::Shared, kernel).unwrap_err();
+        assert!(error.contains("--dedicated=false") && error.ends_with("allowed: Shared"), "{error}");
+        for (default, data_path) in [
+            (WorkloadKind::DaemonSet, kernel),
+            (WorkloadKind::Deployment, kernel),
+            (WorkloadKind::Shared, DataPath::Userspace),
+        ] {
+            let error = workload_without_dedicated(None, default, data_path).unwrap_err();
+            assert!(error.contains("--dedicated=false forbids them"), "{error}");
+        }
+    }
+}

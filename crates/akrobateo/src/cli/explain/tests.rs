@@ -1,10 +1,15 @@
+use std::collections::BTreeMap;
+
 use akrobateo_core::annotations;
+use akrobateo_services::agent_report::PortOwner;
 
 use super::*;
 use crate::cli::fixtures::{cluster, cluster_with_defaults};
 use crate::cli::status::{format_rows, status_rows};
 use crate::decide::decide;
-use crate::decide::fixtures::{PodBuilder, ServiceBuilder, defaults, key, node, pod, proxy_config, service};
+use crate::decide::fixtures::{
+    PodBuilder, ServiceBuilder, agent, defaults, key, node, pod, port_problem, proxy_config, service,
+};
 
 #[test]
 fn explanation_gives_the_reason_for_each_node_without_a_proxy() {
@@ -146,6 +151,7 @@ fn explanation_shows_every_reason_of_the_condition() {
         (Reason::Exposed, explain_web(published_web(), ready_pod())),
         (Reason::PartlyExposed, explain_web_on(&["n1", "n2"], published_web(), ready_pod())),
         (Reason::ProxiesNotReady, explain_web(web(), starting_pod())),
+        (Reason::AgentsNotReady, explain_web(web().annotation(annotations::WORKLOAD, "Shared"), ready_pod())),
         (
             Reason::NoAddresses,
             explain_web(web().annotation(annotations::ADDRESS_TYPES, "ExternalIP"), ready_pod()),
@@ -182,4 +188,39 @@ fn explanation_shows_warnings_and_their_messages() {
     {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
+}
+
+#[test]
+fn explanation_of_a_shared_service_names_processes_and_host_ports() {
+    let nodes = ["n1", "n2", "n3", "n4"];
+    let nodes = nodes.map(|name| node(name).internal_ip(&format!("10.0.0.{}", &name[1..])).build());
+    let web = service("web").tcp(80).annotation(annotations::WORKLOAD, "Shared");
+    let mut cluster = cluster(vec![web.build()], &nodes, Vec::new());
+    let sharing = agent("n1").with(|report| report.shared_ports = vec![port_problem(PortOwner::Process)]);
+    let pod = PortOwner::Pod("shop/ingress".to_owned());
+    let agents = [sharing, agent("n2").refusing(pod), agent("n3").refusing(PortOwner::Process)];
+    let report = &mut cluster.reports[0];
+    report.state.agents = agents
+        .map(|agent| (agent.observed.report.node.clone(), agent))
+        .into_iter()
+        .collect::<BTreeMap<_, _>>()
+        .into();
+    report.decision = decide(&proxy_config(), &report.state, cluster.now);
+    let text = explain(&cluster, &key("web")).unwrap().format(Style::Plain);
+    for part in [
+        "default/web: PartlyExposed, 1 of 4 nodes ready",
+        "proxies    none: the node agents forward",
+        "NODE   AGENT       PUBLISHED",
+        "n1     ready       no          a process of node n1 listens on port 80/TCP\n",
+        "n2     not ready   no          port 80/TCP on node n2 is a hostPort of pod shop/ingress\n",
+        "n3     not ready   no          a process of node n3 listens on port 80/TCP\n",
+        "n4     not ready   no          the node has no node agent\n",
+        "80/TCP   default/web             n1",
+        "80/TCP   pod shop/ingress        n2      default/web\n",
+        "80/TCP   a process of the node   n3      default/web\n",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    let row = serde_json::to_value(status_rows(&cluster, None)).unwrap();
+    assert_eq!((&row[0]["mode"], &row[0]["ready"]), (&serde_json::json!("Shared"), &serde_json::json!(1)));
 }

@@ -51,7 +51,7 @@ fn local_service_is_published_on_all_nodes_until_an_endpoint_is_ready() {
     let local = || web().traffic_policy_local();
     let mut state = state_on_nodes(local(), &["n1", "n2"], &[]);
     assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2"]);
-    assert_message(&state, Reason::NoEndpoints, &["no node has a ready endpoint", "all nodes"]);
+    assert_message(&state, Reason::NoEndpoints, &["no node has a ready endpoint", "all ready nodes"]);
     assert_eq!(condition_status(&state), "True");
     assert!(planned_actions(&state).iter().all(|action| match action {
         Action::EmitEvent { reason, .. } => !reason.is_warning(),

@@ -1,0 +1,41 @@
+//! Assumes where Services had endpoints before the operator started. No I/O.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use akrobateo_services::allocation::RecentEndpoints;
+use akrobateo_services::key::ServiceKey;
+use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::published::published_nodes;
+use akrobateo_services::spec::is_external_policy_local;
+use k8s_openapi::api::core::v1::Service;
+
+use crate::cache::Stores;
+use crate::decide::{has_missing_endpoints, publishes_all_nodes};
+
+/// Assumes that each published node that the Service holds had an endpoint a moment ago, because the operator did not
+/// observe the endpoints before its start. A Service that had no endpoint before the restart keeps all nodes that it
+/// holds. The caller then records the current endpoints, which starts the retention of the nodes without an endpoint.
+pub(super) fn assume_recent_endpoints(
+    stores: &Stores,
+    nodes: &[NodeInfo],
+    held_nodes: impl Fn(&ServiceKey) -> BTreeSet<String>,
+    now: Instant,
+) -> RecentEndpoints {
+    let mut recent_endpoints = RecentEndpoints::default();
+    let may_have_had_endpoint =
+        |service: &&Arc<Service>| is_external_policy_local(service) && !publishes_all_nodes(service);
+    for service in stores.services().iter().filter(may_have_had_endpoint) {
+        let key = ServiceKey::from_service(service);
+        let mut held_nodes = held_nodes(&key);
+        let lacked_endpoints =
+            has_missing_endpoints(service) && stores.nodes_with_ready_endpoint(&key).is_empty();
+        if !lacked_endpoints {
+            let published_names = published_nodes(service, nodes);
+            held_nodes.retain(|name| published_names.contains(name));
+        }
+        recent_endpoints.record(&key, service.metadata.uid.as_ref(), &held_nodes, now);
+    }
+    recent_endpoints
+}

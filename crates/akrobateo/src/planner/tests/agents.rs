@@ -1,0 +1,199 @@
+//! Tests of the watch of the node agents' Leases: which changes affect which Services.
+
+use akrobateo_services::agent_report::{
+    AGENT_LABEL, AgentReport, AppliedVersions, PortOwner, PortProblem, REPORT_ANNOTATION, lease_name,
+};
+
+use super::*;
+use crate::decide::AgentStatus;
+
+const LEASES_PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
+
+fn report(node: &str, services: u64) -> AgentReport {
+    AgentReport {
+        node: node.to_owned(),
+        applied: Some(AppliedVersions { services, endpoint_slices: 1 }),
+        ..AgentReport::default()
+    }
+}
+
+/// Returns the Lease with a report. The Lease was renewed at `second` of one minute.
+fn lease(report: &AgentReport, second: u32) -> Value {
+    json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {
+            "name": lease_name("akrobateo", &report.node), "namespace": "kube-system",
+            "resourceVersion": second.to_string(),
+            "labels": { AGENT_LABEL: "akrobateo" },
+            "annotations": { REPORT_ANNOTATION: report.to_json().unwrap() },
+        },
+        "spec": { "renewTime": format!("2026-01-01T00:00:{second:02}.000000Z"), "leaseDurationSeconds": 15 },
+    })
+}
+
+fn shared_service(name: &str, port: u16, version: &str) -> Value {
+    let service = service(name).tcp(port).annotation("akrobateo.io/workload", "Shared").build();
+    with_resource_version(&service, version)
+}
+
+struct World {
+    planner: Planner,
+    api: ScriptedApi,
+    watches: HashMap<String, ReceivedRequest>,
+}
+
+impl World {
+    /// Returns a planner that has listed the shared Services `web` and `api` and the agent of node `a`.
+    async fn new(agent: &AgentReport) -> Self {
+        let services = [shared_service("web", 80, "5"), shared_service("api", 81, "6")];
+        let (nodes, leases) = ([node_a()], [lease(agent, 1)]);
+        let lists: [(&str, &[Value]); 3] =
+            [(SERVICES_PATH, &services), (NODES_PATH, &nodes), (LEASES_PATH, &leases)];
+        let (planner, api, watches) = planner_with_lists(&lists).await;
+        Self { planner, api, watches }
+    }
+
+    /// Sends one event of a watch, and returns the affected Services.
+    async fn send(&mut self, path: &str, event_type: &str, object: Value) -> Vec<String> {
+        let watch = match self.watches.remove(path) {
+            Some(watch) => watch,
+            None => self.api.next_request_to(&[path]).await,
+        };
+        watch.answer_watch(&[(event_type, object)]);
+        let affected = next_affected_services(&mut self.planner).await.unwrap_or_default();
+        affected.into_iter().map(|key| key.name).collect()
+    }
+
+    async fn renew(&mut self, report: &AgentReport, second: u32) -> Vec<String> {
+        self.send(LEASES_PATH, "MODIFIED", lease(report, second)).await
+    }
+
+    fn is_silent(&mut self) -> bool {
+        self.planner.service_state(&key("web"), at(0)).agents["a"].observed.is_silent
+    }
+
+    fn status(&mut self, name: &str) -> AgentStatus {
+        let state = self.planner.service_state(&key(name), at(0));
+        let Some(AllocationResult::Accepted(spec, _)) = state.allocation_result.clone() else {
+            panic!("not accepted")
+        };
+        crate::decide::agent_status(&state, &key(name), &spec, &state.nodes[0])
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewal_of_a_lease_affects_no_service() {
+    let mut world = World::new(&report("a", 6)).await;
+    assert_eq!(world.renew(&report("a", 6), 6).await, [""; 0]);
+    // A change that no Service needs affects no Service either.
+    assert_eq!(world.renew(&report("a", 7), 7).await, [""; 0]);
+    let used = AgentReport { served_count: 2, ..report("a", 7) };
+    assert_eq!(world.renew(&used, 8).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn change_of_a_report_affects_only_the_services_whose_readiness_changes() {
+    let mut world = World::new(&report("a", 4)).await;
+    assert_eq!((world.status("web"), world.status("api")), (AgentStatus::Behind, AgentStatus::Behind));
+    assert_eq!(world.renew(&report("a", 5), 2).await, ["web"]);
+    assert_eq!(world.renew(&report("a", 6), 3).await, ["api"]);
+    let problem = PortProblem {
+        service: "default/web".to_owned(),
+        port: "80/TCP".to_owned(),
+        owner: PortOwner::Process,
+    };
+    let refusing = AgentReport { refused: vec![problem.clone()], ..report("a", 6) };
+    assert_eq!(world.renew(&refusing, 4).await, ["web"]);
+    assert_eq!(world.status("web"), AgentStatus::Refusing(vec![problem]));
+    let failing = AgentReport { error: Some("no nf_tables".to_owned()), ..report("a", 6) };
+    assert_eq!(world.renew(&failing, 5).await, ["api", "web"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_write_of_the_operator_requires_nothing_of_the_agents() {
+    let mut world = World::new(&report("a", 6)).await;
+    let mut published = shared_service("web", 80, "9");
+    published["status"] = json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } });
+    assert_eq!(world.send(SERVICES_PATH, "MODIFIED", published).await, ["web"]);
+    assert_eq!(world.status("web"), AgentStatus::Serving);
+    // A change of the spec requires the new version.
+    assert_eq!(world.send(SERVICES_PATH, "MODIFIED", shared_service("web", 82, "10")).await, ["web"]);
+    assert_eq!(world.status("web"), AgentStatus::Behind);
+    assert_eq!(world.renew(&report("a", 10), 2).await, ["web"]);
+    assert_eq!(world.status("web"), AgentStatus::Serving);
+}
+
+#[tokio::test(start_paused = true)]
+async fn agent_is_silent_15_seconds_after_the_operator_saw_the_last_renewal() {
+    let mut world = World::new(&report("a", 6)).await;
+    // The times in the Lease do not matter, only their changes.
+    world.renew(&report("a", 6), 50).await;
+    let renewed_at = tokio::time::Instant::now();
+    let affected = loop {
+        let affected = world.planner.wait_for_changes().await.unwrap();
+        if !affected.is_empty() {
+            break affected;
+        }
+    };
+    let elapsed = renewed_at.elapsed();
+    assert!(elapsed > Duration::from_secs(4) && elapsed <= Duration::from_secs(15), "{elapsed:?}");
+    assert_eq!(affected, BTreeSet::from([key("api"), key("web")]));
+    assert!(world.is_silent());
+    assert_eq!(world.renew(&report("a", 6), 51).await, ["api", "web"]);
+    assert!(!world.is_silent());
+}
+
+#[tokio::test(start_paused = true)]
+async fn report_about_another_node_is_ignored() {
+    let mut world = World::new(&report("a", 4)).await;
+    let mut forged = lease(&report("b", 6), 9);
+    forged["metadata"]["name"] = json!(lease_name("akrobateo", "a"));
+    assert_eq!(world.send(LEASES_PATH, "MODIFIED", forged).await, ["api", "web"]);
+    assert_eq!(world.status("web"), AgentStatus::Absent);
+    let state = world.planner.service_state(&key("web"), at(0));
+    assert!(!state.agents.contains_key("b"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn port_that_an_agent_serves_is_not_given_to_proxies() {
+    // Service api is older, but the agent already serves Service web on the same port.
+    let web = shared_service("web", 80, "5");
+    let older = with_resource_version(&service("api").tcp(80).created_at(1).build(), "6");
+    let refused = PortProblem {
+        service: "default/web".to_owned(),
+        port: "80/TCP".to_owned(),
+        owner: PortOwner::Service("default/api".to_owned()),
+    };
+    let refusing = AgentReport { refused: vec![refused], ..report("a", 6) };
+    let services = [web, older];
+    let (nodes, leases) = ([node_a()], [lease(&report("a", 6), 1)]);
+    let lists: [(&str, &[Value]); 3] =
+        [(SERVICES_PATH, &services), (NODES_PATH, &nodes), (LEASES_PATH, &leases)];
+    let (planner, api, watches) = planner_with_lists(&lists).await;
+    assert_eq!((owned_nodes(&planner, "web"), owned_nodes(&planner, "api")), (None, Some(Vec::new())));
+    // When the agent refuses Service web, only the previous allocation remains as evidence.
+    let mut world = World { planner, api, watches };
+    assert_eq!(world.renew(&refusing, 2).await, ["web"]);
+    assert_eq!(owned_nodes(&world.planner, "web"), None);
+    let _restart = world.planner.resync();
+    assert_eq!(owned_nodes(&world.planner, "web"), Some(Vec::new()));
+    assert_eq!(owned_nodes(&world.planner, "api"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn operator_without_dedicated_proxies_reads_no_workloads_and_pods() {
+    let (client, mut api) = scripted_api();
+    let scope = WatchScope { has_proxies: false, ..WatchScope::ALL };
+    let planner = Planner::watch(&client, &scope, &proxy_config(), Arc::new(defaults()), &Metrics::new());
+    let mut open_watches = Vec::new();
+    while timeout(Duration::from_millis(100), planner.wait_until_synced()).await.is_err() {
+        let request = api.next_request().await;
+        assert!(
+            [SERVICES_PATH, NODES_PATH, LEASES_PATH, "/apis/discovery.k8s.io/v1/endpointslices"]
+                .contains(&request.path.as_str()),
+            "{}",
+            request.path
+        );
+        if request.is_watch() { open_watches.push(request) } else { request.answer_list(&[]) }
+    }
+}
