@@ -1,10 +1,10 @@
 //! The ServiceAccount of the node agents: tokens, and connections to the API server with such a token. Does I/O.
 
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client, ResourceExt};
-use serde_json::json;
 
 use crate::cluster::Cluster;
 use crate::failure::Failure;
@@ -39,16 +39,22 @@ impl<'a> AgentAccount<'a> {
 
     /// Creates a pod with this ServiceAccount on a node. The node cannot pull the pod's image, so the pod never runs.
     pub async fn create_pod(&self, node: &str) -> Result<AgentPod, Failure> {
-        let pod = json!({
-            "metadata": { "generateName": "agent-account-" },
-            "spec": {
-                "nodeName": node,
-                "serviceAccountName": ACCOUNT,
-                "terminationGracePeriodSeconds": 0,
-                "containers": [{ "name": "none", "image": "image.invalid/none", "imagePullPolicy": "Never" }],
-            },
-        });
-        let pod: Pod = serde_json::from_value(pod).expect("the pod is valid");
+        let container = Container {
+            name: "none".to_owned(),
+            image: Some("image.invalid/none".to_owned()),
+            image_pull_policy: Some("Never".to_owned()),
+            ..Container::default()
+        };
+        let spec = PodSpec {
+            node_name: Some(node.to_owned()),
+            service_account_name: Some(ACCOUNT.to_owned()),
+            termination_grace_period_seconds: Some(0),
+            containers: vec![container],
+            ..PodSpec::default()
+        };
+        let metadata =
+            ObjectMeta { generate_name: Some("agent-account-".to_owned()), ..ObjectMeta::default() };
+        let pod = Pod { metadata, spec: Some(spec), ..Pod::default() };
         let pod = self.pods.create(&PostParams::default(), &pod).await?;
         Ok(AgentPod { pod, pods: self.pods.clone() })
     }
