@@ -10,7 +10,8 @@ use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::operator::OPERATOR_NAMESPACE;
 
-const ACCOUNT: &str = "akrobateo-agent";
+/// The name of the node agents' ServiceAccount.
+pub const AGENT_ACCOUNT: &str = "akrobateo-agent";
 
 /// The ServiceAccount of the node agents.
 pub struct AgentAccount<'a> {
@@ -47,7 +48,7 @@ impl<'a> AgentAccount<'a> {
         };
         let spec = PodSpec {
             node_name: Some(node.to_owned()),
-            service_account_name: Some(ACCOUNT.to_owned()),
+            service_account_name: Some(AGENT_ACCOUNT.to_owned()),
             termination_grace_period_seconds: Some(0),
             containers: vec![container],
             ..PodSpec::default()
@@ -69,7 +70,8 @@ impl<'a> AgentAccount<'a> {
         });
         let spec = TokenRequestSpec { bound_object_ref, ..TokenRequestSpec::default() };
         let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
-        let request = self.accounts.create_token_request(ACCOUNT, &PostParams::default(), &request).await?;
+        let request =
+            self.accounts.create_token_request(AGENT_ACCOUNT, &PostParams::default(), &request).await?;
         let token = request.status.and_then(|status| status.token);
         let token =
             token.ok_or_else(|| Failure::UnexpectedState("the API server returned no token".to_owned()))?;

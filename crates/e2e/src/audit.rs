@@ -1,4 +1,4 @@
-//! The requests of the operator to the API server, read from the server's audit log. Does I/O.
+//! The requests of the operator and of the node agents to the API server, read from the server's audit log. Does I/O.
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use crate::environment;
 use crate::failure::Failure;
-use crate::operator::OPERATOR_ACCOUNT;
+use crate::operator::{OPERATOR_ACCOUNT, OPERATOR_NAMESPACE};
 
-/// A completed request of the operator. The log contains a watch only after the end of the watch.
+/// A completed request. The log contains a watch only after the end of the watch.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The API group; empty for the core group.
@@ -44,17 +44,21 @@ impl Request {
 
 /// Returns all requests of the operator, in the order of the log.
 pub fn requests() -> Result<Vec<Request>, Failure> {
+    requests_of_account(OPERATOR_ACCOUNT)
+}
+
+/// Returns all requests of a ServiceAccount in the operator's namespace, in the order of the log.
+pub fn requests_of_account(account: &str) -> Result<Vec<Request>, Failure> {
     let path = environment::AUDIT_LOG_PATH.read()?;
     let text = std::fs::read_to_string(&path).map_err(|error| Failure::File(path.clone(), error))?;
-    let (namespace, name) = OPERATOR_ACCOUNT;
-    let operator_user = format!("system:serviceaccount:{namespace}:{name}");
+    let user = format!("system:serviceaccount:{OPERATOR_NAMESPACE}:{account}");
     let mut requests = Vec::new();
     for line in text.lines() {
         let invalid_line_failure =
             |reason: &str| Failure::UnexpectedState(format!("{path}: {reason}: {line}"));
         let entry: Value =
             serde_json::from_str(line).map_err(|error| invalid_line_failure(&error.to_string()))?;
-        if entry["user"]["username"] == operator_user.as_str() {
+        if entry["user"]["username"] == user.as_str() {
             requests.push(parse(&entry).ok_or_else(|| invalid_line_failure("a field is missing"))?);
         }
     }

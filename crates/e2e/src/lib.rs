@@ -35,7 +35,7 @@ mod snapshot;
 mod target;
 mod throttle;
 
-pub use agent_account::{AgentAccount, AgentPod};
+pub use agent_account::{AGENT_ACCOUNT, AgentAccount, AgentPod};
 pub use agents::Agents;
 pub use answer::{Answer, ParseAnswerError};
 pub use cli::CommandOutput;
@@ -49,7 +49,7 @@ pub use faults::{Faults, POOL_LABEL};
 pub use load::ensure_answers_during;
 pub use local_operator::LocalOperator;
 pub use namespace::Namespace;
-pub use operator::{OPERATOR_NAMESPACE, Operator, PROXIES_NAMESPACE};
+pub use operator::{OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, Operator, PROXIES_NAMESPACE};
 pub use permissions::{Permission, Permissions};
 pub use pods::is_ready;
 pub use polling::{consistently, eventually, eventually_within};

@@ -20,8 +20,8 @@ use crate::polling::{eventually, eventually_within};
 pub const PROXIES_NAMESPACE: &str = "akrobateo-proxies";
 /// The namespace of the operator.
 pub const OPERATOR_NAMESPACE: &str = "kube-system";
-/// The namespace and name of the operator's ServiceAccount.
-pub(crate) const OPERATOR_ACCOUNT: (&str, &str) = (OPERATOR_NAMESPACE, "akrobateo");
+/// The name of the operator's ServiceAccount.
+pub const OPERATOR_ACCOUNT: &str = "akrobateo";
 /// The label selector of the operator's pods.
 pub(crate) const OPERATOR_SELECTOR: &str = "app.kubernetes.io/name=akrobateo";
 

@@ -1,4 +1,4 @@
-//! The operator's permissions, read from the roles that are bound to it in the cluster. Does I/O.
+//! The permissions of the operator and of the node agents, read from the roles that are bound to them. Does I/O.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use kube::api::ListParams;
 use kube::{Api, Client, Resource};
 
 use crate::failure::Failure;
-use crate::operator::OPERATOR_ACCOUNT;
+use crate::operator::OPERATOR_NAMESPACE;
 
 /// One verb on one resource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,7 +21,7 @@ pub struct Permission {
     pub verb: String,
 }
 
-/// The permissions of the operator's ServiceAccount.
+/// The permissions of a ServiceAccount.
 #[derive(Debug, Default)]
 pub struct Permissions {
     /// The permissions that the bound roles grant.
@@ -31,17 +31,17 @@ pub struct Permissions {
 }
 
 impl Permissions {
-    /// Reads the roles that are bound to the operator's ServiceAccount.
-    pub async fn list_operator_permissions(client: &Client) -> Result<Self, Failure> {
+    /// Reads the roles that are bound to a ServiceAccount in the operator's namespace.
+    pub async fn list(client: &Client, account: &str) -> Result<Self, Failure> {
         let list_params = ListParams::default();
         let mut permissions = Self::default();
         for binding in Api::<ClusterRoleBinding>::all(client.clone()).list(&list_params).await? {
-            if includes_operator_account(binding.subjects.as_ref()) {
+            if includes_account(binding.subjects.as_ref(), account) {
                 permissions.add_cluster_role(client, &binding.role_ref.name).await?;
             }
         }
         for binding in Api::<RoleBinding>::all(client.clone()).list(&list_params).await? {
-            if includes_operator_account(binding.subjects.as_ref()) {
+            if includes_account(binding.subjects.as_ref(), account) {
                 let namespace = binding.metadata.namespace.as_deref().unwrap_or_default();
                 match binding.role_ref.kind.as_str() {
                     "Role" => {
@@ -70,12 +70,11 @@ impl Permissions {
     }
 }
 
-fn includes_operator_account(subjects: Option<&Vec<Subject>>) -> bool {
-    let (namespace, name) = OPERATOR_ACCOUNT;
+fn includes_account(subjects: Option<&Vec<Subject>>, account: &str) -> bool {
     subjects.into_iter().flatten().any(|subject| {
         subject.kind == "ServiceAccount"
-            && subject.name == name
-            && subject.namespace.as_deref() == Some(namespace)
+            && subject.name == account
+            && subject.namespace.as_deref() == Some(OPERATOR_NAMESPACE)
     })
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::delete::delete_if_exists;
 use crate::failure::{Failure, ensure};
-use crate::operator::OPERATOR_ACCOUNT;
+use crate::operator::{OPERATOR_ACCOUNT, OPERATOR_NAMESPACE};
 use crate::polling::eventually;
 
 const NAME: &str = "e2e-throttle";
@@ -42,7 +42,7 @@ impl Throttle {
         });
         let spec = json!({ "type": "Limited", "limited": limits });
         create(&self.priority_levels, spec).await?;
-        let (namespace, name) = OPERATOR_ACCOUNT;
+        let (namespace, name) = (OPERATOR_NAMESPACE, OPERATOR_ACCOUNT);
         let rules = json!([{
             "subjects": [{ "kind": "ServiceAccount", "serviceAccount": { "namespace": namespace, "name": name } }],
             "resourceRules": [{

@@ -1,0 +1,81 @@
+//! The roles of the operator and of the node agents grant exactly the permissions that they use.
+
+use std::collections::BTreeSet;
+
+use e2e::{
+    AGENT_ACCOUNT, Agents, Failure, Namespace, OPERATOR_ACCOUNT, Permission, Permissions, audit, ensure,
+    ensure_eq, eventually, fault_test,
+};
+
+/// Returns the permissions that a request needs.
+fn needed_permissions(request: &audit::Request) -> Vec<Permission> {
+    let permission_with_verb = |verb: &str| Permission {
+        group: request.api_group.clone(),
+        resource: request.resource.clone(),
+        verb: verb.to_owned(),
+    };
+    // Server-side apply of a new object is authorized as a patch first, and then as a create.
+    let creates_object = request.verb == "patch" && request.status_code == 201;
+    [permission_with_verb(&request.verb)]
+        .into_iter()
+        .chain(creates_object.then(|| permission_with_verb("create")))
+        .collect()
+}
+
+/// Returns an error unless a ServiceAccount has used exactly the permissions that its roles grant. `restart` ends all
+/// watches of the account, because the audit log contains a watch only after the end of the watch.
+async fn ensure_permissions_are_exact(
+    namespace: &Namespace,
+    account: &str,
+    restart: impl AsyncFnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let permissions = Permissions::list(&namespace.cluster().client, account).await?;
+    ensure(!permissions.granted_permissions.is_empty(), || {
+        format!("no role is bound to the ServiceAccount {account}; deploy it first")
+    })?;
+    let recent_requests = || {
+        let requests = audit::requests_of_account(account)?.into_iter();
+        Ok::<_, Failure>(requests.filter(|request| request.received_at >= permissions.roles_changed_at))
+    };
+    restart().await?;
+    eventually("the account has used every permission", async || {
+        let allowed_requests = recent_requests()?.filter(|request| request.is_allowed);
+        let used_permissions: BTreeSet<_> =
+            allowed_requests.flat_map(|request| needed_permissions(&request)).collect();
+        let unused_permissions: Vec<_> =
+            permissions.granted_permissions.difference(&used_permissions).collect();
+        ensure_eq("unused permissions", &unused_permissions, &vec![])
+    })
+    .await?;
+    let denied_requests: Vec<_> = recent_requests()?.filter(|request| request.is_forbidden).collect();
+    ensure(denied_requests.is_empty(), || format!("RBAC denied these requests: {denied_requests:?}"))
+}
+
+#[tokio::test]
+async fn operator_uses_all_its_permissions_and_needs_no_others() -> Result<(), Failure> {
+    fault_test(async |namespace, faults| {
+        let restart = async || faults.operator.restart().await.map(drop);
+        ensure_permissions_are_exact(namespace, OPERATOR_ACCOUNT, restart).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn node_agents_use_all_their_permissions_and_need_no_others() -> Result<(), Failure> {
+    fault_test(async |namespace, _| {
+        let agents = Agents::new(namespace.cluster());
+        let restart = async || {
+            // An agent that leaves its node reads its DaemonSet and deletes its Lease. The next agent creates the Lease.
+            agents.select_nodes(Some(("e2e.akrobateo.io/no-node", ""))).await?;
+            let result = eventually("no node has an agent", async || {
+                ensure_eq("agents", &agents.list_pods().await?.len(), &0)
+            })
+            .await;
+            agents.select_nodes(None).await?;
+            result?;
+            agents.wait_rolled_out().await
+        };
+        ensure_permissions_are_exact(namespace, AGENT_ACCOUNT, restart).await
+    })
+    .await
+}
