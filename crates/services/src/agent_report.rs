@@ -89,7 +89,7 @@ pub enum PortOwner {
     Process,
 }
 
-/// How peers reach the node.
+/// The facts that peers need to reach the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeNetwork {

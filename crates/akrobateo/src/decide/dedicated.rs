@@ -15,7 +15,7 @@ use super::blocker::{Blocker, POD_CREATION_TIMEOUT};
 use super::condition::{Exposure, ExposureFacts};
 use super::decision::{Decision, DesiredStatus, ProxyDecision};
 use super::desired_workload::desired_workload;
-use super::node_readiness::{handover_readiness, proxy_readiness};
+use super::node_readiness::{previous_agent_readiness, proxy_readiness};
 use super::notes::find_notes;
 use super::pod::ProxyRole;
 use super::pod_status::nodes_with_ready_pod;
@@ -129,7 +129,7 @@ fn select_nodes<'a>(
     let readiness = |node: &NodeInfo| {
         let may_run_proxy = allocation.allows(spec, node);
         let by_proxy = proxy_readiness(state, &ready_nodes, node, may_run_proxy, grace_period);
-        let by_agent = are_proxies_missing.then(|| handover_readiness(state, &key, node));
+        let by_agent = are_proxies_missing.then(|| previous_agent_readiness(state, &key, node));
         by_agent.map_or(by_proxy, |by_agent| by_proxy.max(by_agent))
     };
     let inputs = AddressInputs {

@@ -88,7 +88,11 @@ pub(super) fn agent_readiness(state: &ServiceState, node: &NodeInfo, status: &Ag
 
 /// Returns the readiness of a node by its agent, for a Service that has proxies of its own now. The agent still serves
 /// such a Service until a proxy is ready on the node.
-pub(super) fn handover_readiness(state: &ServiceState, key: &ServiceKey, node: &NodeInfo) -> NodeReadiness {
+pub(super) fn previous_agent_readiness(
+    state: &ServiceState,
+    key: &ServiceKey,
+    node: &NodeInfo,
+) -> NodeReadiness {
     let Some(agent) = state.agents.get(&node.name).filter(|agent| !agent.observed.is_silent) else {
         return NodeReadiness::NotReady;
     };

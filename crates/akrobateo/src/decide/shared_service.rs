@@ -73,7 +73,7 @@ impl<'a> SharedService<'a> {
     }
 
     /// Returns true if the Service selects the node. A node stays selected when it gets a taint with the effect
-    /// NoSchedule.
+    /// `NoSchedule`.
     fn is_selected(&self, node: &NodeInfo) -> bool {
         let nodes = &self.spec.nodes;
         nodes.matches(node) || (is_published(self.service, node) && nodes.matches_running_pod(node))

@@ -93,10 +93,7 @@ pub(super) fn ports_held_by_agents(
         let is_selected = spec.nodes.matches(node) || (is_published && spec.nodes.matches_running_pod(node));
         let is_serving =
             AgentStatus::new(Some(&agent.observed), &key, required(node)) == AgentStatus::Serving;
-        match is_rejected {
-            true => is_published && is_serving,
-            false => spec.is_shared() && is_selected && is_serving,
-        }
+        is_serving && if is_rejected { is_published } else { spec.is_shared() && is_selected }
     };
     let nodes: BTreeSet<_> = nodes.iter().filter(|node| holds(node)).map(|node| node.name.clone()).collect();
     let frontends = if nodes.is_empty() { BTreeSet::new() } else { spec.frontends() };

@@ -93,13 +93,13 @@ impl AgentRegistry {
             None if self.invalid_texts.get(name).is_some_and(|invalid| invalid == report_text) => {
                 return None;
             }
-            None => match parse_report(instance, name, lease) {
-                Some(report) => Arc::new(report),
-                None => {
+            None => {
+                let Some(report) = parse_report(instance, name, lease) else {
                     self.invalid_texts.insert(name.to_owned(), report_text.to_owned());
                     return self.remove(name);
-                }
-            },
+                };
+                Arc::new(report)
+            }
         };
         let renewed_at = previous.filter(|_| !is_renewed).map_or(now, |previous| previous.renewed_at);
         let failing_since = previous.and_then(|previous| previous.failing_since);

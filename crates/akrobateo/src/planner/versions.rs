@@ -36,8 +36,7 @@ impl SeenVersion {
 }
 
 impl ServiceVersions {
-    /// Records the version of a Service. `has_same_settings` is true if only fields have changed that the agents do not
-    /// read, since the last call.
+    /// Records the version of a Service. `has_same_settings` is true if the last call had the same settings.
     pub(super) fn record(
         &mut self,
         key: ServiceKey,

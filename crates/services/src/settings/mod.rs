@@ -23,6 +23,7 @@ const DEFAULT_RESERVED_PORTS: &str =
 /// The flags that decide which Services are served, and with which settings. The operator and the node agents need the
 /// same values.
 #[derive(Args, Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each field is a flag")]
 pub struct ServiceSettings {
     /// Namespace of the Services to watch; all namespaces if empty
     #[arg(long, env = "WATCH_NAMESPACE", value_name = "NAMESPACE", default_value = "")]

@@ -253,6 +253,7 @@ mod tests {
         ] {
             let error = workload_without_dedicated(None, default, data_path).unwrap_err();
             assert!(error.contains("--dedicated=false forbids them"), "{error}");
+            assert_eq!(error.contains("forwards in userspace"), data_path == DataPath::Userspace, "{error}");
         }
     }
 }

@@ -96,7 +96,7 @@ fn nodes_stay_published_until_the_proxies_are_ready() {
     assert!(planned_actions(&state).iter().any(|action| matches!(action, Action::Apply(_))));
     let state = state_with_previous_agents(&["n1"], agents());
     assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
-    // The agents of n1 and n2 have ended the handover, because a proxy is ready there.
+    // The agents of n1 and n2 have stopped, because a proxy is ready there.
     let state = state_with_previous_agents(&["n1", "n2"], vec![agent("n1"), agent("n2"), handing_over("n3")]);
     assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     let state = state_with_previous_agents(&["n1", "n2"], ["n1", "n2", "n3"].map(agent).into());

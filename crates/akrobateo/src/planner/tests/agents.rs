@@ -116,10 +116,13 @@ async fn status_write_of_the_operator_requires_nothing_of_the_agents() {
     published["status"] = json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } });
     assert_eq!(world.send(SERVICES_PATH, "MODIFIED", published).await, ["web"]);
     assert_eq!(world.status("web"), AgentStatus::Serving);
+    // The next allocation does not require the version of the status write either.
+    assert_eq!(world.send(SERVICES_PATH, "MODIFIED", shared_service("api", 83, "8")).await, ["api"]);
+    assert_eq!((world.status("web"), world.status("api")), (AgentStatus::Serving, AgentStatus::Behind));
     // A change of the spec requires the new version.
     assert_eq!(world.send(SERVICES_PATH, "MODIFIED", shared_service("web", 82, "10")).await, ["web"]);
     assert_eq!(world.status("web"), AgentStatus::Behind);
-    assert_eq!(world.renew(&report("a", 10), 2).await, ["web"]);
+    assert_eq!(world.renew(&report("a", 10), 2).await, ["api", "web"]);
     assert_eq!(world.status("web"), AgentStatus::Serving);
 }
 
