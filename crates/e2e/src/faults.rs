@@ -61,14 +61,6 @@ for process in /proc/[0-9]*; do
   if [ "$(cat "$process/comm" 2>/dev/null)" = "$1" ]; then cat "$process/status"; fi
 done"#;
 
-/// A script that prints all objects of the agent in the node's network namespace.
-const AGENT_OBJECTS_SCRIPT: &str = "
-nft list tables | grep akrobateo
-ip -o link show akr0 2>/dev/null
-ip rule show protocol 107; ip -6 rule show protocol 107
-ip route show table all protocol 107; ip -6 route show table all protocol 107
-true";
-
 /// Injects faults into the cluster that `cluster/up` starts.
 pub struct Faults {
     /// The operator that is deployed in the cluster.
@@ -250,17 +242,6 @@ impl Faults {
         self.exec_in_pod_network(pod, &["nft", "flush", "ruleset"]).await.map(drop)
     }
 
-    /// Deletes the nftables table of the agent on a node, like another program could.
-    pub async fn delete_agent_table(&self, node: &str) -> Result<(), Failure> {
-        let command = ["nft", "delete", "table", "inet", "akrobateo"];
-        self.run_node_command(&[&["exec", node], &command[..]].concat()).await.map(drop)
-    }
-
-    /// Returns the names of all objects of the agent on a node: tables, devices, routes and rules.
-    pub async fn list_agent_objects(&self, node: &str) -> Result<String, Failure> {
-        self.run_node_command(&["exec", node, "sh", "-c", AGENT_OBJECTS_SCRIPT]).await
-    }
-
     /// Returns all nftables rules in a pod's network namespace, without their counters.
     pub async fn list_rules(&self, pod: &Pod) -> Result<String, Failure> {
         self.exec_in_pod_network(pod, &["nft", "--stateless", "list", "ruleset"]).await
@@ -369,7 +350,7 @@ impl Faults {
         Ok(())
     }
 
-    async fn run_node_command(&self, args: &[&str]) -> Result<String, Failure> {
+    pub(crate) async fn run_node_command(&self, args: &[&str]) -> Result<String, Failure> {
         self.run_cluster_command("node", args).await
     }
 

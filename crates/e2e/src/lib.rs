@@ -2,6 +2,7 @@
 //! use.
 
 mod agent_account;
+mod agent_objects;
 mod agents;
 mod answer;
 pub mod audit;

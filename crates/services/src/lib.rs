@@ -18,6 +18,7 @@ pub mod endpoints;
 pub mod fixtures;
 pub mod key;
 pub mod kube_proxy_findings;
+mod node_addresses;
 pub mod node_info;
 pub mod published;
 pub mod settings;

@@ -9,6 +9,7 @@ use kube::ResourceExt;
 
 use crate::address_type::AddressType;
 use crate::kube_proxy_findings::node_vip_danger;
+use crate::node_addresses::{is_publishable, parse_addresses};
 
 /// The label that excludes a node from load balancers
 /// (<https://kubernetes.io/docs/reference/labels-annotations-taints/>).
@@ -246,29 +247,6 @@ fn addresses(status: &NodeStatus) -> Vec<(AddressType, IpAddr)> {
     };
     let addresses = status.addresses.iter().flatten();
     addresses.filter_map(|address| parse(&address.type_, &address.address)).collect()
-}
-
-/// Returns the addresses of the annotation, and its invalid parts in quotes. An invalid part does not invalidate the
-/// other parts.
-fn parse_addresses(text: &str) -> (Vec<IpAddr>, Vec<String>) {
-    let (mut addresses, mut invalid_parts) = (Vec::new(), Vec::new());
-    for part in text.split(',').map(str::trim) {
-        match part.parse().ok().filter(is_publishable) {
-            Some(address) => addresses.push(address),
-            None => invalid_parts.push(format!("{part:?}")),
-        }
-    }
-    (addresses, invalid_parts)
-}
-
-/// Returns true if clients on other machines may use the address, and if the API server accepts the address in a
-/// status.
-fn is_publishable(address: &IpAddr) -> bool {
-    let is_special = match address {
-        IpAddr::V4(address) => address.is_link_local() || address.is_broadcast(),
-        IpAddr::V6(address) => address.is_unicast_link_local() || address.to_ipv4_mapped().is_some(),
-    };
-    !is_special && !address.is_unspecified() && !address.is_loopback() && !address.is_multicast()
 }
 
 #[cfg(test)]

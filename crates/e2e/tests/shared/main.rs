@@ -3,7 +3,6 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod client_address;
-mod faults;
 mod modes;
 mod ports;
 mod settings;

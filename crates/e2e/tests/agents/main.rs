@@ -1,4 +1,7 @@
-//! Agents, nodes and the API server fail, and other programs delete what the agents have installed.
+//! Agents, nodes and the API server fail, and other programs delete what the agents have installed. These tests change the
+//! agents of all nodes, so no other test may run at the same time.
+
+#![allow(missing_docs, reason = "tests")]
 
 use std::time::Duration;
 

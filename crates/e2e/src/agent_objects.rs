@@ -1,0 +1,28 @@
+//! The objects of an agent in the network of its node. Does I/O.
+
+use crate::failure::Failure;
+use crate::faults::Faults;
+
+/// A script that prints all objects of the agent in the node's network namespace. The marks and tables of the agent
+/// begin with 0x6b7, and its priorities are 96 to 98.
+const AGENT_OBJECTS_SCRIPT: &str = "
+nft list tables | grep akrobateo
+ip -o link show akr0 2>/dev/null
+for family in -4 -6; do
+  ip $family rule show | grep -E '^9[678]:|0x6b7'
+  ip $family route show table all proto 107
+done
+true";
+
+impl Faults {
+    /// Deletes the nftables table of the agent on a node, like another program could.
+    pub async fn delete_agent_table(&self, node: &str) -> Result<(), Failure> {
+        let command = ["nft", "delete", "table", "inet", "akrobateo"];
+        self.run_node_command(&[&["exec", node], &command[..]].concat()).await.map(drop)
+    }
+
+    /// Returns the names of all objects of the agent on a node: tables, devices, routes and rules.
+    pub async fn list_agent_objects(&self, node: &str) -> Result<String, Failure> {
+        self.run_node_command(&["exec", node, "sh", "-c", AGENT_OBJECTS_SCRIPT]).await
+    }
+}
