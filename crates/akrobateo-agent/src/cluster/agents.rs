@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use akrobateo_services::agent_report::{AgentReport, LEASE_DURATION_SECONDS};
+use akrobateo_services::agent_report::{AgentReport, LEASE_DURATION_SECONDS, lease_name};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
@@ -21,6 +21,8 @@ const MAX_OWN_SILENCE: Duration = Duration::from_secs(10);
 /// The agents of all nodes.
 #[derive(Debug)]
 pub(crate) struct Agents {
+    /// The name of the operator's instance, with which the names of Leases begin.
+    instance: String,
     /// The name of this agent's Lease.
     own_lease: String,
     entries: HashMap<String, Entry>,
@@ -39,9 +41,10 @@ struct Entry {
 }
 
 impl Agents {
-    /// Returns no agents. `own_lease` is the name of this agent's Lease.
-    pub(crate) fn new(own_lease: String) -> Self {
-        Self { own_lease, entries: HashMap::new() }
+    /// Returns no agents. The agent itself belongs to this instance and node.
+    pub(crate) fn new(instance: &str, node: &str) -> Self {
+        let own_lease = lease_name(instance, node);
+        Self { instance: instance.to_owned(), own_lease, entries: HashMap::new() }
     }
 
     /// Records the current content of a Lease, or that the Lease does not exist. Returns true if the agents that are
@@ -55,6 +58,8 @@ impl Agents {
                 )
                 .ok()
         });
+        // The policy for Leases ties the name of a Lease to the agent's node. So no agent can report for another node.
+        let report = report.filter(|report| lease_name(&self.instance, &report.node) == name);
         let renew_time = lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
         let created = lease.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0);
         let previous = self.entries.get(name);
@@ -167,7 +172,7 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            Self { agents: Agents::new("n1".to_owned()), start: Instant::now() }
+            Self { agents: Agents::new("akrobateo", "n1"), start: Instant::now() }
         }
 
         fn at(&self, seconds: u64) -> Instant {
@@ -179,7 +184,7 @@ mod tests {
             let number = node[1..].parse().unwrap();
             let lease = lease(node, number, 1, seconds.try_into().unwrap(), false);
             let now = self.at(seconds);
-            self.agents.update(node, Some(&lease), now)
+            self.agents.update(&lease_name("akrobateo", node), Some(&lease), now)
         }
 
         fn alive(&mut self, seconds: u64) -> Vec<String> {
@@ -195,8 +200,11 @@ mod tests {
         assert!(!world.renew("n2", 5));
         let paused = lease("n2", 2, 1, 6, true);
         let now = world.at(6);
-        assert!(world.agents.update("n2", Some(&paused), now));
-        assert!(world.agents.update("n2", None, now) && !world.agents.update("n2", None, now));
+        assert!(world.agents.update(&lease_name("akrobateo", "n2"), Some(&paused), now));
+        assert!(
+            world.agents.update(&lease_name("akrobateo", "n2"), None, now)
+                && !world.agents.update(&lease_name("akrobateo", "n2"), None, now)
+        );
     }
 
     #[test]
@@ -227,7 +235,7 @@ mod tests {
     fn paused_agent_is_alive_for_a_minute() {
         let mut world = World::new();
         let now = world.at(0);
-        world.agents.update("n2", Some(&lease("n2", 2, 1, 0, true)), now);
+        world.agents.update(&lease_name("akrobateo", "n2"), Some(&lease("n2", 2, 1, 0, true)), now);
         (0..14).for_each(|index| _ = world.renew("n1", index * 5));
         assert_eq!(world.alive(59), ["n2"]);
         assert!(world.alive(61).is_empty());
@@ -237,9 +245,17 @@ mod tests {
     fn agent_with_the_number_of_an_older_lease_is_no_peer() {
         let mut world = World::new();
         let now = world.at(0);
-        world.agents.update("n2", Some(&lease("n2", 7, 1, 0, false)), now);
-        world.agents.update("n3", Some(&lease("n3", 7, 2, 0, false)), now);
+        world.agents.update(&lease_name("akrobateo", "n2"), Some(&lease("n2", 7, 1, 0, false)), now);
+        world.agents.update(&lease_name("akrobateo", "n3"), Some(&lease("n3", 7, 2, 0, false)), now);
         assert_eq!(world.alive(1), ["n2"]);
         assert_eq!(world.agents.number_claims().len(), 2);
+    }
+
+    #[test]
+    fn agent_cannot_report_for_another_node() {
+        let mut world = World::new();
+        let now = world.at(0);
+        world.agents.update("akrobateo-n3", Some(&lease("n2", 2, 1, 0, false)), now);
+        assert!(world.alive(1).is_empty() && world.agents.number_claims().is_empty());
     }
 }

@@ -73,6 +73,11 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         synced = stores.wait_until_synced() => synced?,
         () = &mut shutdown => return Ok(()),
     }
+    tracing::info!(
+        node = options.node_name,
+        version = env!("CARGO_PKG_VERSION"),
+        "the agent follows the cluster"
+    );
     let identity = identity(&options, &namespace);
     let planner = Planner::new(options.services.defaults(), options.pod_ranges());
     let mut running = Running {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use akrobateo_core::Frontend;
-use akrobateo_services::agent_report::{AgentReport, AppliedVersions, ConntrackUse, lease_name};
+use akrobateo_services::agent_report::{AgentReport, AppliedVersions, ConntrackUse};
 use akrobateo_services::node_info::{NodeInfo, NodePolicy};
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
@@ -69,7 +69,7 @@ impl State {
         planner: Planner,
         installed: BTreeSet<Frontend>,
     ) -> Self {
-        let agents = Agents::new(lease_name(&identity.instance, &identity.node));
+        let agents = Agents::new(&identity.instance, &identity.node);
         Self {
             identity,
             stores,
