@@ -7,7 +7,7 @@ use netfilter::nft::model::Set;
 use netfilter::nft::{Action, Transaction};
 
 use super::error::DataPathError;
-use super::former_elements::FormerElements;
+use super::former_elements::{FormerElements, UsedSet};
 use super::installed::TableChange;
 use super::leftovers::CurrentRules;
 use super::stale::{StaleAffinities, StaleFlows};
@@ -21,14 +21,20 @@ pub(super) fn delete_unused(
     former: &mut Vec<FormerElements>,
     desired: &NodeTables,
 ) -> Result<(), DataPathError> {
-    for former in former.iter_mut() {
-        let entries = conntrack.entries(&former.filter()).map_err(DataPathError::Conntrack)?;
-        let unused = former.remove_unused(&entries);
-        if let (false, Some(set)) = (unused.is_empty(), former.find_set(&desired.inet)) {
-            let mut transaction = Transaction::default();
-            let action = Action::DeleteElements(set, unused.iter().collect());
-            transaction.push(&desired.inet.id, action);
-            nftables.execute(&transaction)?;
+    for used_set in UsedSet::ALL {
+        if former.iter().all(|former| former.set != used_set) {
+            continue;
+        }
+        let filter = used_set.filter();
+        let entries = conntrack.entries(&filter).map_err(DataPathError::Conntrack)?;
+        for former in former.iter_mut().filter(|former| former.set == used_set) {
+            let unused = former.remove_unused(&entries);
+            if let (false, Some(set)) = (unused.is_empty(), former.find_set(&desired.inet)) {
+                let mut transaction = Transaction::default();
+                let action = Action::DeleteElements(set, unused.iter().collect());
+                transaction.push(&desired.inet.id, action);
+                nftables.execute(&transaction)?;
+            }
         }
     }
     former.retain(|former| !former.is_empty());
@@ -36,17 +42,12 @@ pub(super) fn delete_unused(
 }
 
 /// Deletes the conntrack entries of flows that no longer agree with the desired tables, and returns their number.
-/// `checks_leftovers` is true if the differences between the tables do not show all of them.
-pub(super) fn delete_stale(
-    conntrack: &Conntrack,
-    change: &TableChange,
-    checks_leftovers: bool,
-) -> Result<usize, DataPathError> {
+pub(super) fn delete_stale(conntrack: &Conntrack, change: &TableChange) -> Result<usize, DataPathError> {
     let (installed, desired) = (change.installed_table(), &change.desired.inet);
     let (mut filters, mut stale_flows, mut current_rules) = (Vec::new(), Vec::new(), Vec::new());
     for family in Family::ALL {
         let flows = StaleFlows::find(family, installed, desired);
-        let rules = checks_leftovers.then(|| CurrentRules::new(family, desired));
+        let rules = change.checks_leftovers.then(|| CurrentRules::new(family, desired));
         let rules = rules.filter(|rules| !rules.is_empty());
         let all_entries = rules.is_some().then(|| EntryFilter::new(family));
         filters.extend(all_entries.or_else(|| flows.filter(family)));
@@ -69,12 +70,10 @@ pub(super) fn delete_stale(
     conntrack.delete_entries_if(&filter, is_stale).map_err(DataPathError::Conntrack)
 }
 
-/// Deletes the affinities to endpoints that are gone, and returns their number. `checks_leftovers` as in
-/// [`delete_stale`].
+/// Deletes the affinities to endpoints that are gone, and returns their number.
 pub(super) fn delete_stale_affinities(
     nftables: &Nftables,
     change: &TableChange,
-    checks_leftovers: bool,
 ) -> Result<usize, DataPathError> {
     let (installed, desired) = (change.installed_table(), &change.desired.inet);
     let mut deleted = 0;
@@ -82,7 +81,7 @@ pub(super) fn delete_stale_affinities(
         let suffix = if family == Family::V4 { '4' } else { '6' };
         let is_affinity_set = |set: &&Set| set.definition.dynamic.is_some() && set.name.ends_with(suffix);
         let mut affinity_sets = desired.sets.iter().filter(is_affinity_set).peekable();
-        let installed = installed.filter(|_| !checks_leftovers);
+        let installed = installed.filter(|_| !change.checks_leftovers);
         if affinity_sets.peek().is_none() {
             continue;
         }

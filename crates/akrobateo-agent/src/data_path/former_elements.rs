@@ -15,7 +15,7 @@ use netfilter::nft::Table;
 use netfilter::nft::model::{Element, Set};
 
 use super::stale::endpoints;
-use crate::marks::{self, FLOW_BIT, MASQUERADED_FLOW_BIT};
+use crate::marks::{self, FLOW_BIT, MASQUERADED_FLOW_BIT, PEER_FLOW_BIT};
 use crate::table::family_set;
 use crate::table::keys::parse_address;
 
@@ -70,6 +70,19 @@ impl UsedSet {
         table.set(&format!("{}{suffix}", self.name()))
     }
 
+    /// Returns a filter that all connections with elements of the set meet, in both families.
+    pub(super) fn filter(self) -> EntryFilter {
+        let (bits, mask) = match self {
+            Self::OwnDestinations => (PEER_FLOW_BIT, PEER_FLOW_BIT),
+            Self::TunnelMarks => (FLOW_BIT, FLOW_BIT | MASQUERADED_FLOW_BIT),
+        };
+        EntryFilter {
+            frontend: Some((Protocol::Tcp, None)),
+            mark: Some(MarkCondition { bits, mask }),
+            ..EntryFilter::default()
+        }
+    }
+
     /// Returns the endpoint of a connection that needs an element of the set.
     fn used_address(self, entry: &Entry) -> Option<IpAddr> {
         let is_used = match self {
@@ -83,7 +96,7 @@ impl UsedSet {
 /// The elements of former endpoints in one set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FormerElements {
-    set: UsedSet,
+    pub(super) set: UsedSet,
     family: Family,
     elements: Vec<Element>,
 }
@@ -114,17 +127,6 @@ impl FormerElements {
     /// Returns the table's set that has the elements.
     pub(super) fn find_set<'a>(&self, table: &'a Table) -> Option<&'a Set> {
         self.set.find_set(self.family, table)
-    }
-
-    /// Returns a filter that all connections with these elements meet.
-    pub(super) fn filter(&self) -> EntryFilter {
-        let mark = match self.set {
-            UsedSet::OwnDestinations => None,
-            UsedSet::TunnelMarks => {
-                Some(MarkCondition { bits: FLOW_BIT, mask: FLOW_BIT | MASQUERADED_FLOW_BIT })
-            }
-        };
-        EntryFilter { frontend: Some((Protocol::Tcp, None)), mark, ..EntryFilter::new(self.family) }
     }
 
     /// Removes and returns the elements that none of these connections needs.

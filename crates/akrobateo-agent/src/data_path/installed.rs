@@ -57,12 +57,14 @@ pub(super) struct TableChange {
     pub(super) desired: NodeTables,
     /// True if the tables lack the elements of Services that do not change.
     pub(super) is_partial: bool,
+    /// True if the tables do not show all flows of earlier rules.
+    pub(super) checks_leftovers: bool,
 }
 
 impl TableChange {
     /// Returns the change of all tables.
     pub(super) const fn new(installed: Installed, desired: NodeTables) -> Self {
-        Self { installed, desired, is_partial: false }
+        Self { installed, desired, is_partial: false, checks_leftovers: false }
     }
 
     /// Returns the change from the tables of one configuration to those of another, and only of the necessary parts.
@@ -71,9 +73,8 @@ impl TableChange {
         let partial =
             reduce(old, new).map(|(old, new)| Self { is_partial: true, ..Self::of_all(&old, &new, former) });
         // The replacement of a table needs all of its elements.
-        partial
-            .filter(|change| !change.transaction().recreates_objects())
-            .unwrap_or_else(|| Self::of_all(old, new, former))
+        let partial = partial.filter(|change| !change.transaction().recreates_objects());
+        partial.unwrap_or_else(|| Self::of_all(old, new, former))
     }
 
     /// Returns the change from all tables of one configuration to those of another.

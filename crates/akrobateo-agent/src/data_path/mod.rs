@@ -50,21 +50,13 @@ pub struct DataPath {
     /// The elements of former endpoints that are in the kernel, too. They are only valid together with `installed`.
     former: Vec<FormerElements>,
     /// The last change, until [`Self::delete_stale`] has deleted what it has left behind.
-    unfinished_change: Option<UnfinishedChange>,
+    unfinished_change: Option<TableChange>,
     /// The tunnel, routes and rules that this process has installed; `None` like `installed`.
     objects: Option<NetworkObjects>,
     /// The last attempt to create the tunnel, if it failed.
     tunnel_failure: Option<TunnelFailure>,
     /// True if flows of earlier rules may remain that the next change of the tables does not show.
     may_have_leftovers: bool,
-}
-
-/// A change of the tables, whose flows are not deleted yet.
-#[derive(Debug)]
-struct UnfinishedChange {
-    tables: TableChange,
-    /// True if the tables do not show all flows of earlier rules.
-    checks_leftovers: bool,
 }
 
 /// The changes that were made.
@@ -158,10 +150,8 @@ impl DataPath {
     /// former endpoints. Returns the numbers of entries and affinities. After an error, it is repeated after the next
     /// change.
     pub fn delete_stale(&mut self) -> Result<(usize, usize), DataPathError> {
-        let Some(UnfinishedChange { tables, checks_leftovers }) = self.unfinished_change.take() else {
-            return Ok((0, 0));
-        };
-        let result = self.delete_stale_after(&tables, checks_leftovers);
+        let Some(change) = self.unfinished_change.take() else { return Ok((0, 0)) };
+        let result = self.delete_stale_after(&change);
         match result {
             Ok(_) => self.may_have_leftovers = false,
             Err(_) => self.installed = None,
@@ -169,14 +159,10 @@ impl DataPath {
         result
     }
 
-    fn delete_stale_after(
-        &mut self,
-        change: &TableChange,
-        checks_leftovers: bool,
-    ) -> Result<(usize, usize), DataPathError> {
+    fn delete_stale_after(&mut self, change: &TableChange) -> Result<(usize, usize), DataPathError> {
         // A client whose entry is deleted chooses an endpoint again. It must not find its affinity then.
-        let affinity_count = flows::delete_stale_affinities(&self.nftables, change, checks_leftovers)?;
-        let flow_count = flows::delete_stale(&self.conntrack, change, checks_leftovers)?;
+        let affinity_count = flows::delete_stale_affinities(&self.nftables, change)?;
+        let flow_count = flows::delete_stale(&self.conntrack, change)?;
         flows::delete_unused(&self.conntrack, &self.nftables, &mut self.former, &change.desired)?;
         Ok((flow_count, affinity_count))
     }
@@ -244,6 +230,7 @@ impl DataPath {
             Some(installed) => (TableChange::between(&installed, config, &self.former), Installed::default()),
             None => (TableChange::new(self.read(NAME)?, build_tables(config)), self.read(INTERIM_NAME)?),
         };
+        change.checks_leftovers = checks_leftovers;
         let former = FormerElements::find_all(change.installed_table(), &change.desired.inet);
         for former in &former {
             former.add_to(&mut change.desired.inet);
@@ -262,7 +249,7 @@ impl DataPath {
             }
         }
         self.former = former;
-        self.unfinished_change = Some(UnfinishedChange { tables: change, checks_leftovers });
+        self.unfinished_change = Some(change);
         Ok(step_count)
     }
 
