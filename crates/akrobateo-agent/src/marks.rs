@@ -19,6 +19,9 @@ pub const FLOW_BIT: u32 = 0x2000_0000;
 pub const MASQUERADED_FLOW_BIT: u32 = 0x4000_0000;
 /// The bit in a conntrack entry's mark that means: the Service has session affinity.
 pub const AFFINITY_FLOW_BIT: u32 = 0x1000_0000;
+/// The bit in a conntrack entry's mark that means: the flow has come through a peer. The entry also has the peer's zone, but
+/// the kernel reads the mark of an entry faster than its zone.
+pub const PEER_FLOW_BIT: u32 = 0x0800_0000;
 /// The mask of two groups of bits: the bits that are common to all marks of the agent, and the bits of the purpose.
 pub const PURPOSE_MASK: u32 = 0xffff_0000;
 /// The mask of the bits that are common to all marks of the agent.

@@ -43,7 +43,7 @@ pub(crate) enum AgentState {
 }
 
 impl AgentState {
-    /// All states. The first one is the baseline. The first two need no tunnel.
+    /// All states. The first one is the baseline. The first three need no tunnel.
     pub(crate) const ALL: [Self; 5] =
         [Self::Absent, Self::Masquerade, Self::Direct, Self::Tunnel, Self::Removed];
 
@@ -96,8 +96,8 @@ pub(crate) fn measure(
     for round in 0..usize::from(rounds) {
         eprintln!("bench: round {} of {rounds}: neighbours", round + 1);
         let network = NeighbourNetwork::new()?;
-        let [absent, masquerade, mut states_with_tunnel @ ..] = AgentState::ALL;
-        let mut states_without_tunnel = [absent, masquerade];
+        let [absent, masquerade, direct, mut states_with_tunnel @ ..] = AgentState::ALL;
+        let mut states_without_tunnel = [absent, masquerade, direct];
         rng.shuffle(&mut states_without_tunnel);
         rng.shuffle(&mut states_with_tunnel);
         for state in states_without_tunnel.into_iter().chain(states_with_tunnel) {

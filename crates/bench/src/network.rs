@@ -67,6 +67,7 @@ impl Network {
             set_router_sysctls(router);
         }
         set_client_sysctls(&client);
+        set_backend_sysctls(&backend);
         NodeRules { role, ports, node: addr::NODE, pod: addr::POD, backend: addr::BACKEND }.load(&node);
         Self { client, pod, backend, nodes: vec![node], _segment: None }
     }
@@ -88,6 +89,13 @@ pub(crate) fn set_router_sysctls(router: &Namespace) {
     router.set_sysctl("ipv4/ip_forward", "1");
     // The default timeout is two minutes. Then the closed connections of one sample would slow down the next sample.
     router.set_sysctl("netfilter/nf_conntrack_tcp_timeout_time_wait", "1");
+}
+
+/// Makes a backend forget closed connections at once. Otherwise a connection waits for a second if the node chooses a source
+/// port that the backend still remembers. Real nodes remember closed connections longer than backends, and so they do not
+/// choose such a port. See [`set_router_sysctls`].
+pub(crate) fn set_backend_sysctls(backend: &Namespace) {
+    backend.set_sysctl("ipv4/tcp_max_tw_buckets", "0");
 }
 
 /// Sets the range of the source ports that the kernel chooses.
@@ -136,7 +144,8 @@ impl NodeRules {
         };
         let elements: Vec<_> = (first..=last).map(|port| format!("tcp . {port} : goto endpoint")).collect();
         let elements = format!("{}, {}", elements.join(", "), elements.join(", ").replace("tcp", "udp"));
-        let masquerade_rule = if role == NodeRole::KubeProxy { "ct status dnat masquerade" } else { "" };
+        let masquerade_rule =
+            if role == NodeRole::KubeProxy { "ct status dnat masquerade fully-random" } else { "" };
         format!(
             "table ip node {{
   chain endpoint {{ meta l4proto {{ tcp, udp }} dnat to {backend}:{backend_port}; }}
@@ -186,7 +195,8 @@ mod tests {
 
     #[test]
     fn node_masquerades_only_in_the_role_of_kube_proxy() {
-        assert!(node_rules(NodeRole::KubeProxy, 1).contains("masquerade"));
+        // kube-proxy lets the kernel choose all source ports at random.
+        assert!(node_rules(NodeRole::KubeProxy, 1).contains("masquerade fully-random"));
         assert!(!node_rules(NodeRole::Portmap, 1).contains("masquerade"));
     }
 }

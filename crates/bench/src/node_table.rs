@@ -38,8 +38,10 @@ pub(crate) enum TableStep {
     CreateInKernel,
     /// The nft program creates the same table from a text.
     CreateWithNftProgram,
-    /// The agent changes one endpoint.
+    /// The agent changes one endpoint. From then on, new flows use the new endpoint.
     ChangeEndpoint,
+    /// After [`Self::ChangeEndpoint`], the agent searches the conntrack table for flows to the old endpoint.
+    DeleteStaleFlows,
     /// The kernel's part of [`Self::ChangeEndpoint`].
     ChangeEndpointInKernel,
     /// The agent adds one Service.
@@ -50,11 +52,12 @@ pub(crate) enum TableStep {
 
 impl TableStep {
     /// All steps, in the order of the report.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Create,
         Self::CreateInKernel,
         Self::CreateWithNftProgram,
         Self::ChangeEndpoint,
+        Self::DeleteStaleFlows,
         Self::ChangeEndpointInKernel,
         Self::AddService,
         Self::AddServiceInKernel,
@@ -67,6 +70,7 @@ impl TableStep {
             Self::CreateInKernel => "table from nothing, kernel transaction",
             Self::CreateWithNftProgram => "table from nothing, nft program",
             Self::ChangeEndpoint => "one endpoint changed",
+            Self::DeleteStaleFlows => "one endpoint changed, search for its flows afterwards",
             Self::ChangeEndpointInKernel => "one endpoint changed, kernel transaction",
             Self::AddService => "one Service added",
             Self::AddServiceInKernel => "one Service added, kernel transaction",
@@ -125,9 +129,14 @@ fn measure_agent(times: &mut Vec<(TableStep, f64)>) -> Result<(), DataPathError>
     }
     for (step, change) in changes() {
         change(&mut config);
-        let (seconds, result) = time(|| data_path.apply(&config));
+        let (seconds, result) = time(|| data_path.install(&config));
         result?;
         times.push((step, seconds));
+        let (seconds, result) = time(|| data_path.delete_stale());
+        result?;
+        if step == TableStep::ChangeEndpoint {
+            times.push((TableStep::DeleteStaleFlows, seconds));
+        }
     }
     data_path.cleanup().map(drop)
 }

@@ -9,7 +9,9 @@ use crate::layout::{
     CLIENT, CLIENT_POD, INTERFACE, Layout, NODES, PROXY, backend_addresses, node_address, node_mac,
     pod_gateway,
 };
-use crate::network::{Network, NodeRole, NodeRules, set_client_sysctls, set_router_sysctls};
+use crate::network::{
+    Network, NodeRole, NodeRules, set_backend_sysctls, set_client_sysctls, set_router_sysctls,
+};
 
 /// Creates the network. `backend_node` is the node of the backend, and `endpoints` is the number of its addresses.
 pub(crate) fn build(role: NodeRole, layout: Layout, ports: u16, endpoints: u8) -> Network {
@@ -36,6 +38,7 @@ pub(crate) fn build(role: NodeRole, layout: Layout, ports: u16, endpoints: u8) -
     let backend_node = layout.backend_node();
     let addresses = backend_addresses(backend_node, endpoints);
     let backend = new_pod(&nodes[usize::from(backend_node) - 1], backend_node, "backend", &addresses);
+    set_backend_sysctls(&backend);
     if role == NodeRole::RouteOnly && backend_node != NODES[0] {
         // Replies take the way of the requests, as in the variants with address translation.
         nodes[1].ip(&format!("route add {CLIENT}/32 via {}", node_address(NODES[0])));

@@ -94,8 +94,9 @@ impl Worker {
             if self.schedule.must_apply(Instant::now()) {
                 let result = self.apply();
                 observer.on_applied(self.id, result.as_ref().map(|_| ()));
+                let is_complete = self.delete_stale() && result.is_ok();
                 let repeat_at = result.as_ref().ok().copied().flatten();
-                self.schedule.on_applied(Instant::now(), result.is_ok(), repeat_at);
+                self.schedule.on_applied(Instant::now(), is_complete, repeat_at);
             }
             self.wait(inbox);
         }
@@ -152,7 +153,7 @@ impl Worker {
         set_ways(&mut self.config, &self.ways);
         self.config.probes_tunnel = self.probes_tunnel || self.keeps_tunnel_until.is_some();
         self.config.node.has_egress_hook &= self.has_egress_hook;
-        let changes = self.data_path.apply(&self.config)?;
+        let changes = self.data_path.install(&self.config)?;
         tracing::debug!(?changes, "applied the configuration");
         self.tunnel_device = self.data_path.tunnel_device()?;
         if changes.tunnel > 0
@@ -163,6 +164,16 @@ impl Worker {
         }
         let probe_retry_at = self.update_probe();
         Ok([probe_retry_at, self.data_path.tunnel_retry_at()].into_iter().flatten().min())
+    }
+
+    /// Deletes what earlier rules have left behind. New flows do not wait for this, because the observer knows already that
+    /// the rules are in force. Returns true if it succeeds.
+    fn delete_stale(&mut self) -> bool {
+        let result = self.data_path.delete_stale();
+        if let Err(error) = &result {
+            tracing::warn!(%error, "cannot delete stale flows and affinities; trying again");
+        }
+        result.is_ok()
     }
 
     /// Starts the probe after its rules were installed. Restarts the probe if the node has changed. If the probe cannot

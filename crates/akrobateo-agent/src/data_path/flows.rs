@@ -1,81 +1,95 @@
-//! Changes that concern the flows of earlier rules: conntrack entries, affinities, and elements in use. Does I/O.
+//! Deletes what earlier rules have left behind: conntrack entries, affinities, and elements of former endpoints. Does I/O.
 
 use akrobateo_core::Family;
 use netfilter::conntrack::{Conntrack, Entry, EntryFilter};
-use netfilter::nft::InstalledTable;
 use netfilter::nft::client::Nftables;
 use netfilter::nft::model::Set;
+use netfilter::nft::{Action, Transaction};
 
 use super::error::DataPathError;
-use super::flows_in_use::UsedSet;
+use super::former_elements::{FormerElements, UsedSet};
+use super::installed::TableChange;
 use super::leftovers::CurrentRules;
-use super::stale::{self, StaleFlows};
+use super::stale::{StaleAffinities, StaleFlows};
 use crate::table::NodeTables;
 
-/// Adds the elements to the desired tables that established connections to former endpoints need.
-pub(super) fn keep_in_use(
+/// Deletes the elements of former endpoints that no connection needs. The elements that connections need remain in the
+/// list.
+pub(super) fn delete_unused(
     conntrack: &Conntrack,
-    installed: Option<&InstalledTable>,
-    desired: &mut NodeTables,
+    nftables: &Nftables,
+    former: &mut Vec<FormerElements>,
+    desired: &NodeTables,
 ) -> Result<(), DataPathError> {
-    let Some(InstalledTable { table: installed, .. }) = installed else { return Ok(()) };
-    for (set, family) in UsedSet::ALL.into_iter().flat_map(|set| Family::ALL.map(|family| (set, family))) {
-        let lost = set.find_lost(family, installed, &desired.inet);
-        if !lost.is_empty() {
-            let entries = conntrack.entries(&set.filter(family, &lost));
-            let entries = entries.map_err(DataPathError::Conntrack)?;
-            set.keep_used(family, lost.into_iter().cloned().collect(), &entries, &mut desired.inet);
+    for used_set in UsedSet::ALL {
+        if former.iter().all(|former| former.set != used_set) {
+            continue;
+        }
+        let filter = used_set.filter();
+        let entries = conntrack.entries(&filter).map_err(DataPathError::Conntrack)?;
+        for former in former.iter_mut().filter(|former| former.set == used_set) {
+            let unused = former.remove_unused(&entries);
+            if let (false, Some(set)) = (unused.is_empty(), former.find_set(&desired.inet)) {
+                let mut transaction = Transaction::default();
+                let action = Action::DeleteElements(set, unused.iter().collect());
+                transaction.push(&desired.inet.id, action);
+                nftables.execute(&transaction)?;
+            }
         }
     }
+    former.retain(|former| !former.is_empty());
     Ok(())
 }
 
 /// Deletes the conntrack entries of flows that no longer agree with the desired tables, and returns their number.
-/// `checks_leftovers` is true if the differences between the tables do not show all of them.
-pub(super) fn delete_stale(
-    conntrack: &Conntrack,
-    installed: Option<&InstalledTable>,
-    desired: &NodeTables,
-    checks_leftovers: bool,
-) -> Result<usize, DataPathError> {
-    let mut deleted = 0;
+pub(super) fn delete_stale(conntrack: &Conntrack, change: &TableChange) -> Result<usize, DataPathError> {
+    let (installed, desired) = (change.installed_table(), &change.desired.inet);
+    let (mut filters, mut stale_flows, mut current_rules) = (Vec::new(), Vec::new(), Vec::new());
     for family in Family::ALL {
-        let stale_flows = StaleFlows::find(family, installed.map(|it| &it.table), &desired.inet);
-        let current_rules = checks_leftovers.then(|| CurrentRules::new(family, &desired.inet));
-        let current_rules = current_rules.filter(|rules| !rules.is_empty());
-        let all_entries = current_rules.is_some().then(|| EntryFilter::new(family));
-        let Some(filter) = all_entries.or_else(|| stale_flows.filter(family)) else { continue };
-        let is_stale = |entry: &Entry| {
-            stale_flows.contains(entry) || current_rules.as_ref().is_some_and(|rules| rules.contradict(entry))
-        };
-        deleted += conntrack.delete_entries_if(&filter, is_stale).map_err(DataPathError::Conntrack)?;
+        let flows = StaleFlows::find(family, installed, desired);
+        let rules = change.checks_leftovers.then(|| CurrentRules::new(family, desired));
+        let rules = rules.filter(|rules| !rules.is_empty());
+        let all_entries = rules.is_some().then(|| EntryFilter::new(family));
+        filters.extend(all_entries.or_else(|| flows.filter(family)));
+        stale_flows.push(flows);
+        current_rules.extend(rules);
     }
-    Ok(deleted)
+    // The kernel needs 10 ms to search a large table, so one search finds the entries of both families.
+    let filter = match &filters[..] {
+        [] => return Ok(0),
+        [filter] => *filter,
+        [first, others @ ..] => EntryFilter {
+            mark: first.mark.filter(|_| others.iter().all(|other| other.mark == first.mark)),
+            ..EntryFilter::default()
+        },
+    };
+    let is_stale = |entry: &Entry| {
+        stale_flows.iter().any(|flows| flows.contains(entry))
+            || current_rules.iter().any(|rules| rules.contradict(entry))
+    };
+    conntrack.delete_entries_if(&filter, is_stale).map_err(DataPathError::Conntrack)
 }
 
-/// Deletes the affinities to endpoints that are gone, and returns their number. `checks_leftovers` as in
-/// [`delete_stale`].
+/// Deletes the affinities to endpoints that are gone, and returns their number.
 pub(super) fn delete_stale_affinities(
     nftables: &Nftables,
-    installed: Option<&InstalledTable>,
-    desired: &NodeTables,
-    checks_leftovers: bool,
+    change: &TableChange,
 ) -> Result<usize, DataPathError> {
+    let (installed, desired) = (change.installed_table(), &change.desired.inet);
     let mut deleted = 0;
     for family in Family::ALL {
         let suffix = if family == Family::V4 { '4' } else { '6' };
         let is_affinity_set = |set: &&Set| set.definition.dynamic.is_some() && set.name.ends_with(suffix);
-        let affinity_sets: Vec<_> = desired.inet.sets.iter().filter(is_affinity_set).collect();
-        let has_equal_endpoints = !checks_leftovers
-            && installed
-                .is_some_and(|installed| stale::has_equal_endpoints(family, &installed.table, &desired.inet));
-        if affinity_sets.is_empty() || has_equal_endpoints {
+        let mut affinity_sets = desired.sets.iter().filter(is_affinity_set).peekable();
+        let installed = installed.filter(|_| !change.checks_leftovers);
+        if affinity_sets.peek().is_none() {
             continue;
         }
-        let endpoints = stale::endpoints(family, &desired.inet);
+        let Some(affinities) = StaleAffinities::find(family, installed, desired, change.is_partial) else {
+            continue;
+        };
         for set in affinity_sets {
-            let is_stale = |element: &_| stale::is_stale_affinity(family, element, &endpoints);
-            deleted += nftables.delete_dynamic_elements(&desired.inet.id, set, is_stale)?;
+            deleted += nftables.delete_dynamic_elements(&desired.id, set, |it| affinities.contains(it))?;
         }
     }
     Ok(deleted)

@@ -2,13 +2,14 @@
 
 mod error;
 mod flows;
-mod flows_in_use;
+mod former_elements;
 mod installed;
 mod leftovers;
 mod stale;
 mod tunnel_failure;
 mod watch;
 
+use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,8 @@ use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketType, socket};
 
 pub use error::DataPathError;
-use installed::Installed;
+use former_elements::FormerElements;
+use installed::{Installed, TableChange};
 use tunnel_failure::{TunnelFailure, TunnelResult};
 pub use watch::DataPathWatch;
 
@@ -43,8 +45,12 @@ pub struct DataPath {
     links: links::Client,
     /// A socket that finds the interfaces of the network namespace.
     interfaces: OwnedFd,
-    /// The tables that this process has installed; `None` before the first change, and after a change by others.
-    installed: Option<Installed>,
+    /// The configuration whose tables are in the kernel; `None` before the first change, and after a change by others.
+    installed: Option<NodeConfig>,
+    /// The elements of former endpoints that are in the kernel, too. They are only valid together with `installed`.
+    former: Vec<FormerElements>,
+    /// The last change, until [`Self::delete_stale`] has deleted what it has left behind.
+    unfinished_change: Option<TableChange>,
     /// The tunnel, routes and rules that this process has installed; `None` like `installed`.
     objects: Option<NetworkObjects>,
     /// The last attempt to create the tunnel, if it failed.
@@ -76,6 +82,8 @@ impl DataPath {
             interfaces: socket(AddressFamily::INET, SocketType::DGRAM, None)
                 .map_err(NetlinkError::OpenFailed)?,
             installed: None,
+            former: Vec::new(),
+            unfinished_change: None,
             objects: None,
             tunnel_failure: None,
             may_have_leftovers: true,
@@ -110,12 +118,10 @@ impl DataPath {
         }
     }
 
-    /// Changes the kernel's state to that of the configuration.
-    ///
-    /// If the kernel cannot create the tunnel, the clients of endpoints behind the tunnel are masqueraded. See
-    /// [`Self::tunnel_error`].
+    /// Changes the kernel's state to that of the configuration: [`Self::install`], and then [`Self::delete_stale`].
     pub fn apply(&mut self, config: &NodeConfig) -> Result<Changes, DataPathError> {
-        self.apply_tables(config, NodeTables::new)
+        let result = self.install(config);
+        self.finish(result)
     }
 
     /// Changes the kernel's state to that of the configuration, but with tables of another layout.
@@ -124,10 +130,58 @@ impl DataPath {
         config: &NodeConfig,
         build_tables: impl Fn(&NodeConfig) -> NodeTables,
     ) -> Result<Changes, DataPathError> {
+        self.forget_installed();
+        let result = self.install_tables(config, build_tables);
+        // No configuration has these tables.
+        self.forget_installed();
+        self.finish(result)
+    }
+
+    /// Changes the tables and the tunnel to those of the configuration. Then new flows follow the configuration.
+    ///
+    /// If the kernel cannot create the tunnel, the clients of endpoints behind the tunnel are masqueraded. See
+    /// [`Self::tunnel_error`]. The caller also calls [`Self::delete_stale`]. It is a step of its own, because the kernel
+    /// needs more time to search a large conntrack table than to change some rules.
+    pub fn install(&mut self, config: &NodeConfig) -> Result<Changes, DataPathError> {
+        self.install_tables(config, NodeTables::new)
+    }
+
+    /// Deletes what earlier calls of [`Self::install`] have left behind: conntrack entries, affinities and elements of
+    /// former endpoints. Returns the numbers of entries and affinities. After an error, it is repeated after the next
+    /// change.
+    pub fn delete_stale(&mut self) -> Result<(usize, usize), DataPathError> {
+        let Some(change) = self.unfinished_change.take() else { return Ok((0, 0)) };
+        let result = self.delete_stale_after(&change);
+        match result {
+            Ok(_) => self.may_have_leftovers = false,
+            Err(_) => self.installed = None,
+        }
+        result
+    }
+
+    fn delete_stale_after(&mut self, change: &TableChange) -> Result<(usize, usize), DataPathError> {
+        // A client whose entry is deleted chooses an endpoint again. It must not find its affinity then.
+        let affinity_count = flows::delete_stale_affinities(&self.nftables, change)?;
+        let flow_count = flows::delete_stale(&self.conntrack, change)?;
+        flows::delete_unused(&self.conntrack, &self.nftables, &mut self.former, &change.desired)?;
+        Ok((flow_count, affinity_count))
+    }
+
+    fn finish(&mut self, result: Result<Changes, DataPathError>) -> Result<Changes, DataPathError> {
+        let deleted = self.delete_stale();
+        let changes = result?;
+        let (flows, affinities) = deleted?;
+        Ok(Changes { flows, affinities, ..changes })
+    }
+
+    fn install_tables(
+        &mut self,
+        config: &NodeConfig,
+        build_tables: impl Fn(&NodeConfig) -> NodeTables,
+    ) -> Result<Changes, DataPathError> {
         if config.node.addresses.is_empty() {
             return Err(DataPathError::NoAddress);
         }
-        let mut desired = build_tables(config);
         // New kernels accept a hook of a missing interface, and would never run it.
         let uplink = name_to_index(&self.interfaces, &config.node.uplink);
         if config.keeps_client_addresses() && uplink.is_err() {
@@ -135,7 +189,8 @@ impl DataPath {
         }
         let uplink = uplink.unwrap_or_default();
         let (mut changes, mut tunnel_error) = (Changes::default(), None);
-        let mut objects = routing::network_objects(config, uplink);
+        let mut config = Cow::Borrowed(config);
+        let mut objects = routing::network_objects(&config, uplink);
         let has_objects = self.objects.take().as_ref() == Some(&objects);
         // The tables need the tunnel's device. Packets enter the device until the tables have changed.
         if !has_objects && objects.device.is_some() {
@@ -143,45 +198,59 @@ impl DataPath {
                 TunnelResult::Created(count) => changes.tunnel = count,
                 TunnelResult::Disturbed(error) => tunnel_error = Some(error),
                 TunnelResult::Failed => {
-                    let config = config.without_tunnel();
-                    desired = build_tables(&config);
+                    config = Cow::Owned(config.without_tunnel());
                     objects = routing::network_objects(&config, uplink);
                 }
             }
         }
-        let (installed, interim) = match self.installed.take() {
-            Some(installed) => (installed, Installed::default()),
-            None => (self.read(NAME)?, self.read(INTERIM_NAME)?),
-        };
-        flows::keep_in_use(&self.conntrack, installed.inet.as_ref(), &mut desired)?;
-        let change = installed.diff(&desired);
-        if change.recreates_objects() {
-            self.delete(&interim)?;
-            changes.steps = self.replace(&installed, &desired)?;
-        } else {
-            changes.steps = self.execute(change)?;
-            // An earlier process has not finished a replacement.
-            if !interim.is_empty() {
-                std::thread::sleep(OVERLAP);
-                changes.steps += self.delete(&interim)?;
-            }
-        }
+        changes.steps = self.change_tables(&config, build_tables)?;
         if !has_objects && objects.device.is_none() {
             changes.tunnel += self.links.reconcile(&objects)?;
         }
-        // If this fails, the next change repeats it.
-        let checks_leftovers = std::mem::replace(&mut self.may_have_leftovers, true);
-        let inet = installed.inet.as_ref();
-        changes.flows = flows::delete_stale(&self.conntrack, inet, &desired, checks_leftovers)?;
-        changes.affinities =
-            flows::delete_stale_affinities(&self.nftables, inet, &desired, checks_leftovers)?;
-        self.may_have_leftovers = false;
-        self.installed = Some(desired.into());
+        self.installed = Some(config.into_owned());
         if let Some(error) = tunnel_error {
             return Err(error);
         }
         self.objects = Some(objects);
         Ok(changes)
+    }
+
+    /// Changes the tables, and returns the number of steps.
+    fn change_tables(
+        &mut self,
+        config: &NodeConfig,
+        build_tables: impl Fn(&NodeConfig) -> NodeTables,
+    ) -> Result<usize, DataPathError> {
+        // If this or the deletion of stale flows fails, the next change does not show all flows of earlier rules.
+        let checks_leftovers = std::mem::replace(&mut self.may_have_leftovers, true);
+        let (mut change, interim) = match self.installed.take() {
+            Some(installed) if checks_leftovers => {
+                (TableChange::of_all(&installed, config, &self.former), Installed::default())
+            }
+            Some(installed) => (TableChange::between(&installed, config, &self.former), Installed::default()),
+            None => (TableChange::new(self.read(NAME)?, build_tables(config)), self.read(INTERIM_NAME)?),
+        };
+        change.checks_leftovers = checks_leftovers;
+        let former = FormerElements::find_all(change.installed_table(), &change.desired.inet);
+        for former in &former {
+            former.add_to(&mut change.desired.inet);
+        }
+        let transaction = change.transaction();
+        let mut step_count;
+        if transaction.recreates_objects() {
+            self.delete(&interim)?;
+            step_count = self.replace(&change.installed, &change.desired)?;
+        } else {
+            step_count = self.execute(transaction)?;
+            // An earlier process has not finished a replacement.
+            if !interim.is_empty() {
+                std::thread::sleep(OVERLAP);
+                step_count += self.delete(&interim)?;
+            }
+        }
+        self.former = former;
+        self.unfinished_change = Some(change);
+        Ok(step_count)
     }
 
     /// Creates or changes the tunnel.

@@ -54,8 +54,7 @@ impl StaleFlows {
         }
     }
 
-    /// Returns the filter that all these flows meet, also if there are others. The kernel needs about 20 ms to search a
-    /// large table, so one search must find all flows. Returns `None` if there is no such flow.
+    /// Returns the filter that all these flows meet, also if there are others. Returns `None` if there is no such flow.
     pub(super) fn filter(&self, family: Family) -> Option<EntryFilter> {
         let own_flows = MarkCondition { bits: FLOW_BIT, mask: FLOW_BIT };
         let mark = self.new_frontends.is_empty().then_some(own_flows);
@@ -86,9 +85,40 @@ pub(super) fn frontend(entry: &Entry) -> Option<(IpAddr, PortKey)> {
     Some((original_destination.ip(), PortKey { protocol, port }))
 }
 
-/// Returns true if the endpoint of an affinity is not an endpoint of its Service any more.
-pub(super) fn is_stale_affinity(family: Family, element: &Element, endpoints: &Endpoints) -> bool {
-    parse_affinity(family, element).is_none_or(|(_, port, endpoint)| !endpoints.contains(&(port, endpoint)))
+/// The affinities of one family to endpoints that are gone.
+#[derive(Debug)]
+pub(super) struct StaleAffinities {
+    family: Family,
+    /// The endpoints that exist.
+    endpoints: Endpoints,
+    /// The ports whose endpoints have changed; `None` stands for all ports.
+    ports: Option<BTreeSet<PortKey>>,
+}
+
+impl StaleAffinities {
+    /// Compares the installed table with the desired table. The tables of a partial change lack unchanged Services.
+    /// Returns `None` if all endpoints remain.
+    pub(super) fn find(
+        family: Family,
+        installed: Option<&Table>,
+        desired: &Table,
+        is_partial: bool,
+    ) -> Option<Self> {
+        if installed.is_some_and(|installed| has_equal_endpoints(family, installed, desired)) {
+            return None;
+        }
+        let old = installed.map(|table| endpoints(family, table)).unwrap_or_default();
+        let new = endpoints(family, desired);
+        let ports = is_partial.then(|| old.iter().chain(&new).map(|(port, _)| *port).collect());
+        Some(Self { family, endpoints: new, ports })
+    }
+
+    /// Returns true if the endpoint of an affinity is not an endpoint of its Service any more.
+    pub(super) fn contains(&self, element: &Element) -> bool {
+        let Some((_, port, endpoint)) = parse_affinity(self.family, element) else { return true };
+        self.ports.as_ref().is_none_or(|ports| ports.contains(&port))
+            && !self.endpoints.contains(&(port, endpoint))
+    }
 }
 
 /// The endpoints of all Services of one family.
@@ -109,7 +139,7 @@ fn endpoints_at(family: Family, table: &Table, addresses: &BTreeSet<IpAddr>) -> 
 }
 
 /// Returns true if both tables have the same endpoints of a family, in the same order.
-pub(super) fn has_equal_endpoints(family: Family, table: &Table, other: &Table) -> bool {
+fn has_equal_endpoints(family: Family, table: &Table, other: &Table) -> bool {
     let [elements, others] = [table, other].map(|table| family_set(table, family, "endpoints"));
     elements.len() == others.len()
         && elements.iter().zip(others).all(|(element, other)| element.equals_ignoring_state(other))

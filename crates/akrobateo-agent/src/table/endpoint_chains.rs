@@ -10,6 +10,7 @@ use super::affinity;
 use super::destination::{ENDPOINT_REGISTER, translate_destination};
 use super::expressions::{is_protocol, load_protocol_and_port, rule, set_flow_bits, set_packet_bits};
 use super::ip_version::IpVersion;
+use crate::config::Service;
 use crate::marks::{AFFINITY_FLOW_BIT, FLOW_BIT, FORWARD_ACCEPTED_BIT, MASQUERADED_FLOW_BIT};
 
 /// The chain of Services without endpoints.
@@ -27,6 +28,15 @@ pub(super) struct EndpointChain {
 }
 
 impl EndpointChain {
+    /// Returns the chain of a Service for this number of endpoints; `None` if it has no endpoint.
+    pub(super) fn new(service: &Service, endpoint_count: usize) -> Option<Self> {
+        Some(Self {
+            endpoint_count: u32::try_from(endpoint_count).ok().and_then(NonZeroU32::new)?,
+            keeps_client_address: service.keeps_client_address,
+            affinity_seconds: service.affinity_seconds,
+        })
+    }
+
     /// Returns the chain's name, for example `keep3` or `masquerade2_for_10800s`.
     pub(super) fn name(self) -> Name {
         let kind = if self.keeps_client_address { "keep" } else { "masquerade" };

@@ -66,11 +66,6 @@ pub(super) fn has_peer_zone() -> [Expr; 3] {
     [load_zone(Reg(0)), mask, Expr::equal(Reg(0), marks::zone(0).to_ne_bytes())]
 }
 
-/// Returns the expressions that match flows in a zone of any program.
-pub(super) fn has_zone() -> [Expr; 2] {
-    [load_zone(Reg(0)), Expr::not_equal(Reg(0), [0; 2])]
-}
-
 /// Returns the expressions that match one direction of a flow ([`ct::DIRECTION_ORIGINAL`] or [`ct::DIRECTION_REPLY`]).
 pub(super) fn is_direction(direction: u8) -> [Expr; 2] {
     [Expr::Ct { key: ct::KEY_DIRECTION, direction: None, dreg: Reg(0) }, Expr::equal(Reg(0), [direction])]

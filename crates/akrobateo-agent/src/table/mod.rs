@@ -29,6 +29,7 @@ mod ip_version;
 pub mod keys;
 mod nat;
 mod recognition;
+mod reduction;
 mod services;
 mod steering;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use netfilter::nft::Table;
 
 pub use self::identity::{INTERIM_NAME, NAME, inet_id, netdev_id, table_ids};
 pub use self::keys::{family_set, ways_in_table};
+pub use self::reduction::reduce;
 use self::services::ServicePart;
 use crate::config::NodeConfig;
 

@@ -15,7 +15,9 @@ use super::expressions::{
 use super::ip_version::{IpVersion, address_value};
 use super::services::find_service_rule;
 use crate::config::NodeConfig;
-use crate::marks::{FLOW_BIT, FORWARD_ACCEPTED_BIT, MASQUERADED_FLOW_BIT, OWN_MASK, PURPOSE_MASK};
+use crate::marks::{
+    FLOW_BIT, FORWARD_ACCEPTED_BIT, MASQUERADED_FLOW_BIT, OWN_MASK, PEER_FLOW_BIT, PURPOSE_MASK,
+};
 use crate::probe;
 
 /// Before portmap and kube-proxy, whose chains have the priority -100 (`NF_IP_PRI_NAT_DST`).
@@ -28,8 +30,12 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig, keeps_clients: bool
     let find_service = all_ip_versions().map(find_service_rule);
     let mut prerouting = Vec::new();
     if keeps_clients {
+        prerouting.push(rule([
+            &has_peer_zone(),
+            &set_flow_bits(PEER_FLOW_BIT),
+            &set_packet_bits(FORWARD_ACCEPTED_BIT),
+        ]));
         prerouting.extend(receive_probe_rules(config));
-        prerouting.push(rule([&has_peer_zone(), &set_packet_bits(FORWARD_ACCEPTED_BIT)]));
     }
     prerouting.extend(find_service.clone());
     let base = |name, hook, priority, rules| Chain::base(name, ChainType::Nat, hook, priority, rules);

@@ -2,8 +2,8 @@
 //!
 //! A foreign source address in a frame with a peer's MAC address means that the packet has come through that peer. The
 //! conntrack zone of the flow's original direction keeps this, and also separates flows with the same addresses and ports
-//! that come through different nodes. Every packet that arrives passes these rules, so neighbours leave at the first
-//! comparison, and no set with intervals stands here.
+//! that come through different nodes. Every packet that arrives passes these rules. So packets from pods leave at the first
+//! comparison, packets from nodes leave after one lookup, and no set with intervals stands here.
 
 use std::net::IpAddr;
 
@@ -24,7 +24,7 @@ use crate::tunnel;
 
 /// Before conntrack, and before the raw tables of other programs (`NF_IP_PRI_RAW` is -300).
 const PRIORITY: i32 = -310;
-/// The chain of packets to own endpoints.
+/// The chain of packets that no pod has sent.
 const RECOGNIZE: &str = "recognize";
 
 pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
@@ -51,10 +51,14 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
         prerouting
             .extend(config.pod_ranges(ip_version.family).iter().map(|range| skip_pods(*ip_version, range)));
     }
-    prerouting.extend(ip_versions.iter().map(|ip_version| find_own_destination(*ip_version)));
+    // The sources of these packets are nodes.
     if config.needs_tunnel() {
         prerouting.push(untracked.clone());
     }
+    prerouting.extend(ip_versions.iter().map(|ip_version| {
+        let goto = Expr::Verdict(Verdict::goto(ip_version.add_suffix(RECOGNIZE)));
+        rule([&ip_version.match_packets(), &[goto]])
+    }));
     let drop_strangers = ip_versions.map(|ip_version| {
         rule([
             &is_tunnel_packet,
@@ -67,10 +71,10 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
         ])
     });
     table.chains.extend(ip_versions.iter().map(|ip_version| {
-        let rules = vec![
-            recognize(*ip_version, &config.node.uplink, true),
-            recognize(*ip_version, tunnel::DEVICE, false),
-        ];
+        let mut rules = vec![skip_nodes(*ip_version), recognize(*ip_version, &config.node.uplink)];
+        if config.needs_tunnel() {
+            rules.push(recognize(*ip_version, tunnel::DEVICE));
+        }
         Chain::regular(ip_version.add_suffix(RECOGNIZE), rules)
     }));
     let base = |name, hook, rules| Chain::base(name, ChainType::Filter, hook, PRIORITY, rules);
@@ -98,26 +102,17 @@ fn skip_pods(ip_version: IpVersion, range: &ipnet::IpNet) -> Rule {
     rule([&ip_version.match_packets(), &ip_version.is_source_in(range), &[accept()]])
 }
 
-/// Sends packets to own endpoints to the chain that recognizes them. All other packets need one lookup only.
-fn find_own_destination(ip_version: IpVersion) -> Rule {
-    let is_own =
-        [ip_version.destination(Reg(0)), Expr::is_in(ip_version.add_suffix("own_destinations"), Reg(0))];
-    rule([
-        &ip_version.match_packets(),
-        &is_own,
-        &[Expr::Verdict(Verdict::jump(ip_version.add_suffix(RECOGNIZE)))],
-    ])
+/// Packets from nodes leave the chain: a peer masquerades its own packets and those of its pods.
+fn skip_nodes(ip_version: IpVersion) -> Rule {
+    let is_node = [ip_version.source(Reg(0)), Expr::is_in(ip_version.add_suffix("nodes"), Reg(0))];
+    rule([&is_node, &[accept()]])
 }
 
-fn recognize(ip_version: IpVersion, interface: &str, excludes_nodes: bool) -> Rule {
-    let is_foreign: &[Expr] = if excludes_nodes {
-        &[ip_version.source(Reg(0)), Expr::is_not_in(ip_version.add_suffix("nodes"), Reg(0))]
-    } else {
-        &[]
-    };
+/// Sets the zone of packets that arrive at an own endpoint in a frame of a peer.
+fn recognize(ip_version: IpVersion, interface: &str) -> Rule {
     rule([
+        &[ip_version.destination(Reg(0)), Expr::is_in(ip_version.add_suffix("own_destinations"), Reg(0))],
         &is_input_interface(interface),
-        is_foreign,
         &[
             Expr::payload(PayloadBase::Link, 6, 6, Reg(0)),
             Expr::map("peer_zones", Reg(0), Reg(0)),

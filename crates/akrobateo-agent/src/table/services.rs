@@ -56,12 +56,7 @@ impl<'a> ServicePart<'a> {
 
     fn add_port(&mut self, service: &Service, port: &ServicePort, family: Family) {
         let endpoints = self.config.node.select_endpoints(service, port, family);
-        let count = u32::try_from(endpoints.len()).ok().and_then(NonZeroU32::new);
-        let chain = count.map(|endpoint_count| EndpointChain {
-            endpoint_count,
-            keeps_client_address: service.keeps_client_address,
-            affinity_seconds: service.affinity_seconds,
-        });
+        let chain = EndpointChain::new(service, endpoints.len());
         self.chains.extend(chain);
         let elements = self.elements.entry(family).or_default();
         let protocol = port.protocol.number();
@@ -118,6 +113,14 @@ impl<'a> ServicePart<'a> {
         table.chains.push(restrict_chain(&ip_versions));
         table.chains.extend(timeouts.iter().map(|seconds| affinity::remember_chain(*seconds, &ip_versions)));
     }
+}
+
+/// Returns the chains to which the frontends of a Service send packets.
+pub(super) fn endpoint_chains(config: &NodeConfig, service: &Service) -> impl Iterator<Item = EndpointChain> {
+    let frontends = service.ports.iter().flat_map(|port| service.families.iter().map(move |it| (port, *it)));
+    frontends.filter_map(|(port, family)| {
+        EndpointChain::new(service, config.node.select_endpoints(service, port, family).len())
+    })
 }
 
 /// Returns the rule that finds the Service of a packet.

@@ -13,13 +13,12 @@ use netfilter::nft::model::{
 
 use super::endpoint_chains::all_ip_versions;
 use super::expressions::{
-    accept, has_flow_bits, has_packet_bits, has_zone, is_direction, is_output_interface, is_protocol,
-    load_zone, rule,
+    accept, has_flow_bits, has_packet_bits, is_direction, is_output_interface, is_protocol, load_zone, rule,
 };
 use super::identity::netdev_id;
 use super::ip_version::{IpVersion, address_value};
 use crate::config::{NodeConfig, Peer};
-use crate::marks::{self, FLOW_BIT, MASQUERADED_FLOW_BIT, OWN_MASK, PURPOSE_MASK};
+use crate::marks::{self, FLOW_BIT, MASQUERADED_FLOW_BIT, OWN_MASK, PEER_FLOW_BIT, PURPOSE_MASK};
 use crate::probe::Way;
 use crate::tunnel;
 
@@ -39,11 +38,7 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
     for ip_version in ip_versions {
         table.sets.extend(sets(config, ip_version));
     }
-    let mut steering = vec![rule([
-        &[load_zone(Reg(0)), Expr::equal(Reg(0), [0; 2])],
-        &has_flow_bits(FLOW_BIT, 0),
-        &[accept()],
-    ])];
+    let mut steering = vec![rule([&has_flow_bits(FLOW_BIT | PEER_FLOW_BIT, 0), &[accept()]])];
     steering.extend(ip_versions.iter().map(|ip_version| mark_requests(*ip_version)));
     steering.extend(ip_versions.iter().map(|ip_version| mark_replies(*ip_version, "zone_tunnel_marks", &[])));
     if !config.node.has_egress_hook {
@@ -54,7 +49,7 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
     let own_marks = rule([&has_packet_bits(OWN_MASK, config.node.marks.base), &[accept()]]);
     let steering_out = [vec![own_marks], steering.clone()].concat();
     let leaves_uplink = is_output_interface(&config.node.uplink);
-    let mut postrouting = vec![rule([&[load_zone(Reg(0)), Expr::equal(Reg(0), [0; 2]), accept()]])];
+    let mut postrouting = vec![rule([&has_flow_bits(PEER_FLOW_BIT, 0), &[accept()]])];
     postrouting.extend(
         ip_versions.iter().map(|ip_version| mark_replies(*ip_version, "zone_direct_marks", &leaves_uplink)),
     );
@@ -90,7 +85,7 @@ fn mark_requests(ip_version: IpVersion) -> Rule {
 fn mark_replies(ip_version: IpVersion, map: &str, condition: &[Expr]) -> Rule {
     rule([
         condition,
-        &has_zone(),
+        &has_flow_bits(PEER_FLOW_BIT, PEER_FLOW_BIT),
         &is_direction(ct::DIRECTION_REPLY),
         &ip_version.match_packets(),
         &[

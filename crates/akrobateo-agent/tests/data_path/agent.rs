@@ -1,19 +1,25 @@
 //! Tests of running agents: they find the ways to their peers, and restore objects that other programs delete.
 
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use akrobateo_agent::agent::{Agent, Modes, Observer};
+use akrobateo_agent::config::{Endpoint, Service};
 use akrobateo_agent::data_path::{DataPath, DataPathError};
 use akrobateo_agent::probe::Way;
 use akrobateo_core::{Family, Protocol};
 use netns_testkit::laboratory::addresses::client_address;
-use netns_testkit::laboratory::{Filter, Options, PodNetwork, Uplink};
+use netns_testkit::laboratory::{Filter, Flow, Options, PodNetwork, Uplink};
 use netns_testkit::privileges::{CapabilitySet, keep_capabilities};
 use netns_testkit::{eventually, isolated};
 
 use crate::cluster::{Cluster, Mode, PORT, pod, service};
+
+/// The time after which a datagram counts as lost.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The reports that an observer has received from an agent.
 #[derive(Clone, Debug, Default)]
@@ -279,6 +285,45 @@ fn agents_without_services_report_no_ways_and_find_them_with_the_first_service()
             eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
             assert!(agents.iter().all(|(_, reports)| has_modes(reports)));
             set_services(&mut cluster, Vec::new());
+        }
+    });
+}
+
+#[test]
+fn agent_moves_udp_flows_and_affinities_of_a_lost_endpoint() {
+    isolated(|| {
+        let mut cluster = Cluster::new(&Options::default(), None);
+        // The second Service does not change. So the agent compares only a part of the tables.
+        let services = |endpoints: &[Endpoint]| {
+            let affinity_seconds = NonZeroU32::new(10_800);
+            vec![
+                Service { affinity_seconds, ..service(PORT, endpoints) },
+                Service { affinity_seconds, ..service(PORT + 1, endpoints) },
+            ]
+        };
+        let (first, second) = (pod(&cluster.laboratory, 1, 1), pod(&cluster.laboratory, 1, 2));
+        cluster.services = services(&first);
+        let (agent, _) = start_agent(&cluster, 1);
+        for family in Family::ALL {
+            let to = SocketAddr::new(cluster.laboratory.node(1).address(family), PORT);
+            let mut flow = cluster
+                .laboratory
+                .client
+                .run(|| Flow::open(Protocol::Udp, None, to, ANSWER_TIMEOUT).unwrap());
+            let mut has_backend = |cluster: &Cluster, name: &str| {
+                let tcp_answer = cluster.ask(&cluster.laboratory.client, Protocol::Tcp, family, 1);
+                let answers = [tcp_answer.ok(), flow.ask(1).ok()];
+                answers
+                    .iter()
+                    .all(|answer| answer.as_ref().is_some_and(|it| it.backend == name))
+                    .then_some(())
+            };
+            eventually("the first endpoint answers", || has_backend(&cluster, "n1p1"));
+            cluster.services[0] = services(&second).remove(0);
+            agent.set_config(1, cluster.config(1));
+            eventually("the second endpoint answers", || has_backend(&cluster, "n1p2"));
+            cluster.services[0] = services(&first).remove(0);
+            agent.set_config(1, cluster.config(1));
         }
     });
 }

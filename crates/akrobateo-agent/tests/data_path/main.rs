@@ -18,6 +18,7 @@ mod partial_failures;
 mod random;
 mod random_config;
 mod random_sequences;
+mod reduced_changes;
 mod rights;
 mod services;
 mod stages;

@@ -1,15 +1,17 @@
 //! Packets of all lengths, errors of the network, and packets that the data path must leave alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
 use akrobateo_agent::config::{Endpoint, NodeConfig};
+use akrobateo_agent::marks;
 use akrobateo_agent::probe::Way;
 use akrobateo_agent::tunnel;
 use akrobateo_core::{Family, Protocol};
+use netfilter::conntrack::{Conntrack, EntryFilter};
 use netns_testkit::laboratory::addresses::{BACKEND_PORT, client_address, pod_address};
 use netns_testkit::laboratory::{Filter, Flow, KubeProxy, Options, PodMasquerade, PodNetwork, ask};
 use netns_testkit::{DEADLINE, Namespace, eventually, isolated};
@@ -26,6 +28,28 @@ fn start(options: &Options, mode: impl Into<Mode>) -> Cluster {
 fn open(cluster: &Cluster, protocol: Protocol, family: Family, timeout: Duration) -> Flow {
     let to = SocketAddr::new(cluster.laboratory.node(1).address(family), PORT);
     cluster.laboratory.client.run(|| Flow::open(protocol, None, to, timeout).unwrap())
+}
+
+#[test]
+fn only_packets_with_foreign_source_addresses_get_the_zone_of_their_peer() {
+    isolated(|| {
+        for mode in ALL_MODES {
+            let cluster = start(&Options::default(), mode);
+            for family in Family::ALL {
+                cluster.ask(&cluster.laboratory.client, Protocol::Udp, family, 1).unwrap();
+                let conntrack = cluster.laboratory.node(2).namespace.run(|| Conntrack::open().unwrap());
+                let entries = conntrack.entries(&EntryFilter::new(family)).unwrap();
+                let to_endpoint =
+                    entries.iter().filter(|it| it.flow.original_destination.port() == BACKEND_PORT);
+                let seen: BTreeSet<_> = to_endpoint.map(|it| (it.flow.client.ip(), it.zone)).collect();
+                let expected = match mode.way {
+                    None => (cluster.laboratory.node(1).address(family), 0),
+                    Some(_) => (client_address(family), marks::zone(1)),
+                };
+                assert_eq!(seen, BTreeSet::from([expected]), "{mode:?}");
+            }
+        }
+    });
 }
 
 #[test]

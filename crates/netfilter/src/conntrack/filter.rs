@@ -10,10 +10,10 @@ use super::entry::Entry;
 use crate::netlink::{Attrs, Messages, message};
 
 /// The conditions that conntrack entries must meet. A condition that is `None` is met by all entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EntryFilter {
     /// The address family.
-    pub family: Family,
+    pub family: Option<Family>,
     /// The layer-4 protocol, and the port that the client used.
     pub frontend: Option<(Protocol, Option<NonZeroU16>)>,
     /// The address that the client used.
@@ -42,7 +42,7 @@ impl EntryFilter {
     #[must_use]
     pub const fn new(family: Family) -> Self {
         Self {
-            family,
+            family: Some(family),
             frontend: None,
             original_destination: None,
             reply_source: None,
@@ -59,7 +59,7 @@ impl EntryFilter {
         let Entry { flow, zone: entry_zone, mark: entry_mark, .. } = entry;
         let has_port =
             |port: Option<NonZeroU16>, entry_port| port.is_none_or(|port| port.get() == entry_port);
-        Family::from_ip(flow.original_destination.ip()) == *family
+        family.is_none_or(|family| Family::from_ip(flow.original_destination.ip()) == family)
             && frontend.is_none_or(|(protocol, port)| {
                 protocol == flow.protocol && has_port(port, flow.original_destination.port())
             })
@@ -77,6 +77,7 @@ impl EntryFilter {
     /// The kernel applies the conditions on the family and the mark. Since Linux 5.8, it also applies the conditions on
     /// the original direction.
     /// The request lacks the conditions that kernels handle differently:
+    /// - on the original direction, if the filter has no family, because kernels reject this;
     /// - on an IPv6 address, because kernels list the entries with other addresses (`ctnetlink_filter_match_tuple` in
     ///   Linux 6.18 takes equal addresses for different ones);
     /// - on the reply direction, because some kernels use the flags of the original direction for it;
@@ -93,7 +94,7 @@ impl EntryFilter {
                 Some(IpAddr::V4(address)) => Some(address),
                 _ => None,
             };
-            if self.frontend.is_some() || ipv4_destination.is_some() {
+            if self.family.is_some() && (self.frontend.is_some() || ipv4_destination.is_some()) {
                 self.encode_original_tuple(attrs, ipv4_destination);
             }
         })
@@ -125,11 +126,12 @@ impl EntryFilter {
     }
 }
 
-/// Returns `NFPROTO_IPV4` or `NFPROTO_IPV6` (`linux/netfilter.h`).
-const fn nfproto(family: Family) -> u8 {
+/// Returns `NFPROTO_IPV4`, `NFPROTO_IPV6` or `NFPROTO_UNSPEC` (`linux/netfilter.h`).
+const fn nfproto(family: Option<Family>) -> u8 {
     match family {
-        Family::V4 => 2,
-        Family::V6 => 10,
+        Some(Family::V4) => 2,
+        Some(Family::V6) => 10,
+        None => 0,
     }
 }
 
@@ -155,7 +157,7 @@ mod tests {
         let mark = |bits, mask| Some(MarkCondition { bits, mask });
         let endpoint = |address: &str, port| Some((address.parse().unwrap(), NonZeroU16::new(port)));
         let filter = EntryFilter {
-            family: Family::V4,
+            family: Some(Family::V4),
             frontend: Some((Protocol::Udp, NonZeroU16::new(53))),
             original_destination: Some("192.0.2.1".parse().unwrap()),
             reply_source: endpoint("10.244.1.10", 5353),
@@ -165,8 +167,9 @@ mod tests {
         };
         assert!(filter.matches(&entry));
         assert!(EntryFilter::new(Family::V4).matches(&entry));
+        assert!(EntryFilter::default().matches(&entry));
         for other_filter in [
-            EntryFilter { family: Family::V6, ..filter },
+            EntryFilter { family: Some(Family::V6), ..filter },
             EntryFilter { frontend: Some((Protocol::Tcp, NonZeroU16::new(53))), ..filter },
             EntryFilter { frontend: Some((Protocol::Udp, NonZeroU16::new(54))), ..filter },
             EntryFilter { original_destination: Some("192.0.2.2".parse().unwrap()), ..filter },

@@ -123,15 +123,18 @@ fn any_filter() -> impl Strategy<Value = EntryFilter> {
         prop::option::weighted(0.3, any_address()),
         prop::option::weighted(0.3, (any_address(), port(8080))),
     );
-    (family, frontend, addresses, prop::option::weighted(0.3, 0..4_u16), prop::option::weighted(0.3, mark))
-        .prop_map(|(family, frontend, (node, endpoint), zone, mark)| EntryFilter {
+    let zone_and_mark = (prop::option::weighted(0.3, 0..4_u16), prop::option::weighted(0.3, mark));
+    (family, prop::bool::weighted(0.7), frontend, addresses, zone_and_mark).prop_map(
+        |(family, has_family, frontend, (node, endpoint), (zone, mark))| EntryFilter {
+            family: has_family.then_some(family),
             frontend,
             original_destination: node.map(|node| to_ip(family, 2, node)),
             reply_source: endpoint.map(|(endpoint, port)| (to_ip(family, 3, endpoint), port)),
             zone,
             mark,
-            ..EntryFilter::new(family)
-        })
+            has_reply: None,
+        },
+    )
 }
 
 /// Returns all entries in a stable order.

@@ -1,9 +1,10 @@
-//! Keeps the elements that established connections to former endpoints need. Pure.
+//! The elements of former endpoints, which established connections may need. Pure.
 //!
 //! The packets of a connection with the client's address need elements of two sets, although the endpoint was chosen
 //! long ago. On the endpoint's node, `own_destinations` leads to the zone of the flow. On the node that the client
 //! addressed, `tunnel_marks` sends the packets into the tunnel. An endpoint that is no endpoint of a Service any more may
-//! still serve its clients, for example after the Service's selector has changed.
+//! still serve its clients, for example after the Service's selector has changed. A change of the tables leaves these
+//! elements. After the change, the agent deletes those that no connection needs.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,7 +15,7 @@ use netfilter::nft::Table;
 use netfilter::nft::model::{Element, Set};
 
 use super::stale::endpoints;
-use crate::marks::{self, FLOW_BIT, MASQUERADED_FLOW_BIT};
+use crate::marks::{self, FLOW_BIT, MASQUERADED_FLOW_BIT, PEER_FLOW_BIT};
 use crate::table::family_set;
 use crate::table::keys::parse_address;
 
@@ -69,18 +70,16 @@ impl UsedSet {
         table.set(&format!("{}{suffix}", self.name()))
     }
 
-    /// Returns a filter that all connections with these elements meet. The kernel can search for one address quickly.
-    pub(super) fn filter(self, family: Family, elements: &[&Element]) -> EntryFilter {
-        let filter = EntryFilter { frontend: Some((Protocol::Tcp, None)), ..EntryFilter::new(family) };
-        match (self, elements) {
-            (Self::OwnDestinations, [element]) => {
-                EntryFilter { original_destination: parse_address(family, element), ..filter }
-            }
-            (Self::OwnDestinations, _) => filter,
-            (Self::TunnelMarks, _) => {
-                let mask = FLOW_BIT | MASQUERADED_FLOW_BIT;
-                EntryFilter { mark: Some(MarkCondition { bits: FLOW_BIT, mask }), ..filter }
-            }
+    /// Returns a filter that all connections with elements of the set meet, in both families.
+    pub(super) fn filter(self) -> EntryFilter {
+        let (bits, mask) = match self {
+            Self::OwnDestinations => (PEER_FLOW_BIT, PEER_FLOW_BIT),
+            Self::TunnelMarks => (FLOW_BIT, FLOW_BIT | MASQUERADED_FLOW_BIT),
+        };
+        EntryFilter {
+            frontend: Some((Protocol::Tcp, None)),
+            mark: Some(MarkCondition { bits, mask }),
+            ..EntryFilter::default()
         }
     }
 
@@ -92,22 +91,57 @@ impl UsedSet {
         };
         is_used.then_some(entry.flow.reply_source.ip())
     }
+}
 
-    /// Adds the lost elements that connections still need to the desired table.
-    pub(super) fn keep_used(
-        self,
-        family: Family,
-        lost: Vec<Element>,
-        entries: &[Entry],
-        desired: &mut Table,
-    ) {
-        let used: BTreeSet<_> = entries.iter().filter_map(|entry| self.used_address(entry)).collect();
-        let Some(name) = self.find_set(family, desired).map(|set| set.name.clone()) else { return };
-        let is_used = |element: &Element| parse_address(family, element).is_some_and(|ip| used.contains(&ip));
-        if let Some(set) = desired.sets.iter_mut().find(|set| set.name == name) {
-            set.elements.extend(lost.into_iter().filter(is_used));
-            set.elements.sort();
+/// The elements of former endpoints in one set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FormerElements {
+    pub(super) set: UsedSet,
+    family: Family,
+    elements: Vec<Element>,
+}
+
+impl FormerElements {
+    /// Returns the elements of the installed table that the desired table lacks.
+    pub(super) fn find_all(installed: Option<&Table>, desired: &Table) -> Vec<Self> {
+        let sets = UsedSet::ALL.into_iter().flat_map(|set| Family::ALL.map(|family| (set, family)));
+        let find = |(set, family): (UsedSet, Family)| {
+            let elements: Vec<_> = set.find_lost(family, installed?, desired).into_iter().cloned().collect();
+            (!elements.is_empty()).then_some(Self { set, family, elements })
+        };
+        sets.filter_map(find).collect()
+    }
+
+    /// Adds the elements to a table. Elements of the table with the same keys remain.
+    pub(super) fn add_to(&self, table: &mut Table) {
+        let Some(name) = self.find_set(table).map(|set| set.name.clone()) else { return };
+        for set in table.sets.iter_mut().filter(|set| set.name == name) {
+            for element in &self.elements {
+                if let Err(index) = set.elements.binary_search_by(|it| it.key.cmp(&element.key)) {
+                    set.elements.insert(index, element.clone());
+                }
+            }
         }
+    }
+
+    /// Returns the table's set that has the elements.
+    pub(super) fn find_set<'a>(&self, table: &'a Table) -> Option<&'a Set> {
+        self.set.find_set(self.family, table)
+    }
+
+    /// Removes and returns the elements that none of these connections needs.
+    pub(super) fn remove_unused(&mut self, entries: &[Entry]) -> Vec<Element> {
+        let used: BTreeSet<_> = entries.iter().filter_map(|entry| self.set.used_address(entry)).collect();
+        let is_used =
+            |element: &Element| parse_address(self.family, element).is_some_and(|ip| used.contains(&ip));
+        let (used, unused) = std::mem::take(&mut self.elements).into_iter().partition(is_used);
+        self.elements = used;
+        unused
+    }
+
+    /// Returns true if there are no elements.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.elements.is_empty()
     }
 }
 
@@ -155,16 +189,15 @@ mod tests {
             (UsedSet::TunnelMarks, vec![], vec![]),
         ] {
             let mut desired = table(&[]);
-            let before = family_set(&desired, Family::V4, set.name()).len();
-            let lost = set.find_lost(Family::V4, &installed, &desired);
-            assert_eq!(lost.len(), 2);
-            let lost = lost.into_iter().cloned().collect();
-            set.keep_used(Family::V4, lost, &entries, &mut desired);
-            let elements = family_set(&desired, Family::V4, set.name());
-            assert_eq!(elements.len(), before + kept.len());
-            let addresses: Vec<_> =
-                elements.iter().filter_map(|element| parse_address(Family::V4, element)).collect();
-            assert!(kept.iter().all(|address| addresses.contains(&address.parse().unwrap())));
+            let mut former = FormerElements::find_all(Some(&installed), &desired);
+            let former = former.iter_mut().find(|former| former.set == set).unwrap();
+            assert_eq!(former.elements.len(), 2);
+            let before = former.find_set(&desired).unwrap().elements.len();
+            former.add_to(&mut desired);
+            assert_eq!(former.find_set(&desired).unwrap().elements.len(), before + 2);
+            assert_eq!(former.remove_unused(&entries).len(), 2 - kept.len());
+            let addresses = former.elements.iter().filter_map(|element| parse_address(Family::V4, element));
+            assert_eq!(addresses.map(|ip| ip.to_string()).collect::<Vec<_>>(), kept);
         }
     }
 

@@ -1,0 +1,102 @@
+//! Reduces two configurations to the Services that matter for the difference of their tables. Pure.
+//!
+//! A node may have thousands of endpoints. If only some Services change, the tables of the other Services need not be
+//! built and compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::endpoint_chains::EndpointChain;
+use super::services::endpoint_chains;
+use crate::config::{NodeConfig, Service};
+
+/// Returns both configurations with fewer Services. The difference of their tables is the difference of the tables of
+/// the whole configurations. Returns `None` if the difference concerns all Services.
+#[must_use]
+pub fn reduce(old: &NodeConfig, new: &NodeConfig) -> Option<(NodeConfig, NodeConfig)> {
+    // The sets and base chains that only address-keeping Services need have elements of all Services.
+    if !has_equal_nodes(old, new) || old.keeps_client_addresses() != new.keeps_client_addresses() {
+        return None;
+    }
+    let (old_services, new_services) = (by_name(old)?, by_name(new)?);
+    let (unchanged, changed): (Vec<_>, Vec<_>) =
+        new.services.iter().partition(|service| old_services.get(&*service.name) == Some(service));
+    let mut names: BTreeSet<_> = changed.iter().map(|service| &*service.name).collect();
+    names.extend(old_services.keys().filter(|name| !new_services.contains_key(*name)));
+    let changed_old: Vec<_> = names.iter().filter_map(|name| old_services.get(name).copied()).collect();
+    let mut shared = SharedObjects::new(new, &changed_old, &changed);
+    let companions = unchanged.into_iter().filter(|service| shared.are_used_by(service));
+    names.extend(companions.map(|service| &*service.name));
+    let reduce = |config: &NodeConfig| NodeConfig {
+        node: config.node.clone(),
+        pod_ranges: config.pod_ranges.clone(),
+        peers: config.peers.clone(),
+        probes_tunnel: config.probes_tunnel,
+        services: { config.services.iter() }.filter(|it| names.contains(&*it.name)).cloned().collect(),
+    };
+    Some((reduce(old), reduce(new)))
+}
+
+fn has_equal_nodes(config: &NodeConfig, other: &NodeConfig) -> bool {
+    let NodeConfig { node, pod_ranges, peers, probes_tunnel, services: _ } = config;
+    *node == other.node
+        && *pod_ranges == other.pod_ranges
+        && *peers == other.peers
+        && *probes_tunnel == other.probes_tunnel
+}
+
+/// Returns the Services by their names, or `None` if two have the same name.
+fn by_name(config: &NodeConfig) -> Option<BTreeMap<&str, &Service>> {
+    let services: BTreeMap<_, _> = config.services.iter().map(|service| (&*service.name, service)).collect();
+    (services.len() == config.services.len()).then_some(services)
+}
+
+/// The parts of the tables that several Services may need. They must not look new or lost if an unchanged Service needs
+/// them too.
+#[derive(Debug)]
+struct SharedObjects<'a> {
+    config: &'a NodeConfig,
+    /// The addresses of endpoints, sorted. All Services with these endpoints are needed.
+    addresses: Vec<IpAddr>,
+    /// The chains that only the old or only the new Services use. One Service for each of them is needed.
+    chains: BTreeSet<EndpointChain>,
+    /// The properties that decide which sets and base chains exist. One Service for each of them is needed.
+    known_properties: BTreeSet<(bool, Option<u32>)>,
+}
+
+impl<'a> SharedObjects<'a> {
+    fn new(config: &'a NodeConfig, old: &[&Service], new: &[&Service]) -> Self {
+        let chains = |services: &[&Service]| -> BTreeSet<_> {
+            services.iter().flat_map(|service| endpoint_chains(config, service)).collect()
+        };
+        let (old_chains, new_chains) = (chains(old), chains(new));
+        let mut addresses: Vec<_> = old.iter().chain(new).copied().flat_map(endpoint_addresses).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        Self {
+            config,
+            addresses,
+            chains: old_chains.symmetric_difference(&new_chains).copied().collect(),
+            known_properties: BTreeSet::new(),
+        }
+    }
+
+    /// Returns true if the Service is needed.
+    fn are_used_by(&mut self, service: &Service) -> bool {
+        let timeout = service.affinity_seconds.map(Into::into);
+        let has_new_property = self.known_properties.insert((service.keeps_client_address, timeout));
+        let has_address =
+            || endpoint_addresses(service).any(|address| self.addresses.binary_search(&address).is_ok());
+        let mut is_needed = has_new_property || has_address();
+        if !self.chains.is_empty() {
+            for chain in endpoint_chains(self.config, service) {
+                is_needed |= self.chains.remove(&chain);
+            }
+        }
+        is_needed
+    }
+}
+
+fn endpoint_addresses(service: &Service) -> impl Iterator<Item = IpAddr> {
+    service.ports.iter().flat_map(|port| &port.endpoints).map(|endpoint| endpoint.address.ip())
+}

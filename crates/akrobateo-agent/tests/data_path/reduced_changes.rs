@@ -1,0 +1,57 @@
+//! The change of a few Services is the same whether the tables contain all Services or only the necessary ones. Pure.
+
+use std::collections::BTreeSet;
+
+use akrobateo_agent::config::NodeConfig;
+use akrobateo_agent::table::{NodeTables, reduce};
+use netfilter::nft::model::{Element, Set};
+use netfilter::nft::{Action, InstalledTable, Transaction, diff};
+
+use crate::random::{Random, for_each_seed};
+use crate::random_config::{change, empty_config};
+
+const SEQUENCES: u64 = 500;
+const CHANGES: usize = 40;
+
+/// Returns the effect of each step of the transaction that changes the tables of `old` into those of `new`.
+fn effects(old: &NodeConfig, new: &NodeConfig) -> BTreeSet<String> {
+    let (old, new) = (NodeTables::new(old), NodeTables::new(new));
+    let installed = InstalledTable::from(old.inet);
+    let mut effects = to_effects(&diff(Some(&installed), &new.inet));
+    effects.insert(format!("{:?} -> {:?}", old.netdev, new.netdev));
+    effects
+}
+
+fn to_effects(transaction: &Transaction<'_>) -> BTreeSet<String> {
+    let with_elements = |kind: &str, set: &Set, elements: &[&Element]| -> Vec<String> {
+        elements.iter().map(|element| format!("{kind} {} {element:?}", set.name)).collect()
+    };
+    let to_effects = |action: &Action<'_>| match action {
+        Action::AddElements(set, elements) => with_elements("add", set, elements),
+        Action::DeleteElements(set, elements) => with_elements("delete", set, elements),
+        Action::CreateSet(set) => vec![format!("create {} {:?}", set.name, set.definition)],
+        other => vec![format!("{other:?}")],
+    };
+    transaction.steps.iter().flat_map(|step| to_effects(&step.action)).collect()
+}
+
+#[test]
+fn reduced_change_has_the_effects_of_the_whole_change() {
+    let mut reduced_changes = 0;
+    for_each_seed(SEQUENCES, |seed| {
+        let mut random = Random::new(seed);
+        let mut config = empty_config();
+        for _ in 0..CHANGES {
+            let old = config.clone();
+            for _ in 0..=random.below(3) {
+                change(&mut config, &mut random);
+            }
+            let Some((reduced_old, reduced_new)) = reduce(&old, &config) else { continue };
+            reduced_changes += usize::from(reduced_new.services.len() < config.services.len());
+            let (reduced, whole) = (effects(&reduced_old, &reduced_new), effects(&old, &config));
+            let differences: Vec<_> = reduced.symmetric_difference(&whole).collect();
+            assert!(differences.is_empty(), "{differences:#?}\n{old:?}\n{config:?}");
+        }
+    });
+    assert!(reduced_changes > 0);
+}
