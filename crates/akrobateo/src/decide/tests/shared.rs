@@ -143,7 +143,11 @@ fn agents_decide_between_two_shared_services() {
     let older = service("older").tcp(80).annotation(annotations::WORKLOAD, "Shared").created_at(1).build();
     let refusing = |node| agent(node).refusing(PortOwner::Service("default/older".to_owned()));
     let agents = vec![agent("n1"), refusing("n2"), refusing("n3")];
-    let state = state_with_other_services(shared_web().created_at(2), vec![older], agents);
+    let younger = || shared_web().created_at(2);
+    let state = state_with_other_services(younger(), vec![older.clone()], all_agents());
+    assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+    assert_exposure(&state, Reason::Exposed, &[]);
+    let state = state_with_other_services(younger(), vec![older], agents);
     assert_eq!(addresses(&state), ["10.0.0.1"]);
     assert_exposure(
         &state,
