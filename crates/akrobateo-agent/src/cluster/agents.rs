@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use akrobateo_services::agent_report::{AgentReport, LEASE_DURATION_SECONDS, lease_name};
+use akrobateo_services::agent_report::{AgentReport, LEASE_DURATION_SECONDS, NodeNetwork, lease_name};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
@@ -132,18 +132,20 @@ impl Entry {
     }
 }
 
+/// The facts in a report that decide about forwarding: the node, whether the agent is paused, its network, and the
+/// Services that it hands over.
+type Facts<'a> = (&'a str, bool, Option<&'a NodeNetwork>, &'a [String]);
+
 /// Returns the facts in a report that decide about forwarding.
-fn facts(
-    report: Option<&AgentReport>,
-) -> Option<(&str, bool, Option<&akrobateo_services::agent_report::NodeNetwork>)> {
-    report.map(|report| (report.node.as_str(), report.is_paused, report.network.as_ref()))
+fn facts(report: Option<&AgentReport>) -> Option<Facts<'_>> {
+    report.map(|it| (it.node.as_str(), it.is_paused, it.network.as_ref(), &it.handing_over[..]))
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use akrobateo_services::agent_report::{NodeNetwork, REPORT_ANNOTATION};
+    use akrobateo_services::agent_report::REPORT_ANNOTATION;
     use k8s_openapi::api::coordination::v1::LeaseSpec;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 

@@ -82,7 +82,8 @@ pub struct Peer {
 pub struct Service {
     /// The Service's namespace and name.
     pub name: String,
-    /// The families of the addresses at which clients reach the Service.
+    /// The families of the addresses at which clients reach the Service. A Service without families has only endpoints, to
+    /// which other nodes send packets.
     pub families: Vec<Family>,
     /// True if `externalTrafficPolicy` is `Local`. Then only endpoints on this node receive packets.
     pub is_traffic_policy_local: bool,

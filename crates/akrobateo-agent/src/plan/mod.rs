@@ -102,12 +102,13 @@ impl Planner {
         }
         let peers = node::peers(observation);
         let numbers = node::numbers(observation, &peers);
-        let no_slices = Vec::new();
-        let services = decisions.served.iter().map(|(key, template)| {
-            template.to_service(observation.endpoint_slices.get(key).unwrap_or(&no_slices), &numbers)
-        });
+        let slices = |key: &ServiceKey| observation.slices_of(key);
+        let served = { decisions.served.values() }.map(|it| it.to_service(slices(&it.key), &numbers));
+        let transit = self.transit_templates(observation, &decisions.served);
+        let transit =
+            transit.filter_map(|it| it.to_transit_service(slices(&it.key), &numbers, observation.number));
         let config = NodeConfig {
-            services: services.collect(),
+            services: served.chain(transit).collect(),
             node: node::local_node(observation, node_object),
             pod_ranges: node::pod_ranges(observation.nodes.iter().map(Arc::as_ref), &self.pod_ranges),
             peers,
@@ -194,6 +195,27 @@ impl Planner {
         false
     }
 
+    /// Returns the Services that only other nodes serve. Their endpoints on this node get packets from the other nodes.
+    fn transit_templates(
+        &self,
+        observation: &Observation,
+        served: &BTreeMap<ServiceKey, ServiceTemplate>,
+    ) -> impl Iterator<Item = ServiceTemplate> {
+        let is_handed_over = |key: &ServiceKey| {
+            let name = key.to_string();
+            observation.peers.iter().any(|peer| peer.handing_over.contains(&name))
+        };
+        observation.services.iter().filter_map(move |service| {
+            let key = ServiceKey::from_service(service);
+            if served.contains_key(&key) || !is_eligible(service, self.defaults.is_default_class) {
+                return None;
+            }
+            let spec = valid_spec(service, &self.defaults)?;
+            let may_be_served = spec.workload == WorkloadSpec::Shared || is_handed_over(&key);
+            may_be_served.then(|| ServiceTemplate::new(service, &spec))
+        })
+    }
+
     /// Decides whether the node serves a Service, after the allocation.
     fn decide(
         &self,
@@ -277,15 +299,20 @@ fn installed_template(
     if !is_eligible(service, defaults.is_default_class) || !is_published(service, node) {
         return None;
     }
+    let spec = valid_spec(service, defaults)?;
+    let frontends = own_frontends(observation, &spec);
+    let is_installed = !frontends.is_empty() && frontends.is_subset(observation.installed);
+    is_installed.then(|| ServiceTemplate::new(service, &spec))
+}
+
+/// Returns the spec of a Service. If the Service's annotations are invalid, they do not count.
+fn valid_spec(service: &Service, defaults: &ServiceDefaults) -> Option<LoadBalancerSpec> {
     let spec = LoadBalancerSpec::from_service(service, defaults).or_else(|_| {
         let mut service = service.clone();
         service.metadata.annotations = None;
         LoadBalancerSpec::from_service(&service, defaults)
     });
-    let spec = spec.ok()?;
-    let frontends = own_frontends(observation, &spec);
-    let is_installed = !frontends.is_empty() && frontends.is_subset(observation.installed);
-    is_installed.then(|| ServiceTemplate::new(service, &spec))
+    spec.ok()
 }
 
 fn has_ready_proxy(observation: &Observation, key: &ServiceKey) -> bool {

@@ -36,6 +36,13 @@ pub(crate) struct Observation<'a> {
     pub(crate) is_listening: &'a dyn Fn(Frontend) -> bool,
 }
 
+impl Observation<'_> {
+    /// Returns the `EndpointSlices` of a Service.
+    pub(super) fn slices_of(&self, key: &ServiceKey) -> &[Arc<EndpointSlice>] {
+        self.endpoint_slices.get(key).map_or(&[], Vec::as_slice)
+    }
+}
+
 /// A pod of this node that has hostPorts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostPortPod {

@@ -73,6 +73,27 @@ impl ServiceTemplate {
         self.ports.iter().flat_map(of_port).collect()
     }
 
+    /// Returns a Service that only other nodes serve, with its endpoints on this node. The Service has no families, so it has
+    /// no frontend here. Returns `None` if no packet of a client arrives from another node.
+    pub(super) fn to_transit_service(
+        &self,
+        slices: &[Arc<EndpointSlice>],
+        numbers: &BTreeMap<&str, NodeNumber>,
+        own_number: NodeNumber,
+    ) -> Option<config::Service> {
+        if !self.keeps_client_address || self.is_traffic_policy_local {
+            return None;
+        }
+        let mut service = self.to_service(slices, numbers);
+        service.families.clear();
+        service.affinity_seconds = None;
+        service.source_ranges = None;
+        for port in &mut service.ports {
+            port.endpoints.retain(|endpoint| endpoint.node == Some(own_number));
+        }
+        service.ports.iter().any(|port| !port.endpoints.is_empty()).then_some(service)
+    }
+
     /// Returns the Service with its endpoints.
     pub(super) fn to_service(
         &self,

@@ -307,3 +307,33 @@ fn another_service_with_the_same_name_inherits_nothing() {
     world.apply(service("web").tcp(80).uid("2").annotation(IP_MODE, "typo"));
     assert!(world.served().is_empty());
 }
+
+#[test]
+fn endpoints_of_services_on_other_nodes_are_known() {
+    let mut world = World::new();
+    let elsewhere = || service("web").tcp(80).annotation(NODE_SELECTOR, "pool=edge");
+    let transit = |world: &mut World| {
+        let config = world.plan().config;
+        config
+            .services
+            .into_iter()
+            .map(|it| (it.families.len(), it.ports[0].endpoints.len()))
+            .collect::<Vec<_>>()
+    };
+    world.apply(elsewhere());
+    world.endpoint("web", "n2");
+    assert!(transit(&mut world).is_empty());
+    world.endpoint("web", "n1");
+    assert_eq!(transit(&mut world), [(0, 1)]);
+    // No client's address arrives from another node.
+    world.apply(elsewhere().annotation(akrobateo_core::annotations::CLIENT_ADDRESS, "masquerade"));
+    assert!(transit(&mut world).is_empty());
+    world.apply(elsewhere().traffic_policy_local());
+    assert!(transit(&mut world).is_empty());
+    world.apply(elsewhere().annotation(WORKLOAD, "DaemonSet"));
+    assert!(transit(&mut world).is_empty());
+    // Another node serves the Service until its proxy is ready.
+    world.peers =
+        vec![AgentReport { handing_over: vec!["default/web".to_owned()], ..AgentReport::default() }];
+    assert_eq!(transit(&mut world), [(0, 1)]);
+}

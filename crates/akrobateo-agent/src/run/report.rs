@@ -33,7 +33,7 @@ pub(super) fn report(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         is_paused: false,
         applied: state.applied.clone(),
-        served_count: plan.config.services.len(),
+        served_count: plan.config.services.iter().filter(|service| !service.families.is_empty()).count(),
         refused: plan.refused.clone(),
         shared_ports: plan.shared_ports.clone(),
         handing_over: plan.handing_over.clone(),

@@ -43,7 +43,6 @@ async fn address_of_a_cut_node_leaves_and_returns() -> Result<(), Failure> {
         namespace.expose(&web).await?;
         faults.disconnect_node(&cut_node.name).await?;
         namespace.wait_exposed_on(&web, &other_nodes).await?;
-        namespace.wait_condition(&web, "PartlyExposed", &[&cut_node.name]).await?;
         faults.reconnect_node(&cut_node.name).await?;
         namespace.wait_exposed(&web).await.map(drop)
     })

@@ -1,7 +1,7 @@
 //! A Service moves between shared mode and its own proxies.
 
 use akrobateo_core::annotations::WORKLOAD;
-use e2e::{Failure, ensure_answers_during, ensure_eq, service, test};
+use e2e::{Failure, ensure_answers_during, ensure_eq, eventually, service, test};
 
 #[tokio::test]
 async fn service_moves_between_modes_without_a_lost_connection() -> Result<(), Failure> {
@@ -14,7 +14,10 @@ async fn service_moves_between_modes_without_a_lost_connection() -> Result<(), F
         let cluster = namespace.cluster();
         ensure_answers_during(cluster, &targets, async || {
             namespace.apply(&dedicated().annotation(WORKLOAD, "Shared")).await?;
-            namespace.wait_cleaned_up(&dedicated()).await
+            eventually("the Service has no proxies", async || {
+                ensure_eq("DaemonSets", &namespace.list_daemonsets(&dedicated()).await?.len(), &0)
+            })
+            .await
         })
         .await?;
         ensure_answers_during(cluster, &targets, async || {
