@@ -15,7 +15,7 @@ const LEASE_DURATION: Duration = Duration::from_secs(LEASE_DURATION_SECONDS.unsi
 /// The time for which the rules of an agent that has announced its end count as valid.
 const MAX_PAUSE: Duration = Duration::from_mins(1);
 /// The longest time between two renewals of this agent's Lease, as this agent sees it. A longer time means that this
-/// agent receives no news, so that it knows nothing about the others.
+/// agent receives no events of the watch, so that it does not know the state of the other agents.
 const MAX_OWN_SILENCE: Duration = Duration::from_secs(10);
 
 /// The agents of all nodes.
@@ -95,14 +95,14 @@ impl Agents {
         self.entries.values().filter_map(claim).collect()
     }
 
-    /// Returns the reports of the other agents that are alive, sorted by node. If this agent receives no news, all agents
-    /// stay as they were.
+    /// Returns the reports of the other agents that are alive, sorted by node. If this agent receives no
+    /// events of the watch, the result does not change.
     pub(crate) fn alive(&mut self, now: Instant) -> Vec<AgentReport> {
-        let receives_news = self
+        let receives_events = self
             .entries
             .get(&self.own_lease)
             .is_some_and(|own| now.saturating_duration_since(own.renewed_at) < MAX_OWN_SILENCE);
-        if receives_news {
+        if receives_events {
             for entry in self.entries.values_mut() {
                 entry.was_alive = now < entry.expiry();
             }
@@ -133,7 +133,7 @@ impl Entry {
 }
 
 /// The facts in a report that decide about forwarding: the node, whether the agent is paused, its network, and the
-/// Services that it hands over.
+/// Services with their own proxies that it still serves.
 type Facts<'a> = (&'a str, bool, Option<&'a NodeNetwork>, &'a [String]);
 
 /// Returns the facts in a report that decide about forwarding.
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn agent_without_news_keeps_its_peers() {
+    fn agent_without_watch_events_keeps_its_peers() {
         let mut world = World::new();
         assert!(world.renew("n1", 0) && world.renew("n2", 0));
         assert_eq!(world.alive(3600), ["n2"]);

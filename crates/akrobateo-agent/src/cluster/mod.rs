@@ -1,4 +1,4 @@
-//! What the API server knows: the watched objects, and the agents of the other nodes.
+//! The watched objects of the cluster, and the agents of the other nodes.
 
 mod agents;
 mod host_ports;

@@ -35,7 +35,7 @@ pub(crate) enum Trigger {
 /// Sends the triggers of all watches.
 pub(crate) type TriggerSender = api_client::TriggerSender<Trigger>;
 
-/// What to watch.
+/// The objects to watch.
 pub(crate) struct WatchScope<'a> {
     /// The namespace of the Services; `None` for all namespaces.
     pub(crate) service_namespace: Option<&'a str>,

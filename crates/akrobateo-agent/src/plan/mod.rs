@@ -34,12 +34,12 @@ pub(crate) use number::{NumberClaim, choose_number, rightful_claims};
 pub(crate) use observation::{HostPortPod, Observation};
 use template::ServiceTemplate;
 
-/// What the agent does.
+/// The desired state of the data path, and the content of the report.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// The configuration of the data path.
     pub(crate) config: NodeConfig,
-    /// What peers must know to send packets through this node.
+    /// The facts that peers need to send packets through this node.
     pub(crate) network: NodeNetwork,
     /// The Services that the agent refuses.
     pub(crate) refused: Vec<PortProblem>,

@@ -31,7 +31,7 @@ pub(super) fn local_node(observation: &Observation, node: &Node) -> LocalNode {
     }
 }
 
-/// Returns what peers must know to send packets through this node.
+/// Returns the facts that peers need to send packets through this node.
 pub(super) fn node_network(observation: &Observation, node: &Node) -> NodeNetwork {
     NodeNetwork {
         number: observation.number,

@@ -1,4 +1,4 @@
-//! What the agent observes: the objects of the cluster, and the facts about its node. Pure.
+//! The objects of the cluster and the facts about the node, from which the agent makes its plan. Pure.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

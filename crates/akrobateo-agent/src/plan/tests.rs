@@ -16,7 +16,7 @@ use serde_json::json;
 use super::*;
 use crate::host::HostNetwork;
 
-/// What an agent observes, and its planner.
+/// The objects that an agent observes, and its planner.
 struct World {
     planner: Planner,
     services: BTreeMap<ServiceKey, Service>,
