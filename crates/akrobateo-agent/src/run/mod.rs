@@ -51,6 +51,8 @@ const HOST_QUIET_TIME: Duration = Duration::from_millis(500);
 const COLLECTION_TIME: Duration = Duration::from_millis(5);
 /// The time for the last requests after a signal.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
+/// The time for the check if the agent was uninstalled. Usually the check needs one request.
+const UNINSTALL_CHECK_TIMEOUT: Duration = Duration::from_secs(20);
 /// The maximum number of triggers that one call takes from the channel.
 const MAX_TRIGGERS: usize = 4096;
 
@@ -206,7 +208,7 @@ impl Running {
         let daemonsets: Api<DaemonSet> = Api::namespaced(self.client.clone(), &self.namespace);
         let metrics = &self.health.metrics.api;
         let check = uninstall::is_uninstalled(&daemonsets, &self.daemonset, &node, metrics);
-        match timeout(SHUTDOWN_TIMEOUT, check).await {
+        match timeout(UNINSTALL_CHECK_TIMEOUT, check).await {
             Ok(Ok(true)) => {
                 remove_data_path();
                 if let Ok(Err(error)) = timeout(SHUTDOWN_TIMEOUT, lease.delete()).await {

@@ -1,29 +1,46 @@
 //! Finds out at the end whether the agent was uninstalled from its node. Does I/O.
 
+use std::time::Duration;
+
 use api_client::{ApiMetrics, CallError, call};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, ResourceExt};
+use tokio::time::{Instant, sleep};
+
+/// The time for which the agent waits until its ServiceAccount is deleted too. The API server accepts the token of a
+/// deleted ServiceAccount for up to 10 seconds.
+const FORBIDDEN_TIMEOUT: Duration = Duration::from_secs(15);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Returns true if the agent's DaemonSet no longer runs an agent on this node.
 ///
-/// If the agent has lost its rights, its ServiceAccount or its role was deleted, so Akrobateo was uninstalled.
+/// An agent without its ServiceAccount (401) was uninstalled. An agent without its rights (403) was uninstalled only if
+/// the ServiceAccount disappears too. Otherwise somebody has changed the roles by mistake, and the rules must remain.
 pub(super) async fn is_uninstalled(
     api: &Api<DaemonSet>,
     name: &str,
     node: &Node,
     metrics: &ApiMetrics,
 ) -> Result<bool, CallError> {
-    match call(metrics, "read_daemonset", api.get_opt(name)).await {
-        Ok(None) => Ok(true),
-        Ok(Some(daemonset)) => {
-            Ok(daemonset.metadata.deletion_timestamp.is_some() || !selects(&daemonset, node))
+    let forbidden_until = Instant::now() + FORBIDDEN_TIMEOUT;
+    loop {
+        match call(metrics, "read_daemonset", api.get_opt(name)).await {
+            Ok(None) => return Ok(true),
+            Ok(Some(daemonset)) => {
+                return Ok(daemonset.metadata.deletion_timestamp.is_some() || !selects(&daemonset, node));
+            }
+            Err(error) if has_code(&error, 401) => return Ok(true),
+            Err(error) if has_code(&error, 403) && Instant::now() < forbidden_until => {
+                sleep(RETRY_INTERVAL).await;
+            }
+            Err(error) => return Err(error),
         }
-        Err(CallError::RequestFailed(kube::Error::Api(status))) if matches!(status.code, 401 | 403) => {
-            Ok(true)
-        }
-        Err(error) => Err(error),
     }
+}
+
+fn has_code(error: &CallError, code: u16) -> bool {
+    matches!(error, CallError::RequestFailed(kube::Error::Api(status)) if status.code == code)
 }
 
 /// Returns true if the node selector of the DaemonSet matches the node.
@@ -40,24 +57,30 @@ mod tests {
 
     use super::*;
 
-    async fn is_uninstalled_with(answer: Result<Value, u16>) -> Result<bool, CallError> {
+    /// Returns the result if the API server gives these answers: objects, or the codes of errors. The last answer repeats.
+    async fn is_uninstalled_with(answers: &[Result<Value, u16>]) -> Result<bool, CallError> {
         let (client, mut api) = scripted_api();
         let daemonsets = Api::namespaced(client, "kube-system");
         let mut node = Node::default();
         node.labels_mut().insert("kubernetes.io/os".to_owned(), "linux".to_owned());
         let metrics = ApiMetrics::default();
-        let (result, ()) =
-            tokio::join!(is_uninstalled(&daemonsets, "akrobateo-agent", &node, &metrics), async {
+        let mut answers = answers.iter().chain(std::iter::repeat(answers.last().unwrap()));
+        let answer_requests = async {
+            loop {
                 let request = api.next_request().await;
-                match answer {
-                    Ok(object) => request.answer(&object),
+                match answers.next().unwrap() {
+                    Ok(object) => request.answer(object),
                     Err(code) => {
-                        let reason = if code == 404 { "NotFound" } else { "Forbidden" };
-                        request.answer_error(code, reason);
+                        let reason = if *code == 404 { "NotFound" } else { "Forbidden" };
+                        request.answer_error(*code, reason);
                     }
                 }
-            });
-        result
+            }
+        };
+        tokio::select! {
+            result = is_uninstalled(&daemonsets, "akrobateo-agent", &node, &metrics) => result,
+            () = answer_requests => unreachable!(),
+        }
     }
 
     fn daemonset(os: &str, deletion: Option<&str>) -> Value {
@@ -73,12 +96,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn agent_is_uninstalled_if_its_daemonset_no_longer_selects_the_node() {
-        assert!(!is_uninstalled_with(Ok(daemonset("linux", None))).await.unwrap());
-        assert!(is_uninstalled_with(Ok(daemonset("windows", None))).await.unwrap());
-        assert!(is_uninstalled_with(Ok(daemonset("linux", Some("2026-01-01T00:00:00Z")))).await.unwrap());
-        for code in [401, 403, 404] {
-            assert!(is_uninstalled_with(Err(code)).await.unwrap(), "{code}");
+        assert!(!is_uninstalled_with(&[Ok(daemonset("linux", None))]).await.unwrap());
+        assert!(is_uninstalled_with(&[Ok(daemonset("windows", None))]).await.unwrap());
+        let deleted = daemonset("linux", Some("2026-01-01T00:00:00Z"));
+        assert!(is_uninstalled_with(&[Ok(deleted)]).await.unwrap());
+        for code in [401, 404] {
+            assert!(is_uninstalled_with(&[Err(code)]).await.unwrap(), "{code}");
         }
-        assert!(is_uninstalled_with(Err(503)).await.is_err());
+        assert!(is_uninstalled_with(&[Err(503)]).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn agent_without_its_role_is_uninstalled_only_if_its_account_disappears_too() {
+        assert!(is_uninstalled_with(&[Err(403), Err(403), Err(401)]).await.unwrap());
+        assert!(is_uninstalled_with(&[Err(403), Err(404)]).await.unwrap());
+        assert!(is_uninstalled_with(&[Err(403)]).await.is_err());
     }
 }

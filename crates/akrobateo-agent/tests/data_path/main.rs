@@ -20,5 +20,6 @@ mod random_config;
 mod random_sequences;
 mod reduced_changes;
 mod rights;
+mod selection;
 mod services;
 mod stages;

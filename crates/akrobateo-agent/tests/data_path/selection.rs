@@ -1,0 +1,97 @@
+//! The endpoints that receive a Service's packets: by readiness, externalTrafficPolicy, and hints.
+
+use std::collections::BTreeSet;
+
+use akrobateo_agent::config::{Endpoint, Service};
+use akrobateo_agent::probe::Way;
+use akrobateo_core::{Family, Protocol};
+use netns_testkit::isolated;
+use netns_testkit::laboratory::Options;
+
+use crate::cluster::{Cluster, PORT, PROTOCOLS, all_pods, pod, service};
+
+/// The number of requests with which each of two endpoints gets at least one, except once in a million times.
+const REQUESTS: usize = 20;
+
+/// Applies a Service on all nodes. Returns the names of the pods that answer on node 1.
+fn backends(cluster: &mut Cluster, service: Service) -> Vec<String> {
+    cluster.services = vec![service];
+    cluster.apply_all();
+    let mut backends = BTreeSet::new();
+    for (protocol, family) in PROTOCOLS.into_iter().flat_map(|it| Family::ALL.map(|family| (it, family))) {
+        let mut of_family = BTreeSet::new();
+        for _ in 0..REQUESTS {
+            of_family.insert(cluster.ask(&cluster.laboratory.client, protocol, family, 1).unwrap().backend);
+        }
+        assert!(backends.is_empty() || backends == of_family, "{protocol} {family}: {of_family:?}");
+        backends = of_family;
+    }
+    backends.into_iter().collect()
+}
+
+fn terminating(endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
+    let terminate = |endpoint| Endpoint { is_ready: false, is_serving_while_terminating: true, ..endpoint };
+    endpoints.into_iter().map(terminate).collect()
+}
+
+#[test]
+fn terminating_endpoints_answer_only_if_no_endpoint_is_ready() {
+    isolated(|| {
+        let mut cluster = Cluster::new(&Options::default(), Some(Way::Direct));
+        let [first, second] = [1, 2].map(|node| pod(&cluster.laboratory, node, 1));
+        let both = [terminating(first.clone()), second].concat();
+        assert_eq!(backends(&mut cluster, service(PORT, &both)), ["n2p1"]);
+        assert_eq!(backends(&mut cluster, service(PORT, &terminating(first))), ["n1p1"]);
+    });
+}
+
+#[test]
+fn policy_local_selects_endpoints_of_the_requested_node() {
+    isolated(|| {
+        let mut cluster = Cluster::new(&Options::default(), Some(Way::Direct));
+        let endpoints = all_pods(&cluster.laboratory);
+        let local = Service { is_traffic_policy_local: true, ..service(PORT, &endpoints) };
+        assert_eq!(backends(&mut cluster, local), ["n1p1", "n1p2"]);
+        let remote = pod(&cluster.laboratory, 2, 1);
+        cluster.services = vec![Service { is_traffic_policy_local: true, ..service(PORT, &remote) }];
+        cluster.apply_all();
+        cluster.ask(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 1).unwrap_err();
+        cluster.ask(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 2).unwrap();
+    });
+}
+
+#[test]
+fn hints_for_nodes_select_endpoints() {
+    isolated(|| {
+        let mut cluster = Cluster::new(&Options::default(), Some(Way::Direct));
+        let hinted = |node: usize, hint: &str| {
+            let hint_nodes = |endpoint| Endpoint { hinted_nodes: vec![hint.to_owned()], ..endpoint };
+            pod(&cluster.laboratory, node, 1).into_iter().map(hint_nodes).collect::<Vec<_>>()
+        };
+        let matching = [hinted(2, "node1"), hinted(3, "node3")].concat();
+        let others = [hinted(2, "node2"), hinted(3, "node3")].concat();
+        assert_eq!(backends(&mut cluster, service(PORT, &matching)), ["n2p1"]);
+        // Hints that name no endpoint for this node have no effect.
+        assert_eq!(backends(&mut cluster, service(PORT, &others)), ["n2p1", "n3p1"]);
+    });
+}
+
+#[test]
+fn node_that_does_not_serve_a_service_returns_replies_to_the_node_of_the_client() {
+    isolated(|| {
+        for way in Way::ALL {
+            let mut cluster = Cluster::new(&Options::default(), Some(way));
+            let endpoint = pod(&cluster.laboratory, 2, 1);
+            cluster.services = vec![service(PORT, &endpoint)];
+            cluster.apply_all();
+            // Node 2 has no frontend of the Service, only its endpoint.
+            let mut config = cluster.config(2);
+            config.services[0].families.clear();
+            cluster.apply(2, &config);
+            let seen = cluster.seen_clients(&cluster.laboratory.client, 1, "n2p1");
+            let clients = Family::ALL.map(netns_testkit::laboratory::addresses::client_address);
+            assert_eq!(seen, clients, "{way:?}");
+            cluster.ask(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 2).unwrap_err();
+        }
+    });
+}
