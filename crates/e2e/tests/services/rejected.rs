@@ -16,7 +16,7 @@ async fn typing_error_changes_no_address_of_a_local_service() -> Result<(), Fail
         namespace.expose_on(&web, &nodes[1..2]).await?;
         let daemonset_before = namespace.wait_rolled_out(&web).await?;
         namespace.apply(&web.clone().annotation(REPLICAS, "lots")).await?;
-        let parts = ["\"lots\"", "a number from 1", "The previous proxies keep running"];
+        let parts = ["\"lots\"", "a number from 1", "The previous settings stay in force"];
         namespace.wait_condition(&web, "InvalidAnnotation", &parts).await?;
         consistently(Duration::from_secs(3), "the address is published", async || {
             namespace.ensure_published(&web, &nodes[1..2]).await.map(drop)
