@@ -20,7 +20,7 @@ pub fn serving_nodes<'a>(endpoints: impl IntoIterator<Item = &'a Endpoint>) -> B
     }
 }
 
-/// Returns true if the endpoint is ready. An absent condition means ready
+/// Returns true if the endpoint is ready. An endpoint without the condition is ready
 /// (<https://kubernetes.io/docs/reference/kubernetes-api/>, `EndpointSlice`).
 fn is_ready(endpoint: &Endpoint) -> bool {
     endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)

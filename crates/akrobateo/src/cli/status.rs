@@ -24,10 +24,11 @@ pub(super) struct StatusRow {
     ports: Vec<String>,
     /// The programs that forward the Service: `Shared`, `DaemonSet` or `Deployment`.
     mode: Option<&'static str>,
-    /// The number of nodes with a ready proxy, or whose agents serve the Service.
+    /// The number of nodes with a ready proxy; in shared mode, the number of nodes whose agents serve the Service.
     #[serde(rename = "ready")]
     ready_proxy_count: usize,
-    /// The number of proxies that should run, or of nodes whose agents should serve the Service.
+    /// The number of proxies that should run; in shared mode, the number of nodes whose agents should serve the
+    /// Service.
     #[serde(rename = "wanted")]
     desired_proxy_count: usize,
     /// The number of nodes with an outdated proxy.

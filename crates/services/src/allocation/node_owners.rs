@@ -42,8 +42,8 @@ impl<'a> NodeOwners<'a> {
         frontends.all(|frontend| self.owner(*frontend).is_some_and(|owner| owner.key() == claim.key()))
     }
 
-    /// Returns true if the Service has no endpoint, and the owners of its ports have no endpoint on the node. In this
-    /// case the Service may publish the node, because no other Service loses clients.
+    /// Returns true if the Service has no endpoint, and if the owners of its ports have no endpoint on the node. In
+    /// this case the Service may publish the node, because no other Service loses clients.
     pub(super) fn is_left_unclaimed(&self, claim: &Claim) -> bool {
         let mut owners = claim.frontends.iter().filter_map(|frontend| self.owner(*frontend));
         claim.has_lowest_precedence() && owners.all(|owner| !owner.can_answer(self.node))
@@ -93,9 +93,9 @@ impl<'a> NodeOwners<'a> {
         for &claim in claims {
             for &frontend in &claim.frontends {
                 let Some(evidence) = claim.find_hold_evidence(self.node, frontend) else { continue };
-                let strongest = holders.entry(frontend).or_insert((evidence, claim));
-                if evidence < strongest.0 {
-                    *strongest = (evidence, claim);
+                let strongest_claim = holders.entry(frontend).or_insert((evidence, claim));
+                if evidence < strongest_claim.0 {
+                    *strongest_claim = (evidence, claim);
                 }
             }
         }

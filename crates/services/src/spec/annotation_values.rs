@@ -54,8 +54,9 @@ pub(super) fn tolerations(
     Err(invalid_annotation(name, text, &format!("toleration {number} is not allowed"), &allowed))
 }
 
-/// Returns the programs that forward the Service. Only proxies forward in userspace, so the node agents cannot forward
-/// such a Service. The administrator can forbid proxies, because the operator needs more rights to run them.
+/// Returns the programs that forward the Service. The node agents cannot forward in userspace, so a Service with the
+/// userspace data path needs proxies. The administrator can forbid proxies, because the operator needs more rights to
+/// run them.
 pub(super) fn workload(
     service: &Service,
     defaults: &ServiceDefaults,
@@ -107,7 +108,7 @@ pub(super) fn workload(
     )?;
     match kind {
         WorkloadKind::Shared => Ok(WorkloadSpec::Shared),
-        // Only the default can be such a kind, because the annotation has been checked.
+        // This kind is the operator's default. An annotation with this kind was rejected above.
         WorkloadKind::DaemonSet | WorkloadKind::Deployment if !allows_proxies => {
             Err(SpecError::UnsupportedSpec(no_proxies_message(
                 &format!(
@@ -122,7 +123,7 @@ pub(super) fn workload(
     }
 }
 
-/// Returns the message about a Service that needs proxies although the administrator forbids them.
+/// Returns the message for a Service that needs its own proxies, which the administrator forbids.
 fn no_proxies_message(cause: &str, solution: &str) -> String {
     format!(
         "the Service {cause}, so it needs proxies of its own, but the operator's --dedicated=false forbids them; {solution}, or ask \
@@ -159,8 +160,8 @@ pub(super) fn address_types(
 }
 
 /// Returns the ipMode. If the proxies forward in userspace, the ipMode is Proxy, because with VIP kube-proxy would
-/// forward instead of the proxies. If the node agents forward, the automatic ipMode is Proxy too, because only the
-/// agents keep the client's address.
+/// forward instead of the proxies. If the node agents forward, `auto` also selects Proxy, because only the agents keep
+/// the client's address.
 pub(super) fn ip_mode(
     service: &Service,
     defaults: &ServiceDefaults,

@@ -32,7 +32,7 @@ enum RuleWithoutEndpoints {
 
 /// A cluster with three nodes: the Services, their observed state, and the last allocation.
 #[derive(Clone, Default)]
-pub(super) struct World {
+pub(super) struct ClusterModel {
     pub(super) services: BTreeMap<ServiceKey, Arc<Service>>,
     pub(super) nodes: Vec<NodeInfo>,
     pub(super) reserved_ports: PortSet,
@@ -54,7 +54,7 @@ pub(super) struct World {
     has_allocated: bool,
 }
 
-impl Observations for World {
+impl Observations for ClusterModel {
     fn needed_frontends(&self, spec: &LoadBalancerSpec) -> BTreeSet<Frontend> {
         spec.frontends()
     }
@@ -98,7 +98,7 @@ pub(super) fn labelled_node(name: &str) -> Node {
     node(name).label("name", name).build()
 }
 
-impl World {
+impl ClusterModel {
     pub(super) fn new() -> Self {
         let nodes = ["n1", "n2", "n3"].map(|name| NodeInfo::from_node(&labelled_node(name)));
         Self { nodes: nodes.into(), ..Self::default() }
