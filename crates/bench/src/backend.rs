@@ -19,7 +19,8 @@ use crate::protocol::{
 
 /// The number of connections that the backend serves at the same time. Each load has fewer clients.
 const CONNECTION_THREADS: usize = 16;
-/// The number of threads that echo datagrams to one address. With several addresses each has one thread.
+/// The number of threads that echo datagrams, if the backend has one address. With several addresses, each address has
+/// one thread.
 const UDP_THREADS: usize = 2;
 /// The length of one read or write of an upload or a download, in bytes.
 pub(crate) const BULK_CHUNK_LENGTH: usize = 128 * 1024;
@@ -88,7 +89,8 @@ impl Backend {
 impl Drop for Backend {
     fn drop(&mut self) {
         self.state.is_stopped.store(true, Relaxed);
-        // Closes the held connections now. The UDP threads use `state` longer, and would keep these connections open.
+        // Closes the held connections now. Without this step, the UDP threads would keep the connections open, because
+        // they use `state` for a longer time.
         self.state.held_connections.lock().unwrap_or_else(PoisonError::into_inner).clear();
         // Wakes the threads that accept connections. If this fails, the threads end with the program.
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);

@@ -51,7 +51,7 @@ async fn publish_foreign_address(namespace: &Namespace, service: &ServiceBuilder
 }
 
 #[tokio::test]
-async fn foreign_address_of_a_service_without_nodes_causes_no_repeated_writes() -> Result<(), Failure> {
+async fn foreign_address_causes_no_repeated_writes() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         let [port] = namespace.allocate_ports().await?;
         // Only this test has a Service of this name.

@@ -77,7 +77,7 @@ async fn proxy_that_waits_for_its_port_does_not_delay_other_nodes() -> Result<()
 }
 
 #[tokio::test]
-async fn proxies_on_other_nodes_keep_running_when_a_node_passes_to_another_service() -> Result<(), Failure> {
+async fn other_proxies_keep_running_when_a_node_gets_another_owner() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;

@@ -89,7 +89,7 @@ impl Cluster<'_> {
             sleep(MEAN_PAUSE_BETWEEN_CHANGES.mul_f32(2.0 * model.rng.f32())).await;
             properties.check_step(model, &self.observe().await?)?;
         }
-        // Without a leader the state is stable too. So the test waits for a new leader first.
+        // Without a leader the state would be stable too, so the test first waits for a new leader.
         self.faults.operator.wait_leader_other_than(&leader).await?;
         self.faults.operator.wait_ready().await?;
         let mut observed = ObservedState::default();

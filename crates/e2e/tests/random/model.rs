@@ -284,11 +284,11 @@ impl ServiceModel {
     /// Returns the ports that the Service's proxies hold. Forwarding proxies hold each port for both families. Proxies
     /// that only reserve ports hold the port for the families of the Service.
     pub(crate) fn frontends(&self) -> BTreeSet<Frontend> {
-        let has = |family: &Family| self.ip_mode.is_some() || self.families.contains(&family.as_str());
+        let has_family = |family: &Family| self.ip_mode.is_some() || self.families.contains(&family.as_str());
         let ports = self.ports.iter().filter_map(|&(protocol, port)| Some((protocol, port.try_into().ok()?)));
         ports
             .flat_map(|(protocol, port)| {
-                Family::ALL.into_iter().filter(has).map(move |family| Frontend { family, protocol, port })
+                Family::ALL.into_iter().filter(has_family).map(move |family| Frontend { family, protocol, port })
             })
             .collect()
     }

@@ -18,8 +18,8 @@ pub(crate) struct Properties {
 }
 
 impl Properties {
-    /// Checks the state at any time of a round. A Service that the round does not change must keep its ports, and no
-    /// other workload may get these ports.
+    /// Checks the state in the middle of a round. If the round does not change a Service, the Service must keep its
+    /// ports, and no other workload may get these ports.
     pub(crate) fn check_step(&self, model: &Model, now: &ObservedState) -> Result<(), Failure> {
         for (&id, held_ports) in &self.state_before_round.ports_by_service {
             let Some(service) = model.services.get(&id) else { continue };
@@ -91,8 +91,8 @@ impl Properties {
         (0..model.pools.len()).filter(claims).collect()
     }
 
-    /// Returns true if another Service's Deployment owns the port of a node that it excludes. A Deployment with enough
-    /// other nodes excludes such a node until it needs the node, because a change of the excluded nodes replaces all
+    /// Returns true if the Deployment of another Service owns the port on a node, but excludes the node. A Deployment
+    /// with enough other nodes continues to exclude such a node, because a change of the excluded nodes replaces all
     /// pods.
     fn is_spare_node_of_another_deployment(
         &self,

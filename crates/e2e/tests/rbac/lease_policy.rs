@@ -13,7 +13,7 @@ fn leases(client: &Client) -> Api<Lease> {
     Api::namespaced(client.clone(), OPERATOR_NAMESPACE)
 }
 
-/// Returns the message of the API server if it has rejected a request.
+/// Returns the message of the API server if the API server has rejected a request.
 fn rejection<T>(result: Result<T, kube::Error>) -> Result<Option<String>, Failure> {
     match result {
         Ok(_) => Ok(None),
@@ -22,7 +22,7 @@ fn rejection<T>(result: Result<T, kube::Error>) -> Result<Option<String>, Failur
     }
 }
 
-/// Applies a Lease in a dry run. Returns the message of the API server if it rejects the Lease.
+/// Applies a Lease in a dry run. Returns the message of the API server if the API server rejects the Lease.
 async fn apply(client: &Client, name: &str, labels: &[&str]) -> Result<Option<String>, Failure> {
     let labels: serde_json::Map<_, _> =
         labels.iter().map(|&label| (label.to_owned(), DEFAULT_INSTANCE.into())).collect();
@@ -58,23 +58,23 @@ async fn agent_writes_only_the_lease_of_its_own_node() -> Result<(), Failure> {
             [0, 1].map(|index: usize| format!("{DEFAULT_INSTANCE}-{}", nodes[index].name));
         let account = AgentAccount::new(namespace.cluster());
         let pod = account.create_pod(&nodes[0].name).await?;
-        let agent = account.connect(Some(&pod)).await?;
+        let agent_client = account.connect(Some(&pod)).await?;
         let result = async {
-            ensure_accepted(&agent, &own_lease, &[AGENT_LABEL]).await?;
-            ensure_accepted(&agent, &own_lease, &[]).await?;
+            ensure_accepted(&agent_client, &own_lease, &[AGENT_LABEL]).await?;
+            ensure_accepted(&agent_client, &own_lease, &[]).await?;
             let message = format!("expected the Lease {own_lease}");
             for lease in [other_lease.as_str(), "kube-scheduler", DEFAULT_INSTANCE] {
-                ensure_rejected(&agent, lease, &[AGENT_LABEL], &message).await?;
-                ensure_rejected(&agent, lease, &[], &message).await?;
+                ensure_rejected(&agent_client, lease, &[AGENT_LABEL], &message).await?;
+                ensure_rejected(&agent_client, lease, &[], &message).await?;
             }
             // The Lease of the operator exists.
             let params = DeleteParams { dry_run: true, ..DeleteParams::default() };
-            let rejection = rejection(leases(&agent).delete(DEFAULT_INSTANCE, &params).await)?;
+            let rejection = rejection(leases(&agent_client).delete(DEFAULT_INSTANCE, &params).await)?;
             ensure(rejection.as_ref().is_some_and(|rejection| rejection.contains(&message)), || {
                 format!("an agent deleted the Lease of the operator: {rejection:?}")
             })?;
-            let unbound = account.connect(None).await?;
-            ensure_rejected(&unbound, &own_lease, &[AGENT_LABEL], "the token belongs to node \"\"").await
+            let client_with_unbound_token = account.connect(None).await?;
+            ensure_rejected(&client_with_unbound_token, &own_lease, &[AGENT_LABEL], "the token belongs to node \"\"").await
         };
         let result = result.await;
         pod.delete().await?;

@@ -1,4 +1,4 @@
-//! Ports of a node that have another owner: pods with hostPorts, processes, and other Services.
+//! Ports that pods with hostPorts, processes of the node, or other Services already use.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ async fn pod_and_process_keep_their_ports() -> Result<(), Failure> {
         let nodes = namespace.cluster().list_nodes().await?;
         let [port, process_port] = namespace.allocate_ports().await?;
         let pod = namespace.start_pod(&echo_pod("holder").host_port(port).on_node(&nodes[0].name)).await?;
-        // A pod in the host's network listens with a process of the node.
+        // If a pod runs in the host's network, its port belongs to a process of the node.
         let process = echo_pod("process").in_host_network(process_port).on_node(&nodes[0].name);
         namespace.start_pod(&process).await?;
         let web = service("web").tcp(port).shared();
@@ -42,7 +42,7 @@ async fn pod_and_process_keep_their_ports() -> Result<(), Failure> {
 }
 
 #[tokio::test]
-async fn later_pod_takes_no_port() -> Result<(), Failure> {
+async fn service_keeps_its_port_when_a_later_pod_uses_it() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
@@ -65,7 +65,7 @@ async fn later_pod_takes_no_port() -> Result<(), Failure> {
 }
 
 #[tokio::test]
-async fn older_service_owns_the_port_until_it_goes() -> Result<(), Failure> {
+async fn older_service_owns_the_port_until_its_deletion() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;

@@ -85,7 +85,7 @@ pub struct ForeignChanges {
     pub changes: BTreeSet<TableChange>,
     /// The names of the programs that made the changes. Empty if the kernel does not report the programs.
     pub programs: BTreeSet<String>,
-    /// True if the kernel discarded notifications because there were too many. Then any table may have changed.
+    /// True if the kernel discarded notifications because there were too many. In this case any table may have changed.
     pub is_incomplete: bool,
 }
 
