@@ -33,7 +33,7 @@ pub(crate) struct ChainSample {
     pub(crate) traffic: Traffic,
     /// The addition's name; `None` for the round trip without an addition.
     pub(crate) addition: Option<String>,
-    /// How often the packets of a round trip pass each copy.
+    /// The number of times that the packets of a round trip pass each copy.
     pub(crate) pass_count: u64,
     /// The number of copies.
     pub(crate) copies: u64,

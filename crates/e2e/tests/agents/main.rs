@@ -33,7 +33,7 @@ async fn agents_restart_without_a_lost_connection() -> Result<(), Failure> {
 }
 
 #[tokio::test]
-async fn disconnected_node_is_not_published_until_it_is_back() -> Result<(), Failure> {
+async fn disconnected_node_is_not_published_until_it_reconnects() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         let nodes = namespace.cluster().list_nodes().await?;
         let (disconnected_node, other_nodes) = faults.operator.select_node_without_operator(nodes).await?;
@@ -66,7 +66,7 @@ async fn agents_serve_during_an_api_server_outage() -> Result<(), Failure> {
         .await?;
         faults.resume_api_server().await?;
         namespace.wait_published(&web, &nodes).await?;
-        // Changes reach the agents again.
+        // The agents receive changes of Services again.
         namespace.apply(&web.clone().without_port(akrobateo_core::Protocol::Udp, port)).await?;
         let addresses = namespace.published_addresses(&web).await?;
         let udp_targets = udp_targets(port, &addresses);
@@ -80,7 +80,7 @@ fn udp_targets(port: u16, addresses: &[std::net::IpAddr]) -> Vec<e2e::Target> {
 }
 
 #[tokio::test]
-async fn deleted_rules_are_restored() -> Result<(), Failure> {
+async fn agents_restore_deleted_rules() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;

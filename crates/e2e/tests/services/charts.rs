@@ -1,4 +1,4 @@
-//! Patterns of widely used charts, in which several Services use the same port.
+//! Services as in widely used Helm charts: several Services use the same port.
 
 use std::slice;
 

@@ -6,7 +6,7 @@ use std::slice;
 use akrobateo_core::annotations::CLIENT_ADDRESS;
 use e2e::{Failure, Namespace, Reply, ensure, eventually, service, targets, test};
 
-fn ensure_client_address_kept(replies: &[Reply]) -> Result<(), Failure> {
+fn ensure_backends_see_client_address(replies: &[Reply]) -> Result<(), Failure> {
     replies.iter().try_for_each(|reply| {
         let observed_ip = reply.answer()?.client.ip();
         ensure(Some(observed_ip) == reply.client, || {
@@ -15,16 +15,16 @@ fn ensure_client_address_kept(replies: &[Reply]) -> Result<(), Failure> {
     })
 }
 
-/// Waits until all backends see the client's address, on all addresses of a Service. This includes backends on other
-/// nodes than the requested node.
-async fn wait_client_address_kept(namespace: &Namespace, replies: &[Reply]) -> Result<(), Failure> {
+/// Waits until backends on more than one node have answered requests to all addresses of a Service. Each backend must
+/// see the client's address.
+async fn wait_backends_see_client_address(namespace: &Namespace, replies: &[Reply]) -> Result<(), Failure> {
     let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
     eventually("the backends see the client's address", async || {
         let mut answering_nodes = std::collections::BTreeSet::new();
         // Each request goes to a random endpoint.
         for _ in 0..10 {
             let replies = namespace.cluster().send_requests(&targets).await?;
-            ensure_client_address_kept(&replies)?;
+            ensure_backends_see_client_address(&replies)?;
             for reply in &replies {
                 answering_nodes.insert(reply.answer()?.node.clone());
             }
@@ -42,7 +42,7 @@ async fn backends_on_all_nodes_see_the_client_address() -> Result<(), Failure> {
         let web = service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port).shared();
         let replies = namespace.expose(&web).await?;
         namespace.wait_condition(&web, "Exposed", &[]).await?;
-        wait_client_address_kept(namespace, &replies).await
+        wait_backends_see_client_address(namespace, &replies).await
     })
     .await
 }
@@ -59,7 +59,7 @@ async fn local_service_is_exposed_on_nodes_with_endpoints() -> Result<(), Failur
         namespace.wait_published(&web, &nodes).await?;
         namespace.start_backend_on(&nodes[0].name).await?;
         let replies = namespace.wait_exposed_on(&web, slice::from_ref(&nodes[0])).await?;
-        ensure_client_address_kept(&replies)?;
+        ensure_backends_see_client_address(&replies)?;
         let other_addresses: Vec<_> = nodes[1..].iter().flat_map(|node| node.addresses.iter().copied()).collect();
         namespace.wait_unreachable(&targets(&web, &other_addresses)).await
     })

@@ -1,4 +1,4 @@
-//! A Service moves between dedicated mode and shared mode.
+//! A Service that changes between dedicated mode and shared mode.
 
 use akrobateo_core::annotations::WORKLOAD;
 use e2e::{Failure, ensure_answers_during, ensure_eq, eventually, service, test};

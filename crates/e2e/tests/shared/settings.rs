@@ -41,7 +41,7 @@ async fn node_selector_limits_the_nodes() -> Result<(), Failure> {
 }
 
 #[tokio::test]
-async fn proxy_protocol_needs_proxies() -> Result<(), Failure> {
+async fn proxy_protocol_is_rejected_in_shared_mode() -> Result<(), Failure> {
     test(async |namespace| {
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).annotation(PROXY_PROTOCOL, "v2").annotation(WORKLOAD, "Shared");

@@ -70,7 +70,7 @@ pub(super) fn workload(
         )));
     }
     let parse_kind = |text: &str| match text {
-        "Shared" if needs_proxies => Err("only proxies of the Service's own can forward in userspace"),
+        "Shared" if needs_proxies => Err("only the Service's own proxies can forward in userspace"),
         "DaemonSet" | "Deployment" if !allows_proxies => {
             Err("the operator's --dedicated=false forbids proxies for one Service")
         }
