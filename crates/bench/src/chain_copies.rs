@@ -26,7 +26,7 @@ pub(crate) struct Addition {
     /// The number of copies.
     pub(crate) copies: u8,
     /// The point at which packets pass the addition.
-    passage: Passage,
+    pass_point: PassPoint,
     /// The tables to add, one for each node.
     pub(crate) tables: Vec<Table>,
     /// The objects of the tunnel to add, one set for each node.
@@ -35,7 +35,7 @@ pub(crate) struct Addition {
 
 /// A point that packets pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Passage {
+enum PassPoint {
     /// Each packet passes this point once on each node.
     Node,
     /// Each packet that leaves a node through the uplink passes this point.
@@ -43,13 +43,13 @@ enum Passage {
 }
 
 impl Addition {
-    /// Returns how often the packets of a round trip pass the addition, on both nodes together.
+    /// Returns the number of times that the packets of a round trip pass the addition, on both nodes together.
     pub(crate) const fn pass_count(&self, traffic: Traffic) -> u8 {
-        match (self.passage, traffic) {
-            (Passage::Node, _) => 4,
-            (Passage::UplinkEgress, Traffic::BetweenPods) => 2,
+        match (self.pass_point, traffic) {
+            (PassPoint::Node, _) => 4,
+            (PassPoint::UplinkEgress, Traffic::BetweenPods) => 2,
             // The reply to the client also leaves the first node through the uplink.
-            (Passage::UplinkEgress, Traffic::KubeProxy) => 3,
+            (PassPoint::UplinkEgress, Traffic::KubeProxy) => 3,
         }
     }
 }
@@ -60,36 +60,36 @@ pub(crate) fn additions(configs: &[NodeConfig]) -> Vec<Addition> {
     let inet_tables: Vec<_> = node_tables.iter().map(|tables| &tables.inet).collect();
     let netdev_tables: Vec<_> = node_tables.iter().filter_map(|tables| tables.netdev.as_ref()).collect();
     let empty_chain = Chain::base(EMPTY_CHAIN, ChainType::Filter, Hook::Prerouting, 0, Vec::new());
-    let to_addition = |name: &str, passage, tables| Addition {
+    let to_addition = |name: &str, pass_point, tables| Addition {
         name: name.to_owned(),
         copies: COPY_COUNT,
-        passage,
+        pass_point,
         tables,
         tunnels: Vec::new(),
     };
     let empty_copies = inet_tables.iter().map(|table| copy_chain(table, &empty_chain)).collect();
-    let mut additions = vec![to_addition(EMPTY_CHAIN, Passage::Node, empty_copies)];
+    let mut additions = vec![to_addition(EMPTY_CHAIN, PassPoint::Node, empty_copies)];
     for tables in [inet_tables, netdev_tables] {
         for chain in tables.first().map_or(&[][..], |table| &table.chains) {
-            let Some(passage) = passage(chain) else { continue };
+            let Some(pass_point) = pass_point(chain) else { continue };
             let chains = tables.iter().filter_map(|table| Some((table, table.chain(&chain.name)?)));
             let copies = chains.map(|(table, chain)| copy_chain(table, chain)).collect();
-            additions.push(to_addition(&chain.name, passage, copies));
+            additions.push(to_addition(&chain.name, pass_point, copies));
         }
     }
     let tunnels = configs.iter().filter_map(Tunnel::new).map(|tunnel| tunnel.network_objects()).collect();
-    additions.push(Addition { copies: 1, tunnels, ..to_addition(TUNNEL_ADDITION_NAME, Passage::Node, Vec::new()) });
+    additions.push(Addition { copies: 1, tunnels, ..to_addition(TUNNEL_ADDITION_NAME, PassPoint::Node, Vec::new()) });
     additions
 }
 
 /// Returns the point at which forwarded packets pass a chain, or `None` if forwarded packets do not pass the chain.
-fn passage(chain: &Chain) -> Option<Passage> {
+fn pass_point(chain: &Chain) -> Option<PassPoint> {
     let BaseChain { chain_type, hook, .. } = chain.base.as_ref()?;
     match hook {
         Hook::Prerouting | Hook::Forward | Hook::Postrouting => {
-            (*chain_type != ChainType::Nat).then_some(Passage::Node)
+            (*chain_type != ChainType::Nat).then_some(PassPoint::Node)
         }
-        Hook::Egress(names) => names.iter().any(|name| **name == *INTERFACE).then_some(Passage::UplinkEgress),
+        Hook::Egress(names) => names.iter().any(|name| **name == *INTERFACE).then_some(PassPoint::UplinkEgress),
         Hook::Ingress(_) | Hook::Input | Hook::Output => None,
     }
 }

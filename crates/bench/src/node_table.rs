@@ -21,7 +21,7 @@ use crate::nft_program;
 use crate::quartiles::Quartiles;
 
 /// The first argument of a process that applies the table and then waits.
-pub(crate) const HOLD_TABLE_ARGUMENT: &str = "hold-table";
+pub(crate) const TABLE_PROCESS_ARGUMENT: &str = "table-process";
 /// The number of times that the table is created.
 const CREATION_COUNT: u16 = 11;
 /// The number of changes of each kind.
@@ -110,8 +110,8 @@ pub(crate) fn measure() -> Result<TableResult, BenchError> {
     for seconds in nft_program::measure(&namespace, &NodeTables::new(&large_config()).inet)? {
         result.times.push((TableStep::CreateWithNftProgram, seconds));
     }
-    let holder = TableHolder::start(&namespace)?;
-    let pid = Pid::from_child(&holder.0);
+    let table_process = TableProcess::start(&namespace)?;
+    let pid = Pid::from_child(&table_process.0);
     result.resident_memory_bytes = process::resident_memory_bytes(pid).unwrap_or(0);
     result.anonymous_memory_bytes = process::anonymous_memory_bytes(pid).unwrap_or(0);
     Ok(result)
@@ -191,28 +191,28 @@ fn measure_time<T>(code: impl FnOnce() -> T) -> (f64, T) {
 }
 
 /// A process that has applied the table and waits. Dropping the value kills the process.
-struct TableHolder(Child);
+struct TableProcess(Child);
 
-impl TableHolder {
+impl TableProcess {
     /// Starts a process, and waits until it has applied the configuration.
     fn start(namespace: &Namespace) -> Result<Self, BenchError> {
-        let description = "a process that holds the agent's table";
+        let description = "a process with the agent's table";
         let program = std::env::current_exe().context(description)?;
         let mut command = Command::new(program);
-        command.arg(HOLD_TABLE_ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut holder = Self(namespace.run(|| command.spawn()).context(description)?);
+        command.arg(TABLE_PROCESS_ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut table_process = Self(namespace.run(|| command.spawn()).context(description)?);
         let mut line = String::new();
-        if let Some(output) = holder.0.stdout.take() {
+        if let Some(output) = table_process.0.stdout.take() {
             BufReader::new(output).read_line(&mut line).context(description)?;
         }
         if line == READY_LINE {
-            return Ok(holder);
+            return Ok(table_process);
         }
         Err(BenchError::Command(description.to_owned(), "it has stopped before it was ready".to_owned()))
     }
 }
 
-impl Drop for TableHolder {
+impl Drop for TableProcess {
     fn drop(&mut self) {
         // Both calls fail only if the process has exited already.
         let _ = self.0.kill();
@@ -221,7 +221,7 @@ impl Drop for TableHolder {
 }
 
 /// Applies the configuration and one change, prints [`READY_LINE`], and waits until the standard input is closed.
-pub(crate) fn hold_table() -> Result<(), BenchError> {
+pub(crate) fn apply_table_and_wait() -> Result<(), BenchError> {
     let mut config = large_config();
     let mut data_path = DataPath::open().map_err(|error| data_path_error(&error))?;
     data_path.apply(&config).map_err(|error| data_path_error(&error))?;

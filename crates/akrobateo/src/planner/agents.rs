@@ -95,8 +95,8 @@ impl Agents {
     /// Returns the versions that the rules on a node must contain.
     fn required_versions(&self, key: &ServiceKey, node: &str) -> RequiredVersions {
         RequiredVersions {
-            service: self.service_versions.get(key).map_or(0, |seen| seen.version),
-            endpoint_slices: self.endpoint_versions.get(key, node).map_or(0, |seen| seen.version),
+            service: self.service_versions.get(key).map_or(0, |recorded_version| recorded_version.version),
+            endpoint_slices: self.endpoint_versions.get(key, node).map_or(0, |recorded_version| recorded_version.version),
         }
     }
 
@@ -136,7 +136,7 @@ impl Agents {
 
     /// Returns the version of a Service that the rules must contain.
     pub(super) fn service_version(&self, key: &ServiceKey, clock: Clock) -> ObservedVersion {
-        self.service_versions.get(key).map_or_else(ObservedVersion::default, |seen| seen.to_observed(clock))
+        self.service_versions.get(key).map_or_else(ObservedVersion::default, |recorded_version| recorded_version.to_observed(clock))
     }
 
     /// Records the nodes with an endpoint. `newest_version` is the newest version of all `EndpointSlices` of the
@@ -171,8 +171,8 @@ impl Agents {
         clock: Clock,
     ) -> BTreeMap<String, ObservedVersion> {
         let version_of_node = |node: &String| {
-            let seen = self.endpoint_versions.get(key, node);
-            seen.unwrap_or_else(|| SeenVersion { version: newest_version(), seen_at: clock.now }).to_observed(clock)
+            let recorded_version = self.endpoint_versions.get(key, node);
+            recorded_version.unwrap_or_else(|| SeenVersion { version: newest_version(), seen_at: clock.now }).to_observed(clock)
         };
         nodes.iter().map(|node| (node.clone(), version_of_node(node))).collect()
     }

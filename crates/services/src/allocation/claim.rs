@@ -1,4 +1,4 @@
-//! The claim of one Service: the ports and nodes that the Service claims, and the ports that the Service already holds.
+//! The claim of one Service: the ports and nodes that the Service claims, and the ports that the Service already has.
 //! Pure.
 
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 use crate::spec::NodeSelection;
 
-/// The order of claims on ports that no Service holds: by creation time, then by namespace and name.
+/// The order of claims on ports that no Service has yet: by creation time, then by namespace and name.
 ///
 /// Services of one `kubectl apply` have the same creation time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,16 +70,16 @@ pub(super) enum ClaimedNodes {
     },
 }
 
-/// The strength of the evidence that a Service holds a port. The first variant is the strongest.
+/// The evidence that a Service already has a port. The first variant is the strongest evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum HoldEvidence {
+pub(super) enum PortEvidence {
     /// The agent of the node serves the port. The rules of the agent receive packets before a proxy can receive them.
-    Agent,
+    ServedByAgent,
     /// The Service is rejected, and its previous proxies keep running. These proxies keep the port even if the previous
     /// allocation gave the port to another Service.
-    Running,
+    RunningProxies,
     /// The previous allocation gave the port to the Service.
-    Allocated,
+    PreviousAllocation,
     /// The Service's workload has the port.
     Workload,
 }
@@ -129,19 +129,19 @@ impl Claim {
         }
     }
 
-    /// Returns the evidence that the Service holds a port of a node; `None` if the Service does not hold the port
+    /// Returns the evidence that the Service already has a port of a node; `None` if the Service does not have the port
     /// there.
-    pub(super) fn find_hold_evidence(&self, node: &str, frontend: Frontend) -> Option<HoldEvidence> {
-        let holds = |ports: &OccupiedPorts| ports.frontends.contains(&frontend) && ports.nodes.contains(node);
-        if self.is_shared && holds(&self.occupied_ports) {
-            return Some(HoldEvidence::Agent);
+    pub(super) fn find_port_evidence(&self, node: &str, frontend: Frontend) -> Option<PortEvidence> {
+        let has_port = |ports: &OccupiedPorts| ports.frontends.contains(&frontend) && ports.nodes.contains(node);
+        if self.is_shared && has_port(&self.occupied_ports) {
+            return Some(PortEvidence::ServedByAgent);
         }
         match &self.nodes {
             ClaimedNodes::KeptByRejectedService { kept_nodes } if kept_nodes.contains(node) => {
-                holds(&self.occupied_ports).then_some(HoldEvidence::Running)
+                has_port(&self.occupied_ports).then_some(PortEvidence::RunningProxies)
             }
-            _ if holds(&self.allocated_ports) => Some(HoldEvidence::Allocated),
-            _ => holds(&self.occupied_ports).then_some(HoldEvidence::Workload),
+            _ if has_port(&self.allocated_ports) => Some(PortEvidence::PreviousAllocation),
+            _ => has_port(&self.occupied_ports).then_some(PortEvidence::Workload),
         }
     }
 }

@@ -109,7 +109,7 @@ fn allocate_node<'a>(
     let selecting_claims: Vec<&Claim> = claims.iter().filter(|claim| claim.selects(node)).collect();
     let is_blocked = |claim: &Claim, frontend: Frontend| {
         node_ports.get_other_owner(frontend, claim.key()).is_some()
-            && claim.find_hold_evidence(&node.name, frontend).is_none()
+            && claim.find_port_evidence(&node.name, frontend).is_none()
     };
     let candidates = selecting_claims.iter().copied().filter(|claim| {
         claim.claims_ports_on(node) && !claim.frontends.iter().any(|frontend| is_blocked(claim, *frontend))
@@ -122,7 +122,7 @@ fn allocate_node<'a>(
             continue;
         }
         allocation.has_all_selected_nodes = false;
-        if owners.is_left_unclaimed(claim) && !claim.frontends.iter().any(|port| is_blocked(claim, *port)) {
+        if owners.may_publish_without_ports(claim) && !claim.frontends.iter().any(|port| is_blocked(claim, *port)) {
             allocation.unclaimed_nodes.insert(node.name.clone());
             continue;
         }

@@ -248,10 +248,10 @@ impl<'a> Request<'a> {
         let frontends = if let Ok(spec) = &spec {
             observations.needed_frontends(spec)
         } else {
-            // The previous proxies of a rejected Service keep running, unless they hold a reserved port.
-            let held_frontends = observations.occupied_ports(&ServiceKey::from_service(service)).frontends;
+            // The previous proxies of a rejected Service keep running, unless they use a reserved port.
+            let occupied_frontends = observations.occupied_ports(&ServiceKey::from_service(service)).frontends;
             let is_reserved = |port: &Frontend| defaults.reserved_ports.contains(port.host_port());
-            if held_frontends.iter().any(is_reserved) { BTreeSet::new() } else { held_frontends }
+            if occupied_frontends.iter().any(is_reserved) { BTreeSet::new() } else { occupied_frontends }
         };
         Self { service, spec, frontends }
     }

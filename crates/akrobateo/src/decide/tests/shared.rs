@@ -158,21 +158,21 @@ fn agent_decides_which_shared_service_gets_the_port() {
 
 #[test]
 fn node_of_a_changing_agent_stays_published_for_one_minute() {
-    let behind = || agent("n2").with(|report| report.applied.as_mut().unwrap().services = 4);
-    let mut failing = agent("n2").with(|report| report.error = Some("busy".to_owned()));
-    failing.failing_since = Some(at(100));
-    let mut restarted = agent("n2").with(|report| report.applied = None);
-    restarted.failing_since = Some(at(100));
-    let mut paused = agent("n2").with(|report| report.is_paused = true);
-    paused.silent_at = at(160);
-    for second_agent in [behind(), failing, restarted, paused] {
+    let outdated_agent = || agent("n2").with(|report| report.applied.as_mut().unwrap().services = 4);
+    let mut failing_agent = agent("n2").with(|report| report.error = Some("busy".to_owned()));
+    failing_agent.failing_since = Some(at(100));
+    let mut restarted_agent = agent("n2").with(|report| report.applied = None);
+    restarted_agent.failing_since = Some(at(100));
+    let mut paused_agent = agent("n2").with(|report| report.is_paused = true);
+    paused_agent.silent_at = at(160);
+    for second_agent in [outdated_agent(), failing_agent, restarted_agent, paused_agent] {
         let agents = || vec![agent("n1"), second_agent.clone(), agent("n3")];
         let state = state_with_agents(published_on_nodes(shared_web(), &[2]), agents());
         assert_eq!(desired_addresses_at(&state, 159), ["10.0.0.1", "10.0.0.2", "10.0.0.3"], "{second_agent:?}");
         assert_eq!(decide(&proxy_config(), &state, at(159)).recheck_at, Some(at(160)));
         assert_eq!(desired_addresses_at(&state, 160), ["10.0.0.1", "10.0.0.3"], "{second_agent:?}");
-        let unpublished = state_with_agents(published_on_nodes(shared_web(), &[1]), agents());
-        assert_eq!(desired_addresses_at(&unpublished, 159), ["10.0.0.1", "10.0.0.3"], "{second_agent:?}");
+        let unpublished_state = state_with_agents(published_on_nodes(shared_web(), &[1]), agents());
+        assert_eq!(desired_addresses_at(&unpublished_state, 159), ["10.0.0.1", "10.0.0.3"], "{second_agent:?}");
     }
 }
 
@@ -187,20 +187,19 @@ fn node_of_a_refusing_or_silent_agent_is_unpublished_at_once() {
 
 #[test]
 fn published_addresses_stay_if_all_agents_are_silent() {
-    let silent = || ["n1", "n2", "n3"].map(|node| agent(node).silent()).into();
+    let silent_agents = || Vec::from(["n1", "n2", "n3"].map(|node| agent(node).silent()));
     let state = state_after_actions(state_with_agents(shared_web(), all_agents()));
     let mut service = (**state.service.as_ref().unwrap()).clone();
     service.metadata.managed_fields = published_on_nodes(shared_web(), &[1]).build().metadata.managed_fields;
-    let silent_agents: Vec<AgentState> = silent();
-    let agents = silent_agents.into_iter().map(|agent| (agent.observed.report.node.clone(), agent));
+    let agents = silent_agents().into_iter().map(|agent| (agent.observed.report.node.clone(), agent));
     let mut state =
         ServiceState { agents: Arc::new(agents.collect()), service: Some(Arc::new(service)), ..state };
     assert_eq!(planned_actions(&state), []);
-    // One agent reports again. This proves that the operator has contact, so the other nodes are lost.
+    // One agent reports again. Its report proves that the operator has contact, so the other nodes are lost.
     set_agent(&mut state, agent("n3"));
     assert_eq!(desired_addresses(&state), ["10.0.0.3"]);
-    // A Service without addresses gets none.
-    let state = state_with_agents(shared_web(), silent());
+    // A Service without published addresses gets no addresses.
+    let state = state_with_agents(shared_web(), silent_agents());
     assert!(desired_addresses(&state).is_empty());
     assert_exposure(&state, Reason::AgentsNotReady, &["n1, n2, n3", "15 s"]);
 }
@@ -215,8 +214,8 @@ fn condition_reports_that_no_agents_are_installed() {
 
 #[test]
 fn new_service_that_waits_for_agents_has_no_warning() {
-    let behind = |node| agent(node).with(|report| report.applied.as_mut().unwrap().services = 4);
-    let state = state_with_agents(shared_web(), ["n1", "n2", "n3"].map(behind).into());
+    let outdated_agent = |node| agent(node).with(|report| report.applied.as_mut().unwrap().services = 4);
+    let state = state_with_agents(shared_web(), ["n1", "n2", "n3"].map(outdated_agent).into());
     assert_exposure(&state, Reason::AgentsNotReady, &["waiting for the agents"]);
     assert_eq!(event_reasons(&planned_actions(&state)), []);
 }
@@ -243,8 +242,8 @@ fn node_is_published_after_its_agent_applies_the_local_endpoint() {
     state.endpoint_versions =
         BTreeMap::from([("n1".to_owned(), version(10)), ("n2".to_owned(), version(11))]);
     assert_eq!(desired_addresses(&state), ["10.0.0.1"]);
-    let applied = agent("n2").with(|report| report.applied.as_mut().unwrap().endpoint_slices = 11);
-    set_agent(&mut state, applied);
+    let updated_agent = agent("n2").with(|report| report.applied.as_mut().unwrap().endpoint_slices = 11);
+    set_agent(&mut state, updated_agent);
     assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2"]);
 }
 
@@ -255,8 +254,8 @@ fn previous_node_of_an_endpoint_stays_until_the_next_node_serves() {
     let version = ObservedVersion { version: 11, seen_at: at(1000) };
     state.endpoint_versions = BTreeMap::from([("n2".to_owned(), version)]);
     assert_eq!(desired_addresses_at(&state, 1001), ["10.0.0.1"]);
-    let applied = agent("n2").with(|report| report.applied.as_mut().unwrap().endpoint_slices = 11);
-    set_agent(&mut state, applied);
+    let updated_agent = agent("n2").with(|report| report.applied.as_mut().unwrap().endpoint_slices = 11);
+    set_agent(&mut state, updated_agent);
     assert_eq!(desired_addresses_at(&state, 1001), ["10.0.0.2"]);
 }
 

@@ -61,8 +61,8 @@ impl PlannerWithAgent {
             None => self.api.next_request_to(&[path]).await,
         };
         watch.answer_watch(&[(event_type, object)]);
-        let affected = next_affected_services(&mut self.planner).await.unwrap_or_default();
-        affected.into_iter().map(|key| key.name).collect()
+        let affected_services = next_affected_services(&mut self.planner).await.unwrap_or_default();
+        affected_services.into_iter().map(|key| key.name).collect()
     }
 
     async fn renew(&mut self, report: &AgentReport, second: u32) -> Vec<String> {
@@ -133,15 +133,15 @@ async fn agent_is_silent_15_seconds_after_its_last_renewal() {
     // The operator does not use the times in the Lease. It only sees that they change.
     test.renew(&report("a", 6), 50).await;
     let renewed_at = tokio::time::Instant::now();
-    let affected = loop {
-        let affected = test.planner.wait_for_changes().await.unwrap();
-        if !affected.is_empty() {
-            break affected;
+    let affected_services = loop {
+        let affected_services = test.planner.wait_for_changes().await.unwrap();
+        if !affected_services.is_empty() {
+            break affected_services;
         }
     };
     let elapsed = renewed_at.elapsed();
     assert!(elapsed > Duration::from_secs(4) && elapsed <= Duration::from_secs(15), "{elapsed:?}");
-    assert_eq!(affected, BTreeSet::from([key("api"), key("web")]));
+    assert_eq!(affected_services, BTreeSet::from([key("api"), key("web")]));
     assert!(test.is_silent());
     assert_eq!(test.renew(&report("a", 6), 51).await, ["api", "web"]);
     assert!(!test.is_silent());

@@ -166,8 +166,8 @@ impl ClusterModel {
                 self.workloads.insert(key.clone(), AppliedWorkload { uid: service.uid(), spec, allocation });
             }
             Some(AllocationResult::Rejected(_)) => {
-                let held_frontends = self.occupied_ports(key).frontends;
-                if held_frontends.iter().any(|port| self.reserved_ports.contains(port.host_port())) {
+                let occupied_frontends = self.occupied_ports(key).frontends;
+                if occupied_frontends.iter().any(|port| self.reserved_ports.contains(port.host_port())) {
                     self.remove_workload(key);
                 }
             }

@@ -114,11 +114,11 @@ fn check_owners(cluster: &ClusterModel) -> Result<(), TestCaseError> {
     let mut owners = BTreeMap::new();
     for key in cluster.services.keys() {
         for (node, port) in cluster.owned_ports(key) {
-            prop_assert!(!cluster.reserved_ports.contains(port.host_port()), "{key} holds reserved {port}");
+            prop_assert!(!cluster.reserved_ports.contains(port.host_port()), "{key} owns the reserved port {port}");
             if let Some(other) = owners.insert((node, port), key) {
                 // Both Services were rejected while their workloads still had the same port.
                 let are_rejected = cluster.is_rejected(key) && cluster.is_rejected(other);
-                prop_assert!(are_rejected, "{key} and {other} hold {port} on {node}");
+                prop_assert!(are_rejected, "{key} and {other} own {port} on {node}");
             }
         }
     }
@@ -128,22 +128,22 @@ fn check_owners(cluster: &ClusterModel) -> Result<(), TestCaseError> {
 /// Checks that a Service without an event still owns its previous ports. `may_lose` returns true for a node and ports
 /// that the Service may lose.
 fn check_kept_ports(
-    after: &ClusterModel,
+    cluster_after: &ClusterModel,
     key: &ServiceKey,
     owned_ports: BTreeSet<PortOnNode<'_>>,
     may_lose: impl Fn(&str, &BTreeSet<Frontend>) -> bool,
 ) -> Result<(), TestCaseError> {
-    let owned_after = after.owned_ports(key);
+    let owned_ports_after = cluster_after.owned_ports(key);
     let frontends: BTreeSet<_> = owned_ports.iter().map(|(_, port)| *port).collect();
     for (name, port) in owned_ports {
         // An accepted Service gives up a node on which it no longer claims its ports. The proxies of a rejected Service
         // leave a node that they no longer select.
-        let is_abandoned = after.node(name).is_none_or(|node| match after.spec(key) {
-            Some(spec) => !after.is_claiming(key, spec, node),
-            None => !after.occupied_ports(key).nodes.contains(name),
+        let is_abandoned = cluster_after.node(name).is_none_or(|node| match cluster_after.spec(key) {
+            Some(spec) => !cluster_after.is_claiming(key, spec, node),
+            None => !cluster_after.occupied_ports(key).nodes.contains(name),
         });
-        let is_released = after.has_reserved_port(&frontends) || is_abandoned || may_lose(name, &frontends);
-        prop_assert!(is_released || owned_after.contains(&(name, port)), "{key} lost {port} on {name}");
+        let is_released = cluster_after.has_reserved_port(&frontends) || is_abandoned || may_lose(name, &frontends);
+        prop_assert!(is_released || owned_ports_after.contains(&(name, port)), "{key} lost {port} on {name}");
     }
     Ok(())
 }
@@ -154,32 +154,32 @@ fn check_kept_ports(
 /// events, or the owner precedes the waiting Service.
 fn check_waiting_services(
     cluster_before: &ClusterModel,
-    observed: &ClusterModel,
-    after: &ClusterModel,
+    cluster_after_events: &ClusterModel,
+    cluster_after: &ClusterModel,
 ) -> Result<(), TestCaseError> {
-    let services: Vec<_> = after.services.values().cloned().collect();
+    let services: Vec<_> = cluster_after.services.values().cloned().collect();
     let node_ports = NodePorts::from_services(&services);
     let rank = |key: &ServiceKey, node: &str| {
-        let service = &after.services[key];
+        let service = &cluster_after.services[key];
         (!cluster_before.is_published(key, node), service.metadata.creation_timestamp.clone(), key.clone())
     };
-    for key in after.services.keys() {
-        let Some(spec) = after.spec(key) else { continue };
-        let owned_nodes: BTreeSet<_> = after.owned_ports(key).into_iter().map(|(node, _)| node).collect();
-        let claimed_nodes = after.nodes.iter().filter(|node| after.is_claiming(key, spec, node));
+    for key in cluster_after.services.keys() {
+        let Some(spec) = cluster_after.spec(key) else { continue };
+        let owned_nodes: BTreeSet<_> = cluster_after.owned_ports(key).into_iter().map(|(node, _)| node).collect();
+        let claimed_nodes = cluster_after.nodes.iter().filter(|node| cluster_after.is_claiming(key, spec, node));
         for NodeInfo { name: node, .. } in
             claimed_nodes.filter(|node| !owned_nodes.contains(node.name.as_str()))
         {
             let blocks = |owner: &ServiceKey, port: &Frontend| {
-                let owns_port = after.owned_ports(owner).contains(&(node.as_str(), *port));
-                let occupied_node = || {
+                let owns_port = cluster_after.owned_ports(owner).contains(&(node.as_str(), *port));
+                let had_port_on_node = || {
                     cluster_before.owned_ports(owner).iter().any(|(owned_node, _)| owned_node == node)
-                        || observed.occupied_ports(owner).nodes.contains(node)
+                        || cluster_after_events.occupied_ports(owner).nodes.contains(node)
                 };
-                owns_port && (occupied_node() || rank(owner, node) < rank(key, node))
+                owns_port && (had_port_on_node() || rank(owner, node) < rank(key, node))
             };
             let is_blocked = spec.frontends().iter().any(|port| {
-                let mut other_services = after.services.keys().filter(|other| *other != key);
+                let mut other_services = cluster_after.services.keys().filter(|other| *other != key);
                 node_ports.get_other_owner(*port, key).is_some()
                     || other_services.any(|other| blocks(other, port))
             });
@@ -209,12 +209,12 @@ proptest! {
         for batch in batches {
             let cluster_before = cluster.clone();
             let changed_services: Vec<_> = batch.iter().filter_map(|event| cluster.handle(event)).collect();
-            let observed = cluster.clone();
+            let cluster_after_events = cluster.clone();
             cluster.allocate();
             check_owners(&cluster)?;
             prop_assert!(cluster.settle(), "the workloads do not settle");
             check_owners(&cluster)?;
-            check_waiting_services(&cluster_before, &observed, &cluster)?;
+            check_waiting_services(&cluster_before, &cluster_after_events, &cluster)?;
             // A change of the reserved ports can reject or accept a Service. Then the claim of this Service changes.
             let is_unchanged = |key: &ServiceKey| cluster_before.is_rejected(key) == cluster.is_rejected(key);
             let is_restarted = batch.iter().any(Event::is_restart);
@@ -226,7 +226,7 @@ proptest! {
                     is_restarted
                         && cluster.is_rejected(key)
                         && !cluster_before.is_published(key, node)
-                        && observed.count_workloads_with_port(node, ports) > 1
+                        && cluster_after_events.count_workloads_with_port(node, ports) > 1
                 };
                 check_kept_ports(&cluster, key, cluster_before.owned_ports(key), is_ambiguous)?;
             }
@@ -244,15 +244,15 @@ proptest! {
             let cluster_before = cluster.clone();
             let changed_services: Vec<_> = batch.iter().filter_map(|event| cluster.handle(event)).collect();
             let is_restarted = batch.iter().any(Event::is_restart);
-            // `observed` has the workloads after the events, and the allocation before the events.
-            let mut observed = cluster.clone();
-            observed.allocations = cluster_before.allocations.clone();
+            // `cluster_after_events` has the workloads after the events, and the allocation before the events.
+            let mut cluster_after_events = cluster.clone();
+            cluster_after_events.allocations = cluster_before.allocations.clone();
             cluster.allocate();
             check_owners(&cluster)?;
             let is_unchanged = |key: &ServiceKey| cluster_before.is_rejected(key) == cluster.is_rejected(key);
             for key in cluster.services.keys().filter(|key| !changed_services.contains(key) && is_unchanged(key)) {
                 let owned_ports =
-                    if is_restarted { observed.ports_found_after_restart(key) } else { cluster_before.owned_ports(key) };
+                    if is_restarted { cluster_after_events.ports_found_after_restart(key) } else { cluster_before.owned_ports(key) };
                 check_kept_ports(&cluster, key, owned_ports, |node, ports| {
                     cluster.rejected_service_has_port(key, node, ports)
                 })?;
