@@ -21,7 +21,7 @@ pub(crate) fn request_once(remote: SocketAddr, timeout: Duration) -> io::Result<
     request_once_from(None, remote, timeout)
 }
 
-/// Does the same as [`request_once`]. If `port` is not `None`, the connection uses this source port.
+/// Sends a request like [`request_once`]. If `port` is not `None`, the connection uses this source port.
 pub(crate) fn request_once_from(
     port: Option<u16>,
     remote: SocketAddr,

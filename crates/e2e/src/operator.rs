@@ -163,7 +163,7 @@ impl Operator {
         .await
     }
 
-    /// Does the same as [`Self::wait_leader_other_than`], with a deadline. Returns the time until the takeover.
+    /// Waits like [`Self::wait_leader_other_than`], but with this deadline. Returns the time until the takeover.
     pub async fn wait_takeover(
         &self,
         previous_leader: &str,

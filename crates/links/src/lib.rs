@@ -2,7 +2,7 @@
 //!
 //! [`NetworkObjects`] are the desired objects. [`Client::observe`] reads the objects of an [`Owner`] from the kernel,
 //! [`diff`] lists the necessary changes, and [`Client::apply`] makes these changes. [`Monitor`] reports when one of the
-//! objects may have changed. The crate needs only the capability `NET_ADMIN` in the network namespace. It does not use
+//! objects may have changed. The crate needs only the capability `NET_ADMIN` in the network namespace, and does not use
 //! `/proc/sys`.
 
 mod client;

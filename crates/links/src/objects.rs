@@ -114,7 +114,7 @@ pub struct MaskedMark {
 pub enum RuleAction {
     /// Looks for a route in this routing table.
     Table(u32),
-    /// Continues with the first rule that has this priority. This priority is a higher number than the priority of the
+    /// Continues with the first rule that has this priority. The priority is a higher number than the priority of the
     /// rule itself.
     Goto(u32),
     /// Continues with the next rule.

@@ -148,7 +148,7 @@ impl AgentRegistry {
         Some(AgentChange { node, previous: Some(agent.observed()), current: None })
     }
 
-    /// Marks each agent as silent that has not renewed its Lease in time, and removes the agents whose Leases no longer
+    /// Marks the agents that have not renewed their Leases in time as silent. Removes the agents whose Leases no longer
     /// exist. Returns the changed agents.
     ///
     /// If the operator has lost contact, all agents become silent at the same time. If they became silent one after

@@ -11,7 +11,7 @@ use super::error::NftError;
 use super::model::{TableFamily, TableId};
 use crate::netlink::{Attr, Message, Protocol, Socket};
 
-/// The size of the kernel's buffer for notifications. It has space for the notifications of about ten thousand
+/// The size of the kernel's buffer for notifications. The buffer has space for the notifications of about ten thousand
 /// changed elements.
 const NOTIFICATION_BUFFER_LEN: usize = 8 << 20;
 

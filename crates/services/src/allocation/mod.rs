@@ -107,7 +107,7 @@ pub struct PortAllocations {
 impl PortAllocations {
     /// Validates all Services and allocates their ports.
     ///
-    /// A Service that holds a port keeps the port. `self` is the previous allocation. After a start of the operator,
+    /// A Service that already has a port keeps the port. `self` is the previous allocation. After a start of the operator,
     /// the previous allocation is empty.
     #[must_use]
     pub fn update(

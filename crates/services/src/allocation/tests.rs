@@ -285,10 +285,10 @@ fn rejected_service_gets_no_port_after_a_label_change() {
         rejected_service(),
         service("web").tcp(80).created_at(2).annotation(NODE_SELECTOR, "name=n2"),
     ]);
-    cluster.settle();
+    cluster.allocate_until_stable();
     cluster.apply([rejected_service().annotation("akrobateo.io/ip-mode", "typo")]);
     cluster.nodes[1] = NodeInfo::from_node(&node("n2").label("name", "n2").label("pool", "edge").build());
-    assert!(cluster.settle());
+    assert!(cluster.allocate_until_stable());
     assert_eq!(cluster.allowed_nodes("web"), ["n2"]);
     cluster.restart();
     cluster.allocate();

@@ -129,7 +129,7 @@ fn explain_web(web: ServiceBuilder, web_pod: PodBuilder) -> String {
     explain_web_on(&["n1"], web, web_pod)
 }
 
-/// Does the same as [`explain_web`] in a cluster with these nodes.
+/// Returns the explanation of [`explain_web`] in a cluster with these nodes.
 fn explain_web_on(nodes: &[&str], web: ServiceBuilder, web_pod: PodBuilder) -> String {
     let nodes: Vec<_> =
         nodes.iter().map(|name| node(name).internal_ip(&format!("10.0.0.{}", &name[1..])).build()).collect();

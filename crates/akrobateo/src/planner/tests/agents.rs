@@ -130,7 +130,7 @@ async fn agents_need_not_apply_a_status_write() {
 #[tokio::test(start_paused = true)]
 async fn agent_is_silent_15_seconds_after_its_last_renewal() {
     let mut test = PlannerWithAgent::new(&report("a", 6)).await;
-    // The operator does not use the times in the Lease. It only sees that they change.
+    // The operator does not use the time in a Lease. A change of the time is enough.
     test.renew(&report("a", 6), 50).await;
     let renewed_at = tokio::time::Instant::now();
     let affected_services = loop {

@@ -59,7 +59,7 @@ async fn main() -> ExitCode {
 }
 
 /// Raises the soft limit of open files to the hard limit, because each connection needs a descriptor and the usual soft
-/// limit is 1,024. If this fails, connections beyond the limit fail.
+/// limit is 1,024. Errors are ignored. Connections beyond the unchanged limit would fail.
 fn raise_open_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });

@@ -223,7 +223,7 @@ impl ClusterModel {
 
     /// Allocates ports and updates workloads until nothing changes. Returns false if the fifth attempt still changes
     /// something.
-    pub(super) fn settle(&mut self) -> bool {
+    pub(super) fn allocate_until_stable(&mut self) -> bool {
         (0..5).any(|_| {
             let before = self.allocations.clone();
             self.allocate();
@@ -240,7 +240,7 @@ impl ClusterModel {
         self.assume_recent_endpoints();
     }
 
-    /// Does the same as `Planner::assume_recent_endpoints`.
+    /// Assumes endpoints in the same way as `Planner::assume_recent_endpoints`.
     fn assume_recent_endpoints(&mut self) {
         self.assumed_endpoints.clear();
         for (key, service) in &self.services {

@@ -212,7 +212,7 @@ proptest! {
             let cluster_after_events = cluster.clone();
             cluster.allocate();
             check_owners(&cluster)?;
-            prop_assert!(cluster.settle(), "the workloads do not settle");
+            prop_assert!(cluster.allocate_until_stable(), "the allocation does not become stable");
             check_owners(&cluster)?;
             check_waiting_services(&cluster_before, &cluster_after_events, &cluster)?;
             // A change of the reserved ports can reject or accept a Service. Then the claim of this Service changes.
@@ -287,14 +287,14 @@ proptest! {
     }
 
     #[test]
-    fn settled_state_survives_a_restart(events in prop::collection::vec(any_event(), 1..16)) {
+    fn stable_state_survives_a_restart(events in prop::collection::vec(any_event(), 1..16)) {
         let mut cluster = ClusterModel::new();
         for event in &events {
             cluster.handle(event);
-            cluster.settle();
+            cluster.allocate_until_stable();
         }
         cluster.expire_assumed_endpoints();
-        prop_assert!(cluster.settle());
+        prop_assert!(cluster.allocate_until_stable());
         let cluster_before = cluster.clone();
         cluster.restart();
         cluster.allocate();
