@@ -32,9 +32,9 @@ pub(super) enum NodeReadiness {
 
 /// Returns the readiness of a node by the Service's own proxies.
 ///
-/// The grace period starts when the operator sees that a pod was created or deleted. The period also starts when the operator
-/// allocates the node to the Service. A failure of a proxy does not start a new grace period. `may_run_proxy` is true
-/// if a new proxy may start on the node.
+/// The grace period starts when the operator sees that a pod was created or deleted. The period also starts when the
+/// operator allocates the node to the Service. A failure of a proxy does not start a new grace period. `may_run_proxy`
+/// is true if a new proxy may start on the node.
 pub(super) fn proxy_readiness(
     state: &ServiceState,
     nodes_with_ready_pod: &HashSet<&str>,

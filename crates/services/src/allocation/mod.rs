@@ -107,8 +107,8 @@ pub struct PortAllocations {
 impl PortAllocations {
     /// Validates all Services and allocates their ports.
     ///
-    /// A Service that already has a port keeps the port. `self` is the previous allocation. After a start of the operator,
-    /// the previous allocation is empty.
+    /// A Service that already has a port keeps this port. `self` is the previous allocation. After a start of the
+    /// operator, the previous allocation is empty.
     #[must_use]
     pub fn update(
         &self,
