@@ -1,5 +1,5 @@
-//! Copies of the agent's chains that packets pass although the agent does not forward them, and the tunnel's objects,
-//! which also affect such packets. Pure.
+//! Copies of the agent's chains that other packets pass too, and the objects of the tunnel. Other packets are packets
+//! that the agent does not forward. Pure.
 
 use akrobateo_agent::config::NodeConfig;
 use akrobateo_agent::table::NodeTables;

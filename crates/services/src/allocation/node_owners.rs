@@ -55,8 +55,8 @@ impl<'a> NodeOwners<'a> {
         }
     }
 
-    /// Gives the node to the claims that already have ports there. If another claim already has one of the ports that a
-    /// claim needs, the claim does not get the node, because a claim gets all of its ports or none.
+    /// Gives the node to the claims that already have ports there. A claim gets all of its ports or none. So if another
+    /// claim already has one of the needed ports, the claim does not get the node.
     fn grant_to_current_owners(&mut self, claims: &[&'a Claim]) {
         let has_any_port = |claim: &Claim| {
             claim.frontends.iter().any(|frontend| claim.find_port_evidence(self.node, *frontend).is_some())

@@ -58,8 +58,8 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Raises the soft limit of open files to the hard limit, because each connection needs a descriptor and the usual soft
-/// limit is 1,024. Errors are ignored. Connections beyond the unchanged limit would fail.
+/// Raises the soft limit of open files to the hard limit. Each connection needs a descriptor, and the usual soft limit
+/// is 1,024. If the limit cannot be raised, connections beyond the soft limit fail.
 fn raise_open_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });

@@ -344,8 +344,8 @@ pub enum NatKind {
 /// The choice of the source port (`linux/netfilter/nf_nat.h`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NatFlags {
-    /// Chooses a random port (`NF_NAT_RANGE_PROTO_RANDOM_FULLY`). Without this flag, the kernel keeps the port if it is
-    /// free, and two new flows that choose a port at the same time may collide.
+    /// Chooses a random port (`NF_NAT_RANGE_PROTO_RANDOM_FULLY`). Without this flag, the kernel keeps the source port
+    /// of a flow if no other flow uses the port. Then two new flows that choose a port at the same time may collide.
     pub is_fully_random: bool,
     /// Chooses the same address for all flows of a client (`NF_NAT_RANGE_PERSISTENT`).
     pub is_persistent: bool,
