@@ -126,10 +126,10 @@ pub(crate) fn measure(
 fn set_agent_state(network: &NeighbourNetwork, state: AgentState) -> Result<(), BenchError> {
     agent::clean_up(&network.network)?;
     let service = service();
-    let masquerading = Service { keeps_client_address: false, ..service.clone() };
+    let masquerading_service = Service { keeps_client_address: false, ..service.clone() };
     match state {
         AgentState::Absent | AgentState::Removed => Ok(()),
-        AgentState::Masquerade => agent::apply(&network.network, None, &[masquerading]),
+        AgentState::Masquerade => agent::apply(&network.network, None, &[masquerading_service]),
         AgentState::Direct => agent::apply(&network.network, Some(Way::Direct), &[service]),
         AgentState::Tunnel => agent::apply(&network.network, Some(Way::Tunnel), &[service]),
     }

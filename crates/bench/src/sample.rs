@@ -41,9 +41,9 @@ impl LatencyPercentiles {
     /// Returns the percentiles, or `None` if there is no latency.
     pub(crate) fn new(mut latencies: Vec<Duration>) -> Option<Self> {
         latencies.sort_unstable();
-        let last = latencies.len().checked_sub(1)?;
+        let last_index = latencies.len().checked_sub(1)?;
         let percentile =
-            |percent: usize| latencies[(latencies.len() * percent / 100).min(last)].as_secs_f64();
+            |percent: usize| latencies[(latencies.len() * percent / 100).min(last_index)].as_secs_f64();
         Some(Self { p10: percentile(10), p50: percentile(50), p99: percentile(99) })
     }
 }

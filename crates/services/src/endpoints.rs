@@ -49,11 +49,11 @@ mod tests {
 
     #[test]
     fn terminating_endpoint_serves_only_if_no_endpoint_is_ready() {
-        let ready = || json!({ "ready": true, "serving": true, "terminating": false });
-        let terminating = || json!({ "ready": false, "serving": true, "terminating": true });
-        let ended = || json!({ "ready": false, "serving": false, "terminating": true });
-        assert_eq!(nodes(&[("n1", terminating()), ("n2", ended())]), ["n1"]);
-        assert_eq!(nodes(&[("n1", terminating()), ("n2", ready())]), ["n2"]);
+        let ready_conditions = || json!({ "ready": true, "serving": true, "terminating": false });
+        let terminating_conditions = || json!({ "ready": false, "serving": true, "terminating": true });
+        let ended_conditions = || json!({ "ready": false, "serving": false, "terminating": true });
+        assert_eq!(nodes(&[("n1", terminating_conditions()), ("n2", ended_conditions())]), ["n1"]);
+        assert_eq!(nodes(&[("n1", terminating_conditions()), ("n2", ready_conditions())]), ["n2"]);
         assert_eq!(nodes(&[("n1", json!({}))]), ["n1"]);
         assert!(nodes(&[("n1", json!({ "ready": false, "serving": true }))]).is_empty());
     }

@@ -102,9 +102,9 @@ struct DeployedOperator {
 }
 
 impl DeployedOperator {
-    /// Returns the operator's configuration; the local flags override it.
-    fn merge_config(&self, local: &ArgMatches) -> Result<OperatorConfig, CliError> {
-        merge_operator_config(local, &self.container).map_err(|error| CliError::OperatorConfig {
+    /// Returns the configuration of the operator. The flags of this command override the configuration.
+    fn merge_config(&self, local_matches: &ArgMatches) -> Result<OperatorConfig, CliError> {
+        merge_operator_config(local_matches, &self.container).map_err(|error| CliError::OperatorConfig {
             deployment: self.deployment.clone(),
             message: error.to_string(),
         })

@@ -283,8 +283,8 @@ mod tests {
     }
 
     fn silent_nodes(registry: &AgentRegistry) -> Vec<String> {
-        let silent = registry.agents.values().filter(|agent| agent.is_silent);
-        silent.map(|agent| agent.report.node.clone()).collect()
+        let silent_agents = registry.agents.values().filter(|agent| agent.is_silent);
+        silent_agents.map(|agent| agent.report.node.clone()).collect()
     }
 
     /// Simulates the agents for this number of seconds. The agent of each node in `nodes` renews its Lease every 5

@@ -46,12 +46,12 @@ pub(super) fn tolerations(
     let Some(number) = tolerations::find_uncovered_toleration(&tolerations, &bounds) else {
         return Ok(tolerations);
     };
-    let allowed = format!(
+    let allowed_values = format!(
         "{}, by the operator's --tolerations and --allowed-tolerations; to use another toleration, ask the \
          administrator of the cluster",
         tolerations::describe(&bounds)
     );
-    Err(invalid_annotation(name, text, &format!("toleration {number} is not allowed"), &allowed))
+    Err(invalid_annotation(name, text, &format!("toleration {number} is not allowed"), &allowed_values))
 }
 
 /// Returns the programs that forward the Service. The node agents cannot forward in userspace, so a Service with the
@@ -177,7 +177,7 @@ pub(super) fn ip_mode(
         }
         (DataPath::Kernel, None) => None,
     };
-    let allowed = if vip_error.is_some() { "Proxy" } else { "VIP, Proxy" };
+    let allowed_values = if vip_error.is_some() { "Proxy" } else { "VIP, Proxy" };
     let default = match data_path {
         DataPath::Kernel if workload == WorkloadSpec::Shared && defaults.ip_mode == IpModeSetting::Auto => {
             IpMode::Proxy
@@ -185,7 +185,7 @@ pub(super) fn ip_mode(
         DataPath::Kernel => defaults.default_ip_mode(),
         DataPath::Userspace => IpMode::Proxy,
     };
-    annotation_or_default(service, annotations::IP_MODE, &default, allowed, |text| {
+    annotation_or_default(service, annotations::IP_MODE, &default, allowed_values, |text| {
         match (IpMode::parse(text), vip_error) {
             (None, _) => Err("unknown ipMode".to_owned()),
             (Some(IpMode::Vip), Some(error)) => Err(error),
@@ -203,11 +203,11 @@ pub(super) fn priority_class(service: &Service, defaults: &ServiceDefaults) -> R
         [] => "none".to_owned(),
         _ => allowed_classes.join(", "),
     };
-    let allowed = format!(
+    let allowed_values = format!(
         "{allowed_list}, by the operator's --priority-class and --allowed-priority-classes; to use another PriorityClass, ask \
          the administrator of the cluster"
     );
-    annotation_or_default(service, annotations::PRIORITY_CLASS, default, &allowed, |text| {
+    annotation_or_default(service, annotations::PRIORITY_CLASS, default, &allowed_values, |text| {
         if allowed_classes.contains(&text) {
             Ok(text.to_owned())
         } else {

@@ -125,12 +125,12 @@ fn condition_names_the_owner_of_a_refused_port() {
         ),
     ];
     for (owner, reason, message) in cases {
-        let refusing = |node| agent(node).refusing(owner.clone());
-        let partly_refused_state = state_with_agents(shared_web(), vec![refusing("n1"), agent("n2"), agent("n3")]);
+        let refusing_agent = |node| agent(node).refusing(owner.clone());
+        let partly_refused_state = state_with_agents(shared_web(), vec![refusing_agent("n1"), agent("n2"), agent("n3")]);
         assert_eq!(desired_addresses(&partly_refused_state), ["10.0.0.2", "10.0.0.3"]);
         assert_exposure(&partly_refused_state, Reason::PartlyExposed, &[message]);
         assert!(event_reasons(&planned_actions(&partly_refused_state)).contains(&reason));
-        let state = state_with_agents(shared_web(), ["n1", "n2", "n3"].map(refusing).into());
+        let state = state_with_agents(shared_web(), ["n1", "n2", "n3"].map(refusing_agent).into());
         assert!(desired_addresses(&state).is_empty());
         assert_exposure(&state, reason, &[message]);
         assert_eq!(exposure(&state).status(), "False");
@@ -140,14 +140,14 @@ fn condition_names_the_owner_of_a_refused_port() {
 #[test]
 fn agent_decides_which_shared_service_gets_the_port() {
     // The port allocation gives the port to the older Service, but the agent of n1 serves the younger Service.
-    let older = service("older").tcp(80).annotation(annotations::WORKLOAD, "Shared").created_at(1).build();
-    let refusing = |node| agent(node).refusing(PortOwner::Service("default/older".to_owned()));
-    let agents = vec![agent("n1"), refusing("n2"), refusing("n3")];
-    let younger = || shared_web().created_at(2);
-    let state = state_with_other_services(younger(), vec![older.clone()], all_agents());
+    let older_service = service("older").tcp(80).annotation(annotations::WORKLOAD, "Shared").created_at(1).build();
+    let refusing_agent = |node| agent(node).refusing(PortOwner::Service("default/older".to_owned()));
+    let agents = vec![agent("n1"), refusing_agent("n2"), refusing_agent("n3")];
+    let younger_service = || shared_web().created_at(2);
+    let state = state_with_other_services(younger_service(), vec![older_service.clone()], all_agents());
     assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     assert_exposure(&state, Reason::Exposed, &[]);
-    let state = state_with_other_services(younger(), vec![older], agents);
+    let state = state_with_other_services(younger_service(), vec![older_service], agents);
     assert_eq!(desired_addresses(&state), ["10.0.0.1"]);
     assert_exposure(
         &state,
@@ -223,15 +223,15 @@ fn new_service_that_waits_for_agents_has_no_warning() {
 #[test]
 fn condition_explains_why_no_node_is_published() {
     let mut state = state_with_agents(shared_web(), all_agents());
-    let excluded = node("n1")
+    let excluded_node = node("n1")
         .internal_ip("10.0.0.1")
         .label("node.kubernetes.io/exclude-from-external-load-balancers", "");
-    state.nodes = Arc::new(vec![NodeInfo::from_node(&excluded.build())]);
+    state.nodes = Arc::new(vec![NodeInfo::from_node(&excluded_node.build())]);
     assert_exposure(&state, Reason::NoAddresses, &["node n1 can forward but is not published"]);
-    let selecting = shared_web().annotation(annotations::NODE_SELECTOR, "pool=edge");
-    assert_exposure(&state_with_agents(selecting, all_agents()), Reason::NoNodes, &[]);
-    let external = shared_web().annotation(annotations::ADDRESS_TYPES, "ExternalIP");
-    assert_exposure(&state_with_agents(external, all_agents()), Reason::NoAddresses, &["ExternalIP"]);
+    let service_with_selector = shared_web().annotation(annotations::NODE_SELECTOR, "pool=edge");
+    assert_exposure(&state_with_agents(service_with_selector, all_agents()), Reason::NoNodes, &[]);
+    let service_with_external_type = shared_web().annotation(annotations::ADDRESS_TYPES, "ExternalIP");
+    assert_exposure(&state_with_agents(service_with_external_type, all_agents()), Reason::NoAddresses, &["ExternalIP"]);
 }
 
 #[test]
@@ -261,12 +261,12 @@ fn previous_node_of_an_endpoint_stays_until_the_next_node_serves() {
 
 #[test]
 fn local_service_without_endpoints_is_published_on_serving_nodes() {
-    let local = || shared_web().traffic_policy_local();
+    let local_service = || shared_web().traffic_policy_local();
     let agents = || vec![agent("n1"), agent("n2").refusing(PortOwner::Process), agent("n3")];
-    let state = state_with_agents(local(), agents());
+    let state = state_with_agents(local_service(), agents());
     assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.3"]);
     assert_exposure(&state, Reason::NoEndpoints, &["all ready nodes are published"]);
-    let state = state_with_agents(published_on_nodes(local(), &[3]), agents());
+    let state = state_with_agents(published_on_nodes(local_service(), &[3]), agents());
     assert_eq!(desired_addresses(&state), ["10.0.0.3"]);
     assert_exposure(&state, Reason::NoEndpoints, &["the published addresses stay"]);
 }
@@ -281,8 +281,8 @@ fn internal_traffic_policy_local_excludes_no_nodes() {
 
 #[test]
 fn condition_names_shared_ports_and_masqueraded_peers() {
-    let sharing = agent("n1").with(|report| report.shared_ports = vec![port_problem(PortOwner::Process)]);
-    let state = state_with_agents(shared_web(), vec![sharing, agent("n2"), agent("n3")]);
+    let sharing_agent = agent("n1").with(|report| report.shared_ports = vec![port_problem(PortOwner::Process)]);
+    let state = state_with_agents(shared_web(), vec![sharing_agent, agent("n2"), agent("n3")]);
     assert_exposure(
         &state,
         Reason::Exposed,
@@ -290,38 +290,38 @@ fn condition_names_shared_ports_and_masqueraded_peers() {
     );
     assert_eq!(exposure(&state).warnings[0].0, Reason::PortInUse);
 
-    let masquerading = || {
+    let masquerading_agents = || {
         let peer = MasqueradedPeer { node: "n2".to_owned(), reason: "it has no agent".to_owned() };
         vec![agent("n1").with(|report| report.masqueraded_peers = vec![peer]), agent("n2"), agent("n3")]
     };
-    let state = state_with_agents(shared_web(), masquerading());
+    let state = state_with_agents(shared_web(), masquerading_agents());
     assert_exposure(&state, Reason::Exposed, &["packets to nodes n2 (it has no agent) are masqueraded"]);
     assert!(exposure(&state).warnings.is_empty());
     for service in [
         shared_web().annotation(annotations::CLIENT_ADDRESS, "masquerade"),
         shared_web().traffic_policy_local(),
     ] {
-        let state = state_with_agents(service, masquerading());
+        let state = state_with_agents(service, masquerading_agents());
         assert!(!exposure(&state).message.contains("masqueraded"));
     }
 }
 
 #[test]
 fn rejected_shared_service_keeps_nodes_that_can_answer() {
-    let rejected = || published_on_nodes(shared_web(), &[1, 2]).annotation(annotations::IP_MODE, "bogus");
-    let state = state_with_agents(rejected(), all_agents());
+    let rejected_service = || published_on_nodes(shared_web(), &[1, 2]).annotation(annotations::IP_MODE, "bogus");
+    let state = state_with_agents(rejected_service(), all_agents());
     assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2"]);
     assert_exposure(&state, Reason::InvalidAnnotation, &["bogus"]);
-    let state = state_with_agents(rejected(), vec![agent("n1"), agent("n2").silent(), agent("n3")]);
+    let state = state_with_agents(rejected_service(), vec![agent("n1"), agent("n2").silent(), agent("n3")]);
     assert_eq!(desired_addresses(&state), ["10.0.0.1"]);
-    let silent = ["n1", "n2", "n3"].map(|node| agent(node).silent());
-    assert_eq!(desired_addresses(&state_with_agents(rejected(), silent.into())), ["10.0.0.1", "10.0.0.2"]);
+    let silent_agents = ["n1", "n2", "n3"].map(|node| agent(node).silent());
+    assert_eq!(desired_addresses(&state_with_agents(rejected_service(), silent_agents.into())), ["10.0.0.1", "10.0.0.2"]);
 }
 
 #[test]
 fn not_ready_node_with_a_reporting_agent_is_unpublished() {
     let mut state = state_with_agents(published_on_nodes(shared_web(), &[1, 2, 3]), all_agents());
-    let lost = node("n2").internal_ip("10.0.0.2").with_ready_unknown().build();
-    Arc::make_mut(&mut state.nodes)[1] = NodeInfo::from_node(&lost);
+    let lost_node = node("n2").internal_ip("10.0.0.2").with_ready_unknown().build();
+    Arc::make_mut(&mut state.nodes)[1] = NodeInfo::from_node(&lost_node);
     assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.3"]);
 }

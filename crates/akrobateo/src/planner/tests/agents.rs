@@ -103,19 +103,19 @@ async fn report_affects_only_services_with_changed_readiness() {
         port: "80/TCP".to_owned(),
         owner: PortOwner::Process,
     };
-    let refusing = AgentReport { refused: vec![problem.clone()], ..report("a", 6) };
-    assert_eq!(test.renew(&refusing, 4).await, ["web"]);
+    let report_with_refusal = AgentReport { refused: vec![problem.clone()], ..report("a", 6) };
+    assert_eq!(test.renew(&report_with_refusal, 4).await, ["web"]);
     assert_eq!(test.status("web"), AgentStatus::Refusing(vec![problem]));
-    let failing = AgentReport { error: Some("no nf_tables".to_owned()), ..report("a", 6) };
-    assert_eq!(test.renew(&failing, 5).await, ["api", "web"]);
+    let failing_report = AgentReport { error: Some("no nf_tables".to_owned()), ..report("a", 6) };
+    assert_eq!(test.renew(&failing_report, 5).await, ["api", "web"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn agents_need_not_apply_a_status_write() {
     let mut test = PlannerWithAgent::new(&report("a", 6)).await;
-    let mut published = shared_service("web", 80, "9");
-    published["status"] = json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } });
-    assert_eq!(test.send(SERVICES_PATH, "MODIFIED", published).await, ["web"]);
+    let mut published_service = shared_service("web", 80, "9");
+    published_service["status"] = json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } });
+    assert_eq!(test.send(SERVICES_PATH, "MODIFIED", published_service).await, ["web"]);
     assert_eq!(test.status("web"), AgentStatus::Serving);
     // The next allocation does not require the version of the status write either.
     assert_eq!(test.send(SERVICES_PATH, "MODIFIED", shared_service("api", 83, "8")).await, ["api"]);
@@ -150,9 +150,9 @@ async fn agent_is_silent_15_seconds_after_its_last_renewal() {
 #[tokio::test(start_paused = true)]
 async fn report_about_another_node_is_ignored() {
     let mut test = PlannerWithAgent::new(&report("a", 4)).await;
-    let mut forged = lease(&report("b", 6), 9);
-    forged["metadata"]["name"] = json!(lease_name("akrobateo", "a"));
-    assert_eq!(test.send(LEASES_PATH, "MODIFIED", forged).await, ["api", "web"]);
+    let mut forged_lease = lease(&report("b", 6), 9);
+    forged_lease["metadata"]["name"] = json!(lease_name("akrobateo", "a"));
+    assert_eq!(test.send(LEASES_PATH, "MODIFIED", forged_lease).await, ["api", "web"]);
     assert_eq!(test.status("web"), AgentStatus::Absent);
     let state = test.planner.service_state(&key("web"), at(0));
     assert!(!state.agents.contains_key("b"));
@@ -162,14 +162,14 @@ async fn report_about_another_node_is_ignored() {
 async fn proxies_do_not_get_a_port_that_an_agent_serves() {
     // Service api is older, but the agent already serves Service web on the same port.
     let web = shared_service("web", 80, "5");
-    let older = with_resource_version(&service("api").tcp(80).created_at(1).build(), "6");
-    let refused = PortProblem {
+    let older_service = with_resource_version(&service("api").tcp(80).created_at(1).build(), "6");
+    let problem = PortProblem {
         service: "default/web".to_owned(),
         port: "80/TCP".to_owned(),
         owner: PortOwner::Service("default/api".to_owned()),
     };
-    let refusing = AgentReport { refused: vec![refused], ..report("a", 6) };
-    let services = [web, older];
+    let report_with_refusal = AgentReport { refused: vec![problem], ..report("a", 6) };
+    let services = [web, older_service];
     let (nodes, leases) = ([node_a()], [lease(&report("a", 6), 1)]);
     let lists: [(&str, &[Value]); 3] =
         [(SERVICES_PATH, &services), (NODES_PATH, &nodes), (LEASES_PATH, &leases)];
@@ -177,7 +177,7 @@ async fn proxies_do_not_get_a_port_that_an_agent_serves() {
     assert_eq!((owned_nodes(&planner, "web"), owned_nodes(&planner, "api")), (None, Some(Vec::new())));
     // After the agent refuses Service web, only the previous port allocation shows that Service web owned the port.
     let mut test = PlannerWithAgent { planner, api, watches };
-    assert_eq!(test.renew(&refusing, 2).await, ["web"]);
+    assert_eq!(test.renew(&report_with_refusal, 2).await, ["web"]);
     assert_eq!(owned_nodes(&test.planner, "web"), None);
     let _restart = test.planner.resync();
     assert_eq!(owned_nodes(&test.planner, "web"), Some(Vec::new()));

@@ -68,9 +68,9 @@ impl Observations for ClusterModel {
         let Some(AppliedWorkload { spec, allocation, .. }) = workload else {
             return OccupiedPorts::default();
         };
-        let selected =
+        let selected_nodes =
             self.nodes.iter().filter(|node| spec.nodes.matches(node) && allocation.allows(spec, node));
-        OccupiedPorts { frontends: spec.frontends(), nodes: selected.map(|node| node.name.clone()).collect() }
+        OccupiedPorts { frontends: spec.frontends(), nodes: selected_nodes.map(|node| node.name.clone()).collect() }
     }
 
     fn recent_endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
@@ -186,7 +186,7 @@ impl ClusterModel {
         self.published_nodes.retain(|key, _| self.services.contains_key(key));
         for key in self.services.keys() {
             let previous = self.published_nodes.get(key).cloned().unwrap_or_default();
-            let published = match self.allocations.get(key) {
+            let published_nodes = match self.allocations.get(key) {
                 Some(AllocationResult::Accepted(spec, allocation)) => {
                     let endpoints = self.endpoint_nodes(key);
                     let is_published = self.nodes.iter().any(|node| previous.contains(&node.name));
@@ -217,7 +217,7 @@ impl ClusterModel {
                 Some(AllocationResult::Rejected(_)) => continue,
                 None => BTreeSet::new(),
             };
-            self.published_nodes.insert(key.clone(), published);
+            self.published_nodes.insert(key.clone(), published_nodes);
         }
     }
 
@@ -250,8 +250,8 @@ impl ClusterModel {
             }
             let mut nodes = self.occupied_ports(key).nodes;
             if rule.is_none() || !self.endpoint_nodes(key).is_empty() {
-                let published = self.published_nodes(service);
-                nodes.retain(|name| published.contains(name));
+                let published_nodes = self.published_nodes(service);
+                nodes.retain(|name| published_nodes.contains(name));
             }
             self.assumed_endpoints.insert(key.clone(), nodes);
         }

@@ -228,9 +228,9 @@ impl ClusterModel {
         let forged_frontends = Family::ALL.map(|family| Frontend { family, protocol: Protocol::Tcp, port });
         let is_occupied = |node: &str| {
             self.services.keys().filter(|other| *other != key).any(|other| {
-                let occupied = self.occupied_ports(other);
-                occupied.nodes.contains(node)
-                    && forged_frontends.iter().any(|port| occupied.frontends.contains(port))
+                let occupied_ports = self.occupied_ports(other);
+                occupied_ports.nodes.contains(node)
+                    && forged_frontends.iter().any(|port| occupied_ports.frontends.contains(port))
             })
         };
         let nodes: Vec<_> = nodes.iter().copied().filter(|node| !is_occupied(node)).collect();

@@ -45,11 +45,11 @@ impl ClusterModel {
                 }
             }
             Some(AllocationResult::Rejected(_)) => {
-                let mut occupied = self.occupied_ports(key);
+                let mut occupied_ports = self.occupied_ports(key);
                 if let Some(granted) = &self.allocations.entries[key].granted_nodes {
-                    occupied.nodes.retain(|node| granted.contains(node));
+                    occupied_ports.nodes.retain(|node| granted.contains(node));
                 }
-                if self.has_reserved_port(&occupied.frontends) { OccupiedPorts::default() } else { occupied }
+                if self.has_reserved_port(&occupied_ports.frontends) { OccupiedPorts::default() } else { occupied_ports }
             }
             None => OccupiedPorts::default(),
         };
@@ -74,9 +74,9 @@ impl ClusterModel {
 
     /// Returns the number of workloads that have one of these ports on the node.
     fn count_workloads_with_port(&self, node: &str, ports: &BTreeSet<Frontend>) -> usize {
-        let occupied = self.services.keys().map(|key| self.occupied_ports(key));
-        occupied
-            .filter(|occupied| occupied.nodes.contains(node) && !occupied.frontends.is_disjoint(ports))
+        let occupied_ports = self.services.keys().map(|key| self.occupied_ports(key));
+        occupied_ports
+            .filter(|occupied_ports| occupied_ports.nodes.contains(node) && !occupied_ports.frontends.is_disjoint(ports))
             .count()
     }
 
@@ -88,8 +88,8 @@ impl ClusterModel {
         frontends: &BTreeSet<Frontend>,
     ) -> bool {
         self.services.keys().filter(|other| *other != key && self.is_rejected(other)).any(|other| {
-            let occupied = self.occupied_ports(other);
-            occupied.nodes.contains(node) && !occupied.frontends.is_disjoint(frontends)
+            let occupied_ports = self.occupied_ports(other);
+            occupied_ports.nodes.contains(node) && !occupied_ports.frontends.is_disjoint(frontends)
         })
     }
 
