@@ -15,28 +15,28 @@ const UDP: Quantity = Quantity::Rate(Load::Udp);
 const UPLOAD: Quantity = Quantity::Rate(Load::Upload);
 const DOWNLOAD: Quantity = Quantity::Rate(Load::Download);
 
-/// Returns one limit for the rates of all loads.
-const fn all_at_least(minimum: f64) -> [RatioLimit; 4] {
+/// Returns the same limit for the rates of all loads.
+const fn same_limit_for_all_loads(minimum: f64) -> [RatioLimit; 4] {
     let limit = TargetLimit::AtLeast(minimum);
     [(CONNECTIONS, limit), (UDP, limit), (UPLOAD, limit), (DOWNLOAD, limit)]
 }
 
 /// The agent translates the destination once, as kube-proxy does.
-const LIMITS_LOCAL: [RatioLimit; 4] = all_at_least(1.0);
+const LIMITS_LOCAL: [RatioLimit; 4] = same_limit_for_all_loads(1.0);
 /// The packets do not pass the network stack of a proxy pod.
 const LIMITS_LOCAL_VERSUS_PROXY_POD: [RatioLimit; 2] =
     [(CONNECTIONS, TargetLimit::AtLeast(1.4)), (UDP, TargetLimit::AtLeast(1.4))];
-const LIMITS_MASQUERADE: [RatioLimit; 4] = all_at_least(0.98);
-const LIMITS_DIRECT_VERSUS_MASQUERADE: [RatioLimit; 4] = all_at_least(0.97);
-const LIMITS_DIRECT: [RatioLimit; 4] = all_at_least(0.95);
+const LIMITS_MASQUERADE: [RatioLimit; 4] = same_limit_for_all_loads(0.98);
+const LIMITS_DIRECT_VERSUS_MASQUERADE: [RatioLimit; 4] = same_limit_for_all_loads(0.97);
+const LIMITS_DIRECT: [RatioLimit; 4] = same_limit_for_all_loads(0.95);
 const LIMITS_DIRECT_VERSUS_PROXY_POD: [RatioLimit; 4] = [
     (CONNECTIONS, TargetLimit::AtLeast(1.25)),
     (UDP, TargetLimit::AtLeast(1.3)),
     (UPLOAD, TargetLimit::AtLeast(1.05)),
     (DOWNLOAD, TargetLimit::AtLeast(1.05)),
 ];
-const LIMITS_TUNNEL_VERSUS_PROXY_POD: [RatioLimit; 4] = all_at_least(1.0);
-const LIMITS_MANY_SERVICES: [RatioLimit; 4] = all_at_least(0.98);
+const LIMITS_TUNNEL_VERSUS_PROXY_POD: [RatioLimit; 4] = same_limit_for_all_loads(1.0);
+const LIMITS_MANY_SERVICES: [RatioLimit; 4] = same_limit_for_all_loads(0.98);
 /// Each entry has a variant, its baseline, and the limits for their ratios.
 const LOAD_COMPARISONS: [Comparison; 9] = [
     ("agent-local", "local-dnat", &LIMITS_LOCAL),

@@ -41,7 +41,7 @@ impl Nftables {
         let batch = Batch::encode(transaction);
         self.0.request(&batch.messages, |_| ()).map_err(|error| match error {
             NetlinkError::Rejected { seq, .. } => {
-                let step = batch.step(seq).and_then(|index| transaction.steps.get(index));
+                let step = batch.step_index(seq).and_then(|index| transaction.steps.get(index));
                 NftError::from_step(error, step)
             }
             NetlinkError::TransportFailed(Errno::MSGSIZE) => {

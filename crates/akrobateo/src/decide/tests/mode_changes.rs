@@ -24,7 +24,7 @@ fn state_with_previous_proxies(agents: Vec<AgentState>) -> ServiceState {
     }
 }
 
-fn behind(node: &str) -> AgentState {
+fn outdated_agent(node: &str) -> AgentState {
     agent(node).with(|report| report.applied.as_mut().unwrap().services = 4)
 }
 
@@ -43,7 +43,7 @@ fn ip_modes(state: &ServiceState) -> Vec<String> {
 
 #[test]
 fn proxies_stay_until_agents_serve_the_service() {
-    let state = state_with_previous_proxies(vec![agent("n1"), behind("n2"), behind("n3")]);
+    let state = state_with_previous_proxies(vec![agent("n1"), outdated_agent("n2"), outdated_agent("n3")]);
     assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     assert!(keeps_proxies(&state, 101) && keeps_proxies(&state, 10_000));
     assert_eq!(ip_modes(&state), ["Proxy", "VIP", "VIP"]);
@@ -106,7 +106,7 @@ fn nodes_stay_published_until_their_proxies_are_ready() {
 
 #[test]
 fn node_of_a_slow_agent_stays_published_for_one_minute() {
-    let state = state_with_previous_agents(&[], ["n1", "n2", "n3"].map(behind).into());
+    let state = state_with_previous_agents(&[], ["n1", "n2", "n3"].map(outdated_agent).into());
     assert_eq!(desired_addresses_at(&state, 159), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     assert!(desired_addresses_at(&state, 160).is_empty());
 }

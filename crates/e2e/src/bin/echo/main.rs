@@ -78,7 +78,7 @@ async fn client(args: &[&str]) -> Result<(), String> {
 
 async fn batch(seconds: &str, targets: &[&str]) -> Result<(), String> {
     let targets = targets.iter().map(|target| parse_target(target)).collect::<Result<Vec<_>, _>>()?;
-    if client::batch(&targets, parse_seconds(seconds)?).await {
+    if client::send_batch(&targets, parse_seconds(seconds)?).await {
         Ok(())
     } else {
         Err("some targets did not answer".to_owned())
