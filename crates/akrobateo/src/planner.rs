@@ -27,7 +27,7 @@ use crate::decide::{AgentStates, PodChangeTimes, PodChanges, ProxyConfig, Servic
 use crate::metrics::Metrics;
 
 mod address_errors;
-mod agent_effects;
+mod agent_facts;
 mod agent_registry;
 mod agents;
 mod allocation_input;
@@ -91,7 +91,7 @@ impl Planner {
     ) -> Result<Self, ListError> {
         let (_, triggers) = mpsc::unbounded_channel();
         let stores = Stores::list(client, scope, config, &metrics.api).await?;
-        let agents = Agents::of_snapshot(&config.instance);
+        let agents = Agents::for_snapshot(&config.instance);
         Ok(Self { agents, ..Self::new(stores, triggers, scope, config, defaults) })
     }
 
@@ -146,12 +146,12 @@ impl Planner {
     pub(crate) fn resync(&mut self) -> BTreeSet<ServiceKey> {
         self.allocations = PortAllocations::default();
         self.pod_changes = PodChanges::default();
-        self.agents.restart(&self.stores.agent_leases(), Instant::now().into_std());
+        self.agents.reset(&self.stores.agent_leases(), Instant::now().into_std());
         self.record_service_versions();
         let (now, nodes) = (Instant::now().into_std(), self.stores.nodes(self.defaults.node_policy));
         let agents = self.agents.states(Clock::at(now));
-        let held_nodes = |key: &ServiceKey| self.occupied_ports(key, &nodes, &agents).nodes;
-        self.recent_endpoints = assume_recent_endpoints(&self.stores, &nodes, held_nodes, now);
+        let occupied_nodes = |key: &ServiceKey| self.occupied_ports(key, &nodes, &agents).nodes;
+        self.recent_endpoints = assume_recent_endpoints(&self.stores, &nodes, occupied_nodes, now);
         self.record_all_endpoints();
         self.allocate();
         let mut keys = self.stores.all_keys();

@@ -179,8 +179,8 @@ impl Reason {
                 "One of the ports is reserved for the nodes themselves (`--reserved-ports`)."
             }
             Self::PortInUse => {
-                "Another pod uses one of the ports as a hostPort, or a process of the node listens on this port. The other program \
-                 keeps the port. If it came later than the Service, the Service keeps the port."
+                "Another pod uses one of the ports as a hostPort, or a process of the node listens on this port. The program or \
+                 the Service that used the port first keeps the port."
             }
             Self::InvalidAnnotation => "The value of an annotation is not allowed.",
             Self::UnsupportedSpec => "The proxies cannot serve a part of the Service's spec.",

@@ -1,4 +1,4 @@
-//! Gives each request to the API server a deadline, and counts it. Does I/O.
+//! Gives each request to the API server a deadline, and counts the request. Does I/O.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! The client of the API server, which the operator and the node agents share: connections, requests with deadlines, and
-//! watches that keep a store up to date.
+//! The client of the API server for the operator and the node agents: connections, requests with deadlines, and watches
+//! that keep a store up to date.
 
 mod call;
 mod connect;

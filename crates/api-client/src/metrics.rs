@@ -1,4 +1,4 @@
-//! The metrics of requests and watches. Each label has few possible values. No I/O.
+//! The metrics of requests and watches. Each label has only few possible values. No I/O.
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;

@@ -39,9 +39,9 @@ pub struct TriggerSender<T> {
 /// A function that returns the trigger for an object.
 type ToTrigger<K, T> = Box<dyn Fn(&K) -> Option<T> + Send + Sync>;
 
-/// The rules by which objects of one kind are cached.
+/// The rules for the cache of one kind of object.
 pub struct WatchSpec<K, T> {
-    /// Drops the fields that nothing reads, to save memory.
+    /// Drops the fields that the program does not read, to save memory.
     prune: Box<dyn Fn(&mut K) + Send + Sync>,
     /// Returns the trigger to send when an object changes or is deleted.
     trigger: ToTrigger<K, T>,
@@ -56,7 +56,7 @@ impl<K, T> WatchSpec<K, T> {
         Self { prune: Box::new(prune), trigger: Box::new(trigger) }
     }
 
-    /// Drops the fields that nothing reads.
+    /// Drops the fields that the program does not read.
     pub(crate) fn prune(&self, object: &mut K) {
         (self.prune)(object);
     }
@@ -94,7 +94,7 @@ where
     store
 }
 
-/// Returns the trigger for an event. Logs and counts an error; the watch then tries again.
+/// Returns the trigger for an event. If the event is an error, logs and counts the error. The watch then tries again.
 fn on_event<K, T>(
     event: watcher::Result<Event<K>>,
     trigger: &dyn Fn(&K) -> Option<T>,

@@ -1,9 +1,9 @@
-//! The APIs of the namespaces whose Services are watched. No I/O.
+//! The APIs of the namespaces in which the program watches Services. No I/O.
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
 
-/// Returns the API of objects in the namespaces whose Services are watched.
+/// Returns the API of a kind of object in the namespaces in which the program watches Services.
 #[must_use]
 pub fn service_api<K>(client: &Client, watch_namespace: Option<&str>) -> Api<K>
 where

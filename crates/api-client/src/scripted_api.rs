@@ -58,7 +58,7 @@ impl ScriptedApi {
     }
 
     /// Waits for the next request to a path that ends with one of `paths`. Answers each read request for another path
-    /// with an empty list, and leaves watches open.
+    /// with an empty list. Watches stay open.
     pub async fn next_request_to(&mut self, paths: &[&str]) -> ReceivedRequest {
         loop {
             let request = self.next_request().await;
@@ -70,7 +70,7 @@ impl ScriptedApi {
     }
 
     /// Waits for the next write. The path of the write must contain `path`. Answers each read request with an empty
-    /// list, and leaves watches open.
+    /// list. Watches stay open.
     pub async fn next_write_to(&mut self, path: &str) -> ReceivedRequest {
         loop {
             let request = self.next_request().await;
@@ -83,7 +83,7 @@ impl ScriptedApi {
     }
 
     /// Answers each list request with the objects of the requested kind and namespace that match the label selector.
-    /// Leaves watches open.
+    /// Watches stay open.
     pub async fn serve_lists(mut self, objects: Vec<Value>) {
         loop {
             let request = self.next_request().await;
@@ -97,7 +97,7 @@ impl ScriptedApi {
         }
     }
 
-    /// Answers a list request with an empty list. Leaves a watch open.
+    /// Answers a list request with an empty list. A watch stays open.
     pub fn answer_unscripted_read(&mut self, request: ReceivedRequest) {
         assert_eq!(request.method, Method::GET, "unexpected write to {}", request.path);
         if request.is_watch() {

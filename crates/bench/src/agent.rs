@@ -1,4 +1,4 @@
-//! The node agent in a network with two nodes: its configuration, and how it is applied. Does I/O.
+//! The node agent in a network with two nodes: creates the agent's configuration, and applies it. Does I/O.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -45,7 +45,7 @@ pub(crate) fn data_path_error(error: &DataPathError) -> BenchError {
     BenchError::UnexpectedState(format!("the node agent: {error}"))
 }
 
-/// Returns the configuration of a node. `way` keeps the client's address towards the other node.
+/// Returns the configuration of a node. `way` keeps the client's address of packets to the other node.
 pub(crate) fn config(node: u8, way: Option<Way>, services: &[Service]) -> NodeConfig {
     NodeConfig {
         node: LocalNode {

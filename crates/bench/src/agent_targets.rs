@@ -15,28 +15,28 @@ const UDP: Quantity = Quantity::Rate(Load::Udp);
 const UPLOAD: Quantity = Quantity::Rate(Load::Upload);
 const DOWNLOAD: Quantity = Quantity::Rate(Load::Download);
 
-/// Returns one limit for the rates of all loads.
-const fn all_at_least(minimum: f64) -> [RatioLimit; 4] {
+/// Returns the same limit for the rates of all loads.
+const fn same_limit_for_all_loads(minimum: f64) -> [RatioLimit; 4] {
     let limit = TargetLimit::AtLeast(minimum);
     [(CONNECTIONS, limit), (UDP, limit), (UPLOAD, limit), (DOWNLOAD, limit)]
 }
 
-/// The agent translates the destination once, as kube-proxy.
-const LIMITS_LOCAL: [RatioLimit; 4] = all_at_least(1.0);
+/// The agent translates the destination once, as kube-proxy does.
+const LIMITS_LOCAL: [RatioLimit; 4] = same_limit_for_all_loads(1.0);
 /// The packets do not pass the network stack of a proxy pod.
 const LIMITS_LOCAL_VERSUS_PROXY_POD: [RatioLimit; 2] =
     [(CONNECTIONS, TargetLimit::AtLeast(1.4)), (UDP, TargetLimit::AtLeast(1.4))];
-const LIMITS_MASQUERADE: [RatioLimit; 4] = all_at_least(0.98);
-const LIMITS_DIRECT_VERSUS_MASQUERADE: [RatioLimit; 4] = all_at_least(0.97);
-const LIMITS_DIRECT: [RatioLimit; 4] = all_at_least(0.95);
+const LIMITS_MASQUERADE: [RatioLimit; 4] = same_limit_for_all_loads(0.98);
+const LIMITS_DIRECT_VERSUS_MASQUERADE: [RatioLimit; 4] = same_limit_for_all_loads(0.97);
+const LIMITS_DIRECT: [RatioLimit; 4] = same_limit_for_all_loads(0.95);
 const LIMITS_DIRECT_VERSUS_PROXY_POD: [RatioLimit; 4] = [
     (CONNECTIONS, TargetLimit::AtLeast(1.25)),
     (UDP, TargetLimit::AtLeast(1.3)),
     (UPLOAD, TargetLimit::AtLeast(1.05)),
     (DOWNLOAD, TargetLimit::AtLeast(1.05)),
 ];
-const LIMITS_TUNNEL_VERSUS_PROXY_POD: [RatioLimit; 4] = all_at_least(1.0);
-const LIMITS_MANY_SERVICES: [RatioLimit; 4] = all_at_least(0.98);
+const LIMITS_TUNNEL_VERSUS_PROXY_POD: [RatioLimit; 4] = same_limit_for_all_loads(1.0);
+const LIMITS_MANY_SERVICES: [RatioLimit; 4] = same_limit_for_all_loads(0.98);
 /// Each entry has a variant, its baseline, and the limits for their ratios.
 const LOAD_COMPARISONS: [Comparison; 9] = [
     ("agent-local", "local-dnat", &LIMITS_LOCAL),
@@ -50,7 +50,7 @@ const LOAD_COMPARISONS: [Comparison; 9] = [
     ("agent-direct-1k", "agent-direct-10", &LIMITS_MANY_SERVICES),
 ];
 
-/// Each entry has a state of the agent, and the maximum ratio of CPU times to those without the agent.
+/// Each entry has a state of the agent, and the maximum ratio of its CPU times to the CPU times without the agent.
 const NEIGHBOUR_LIMITS: [(AgentState, f64); 3] =
     [(AgentState::Masquerade, 1.01), (AgentState::Direct, 1.03), (AgentState::Tunnel, 1.03)];
 /// Each entry has packets that the agent does not forward, and the quantity's name in tables.
@@ -66,7 +66,7 @@ const CHAIN_QUANTITIES: [(Traffic, &str); 2] = [
     (Traffic::BetweenPods, "time of a UDP round trip between pods, sum of all parts"),
     (Traffic::KubeProxy, "time of a UDP round trip through kube-proxy, sum of all parts"),
 ];
-/// The name of the table with many Services in the table of targets.
+/// The name of the agent's table with many Services in the table of targets.
 pub(crate) const TABLE_VARIANT: &str = "agent-table-1k";
 
 /// Returns the targets of the node agent, with the measured values from `results`.
@@ -78,7 +78,7 @@ pub(crate) fn evaluate(results: &Results) -> Vec<Target> {
             baseline: AgentState::Absent.name(),
             quantity,
             limit: TargetLimit::AtMost(maximum),
-            measured_value: neighbours::ratio(&results.neighbours, state, traffic, load),
+            measured_value: neighbours::ratio_to_absent_agent(&results.neighbours, state, traffic, load),
         }));
     }
     targets.extend(CHAIN_QUANTITIES.map(|(traffic, quantity)| Target {
@@ -94,22 +94,22 @@ pub(crate) fn evaluate(results: &Results) -> Vec<Target> {
 }
 
 fn evaluate_table(result: Option<&TableResult>) -> Vec<Target> {
-    let milliseconds = |step, maximum| {
+    let time_target = |step, maximum| {
         let to_milliseconds = |quartiles: Quartiles| Quartiles {
             lower_quartile: quartiles.lower_quartile * 1e3,
             median: quartiles.median * 1e3,
             upper_quartile: quartiles.upper_quartile * 1e3,
         };
-        let measured_value = result.and_then(|it| it.quartiles(step)).map(to_milliseconds);
+        let measured_value = result.and_then(|result| result.quartiles(step)).map(to_milliseconds);
         (step.title(), "ms", maximum, measured_value)
     };
-    let median = |step| result.and_then(|it| it.quartiles(step)).map(|quartiles| quartiles.median);
+    let median = |step| result.and_then(|result| result.quartiles(step)).map(|quartiles| quartiles.median);
     let creation = median(TableStep::Create).zip(median(TableStep::CreateWithNftProgram));
     let creation = creation.and_then(|(agent, nft)| Quartiles::new(vec![agent / nft]));
-    let memory = result.and_then(|it| Quartiles::new(vec![to_f64(it.resident_memory_bytes) / 1e6]));
+    let memory = result.and_then(|result| Quartiles::new(vec![to_f64(result.resident_memory_bytes) / 1e6]));
     let targets = [
-        milliseconds(TableStep::ChangeEndpointInKernel, 1.0),
-        milliseconds(TableStep::ChangeEndpoint, 5.0),
+        time_target(TableStep::ChangeEndpointInKernel, 1.0),
+        time_target(TableStep::ChangeEndpoint, 5.0),
         (TableStep::Create.title(), "nft program", 0.5, creation),
         ("memory of the process", "MB", 25.0, memory),
     ];

@@ -19,7 +19,8 @@ use crate::protocol::{
 
 /// The number of connections that the backend serves at the same time. Each load has fewer clients.
 const CONNECTION_THREADS: usize = 16;
-/// The number of threads that echo datagrams to one address. With several addresses each has one thread.
+/// The number of threads that echo datagrams, if the backend has one address. With several addresses, each address has
+/// one thread.
 const UDP_THREADS: usize = 2;
 /// The length of one read or write of an upload or a download, in bytes.
 pub(crate) const BULK_CHUNK_LENGTH: usize = 128 * 1024;
@@ -50,7 +51,7 @@ pub(crate) struct BackendOptions {
 struct State {
     options: BackendOptions,
     received_bytes: AtomicU64,
-    held_connections: Mutex<Vec<TcpStream>>,
+    open_connections: Mutex<Vec<TcpStream>>,
     is_stopped: AtomicBool,
 }
 
@@ -62,7 +63,7 @@ impl Backend {
         let state = Arc::new(State {
             options,
             received_bytes: 0.into(),
-            held_connections: Mutex::default(),
+            open_connections: Mutex::default(),
             is_stopped: false.into(),
         });
         for _ in 0..CONNECTION_THREADS {
@@ -88,8 +89,9 @@ impl Backend {
 impl Drop for Backend {
     fn drop(&mut self) {
         self.state.is_stopped.store(true, Relaxed);
-        // Closes the held connections now. The UDP threads use `state` longer, and would keep these connections open.
-        self.state.held_connections.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        // Closes the open connections now. The UDP threads use `state` for a longer time, and would keep the connections
+        // open.
+        self.state.open_connections.lock().unwrap_or_else(PoisonError::into_inner).clear();
         // Wakes the threads that accept connections. If this fails, the threads end with the program.
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
     }
@@ -159,9 +161,9 @@ fn serve(mut stream: TcpStream, peer: IpAddr, state: &State) -> std::io::Result<
             Some(Operation::ReplyAndClose) => return stream.write_all(&encode_reply(client)),
             Some(Operation::Upload) => return receive_bulk(&mut stream, &state.received_bytes),
             Some(Operation::Download) => return send_bulk(&mut stream),
-            Some(Operation::Hold) => {
+            Some(Operation::KeepOpen) => {
                 stream.write_all(&encode_reply(client))?;
-                state.held_connections.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
+                state.open_connections.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
                 return Ok(());
             }
             None => return Err(ErrorKind::InvalidData.into()),

@@ -1,7 +1,8 @@
-//! The cost of each chain of the agent that packets of others pass, and of the tunnel's routing rules. Does I/O.
+//! The cost of the agent's chains and of the tunnel's routing rules for packets that the agent does not forward. Does
+//! I/O.
 //!
-//! The cost of one chain is lower than the differences between samples. So the nodes get many copies of the chain, and the
-//! additional time is divided by their number. The agent itself is absent.
+//! The cost of one chain is smaller than the differences between samples. So the nodes get many copies of the chain,
+//! and the additional time is divided by the number of copies. The nodes have no agent.
 
 use std::time::Duration;
 
@@ -22,18 +23,18 @@ use crate::neighbours::service;
 use crate::quartiles::{Quartiles, to_f64};
 use crate::sampling::take_sample;
 
-/// The number of samples of a state in a round. The lowest counts.
+/// The number of samples of one addition and traffic in a round. The result is the lowest of these samples.
 const SAMPLES_PER_ROUND: usize = 2;
 
-/// The round trip time of packets of others with an addition to both nodes.
+/// The round trip time of packets that the agent does not forward, with an addition on both nodes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ChainSample {
     /// The path of the packets.
     pub(crate) traffic: Traffic,
     /// The addition's name; `None` for the round trip without an addition.
     pub(crate) addition: Option<String>,
-    /// The number of times that the packets of a round trip pass a copy.
-    pub(crate) passes: u64,
+    /// The number of times that the packets of a round trip pass each copy.
+    pub(crate) pass_count: u64,
     /// The number of copies.
     pub(crate) copies: u64,
     /// The number of the round.
@@ -66,9 +67,9 @@ pub(crate) fn measure(rounds: u16, length: Duration, rng: &mut Rng) -> Result<Ve
                 }
                 samples.push(ChainSample {
                     traffic,
-                    addition: state.map(|it| it.name.clone()),
-                    passes: state.map_or(0, |it| it.passes(traffic).into()),
-                    copies: state.map_or(0, |it| it.copies.into()),
+                    addition: state.map(|addition| addition.name.clone()),
+                    pass_count: state.map_or(0, |addition| addition.pass_count(traffic).into()),
+                    copies: state.map_or(0, |addition| addition.copies.into()),
                     round,
                     seconds,
                 });
@@ -124,29 +125,30 @@ pub(crate) struct ChainCost {
 
 /// Calculates the cost of each addition.
 pub(crate) fn costs(samples: &[ChainSample], traffic: Traffic) -> Vec<ChainCost> {
-    let of_traffic = || samples.iter().filter(|sample| sample.traffic == traffic);
-    let without_addition = || of_traffic().filter(|sample| sample.addition.is_none());
+    let samples_of_traffic = || samples.iter().filter(|sample| sample.traffic == traffic);
+    let without_addition = || samples_of_traffic().filter(|sample| sample.addition.is_none());
     let Some(round_trip) = Quartiles::new(without_addition().map(|sample| sample.seconds).collect()) else {
         return Vec::new();
     };
     let mut additions: Vec<_> =
-        of_traffic().filter_map(|it| Some((it.addition.as_ref()?, it.passes, it.copies))).collect();
+        samples_of_traffic().filter_map(|sample| Some((sample.addition.as_ref()?, sample.pass_count, sample.copies))).collect();
     additions.sort_unstable();
     additions.dedup();
-    let cost = |(addition, passes, copies): (&String, u64, u64)| {
+    let cost = |(addition, pass_count, copies): (&String, u64, u64)| {
         let differences =
-            of_traffic().filter(|sample| sample.addition.as_ref() == Some(addition)).filter_map(|sample| {
-                let base = without_addition().find(|base| base.round == sample.round)?;
-                Some((sample.seconds - base.seconds) / to_f64(passes * copies))
+            samples_of_traffic().filter(|sample| sample.addition.as_ref() == Some(addition)).filter_map(|sample| {
+                let sample_without_addition = without_addition().find(|other| other.round == sample.round)?;
+                Some((sample.seconds - sample_without_addition.seconds) / to_f64(pass_count * copies))
             });
         let seconds_per_pass = Quartiles::new(differences.collect())?;
-        let share_of_round_trip = seconds_per_pass.median * to_f64(passes) / round_trip.median;
+        let share_of_round_trip = seconds_per_pass.median * to_f64(pass_count) / round_trip.median;
         Some(ChainCost { addition: addition.clone(), seconds_per_pass, share_of_round_trip })
     };
     additions.into_iter().filter_map(cost).collect()
 }
 
-/// Returns the share of a round trip that everything of the agent takes together, or `None` if it was not measured.
+/// Returns the sum of the shares that all additions have of a round trip, or `None` if no addition was measured. The
+/// empty chain is not included.
 pub(crate) fn total_share(samples: &[ChainSample], traffic: Traffic) -> Option<f64> {
     let costs = costs(samples, traffic);
     let shares =
@@ -160,10 +162,10 @@ mod tests {
 
     #[test]
     fn cost_of_a_chain_is_the_additional_time_per_copy_and_pass() {
-        let sample = |addition: Option<&str>, passes, round, seconds| ChainSample {
+        let sample = |addition: Option<&str>, pass_count, round, seconds| ChainSample {
             traffic: Traffic::KubeProxy,
             addition: addition.map(str::to_owned),
-            passes,
+            pass_count,
             copies: 16,
             round,
             seconds,

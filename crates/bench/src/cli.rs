@@ -8,7 +8,8 @@ use clap::Parser;
 use crate::load::Load;
 use crate::variant::{self, Variant};
 
-/// Compares the data plane with other proxies, and the node agent with both; packets take their real path through private network namespaces
+/// Compares the data plane and the node agent with other proxies; packets take their real path through private network
+/// namespaces
 #[derive(Parser, Clone, Debug)]
 #[command(name = "scripts/bench", version)]
 pub(crate) struct Cli {

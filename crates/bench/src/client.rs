@@ -17,18 +17,18 @@ pub(crate) fn request(stream: &mut TcpStream, operation: Operation) -> io::Resul
 }
 
 /// Opens a connection, sends one request, reads the reply, and waits until the backend closes the connection.
-pub(crate) fn request_once(remote: SocketAddr, timeout: Duration) -> io::Result<IpAddr> {
-    request_once_from(None, remote, timeout)
+pub(crate) fn request_once(remote_address: SocketAddr, timeout: Duration) -> io::Result<IpAddr> {
+    request_once_from(None, remote_address, timeout)
 }
 
-/// Does the same as [`request_once`]. If `port` is not `None`, the connection uses this source port.
+/// Sends a request like [`request_once`]. If `port` is not `None`, the connection uses this source port.
 pub(crate) fn request_once_from(
     port: Option<u16>,
-    remote: SocketAddr,
+    remote_address: SocketAddr,
     timeout: Duration,
 ) -> io::Result<IpAddr> {
-    let local = port.map(|port| (Ipv4Addr::UNSPECIFIED, port).into());
-    let mut stream = connect(local, remote, timeout)?;
+    let local_address = port.map(|port| (Ipv4Addr::UNSPECIFIED, port).into());
+    let mut stream = connect(local_address, remote_address, timeout)?;
     let client = request(&mut stream, Operation::ReplyAndClose)?;
     match stream.read(&mut [0])? {
         0 => Ok(client),

@@ -16,8 +16,8 @@ impl CpuPin {
     /// Pins the calling thread to one of the allowed processors. Consecutive numbers select consecutive processors.
     pub(crate) fn from_thread_number(thread_number: usize) -> io::Result<Self> {
         let previous_cpus = sched_getaffinity(None)?;
-        let allowed: Vec<_> = (0..CpuSet::MAX_CPU).filter(|&cpu| previous_cpus.is_set(cpu)).collect();
-        let cpu = allowed.get(thread_number % allowed.len().max(1)).ok_or(io::ErrorKind::NotFound)?;
+        let allowed_cpus: Vec<_> = (0..CpuSet::MAX_CPU).filter(|&cpu| previous_cpus.is_set(cpu)).collect();
+        let cpu = allowed_cpus.get(thread_number % allowed_cpus.len().max(1)).ok_or(io::ErrorKind::NotFound)?;
         Self::pin(*cpu, previous_cpus)
     }
 

@@ -111,7 +111,7 @@ fn open_idle_connections(testbed: &Testbed, count: u64) -> Result<Vec<TcpStream>
     let frontend = testbed.variant.frontend();
     let open = |_| {
         let mut stream = connect(None, frontend, REQUEST_TIMEOUT)?;
-        request(&mut stream, Operation::Hold).map(|_| stream)
+        request(&mut stream, Operation::KeepOpen).map(|_| stream)
     };
     (0..count).map(open).collect::<Result<_, _>>().context("idle connections")
 }

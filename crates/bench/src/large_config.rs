@@ -12,18 +12,18 @@ use crate::layout::NODES;
 use crate::network::addr;
 
 /// The number of Services.
-pub(crate) const SERVICES: u16 = 1000;
+pub(crate) const SERVICE_COUNT: u16 = 1000;
 /// The number of endpoints of each Service, in each family.
-pub(crate) const ENDPOINTS: u16 = 10;
+pub(crate) const ENDPOINTS_PER_SERVICE: u16 = 10;
 
 /// Returns the configuration of the first node. Each endpoint has its own address, and the endpoints are spread over both
 /// nodes.
 pub(crate) fn large_config() -> NodeConfig {
-    let services: Vec<_> = (0..SERVICES).filter_map(|number| service(number, 0)).collect();
+    let services: Vec<_> = (0..SERVICE_COUNT).filter_map(|number| service(number, 0)).collect();
     agent::config(NODES[0], Some(Way::Direct), &services)
 }
 
-/// Replaces the first endpoint of a Service in each family. Different values of `change` give different addresses.
+/// Replaces the first endpoint of a Service in each family. `change` selects the address of the new endpoint.
 pub(crate) fn change_endpoint(config: &mut NodeConfig, number: u16, change: u16) {
     let changed = service(number, change);
     if let (Some(service), Some(changed)) = (config.services.get_mut(usize::from(number)), changed) {
@@ -37,34 +37,36 @@ pub(crate) fn add_service(config: &mut NodeConfig) {
     config.services.extend(service(number, 0));
 }
 
-/// Returns a Service of one TCP port. If `change` is not 0, its first endpoint is another one.
+/// Returns a Service with one TCP port. If `change` is not 0, the first endpoint in each family has an address that
+/// depends on `change`.
 fn service(number: u16, change: u16) -> Option<Service> {
     let port = NonZeroU16::new(addr::FIRST_SERVICE_PORT.checked_add(number)?)?;
-    let endpoints: Vec<_> = (0..ENDPOINTS)
-        .flat_map(|slot| {
-            let changed = if slot == 0 { change } else { 0 };
-            [v4(number, slot, changed), v6(number, slot, changed)].map(|ip| endpoint(ip, slot))
+    let endpoints: Vec<_> = (0..ENDPOINTS_PER_SERVICE)
+        .flat_map(|endpoint_index| {
+            let changed = if endpoint_index == 0 { change } else { 0 };
+            [ipv4_address(number, endpoint_index, changed), ipv6_address(number, endpoint_index, changed)].map(|ip| endpoint(ip, endpoint_index))
         })
         .collect();
     Some(agent::service(port, &[Protocol::Tcp], &endpoints))
 }
 
-fn endpoint(ip: IpAddr, slot: u16) -> Endpoint {
-    agent::endpoint(SocketAddr::new(ip, addr::BACKEND_PORT), NODES[usize::from(slot) % NODES.len()])
+fn endpoint(ip: IpAddr, endpoint_index: u16) -> Endpoint {
+    agent::endpoint(SocketAddr::new(ip, addr::BACKEND_PORT), NODES[usize::from(endpoint_index) % NODES.len()])
 }
 
-/// Returns an address in the range of pods. Changed endpoints have addresses after those of all Services.
-fn v4(service: u16, slot: u16, change: u16) -> IpAddr {
-    let number = if change == 0 { index(service, slot) } else { index(2 * SERVICES, 0) + u32::from(change) };
+/// Returns an address in the range of pods. The addresses of changed endpoints follow the addresses of all other
+/// endpoints.
+fn ipv4_address(service: u16, endpoint_index: u16, change: u16) -> IpAddr {
+    let number = if change == 0 { endpoint_number(service, endpoint_index) } else { endpoint_number(2 * SERVICE_COUNT, 0) + u32::from(change) };
     Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 244, 1, 0)) + number).into()
 }
 
-fn v6(service: u16, slot: u16, change: u16) -> IpAddr {
-    Ipv6Addr::new(0xfd44, 0, 0, 0, 0, service, slot, change).into()
+fn ipv6_address(service: u16, endpoint_index: u16, change: u16) -> IpAddr {
+    Ipv6Addr::new(0xfd44, 0, 0, 0, 0, service, endpoint_index, change).into()
 }
 
-fn index(service: u16, slot: u16) -> u32 {
-    u32::from(service) * u32::from(ENDPOINTS) + u32::from(slot)
+fn endpoint_number(service: u16, endpoint_index: u16) -> u32 {
+    u32::from(service) * u32::from(ENDPOINTS_PER_SERVICE) + u32::from(endpoint_index)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The nodes of a variant's network, and the node of the backend.
+/// The number of nodes in a variant's network, and the node of the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
     /// One node. The client and the backend have their own networks.

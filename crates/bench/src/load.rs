@@ -19,7 +19,7 @@ pub(crate) enum Load {
     Requests,
     /// One connection after another, on one processor.
     SingleConnection,
-    /// One datagram and its reply after another, on one processor.
+    /// One exchange of a datagram and its reply after another, on one processor.
     SingleDatagram,
 }
 
@@ -66,8 +66,8 @@ impl Load {
         }
     }
 
-    /// Returns true if the client runs on the processor of the backend. Then the time of an exchange is the CPU time that
-    /// all its steps need.
+    /// Returns true if the client and the backend run on the same processor. With such a load, the time of an exchange
+    /// is the CPU time of the exchange.
     pub(crate) const fn uses_one_processor(self) -> bool {
         matches!(self, Self::SingleConnection | Self::SingleDatagram)
     }

@@ -109,20 +109,20 @@ impl Frontends {
 
 /// Runs the client with this number until `progress` stops it.
 pub(crate) fn run_client(load: Load, frontends: Frontends, number: usize, progress: &Progress) {
-    let remote = frontends.select_for_client(number, load.clients());
+    let remote_address = frontends.select_for_client(number, load.clients());
     let result = match load {
         Load::Connections => {
             open_connections(frontends, number, progress);
             Ok(())
         }
-        Load::Upload => upload(remote, progress),
-        Load::Download => download(remote, progress),
-        Load::Udp => exchange_datagrams(remote, progress),
+        Load::Upload => upload(remote_address, progress),
+        Load::Download => download(remote_address, progress),
+        Load::Udp => exchange_datagrams(remote_address, progress),
         Load::Requests => {
-            CpuPin::from_thread_number(number).and_then(|_cpu_pin| send_requests(remote, progress))
+            CpuPin::from_thread_number(number).and_then(|_cpu_pin| send_requests(remote_address, progress))
         }
         Load::SingleConnection => open_single_connections(frontends, progress),
-        Load::SingleDatagram => exchange_single_datagrams(remote, progress),
+        Load::SingleDatagram => exchange_single_datagrams(remote_address, progress),
     };
     if result.is_err() {
         progress.failure_count.fetch_add(1, Relaxed);
@@ -133,9 +133,9 @@ pub(crate) fn run_client(load: Load, frontends: Frontends, number: usize, progre
 fn open_connections(frontends: Frontends, number: usize, progress: &Progress) {
     let mut connection = number;
     while progress.is_running() {
-        let remote = frontends.get(connection * SERVICE_PORT_STEP % usize::from(frontends.ports));
+        let remote_address = frontends.get(connection * SERVICE_PORT_STEP % usize::from(frontends.ports));
         let start = Instant::now();
-        let counter = if request_once_from(Some(source_port(number, connection)), remote, TIMEOUT).is_ok() {
+        let counter = if request_once_from(Some(source_port(number, connection)), remote_address, TIMEOUT).is_ok() {
             &progress.completed_count
         } else {
             &progress.failure_count
@@ -167,17 +167,17 @@ fn open_single_connections(frontends: Frontends, progress: &Progress) -> io::Res
     while progress.is_running() {
         let connection = CONNECTION_COUNT.fetch_add(1, Relaxed);
         let port = u16::try_from(FIRST_SOURCE_PORT + connection % SOURCE_PORT_COUNT).ok();
-        let remote = frontends.get(connection * SERVICE_PORT_STEP % usize::from(frontends.ports));
-        recorder.record(|| request_once_from(port, remote, TIMEOUT).map(drop))?;
+        let remote_address = frontends.get(connection * SERVICE_PORT_STEP % usize::from(frontends.ports));
+        recorder.record(|| request_once_from(port, remote_address, TIMEOUT).map(drop))?;
     }
     recorder.finish();
     Ok(())
 }
 
 /// Sends one datagram after another, and records the time until its reply. A lost datagram has no time.
-fn exchange_single_datagrams(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
+fn exchange_single_datagrams(remote_address: SocketAddr, progress: &Progress) -> io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    socket.connect(remote)?;
+    socket.connect(remote_address)?;
     socket.set_read_timeout(Some(UDP_TIMEOUT))?;
     let mut buffer = [0; DATAGRAM_LENGTH];
     let mut recorder = Recorder::new(progress);
@@ -220,8 +220,8 @@ impl<'a> Recorder<'a> {
     }
 }
 
-fn upload(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
-    let mut stream = connect(None, remote, TIMEOUT)?;
+fn upload(remote_address: SocketAddr, progress: &Progress) -> io::Result<()> {
+    let mut stream = connect(None, remote_address, TIMEOUT)?;
     stream.write_all(&Operation::Upload.encode_request())?;
     let buffer = vec![0; BULK_CHUNK_LENGTH];
     while progress.is_running() {
@@ -230,8 +230,8 @@ fn upload(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
     Ok(())
 }
 
-fn download(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
-    let mut stream = connect(None, remote, TIMEOUT)?;
+fn download(remote_address: SocketAddr, progress: &Progress) -> io::Result<()> {
+    let mut stream = connect(None, remote_address, TIMEOUT)?;
     stream.write_all(&Operation::Download.encode_request())?;
     let mut buffer = vec![0; BULK_CHUNK_LENGTH];
     while progress.is_running() {
@@ -244,9 +244,9 @@ fn download(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
 }
 
 /// Keeps up to [`MAX_DATAGRAMS_IN_FLIGHT`] datagrams in flight, and counts each datagram and each reply.
-fn exchange_datagrams(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
+fn exchange_datagrams(remote_address: SocketAddr, progress: &Progress) -> io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    socket.connect(remote)?;
+    socket.connect(remote_address)?;
     socket.set_read_timeout(Some(UDP_TIMEOUT))?;
     let mut buffer = [0; DATAGRAM_LENGTH];
     let mut datagrams_in_flight = 0;
@@ -273,8 +273,8 @@ fn exchange_datagrams(remote: SocketAddr, progress: &Progress) -> io::Result<()>
     Ok(())
 }
 
-fn send_requests(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
-    let mut stream = connect(None, remote, TIMEOUT)?;
+fn send_requests(remote_address: SocketAddr, progress: &Progress) -> io::Result<()> {
+    let mut stream = connect(None, remote_address, TIMEOUT)?;
     stream.set_nodelay(true)?;
     let mut recorder = Recorder::new(progress);
     while progress.is_running() {

@@ -47,8 +47,8 @@ use clap::Parser;
 use netns_testkit::isolation::isolate_program;
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some(node_table::HOLD_TABLE_ARGUMENT) {
-        return exit_code(node_table::hold_table());
+    if std::env::args().nth(1).as_deref() == Some(node_table::TABLE_PROCESS_ARGUMENT) {
+        return exit_code(node_table::apply_table_and_wait());
     }
     let cli = cli::Cli::parse();
     if let Some(status) = isolate_program() {

@@ -1,4 +1,4 @@
-//! A network with two nodes whose packets the agent does not forward. Does I/O.
+//! A network with two nodes for packets that the agent does not forward. Does I/O.
 
 use std::net::Ipv4Addr;
 
@@ -34,7 +34,7 @@ impl Traffic {
     }
 }
 
-/// The network, with a client pod on the first node and a backend on the second.
+/// The network, with a client pod on the first node and a backend on the second node.
 #[derive(Debug)]
 pub(crate) struct NeighbourNetwork {
     /// The nodes with their pods.

@@ -1,8 +1,10 @@
-//! The cost of the agent for packets that it does not forward: those between pods, and those of kube-proxy. Does I/O.
+//! The cost of the agent for its neighbours: packets that the agent does not forward, between pods or through
+//! kube-proxy's rules. Does I/O.
 //!
-//! All states of a round are measured in the same network, because two networks differ by more than the agent may cost. Each
-//! round has a new network, and begins with the states that have no tunnel: after the first routing rule of a network, the
-//! kernel looks up all routes in a slower way, even when the rule is gone (`fib_has_custom_rules` in the kernel).
+//! The benchmark measures all states of a round in the same network, because the difference between two networks is
+//! larger than the allowed cost of the agent. Each round has a new network, and begins with the states without the
+//! tunnel. The reason is that the first routing rule of a network makes all route lookups slower, even after the rule
+//! is deleted (`fib_has_custom_rules` in the kernel).
 
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -22,7 +24,7 @@ use crate::network::addr;
 use crate::quartiles::Quartiles;
 use crate::sampling::take_sample;
 
-/// The loads. The time of an exchange of both is its CPU time.
+/// The loads. With both loads, the time of an exchange is the CPU time of the exchange.
 const LOADS: [Load; 2] = [Load::SingleConnection, Load::SingleDatagram];
 /// The port of the agent's Service. No client uses this port.
 const SERVICE_PORT: NonZeroU16 = NonZeroU16::MIN;
@@ -32,18 +34,18 @@ const SERVICE_PORT: NonZeroU16 = NonZeroU16::MIN;
 pub(crate) enum AgentState {
     /// The nodes have no agent.
     Absent,
-    /// The nodes have no agent any more.
+    /// The agent was removed from the nodes.
     Removed,
-    /// The agent masquerades all clients, so that only first packets of flows pass its rules.
+    /// The agent masquerades all clients, so that only the first packet of each flow passes its rules.
     Masquerade,
-    /// The agent keeps the addresses of clients in direct mode.
+    /// The agent keeps the addresses of clients on the way *direct*.
     Direct,
-    /// The agent keeps the addresses of clients through the tunnel.
+    /// The agent keeps the addresses of clients on the way *tunnel*.
     Tunnel,
 }
 
 impl AgentState {
-    /// All states. The first one is the baseline. The first three need no tunnel.
+    /// All states. The first state is the baseline. The first three states need no tunnel.
     pub(crate) const ALL: [Self; 5] =
         [Self::Absent, Self::Masquerade, Self::Direct, Self::Tunnel, Self::Removed];
 
@@ -70,7 +72,7 @@ impl AgentState {
     }
 }
 
-/// The CPU time of an exchange of neighbours.
+/// The CPU time of one exchange of packets that the agent does not forward.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct NeighbourSample {
     /// The state of the agent.
@@ -85,7 +87,8 @@ pub(crate) struct NeighbourSample {
     pub(crate) seconds: f64,
 }
 
-/// Measures all states in each round: in random order those without the tunnel, and then the others.
+/// Measures all states in each round: first the states without the tunnel in random order, and then the other states in
+/// random order.
 pub(crate) fn measure(
     rounds: u16,
     length: Duration,
@@ -101,7 +104,7 @@ pub(crate) fn measure(
         rng.shuffle(&mut states_without_tunnel);
         rng.shuffle(&mut states_with_tunnel);
         for state in states_without_tunnel.into_iter().chain(states_with_tunnel) {
-            enter_state(&network, state)?;
+            set_agent_state(&network, state)?;
             for (traffic, load) in
                 Traffic::ALL.into_iter().flat_map(|traffic| LOADS.map(|load| (traffic, load)))
             {
@@ -120,13 +123,13 @@ pub(crate) fn measure(
     Ok(samples)
 }
 
-fn enter_state(network: &NeighbourNetwork, state: AgentState) -> Result<(), BenchError> {
+fn set_agent_state(network: &NeighbourNetwork, state: AgentState) -> Result<(), BenchError> {
     agent::clean_up(&network.network)?;
     let service = service();
-    let masquerading = Service { keeps_client_address: false, ..service.clone() };
+    let masquerading_service = Service { keeps_client_address: false, ..service.clone() };
     match state {
         AgentState::Absent | AgentState::Removed => Ok(()),
-        AgentState::Masquerade => agent::apply(&network.network, None, &[masquerading]),
+        AgentState::Masquerade => agent::apply(&network.network, None, &[masquerading_service]),
         AgentState::Direct => agent::apply(&network.network, Some(Way::Direct), &[service]),
         AgentState::Tunnel => agent::apply(&network.network, Some(Way::Tunnel), &[service]),
     }
@@ -139,27 +142,27 @@ pub(crate) fn service() -> Service {
     agent::service(SERVICE_PORT, &[Protocol::Tcp, Protocol::Udp], &[endpoint])
 }
 
-/// Returns the CPU times of exchanges, each with its round.
-pub(crate) fn times(
+/// Returns the CPU times of the exchanges of one state, traffic and load. Each time has its round.
+pub(crate) fn exchange_times(
     samples: &[NeighbourSample],
     state: AgentState,
     traffic: Traffic,
     load: Load,
 ) -> Vec<(usize, f64)> {
-    let is_wanted =
+    let is_matching =
         |sample: &&NeighbourSample| (sample.state, sample.traffic, sample.load) == (state, traffic, load);
-    samples.iter().filter(is_wanted).map(|sample| (sample.round, sample.seconds)).collect()
+    samples.iter().filter(is_matching).map(|sample| (sample.round, sample.seconds)).collect()
 }
 
-/// Returns the ratio of a state's CPU times to those without the agent.
-pub(crate) fn ratio(
+/// Returns the ratio of a state's CPU times to the CPU times without the agent.
+pub(crate) fn ratio_to_absent_agent(
     samples: &[NeighbourSample],
     state: AgentState,
     traffic: Traffic,
     load: Load,
 ) -> Option<Quartiles> {
-    let baseline = times(samples, AgentState::Absent, traffic, load);
-    Quartiles::from_ratios_by_round(&times(samples, state, traffic, load), &baseline)
+    let baseline = exchange_times(samples, AgentState::Absent, traffic, load);
+    Quartiles::from_ratios_by_round(&exchange_times(samples, state, traffic, load), &baseline)
 }
 
 #[cfg(test)]
@@ -180,7 +183,7 @@ mod tests {
             sample(AgentState::Direct, 0, 11.0),
             sample(AgentState::Direct, 1, 50.0),
         ];
-        let ratio = |state| ratio(&samples, state, Traffic::KubeProxy, Load::SingleDatagram);
+        let ratio = |state| ratio_to_absent_agent(&samples, state, Traffic::KubeProxy, Load::SingleDatagram);
         assert!((ratio(AgentState::Direct).unwrap().median - 1.1).abs() < 1e-9);
         assert_eq!(ratio(AgentState::Tunnel), None);
     }

@@ -29,16 +29,18 @@ pub(crate) mod addr {
     pub(crate) const FIRST_SERVICE_PORT: u16 = 20_000;
 }
 
-/// The way in which the node handles packets to its own address.
+/// The role of a node: how the node handles packets to its own address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NodeRole {
-    /// The node only routes: clients use the backend's address, and conntrack is off.
+    /// The node only routes. Clients use the backend's address, and conntrack is off.
     RouteOnly,
-    /// DNAT to the backend with masquerade, as kube-proxy does for a load balancer's address.
+    /// The node translates its own address to the backend and masquerades, as kube-proxy does for a load balancer's
+    /// address.
     KubeProxy,
-    /// The node translates only the `ClusterIP` to the backend, as kube-proxy does beside a node agent.
+    /// The node translates only the `ClusterIP` to the backend. kube-proxy does the same on a node with a node agent.
     ClusterIp,
-    /// DNAT to the proxy pod, as portmap does for a hostPort. The node also translates the `ClusterIP` to the backend.
+    /// The node translates its own address to the proxy pod, as portmap does for a hostPort. The node also translates
+    /// the `ClusterIP` to the backend.
     Portmap,
 }
 
@@ -57,7 +59,7 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// Creates the network with one node, of a Service with this number of ports.
+    /// Creates the network with one node, for a Service with this number of ports.
     pub(crate) fn with_one_node(role: NodeRole, ports: u16) -> Self {
         let [client, node, pod, backend] = std::array::from_fn(|_| Namespace::new());
         connect_to_node(&node, "client", addr::NODE, &client, addr::CLIENT);
@@ -72,7 +74,7 @@ impl Network {
         Self { client, pod, backend, nodes: vec![node], _segment: None }
     }
 
-    /// Creates the value of a network with a segment between the client and the nodes.
+    /// Returns a network in which a segment connects the client and the nodes.
     pub(crate) fn with_segment(
         segment: Bridge,
         client: Namespace,
@@ -87,13 +89,15 @@ impl Network {
 /// Makes a namespace forward packets.
 pub(crate) fn set_router_sysctls(router: &Namespace) {
     router.set_sysctl("ipv4/ip_forward", "1");
-    // The default timeout is two minutes. Then the closed connections of one sample would slow down the next sample.
+    // The default timeout is two minutes. With this timeout the closed connections of one sample would slow down the
+    // next sample.
     router.set_sysctl("netfilter/nf_conntrack_tcp_timeout_time_wait", "1");
 }
 
-/// Makes a backend forget closed connections at once. Otherwise a connection waits for a second if the node chooses a source
-/// port that the backend still remembers. Real nodes remember closed connections longer than backends, and so they do not
-/// choose such a port. See [`set_router_sysctls`].
+/// Makes a backend forget closed connections at once. The reason is that the nodes forget closed connections after one
+/// second (see [`set_router_sysctls`]). If the node chose a source port that the backend still remembered, the new
+/// connection would wait for a second. Real nodes remember closed connections longer than backends, so they do not
+/// choose such a port.
 pub(crate) fn set_backend_sysctls(backend: &Namespace) {
     backend.set_sysctl("ipv4/tcp_max_tw_buckets", "0");
 }

@@ -1,8 +1,9 @@
 //! The time that the nft program needs to load the elements of the agent's table. Does I/O.
 //!
-//! The program 1.0.6 cannot load its own listing of the table: it prints the type of conntrack zones as `0`, which it does
-//! not read. So the text has all sets without zones, and the chains without rules. This omits a few dozen rules and
-//! elements, and keeps tens of thousands of elements. So the measured time is lower than that of the whole table.
+//! nft 1.0.6 cannot load its own listing of the table, because nft prints the type of conntrack zones as `0`, but does
+//! not accept `0` as a type. So the text does not contain the sets with zones, and the chains have no rules. The text
+//! lacks a few dozen rules and elements, but has tens of thousands of other elements. So the measured time is slightly
+//! lower than the time for the whole table.
 
 use std::fs;
 use std::process::Command;
@@ -15,10 +16,10 @@ use netns_testkit::Namespace;
 use crate::error::{BenchError, Context};
 
 /// The number of times that the program loads the table.
-const LOADS: usize = 7;
-/// The file with the text.
+const LOAD_COUNT: usize = 7;
+/// The file with the text for the nft program.
 const SCRIPT_PATH: &str = "/run/agent-table.nft";
-/// The end of a set or chain in the listing.
+/// The last line of a set or chain in the listing.
 const END_OF_BLOCK: &str = "\t}";
 
 /// Returns the times in seconds.
@@ -28,7 +29,7 @@ pub(crate) fn measure(namespace: &Namespace, table: &Table) -> Result<Vec<f64>, 
     execute(namespace, &Transaction::delete(&table.id))?;
     fs::write(SCRIPT_PATH, without_unreadable_parts(&listing)).context(SCRIPT_PATH)?;
     let mut times = Vec::new();
-    for _ in 0..LOADS {
+    for _ in 0..LOAD_COUNT {
         let start = Instant::now();
         namespace.run_program(Command::new("nft").args(["-f", SCRIPT_PATH]), "");
         times.push(start.elapsed().as_secs_f64());
@@ -63,13 +64,13 @@ fn without_unreadable_parts(listing: &str) -> String {
 }
 
 fn readable_block(lines: &[&str]) -> String {
-    let head = lines.first().copied().unwrap_or_default();
+    let first_line = lines.first().copied().unwrap_or_default();
     let properties = lines.get(1).copied().unwrap_or_default().trim_start();
-    let is_chain = head.starts_with("\tchain ");
+    let is_chain = first_line.starts_with("\tchain ");
     let has_unreadable_type = properties.split(' ').any(|word| word == "0");
     match (is_chain, properties.starts_with("type ")) {
         (true, true) => String::new(),
-        (true, false) => format!("{head}\n{END_OF_BLOCK}\n"),
+        (true, false) => format!("{first_line}\n{END_OF_BLOCK}\n"),
         (false, _) if has_unreadable_type => String::new(),
         (false, _) => lines.join("\n") + "\n",
     }

@@ -1,5 +1,5 @@
-//! The times to create and to change the agent's table with many Services, and the memory of a process that holds it. Does
-//! I/O.
+//! The times to create and to change the agent's table with many Services, and the memory of a process that has applied
+//! this table. Does I/O.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
@@ -20,13 +20,13 @@ use crate::layout::INTERFACE;
 use crate::nft_program;
 use crate::quartiles::Quartiles;
 
-/// The first argument of a process that only holds the table.
-pub(crate) const HOLD_TABLE_ARGUMENT: &str = "hold-table";
+/// The first argument of a process that applies the table and then waits.
+pub(crate) const TABLE_PROCESS_ARGUMENT: &str = "table-process";
 /// The number of times that the table is created.
-const CREATIONS: u16 = 11;
+const CREATION_COUNT: u16 = 11;
 /// The number of changes of each kind.
-const CHANGES: u16 = 21;
-/// The line that a process prints when it holds the table.
+const CHANGE_COUNT: u16 = 21;
+/// The line that such a process prints when it has applied the table.
 const READY_LINE: &str = "ready\n";
 
 /// A step whose time is measured.
@@ -38,7 +38,7 @@ pub(crate) enum TableStep {
     CreateInKernel,
     /// The nft program creates the same table from a text.
     CreateWithNftProgram,
-    /// The agent changes one endpoint. From then on, new flows use the new endpoint.
+    /// The agent changes one endpoint. After this step, new flows use the new endpoint.
     ChangeEndpoint,
     /// After [`Self::ChangeEndpoint`], the agent searches the conntrack table for flows to the old endpoint.
     DeleteStaleFlows,
@@ -85,7 +85,7 @@ pub(crate) struct TableResult {
     pub(crate) times: Vec<(TableStep, f64)>,
     /// The resident memory of the process in bytes.
     pub(crate) resident_memory_bytes: u64,
-    /// The part of it that is no mapped file.
+    /// The part of the resident memory that belongs to no mapped file.
     pub(crate) anonymous_memory_bytes: u64,
 }
 
@@ -110,8 +110,8 @@ pub(crate) fn measure() -> Result<TableResult, BenchError> {
     for seconds in nft_program::measure(&namespace, &NodeTables::new(&large_config()).inet)? {
         result.times.push((TableStep::CreateWithNftProgram, seconds));
     }
-    let holder = Holder::start(&namespace)?;
-    let pid = Pid::from_child(&holder.0);
+    let table_process = TableProcess::start(&namespace)?;
+    let pid = Pid::from_child(&table_process.0);
     result.resident_memory_bytes = process::resident_memory_bytes(pid).unwrap_or(0);
     result.anonymous_memory_bytes = process::anonymous_memory_bytes(pid).unwrap_or(0);
     Ok(result)
@@ -121,18 +121,18 @@ pub(crate) fn measure() -> Result<TableResult, BenchError> {
 fn measure_agent(times: &mut Vec<(TableStep, f64)>) -> Result<(), DataPathError> {
     let mut config = large_config();
     let mut data_path = DataPath::open()?;
-    for _ in 0..CREATIONS {
+    for _ in 0..CREATION_COUNT {
         data_path.cleanup()?;
-        let (seconds, result) = time(|| data_path.apply(&config));
+        let (seconds, result) = measure_time(|| data_path.apply(&config));
         result?;
         times.push((TableStep::Create, seconds));
     }
     for (step, change) in changes() {
         change(&mut config);
-        let (seconds, result) = time(|| data_path.install(&config));
+        let (seconds, result) = measure_time(|| data_path.install(&config));
         result?;
         times.push((step, seconds));
-        let (seconds, result) = time(|| data_path.delete_stale());
+        let (seconds, result) = measure_time(|| data_path.delete_stale());
         result?;
         if step == TableStep::ChangeEndpoint {
             times.push((TableStep::DeleteStaleFlows, seconds));
@@ -141,13 +141,13 @@ fn measure_agent(times: &mut Vec<(TableStep, f64)>) -> Result<(), DataPathError>
     data_path.cleanup().map(drop)
 }
 
-/// Measures only the transactions of these steps.
+/// Measures only the kernel transactions of the steps.
 fn measure_kernel(times: &mut Vec<(TableStep, f64)>) -> Result<(), NftError> {
     let mut config = large_config();
     let nftables = Nftables::open()?;
     let table = NodeTables::new(&config).inet;
-    for _ in 0..CREATIONS {
-        let (seconds, result) = time(|| nftables.execute(&Transaction::create(&table)));
+    for _ in 0..CREATION_COUNT {
+        let (seconds, result) = measure_time(|| nftables.execute(&Transaction::create(&table)));
         result?;
         nftables.execute(&Transaction::delete(&table.id))?;
         times.push((TableStep::CreateInKernel, seconds));
@@ -158,7 +158,7 @@ fn measure_kernel(times: &mut Vec<(TableStep, f64)>) -> Result<(), NftError> {
         change(&mut config);
         let desired = NodeTables::new(&config).inet;
         let transaction = diff(Some(&installed), &desired);
-        let (seconds, result) = time(|| nftables.execute(&transaction));
+        let (seconds, result) = measure_time(|| nftables.execute(&transaction));
         result?;
         let step = match step {
             TableStep::AddService => TableStep::AddServiceInKernel,
@@ -173,46 +173,46 @@ fn measure_kernel(times: &mut Vec<(TableStep, f64)>) -> Result<(), NftError> {
 /// A change of a configuration.
 type Change = Box<dyn Fn(&mut NodeConfig)>;
 
-/// Returns the changes, each with the agent's step.
+/// Returns all changes. Each change has the step whose time it takes.
 fn changes() -> Vec<(TableStep, Change)> {
-    let change_endpoints = (1..=CHANGES).map(|number| {
+    let change_endpoints = (1..=CHANGE_COUNT).map(|number| {
         let change: Change = Box::new(move |config| change_endpoint(config, number, number));
         (TableStep::ChangeEndpoint, change)
     });
     let add_services =
-        (0..CHANGES).map(|_| -> (_, Change) { (TableStep::AddService, Box::new(add_service)) });
+        (0..CHANGE_COUNT).map(|_| -> (_, Change) { (TableStep::AddService, Box::new(add_service)) });
     change_endpoints.chain(add_services).collect()
 }
 
-fn time<T>(code: impl FnOnce() -> T) -> (f64, T) {
+fn measure_time<T>(code: impl FnOnce() -> T) -> (f64, T) {
     let start = Instant::now();
     let result = code();
     (start.elapsed().as_secs_f64(), result)
 }
 
-/// A process that holds the table. Dropping the value kills the process.
-struct Holder(Child);
+/// A process that has applied the table and waits. Dropping the value kills the process.
+struct TableProcess(Child);
 
-impl Holder {
+impl TableProcess {
     /// Starts a process, and waits until it has applied the configuration.
     fn start(namespace: &Namespace) -> Result<Self, BenchError> {
-        let description = "a process that holds the agent's table";
+        let description = "a process with the agent's table";
         let program = std::env::current_exe().context(description)?;
         let mut command = Command::new(program);
-        command.arg(HOLD_TABLE_ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut holder = Self(namespace.run(|| command.spawn()).context(description)?);
+        command.arg(TABLE_PROCESS_ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut table_process = Self(namespace.run(|| command.spawn()).context(description)?);
         let mut line = String::new();
-        if let Some(output) = holder.0.stdout.take() {
+        if let Some(output) = table_process.0.stdout.take() {
             BufReader::new(output).read_line(&mut line).context(description)?;
         }
         if line == READY_LINE {
-            return Ok(holder);
+            return Ok(table_process);
         }
         Err(BenchError::Command(description.to_owned(), "it has stopped before it was ready".to_owned()))
     }
 }
 
-impl Drop for Holder {
+impl Drop for TableProcess {
     fn drop(&mut self) {
         // Both calls fail only if the process has exited already.
         let _ = self.0.kill();
@@ -220,8 +220,8 @@ impl Drop for Holder {
     }
 }
 
-/// Applies the configuration with one change, reports that, and waits until the standard input is closed.
-pub(crate) fn hold_table() -> Result<(), BenchError> {
+/// Applies the configuration and one change, prints [`READY_LINE`], and waits until the standard input is closed.
+pub(crate) fn apply_table_and_wait() -> Result<(), BenchError> {
     let mut config = large_config();
     let mut data_path = DataPath::open().map_err(|error| data_path_error(&error))?;
     data_path.apply(&config).map_err(|error| data_path_error(&error))?;

@@ -22,11 +22,11 @@ pub(crate) enum Operation {
     /// The backend sends bytes until the connection ends.
     Download = b'd',
     /// The backend sends a reply, keeps the connection open, and reads nothing.
-    Hold = b'h',
+    KeepOpen = b'h',
 }
 
 impl Operation {
-    const ALL: [Self; 5] = [Self::Reply, Self::ReplyAndClose, Self::Upload, Self::Download, Self::Hold];
+    const ALL: [Self; 5] = [Self::Reply, Self::ReplyAndClose, Self::Upload, Self::Download, Self::KeepOpen];
 
     /// Encodes a request.
     pub(crate) fn encode_request(self) -> [u8; REQUEST_LENGTH] {

@@ -1,4 +1,4 @@
-//! The quantities that are compared. Pure.
+//! The quantities that the benchmark compares. Pure.
 
 use crate::load::Load;
 use crate::sample::Sample;
@@ -14,7 +14,7 @@ pub(crate) enum Quantity {
     MedianLatency,
     /// The 99th percentile of the latency of requests.
     P99Latency,
-    /// The 10th percentile of the time of an exchange on one processor. This is the exchange's CPU time.
+    /// The 10th percentile of the time of an exchange on one processor. This time is the exchange's CPU time.
     ExchangeTime(Load),
 }
 

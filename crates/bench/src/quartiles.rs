@@ -19,13 +19,13 @@ impl Quartiles {
     pub(crate) fn new(mut values: Vec<f64>) -> Option<Self> {
         values.retain(|value| value.is_finite());
         values.sort_by(f64::total_cmp);
-        let last = values.len().checked_sub(1)?;
+        let last_index = values.len().checked_sub(1)?;
         // Interpolates between two values, as usual for a median.
         let quartile = |number: usize| {
-            let (index, rest) = (last * number / 4, last * number % 4);
+            let (index, rest) = (last_index * number / 4, last_index * number % 4);
             let interpolation_weight = [0.0, 0.25, 0.5, 0.75][rest];
             values[index] * (1.0 - interpolation_weight)
-                + values[(index + 1).min(last)] * interpolation_weight
+                + values[(index + 1).min(last_index)] * interpolation_weight
         };
         Some(Self { lower_quartile: quartile(1), median: quartile(2), upper_quartile: quartile(3) })
     }

@@ -71,7 +71,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), BenchError> {
     write_results(cli, &results)
 }
 
-/// Takes the measurements of the node agent that compare no variants.
+/// Takes the measurements of the node agent that are not measurements of variants.
 fn measure_agent(cli: &Cli, results: &mut Results, rng: &mut Rng) -> Result<(), BenchError> {
     let (rounds, length) = (cli.rounds.min(MAX_AGENT_ROUNDS), Duration::from_secs_f64(cli.seconds));
     if cli.includes(Measurement::Neighbours) {
@@ -152,18 +152,18 @@ fn build_testbeds(
     programs: &Programs,
 ) -> Result<(Vec<Testbed>, Vec<LoadPlan>), BenchError> {
     let mut testbeds = Vec::new();
-    let mut keys: Vec<(Variant, Protocol)> = Vec::new();
+    let mut testbed_keys: Vec<(Variant, Protocol)> = Vec::new();
     let mut plans = Vec::new();
     for load in Load::ALL.into_iter().filter(|&load| cli.includes(Measurement::Load(load))) {
         let protocol = load.protocol();
         let mut plan = LoadPlan { load, testbed_indexes: Vec::new() };
         for variant in cli.variants(subject).into_iter().filter(|variant| variant.supports(load)) {
             let key = (variant, protocol);
-            let index = keys.iter().position(|existing| *existing == key).unwrap_or(keys.len());
-            if index == keys.len() {
+            let index = testbed_keys.iter().position(|existing| *existing == key).unwrap_or(testbed_keys.len());
+            if index == testbed_keys.len() {
                 print_progress(&format!("building {}, {protocol}", variant.name));
                 testbeds.push(Testbed::new(variant, protocol, programs)?);
-                keys.push(key);
+                testbed_keys.push(key);
             }
             plan.testbed_indexes.push(index);
         }

@@ -15,7 +15,8 @@ pub(crate) struct Sample {
     pub(crate) round: usize,
     /// Connections, bytes, packets or requests per second, depending on the load.
     pub(crate) rate_per_second: f64,
-    /// CPU seconds per connection, byte, packet or request. The sum of clients, kernel, proxy and backend.
+    /// CPU seconds per connection, byte, packet or request. The value includes the CPU time of clients, kernel, proxy
+    /// and backend.
     pub(crate) cpu_seconds_per_unit: f64,
     /// The latencies; only for loads whose exchanges follow one after another.
     pub(crate) latencies: Option<LatencyPercentiles>,
@@ -28,7 +29,7 @@ pub(crate) struct Sample {
 /// Percentiles of latencies, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct LatencyPercentiles {
-    /// The 10th percentile. Interruptions by other programs do not change it.
+    /// The 10th percentile. Interruptions by other programs do not change this value.
     pub(crate) p10: f64,
     /// The median.
     pub(crate) p50: f64,
@@ -40,9 +41,9 @@ impl LatencyPercentiles {
     /// Returns the percentiles, or `None` if there is no latency.
     pub(crate) fn new(mut latencies: Vec<Duration>) -> Option<Self> {
         latencies.sort_unstable();
-        let last = latencies.len().checked_sub(1)?;
+        let last_index = latencies.len().checked_sub(1)?;
         let percentile =
-            |percent: usize| latencies[(latencies.len() * percent / 100).min(last)].as_secs_f64();
+            |percent: usize| latencies[(latencies.len() * percent / 100).min(last_index)].as_secs_f64();
         Some(Self { p10: percentile(10), p50: percentile(50), p99: percentile(99) })
     }
 }

@@ -23,7 +23,7 @@ const PAUSE_AFTER_LOAD: Duration = Duration::from_millis(10);
 
 /// The processor of the clients, if the clients and the backend have different processors.
 const CLIENT_PROCESSOR: usize = 0;
-/// The processor of such a backend.
+/// The processor of the backend, if the clients and the backend have different processors.
 pub(crate) const BACKEND_PROCESSOR: usize = 1;
 
 /// The path of packets between clients and a backend.
@@ -102,7 +102,7 @@ pub(crate) fn run_under_load<T>(
     let client = |number| {
         move || {
             path.client.enter();
-            // The processor exists, so this does not fail.
+            // The processor exists, so the call does not fail.
             let _cpu_pin = path.has_pinned_clients.then(|| CpuPin::from_thread_number(processor));
             run_client(load, path.frontends, number, progress);
         }

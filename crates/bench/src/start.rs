@@ -23,7 +23,7 @@ const CLIENT_TIMEOUT: Duration = Duration::from_millis(2500);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time between two polls. This time is short compared with the measured times.
 const POLL_INTERVAL: Duration = Duration::from_micros(100);
-/// The deadline for a start. A slower start is an error.
+/// The deadline for a start. If a start takes longer, the measurement fails.
 pub(crate) const START_DEADLINE: Duration = Duration::from_mins(2);
 /// The maximum number of rounds for slow starts, which take seconds.
 const MAX_ROUNDS_FOR_SLOW_STARTS: usize = 3;

@@ -40,7 +40,7 @@ pub(crate) fn build(role: NodeRole, layout: Layout, ports: u16, endpoints: u8) -
     let backend = new_pod(&nodes[usize::from(backend_node) - 1], backend_node, "backend", &addresses);
     set_backend_sysctls(&backend);
     if role == NodeRole::RouteOnly && backend_node != NODES[0] {
-        // Replies take the way of the requests, as in the variants with address translation.
+        // Replies take the same path back as the requests, as in the variants with address translation.
         nodes[1].ip(&format!("route add {CLIENT}/32 via {}", node_address(NODES[0])));
     }
     let rules = NodeRules { role, ports, node: node_address(NODES[0]), pod: PROXY, backend: addresses[0] };
@@ -57,8 +57,8 @@ pub(crate) fn add_client_pod(network: &Network) -> Namespace {
     pod
 }
 
-/// Creates a namespace with interfaces that accept packets from all addresses, and that ignore redirects. Redirects would
-/// replace the way of the packets.
+/// Creates a namespace whose interfaces accept packets from all addresses and ignore ICMP redirects. Redirects would
+/// change the path of the packets.
 fn new_namespace() -> Namespace {
     let namespace = Namespace::new();
     for scope in ["all", "default"] {
@@ -81,7 +81,7 @@ fn new_node(segment: &Bridge, number: u8) -> Namespace {
     node
 }
 
-/// Creates a pod with its own link to the node, and a route to the pod in the node, as the CNI plugin ptp does.
+/// Creates a pod with its own link to the node, as the CNI plugin ptp does. The node gets a route to the pod.
 fn new_pod(node: &Namespace, node_number: u8, name: &str, addresses: &[Ipv4Addr]) -> Namespace {
     let pod = new_namespace();
     netns_testkit::link::connect(

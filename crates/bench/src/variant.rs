@@ -1,4 +1,4 @@
-//! The variants that are compared. Pure.
+//! The variants that the benchmark compares. Pure.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -26,7 +26,8 @@ pub(crate) enum DataPath {
         /// True if the program sends a PROXY header to the backend.
         proxy_header: bool,
     },
-    /// The node agent, on both nodes. A way keeps the client's address towards the other node.
+    /// The node agent, on both nodes. The way keeps the client's address of packets to the other node. Without a way,
+    /// the agent masquerades these packets.
     Agent(Option<Way>),
 }
 
@@ -172,8 +173,8 @@ pub(crate) fn get(name: &str) -> Result<Variant, String> {
 }
 
 impl Variant {
-    /// Returns true if this load is measured. Only variants without a userspace proxy forward UDP. The loads of one
-    /// processor need a backend on one processor.
+    /// Returns true if the benchmark measures this load on the variant. Only variants without a userspace proxy forward
+    /// UDP. The loads on one processor need a backend on one processor.
     pub(crate) fn supports(self, load: Load) -> bool {
         match load {
             Load::Udp => !matches!(self.data_path, DataPath::Userspace { .. }),
@@ -183,7 +184,8 @@ impl Variant {
         }
     }
 
-    /// Returns true if the network has two nodes. Then the client has one processor, and the backend has another.
+    /// Returns true if the network has two nodes. In such a network the client and the backend have different
+    /// processors.
     pub(crate) fn has_two_nodes(self) -> bool {
         self.layout != Layout::OneNode
     }

@@ -3,8 +3,8 @@
 use crate::failure::Failure;
 use crate::faults::Faults;
 
-/// A script that prints all objects of the agent in the node's network namespace. The marks and tables of the agent
-/// begin with 0x6b7, and its priorities are 96 to 98.
+/// A script that prints all objects of the agent in the node's network namespace. The marks of the agent and the
+/// numbers of its routing tables begin with 0x6b7. The priorities of its routing rules are 96 to 98.
 const AGENT_OBJECTS_SCRIPT: &str = "
 nft list tables | grep akrobateo
 ip -o link show akr0 2>/dev/null
@@ -15,13 +15,14 @@ done
 true";
 
 impl Faults {
-    /// Deletes the nftables table of the agent on a node, like another program could.
+    /// Deletes the nftables table of the agent on a node, as another program could do.
     pub async fn delete_agent_table(&self, node: &str) -> Result<(), Failure> {
         let command = ["nft", "delete", "table", "inet", "akrobateo"];
         self.run_node_command(&[&["exec", node], &command[..]].concat()).await.map(drop)
     }
 
-    /// Returns the names of all objects of the agent on a node: tables, devices, routes and rules.
+    /// Returns a list of all objects of the agent on a node: tables, devices, routes and rules. The text is empty if
+    /// there is no object.
     pub async fn list_agent_objects(&self, node: &str) -> Result<String, Failure> {
         self.run_node_command(&["exec", node, "sh", "-c", AGENT_OBJECTS_SCRIPT]).await
     }

@@ -30,7 +30,7 @@ impl Agents {
         }
     }
 
-    /// Returns the agents' pods, including terminating ones.
+    /// Returns the agents' pods, including terminating pods.
     pub async fn list_pods(&self) -> Result<Vec<Pod>, Failure> {
         let params = ListParams::default().labels(&format!("app.kubernetes.io/name={NAME}"));
         Ok(self.pods.list(&params).await?.items)
@@ -70,7 +70,7 @@ impl Agents {
         self.wait_rolled_out().await
     }
 
-    /// Allows the agents only on nodes with this label, or on all nodes.
+    /// Restricts the agents to the nodes with this label. `None` allows the agents on all nodes.
     pub async fn select_nodes(&self, label: Option<(&str, &str)>) -> Result<(), Failure> {
         let selector = match label {
             Some((name, value)) => json!({ "kubernetes.io/os": "linux", name: value }),

@@ -9,7 +9,7 @@ use akrobateo_core::Protocol;
 /// The server that answered, and the client address that it saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// The host name of the server; in a pod this is the pod's name.
+    /// The host name of the server; in a pod, the name of the pod.
     pub host: String,
     /// The node that the server runs on; `-` if the variable `NODE_NAME` is not set.
     pub node: String,

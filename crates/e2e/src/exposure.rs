@@ -38,7 +38,7 @@ impl Namespace {
         self.wait_exposed_on(service, &self.cluster().list_nodes().await?).await
     }
 
-    /// Does the same as [`Self::wait_exposed`] for these nodes only.
+    /// Waits like [`Self::wait_exposed`], but only for these nodes.
     pub async fn wait_exposed_on(
         &self,
         service: &ServiceBuilder,

@@ -1,4 +1,4 @@
-//! The client outside the cluster. It runs the subcommands of the `echo` program. Does I/O.
+//! The client outside the cluster. The client runs the subcommands of the `echo` program. Does I/O.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;

@@ -39,7 +39,7 @@ impl fmt::Debug for Failure {
     }
 }
 
-/// Returns an error unless both values are equal. `name` says which value is compared.
+/// Returns an error unless both values are equal. The error contains `name`, the name of the compared value.
 pub fn ensure_eq<T: PartialEq + fmt::Debug>(name: &str, actual: &T, expected: &T) -> Result<(), Failure> {
     ensure(actual == expected, || format!("{name}: got {actual:?}, expected {expected:?}"))
 }

@@ -139,7 +139,7 @@ impl Faults {
         Ok(events.items.into_iter().filter(is_about_node).collect())
     }
 
-    /// Adds an address of type `ExternalIP` to a node. The kubelet removes it within seconds.
+    /// Adds an address of type `ExternalIP` to a node. The kubelet removes the address within seconds.
     pub async fn add_external_ip(&self, node: &str, address: &str) -> Result<(), Failure> {
         let addresses = json!([{ "type": EXTERNAL_IP, "address": address }]);
         let patch = Patch::Strategic(json!({ "status": { "addresses": addresses } }));
@@ -237,7 +237,7 @@ impl Faults {
         .await
     }
 
-    /// Flushes all nftables rules in a pod's network namespace, like another program could.
+    /// Flushes all nftables rules in a pod's network namespace, as another program could do.
     pub async fn flush_rules(&self, pod: &Pod) -> Result<(), Failure> {
         self.exec_in_pod_network(pod, &["nft", "flush", "ruleset"]).await.map(drop)
     }

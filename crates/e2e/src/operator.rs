@@ -47,7 +47,7 @@ impl Operator {
         }
     }
 
-    /// Returns the operator's pods, including terminating ones.
+    /// Returns the operator's pods, including terminating pods.
     pub async fn list_pods(&self) -> Result<Vec<Pod>, Failure> {
         Ok(self.pods.list(&ListParams::default().labels(OPERATOR_SELECTOR)).await?.items)
     }
@@ -139,7 +139,7 @@ impl Operator {
         self.delete_pods(&DeleteParams::default().grace_period(0)).await
     }
 
-    /// Waits until the operator has exactly one pod, and that pod is ready.
+    /// Waits until the operator has exactly one pod, and this pod is ready.
     pub async fn wait_ready(&self) -> Result<Pod, Failure> {
         Ok(self.wait_ready_pods(1).await?.remove(0))
     }
@@ -163,7 +163,7 @@ impl Operator {
         .await
     }
 
-    /// Does the same as [`Self::wait_leader_other_than`], with a deadline. Returns the time until the takeover.
+    /// Waits like [`Self::wait_leader_other_than`], but with this deadline. Returns the time until the takeover.
     pub async fn wait_takeover(
         &self,
         previous_leader: &str,

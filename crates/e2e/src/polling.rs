@@ -18,7 +18,7 @@ pub async fn eventually<T>(
     eventually_within(DEFAULT_DEADLINE, expected, check).await
 }
 
-/// Does the same as [`eventually`], with another deadline.
+/// Polls like [`eventually`], but with this deadline.
 pub async fn eventually_within<T>(
     deadline: Duration,
     expected: &str,

@@ -68,8 +68,8 @@ impl Namespace {
         Ok(Api::all(self.client()).list(&self.proxy_list_params(service)).await?.items)
     }
 
-    /// Returns the addresses of a Service's proxy pods, keyed by the name of their node. During a rollout a node may have a
-    /// terminating pod besides its new one.
+    /// Returns the addresses of a Service's proxy pods, keyed by the name of their node. During a rollout a node may
+    /// have both a terminating pod and a new pod.
     pub async fn proxy_pod_ips(
         &self,
         service: &ServiceBuilder,
@@ -81,10 +81,10 @@ impl Namespace {
         Ok(ips_by_node)
     }
 
-    /// Waits until a Service's DaemonSet is rolled out: every pod is current and ready, and none is terminating.
+    /// Waits until a Service's DaemonSet is rolled out: every pod is current and ready, and no pod is terminating.
     ///
     /// A pod is current if it has all annotations of the pod template. The status of the DaemonSet cannot replace this
-    /// check, because it counts current pods with an earlier placement as outdated.
+    /// check. If only the placement of the pods has changed, the status already counts current pods as outdated.
     pub async fn wait_rolled_out(&self, service: &ServiceBuilder) -> Result<DaemonSet, Failure> {
         eventually("the proxies are rolled out", async || {
             let daemonset = self.get_daemonset(service).await?;

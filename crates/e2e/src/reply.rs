@@ -17,12 +17,12 @@ pub struct Reply {
     pub target: Target,
     /// The source address of the client's packets to the target; `None` if there is no route.
     pub client: Option<IpAddr>,
-    /// The answer, or the reason why there is none.
+    /// The answer, or the reason why the target did not answer.
     pub result: Result<Answer, String>,
 }
 
 impl Reply {
-    /// Returns the answer, or a failure with the reason why there is none.
+    /// Returns the answer, or a failure with the reason why the target did not answer.
     pub fn answer(&self) -> Result<&Answer, Failure> {
         self.result.as_ref().map_err(|_| Failure::UnexpectedState(self.to_string()))
     }

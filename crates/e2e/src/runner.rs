@@ -54,7 +54,7 @@ pub async fn fault_test(
     fault_test_within(TIME_LIMIT, body).await
 }
 
-/// Does the same as [`fault_test`], with another time limit.
+/// Runs the test like [`fault_test`], but with this time limit.
 pub async fn fault_test_within(
     time_limit: Duration,
     body: impl AsyncFnOnce(&Namespace, &Faults) -> Result<(), Failure>,

@@ -37,7 +37,7 @@ impl PortMapping {
     }
 }
 
-/// Returns a Service of type LoadBalancer that selects the test's backend. The Service has no ports yet. It has the
+/// Returns a Service of type LoadBalancer that selects the test's backend. The Service has no ports yet, and has the
 /// first address family of the cluster.
 #[must_use]
 pub fn service(name: &str) -> ServiceBuilder {

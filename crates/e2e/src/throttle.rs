@@ -1,5 +1,5 @@
-//! Throttles the operator with the API server's Priority and Fairness: one request at a time, 429 for the others. Does
-//! I/O.
+//! Throttles the operator with the API server's Priority and Fairness. The API server accepts one request at a time,
+//! and answers all other requests with 429. Does I/O.
 
 use std::fmt::Debug;
 

@@ -61,7 +61,7 @@ impl ClientError {
         let (Self::ReadFailed { source, .. } | Self::ChangeFailed { source, .. }) = self else {
             return false;
         };
-        // The error EACCES has other reasons, for example a device without IPv6.
+        // The error EACCES is not checked, because it has other reasons, for example a device without IPv6.
         matches!(source, SocketError::Rejected(error) if error.raw_os_error() == Some(NOT_PERMITTED))
     }
 }
@@ -106,7 +106,7 @@ impl Client {
         Ok(observed)
     }
 
-    /// Makes changes in their order. The deletion of a missing object is not an error.
+    /// Makes the changes in the given order. The deletion of a missing object is not an error.
     pub fn apply(&mut self, changes: &[Change]) -> Result<(), ClientError> {
         let index = match changes {
             [] => return Ok(()),

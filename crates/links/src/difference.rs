@@ -23,7 +23,7 @@ pub enum Change {
     CreateDevice(Device),
     /// Sets the device's MAC address, MTU, reverse path filter and forwarding.
     ConfigureDevice(Device),
-    /// Prevents a link-local IPv6 address of the device.
+    /// Disables the generation of a link-local IPv6 address for the device.
     DisableLinkLocalAddress,
     /// Sets the device up.
     SetDeviceUp,
@@ -49,7 +49,7 @@ pub enum Change {
     DeleteRule(Box<RuleMessage>),
 }
 
-/// Returns the changes that lead from `observed` to `desired`, in the order in which they can be made.
+/// Returns the changes that lead from `observed` to `desired`, in the order in which the kernel accepts these changes.
 ///
 /// New objects come first, and most deletions last, so that packets always find a complete set of objects. If the device
 /// must be created, its creation is the last change, because the kernel chooses some settings of a new device.
@@ -101,7 +101,8 @@ fn additions_on_device(observed: &Observed, desired: &NetworkObjects) -> Vec<Cha
             changes.push(Change::AddAddress(*address));
         }
     }
-    // The next hop of a route could be a broadcast address of another address's network. The kernel rejects such a route.
+    // Other addresses are deleted before routes are added. The next hop of a route could be the broadcast address in
+    // the network of such an address, and the kernel would reject this route.
     for (address, prefix_len) in &observed.addresses {
         if !desired.addresses.contains(address) || *prefix_len != host_prefix_len(*address) {
             changes.push(Change::DeleteAddress(*address, *prefix_len));
@@ -134,7 +135,7 @@ fn routing_deletions(observed: &Observed, desired: &NetworkObjects) -> Vec<Chang
     let mut changes = Vec::new();
     let mut kept_rules = BTreeSet::new();
     for observed_rule in &observed.rules {
-        // The kernel allows several equal rules. One of them is enough.
+        // The kernel allows several equal rules, but one rule is enough.
         let is_desired =
             observed_rule.rule.is_some_and(|rule| desired.rules.contains(&rule) && kept_rules.insert(rule));
         if !is_desired {
@@ -142,7 +143,7 @@ fn routing_deletions(observed: &Observed, desired: &NetworkObjects) -> Vec<Chang
         }
     }
     for observed_route in &observed.routes {
-        // A desired route has already replaced other routes with the same destination.
+        // A desired route has already replaced each other route with the same table and destination.
         let is_desired = observed_route.route.is_some_and(|route| {
             let has_same_key =
                 |desired: &Route| (desired.table, desired.destination) == (route.table, route.destination);

@@ -1,8 +1,9 @@
 //! A tunnel device with its addresses, neighbours, forwarding entries, routes and rules in the kernel.
 //!
 //! [`NetworkObjects`] are the desired objects. [`Client::observe`] reads the objects of an [`Owner`] from the kernel,
-//! [`diff`] lists the changes, and [`Client::apply`] makes them. [`Monitor`] reports when one of the objects may
-//! have changed. The crate needs only the capability `NET_ADMIN` in the network namespace. It does not use `/proc/sys`.
+//! [`diff`] lists the necessary changes, and [`Client::apply`] makes these changes. [`Monitor`] reports when one of the
+//! objects may have changed. The crate needs only the capability `NET_ADMIN` in the network namespace, and does not use
+//! `/proc/sys`.
 
 mod client;
 mod codec;

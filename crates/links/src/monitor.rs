@@ -40,10 +40,10 @@ impl Monitor {
         Ok(Self { socket, owner })
     }
 
-    /// Waits until an object may have changed, and then returns true. Returns false if `timeout` ends before.
+    /// Waits until an object may have changed, and then returns true. Returns false if `timeout` ends first.
     ///
-    /// `index` is the interface index of the owner's device. `uplink` is the name of another device of routes. Also returns
-    /// true after changes by the owner itself.
+    /// `index` is the interface index of the owner's device. `uplink` is the name of the other device that the owner's
+    /// routes use. The function also returns true after changes by the owner itself.
     pub fn wait(&self, index: Option<u32>, uplink: &str, timeout: Duration) -> Result<bool, SocketError> {
         let deadline = Instant::now() + timeout;
         loop {

@@ -20,7 +20,8 @@ pub struct Owner {
 /// The desired objects of an owner. The default value contains no object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkObjects {
-    /// The tunnel device. Its addresses, neighbours and forwarding entries need it, and so do routes through it.
+    /// The tunnel device. Without this device, the owner can have no addresses, neighbours, forwarding entries, and
+    /// routes through the device.
     pub device: Option<Device>,
     /// The device's addresses. Each address has the prefix length of a single host, and link scope.
     pub addresses: BTreeSet<IpAddr>,
@@ -59,7 +60,8 @@ pub struct Route {
     pub table: u32,
     /// The destination.
     pub destination: IpNet,
-    /// The next hop, of the same family. It may be outside of the networks of the device's addresses.
+    /// The next hop, of the destination's family. The next hop may be outside of the networks of the device's
+    /// addresses.
     pub gateway: IpAddr,
     /// The device through which packets leave the node.
     pub device: RouteDevice,
@@ -112,7 +114,8 @@ pub struct MaskedMark {
 pub enum RuleAction {
     /// Looks for a route in this routing table.
     Table(u32),
-    /// Continues with the first rule that has this priority. The priority is higher than that of the rule itself.
+    /// Continues with the first rule that has this priority. The priority is a higher number than the priority of the
+    /// rule itself.
     Goto(u32),
     /// Continues with the next rule.
     Continue,

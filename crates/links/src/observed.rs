@@ -16,8 +16,8 @@ pub struct Observed {
     pub device: Option<ObservedDevice>,
     /// The device's addresses with their prefix lengths.
     pub addresses: BTreeSet<(IpAddr, u8)>,
-    /// The node's address for each MAC address on the device. `None` if the destination of an entry is not only the
-    /// address of a node.
+    /// The node's address for each MAC address on the device. `None` if the entry has other settings than the address
+    /// of a node.
     pub forwarding_entries: BTreeMap<MacAddress, Option<IpAddr>>,
     /// The device's permanent neighbours.
     pub neighbours: BTreeMap<IpAddr, MacAddress>,
@@ -32,7 +32,8 @@ pub struct Observed {
 pub struct ObservedDevice {
     /// The interface index of the device.
     pub index: u32,
-    /// The settings that cannot change after the creation, or `None` if the device has another kind or other settings.
+    /// The settings that cannot change after the creation of the device. `None` if the device is no VXLAN device, or
+    /// has settings that [`VxlanSettings`] lacks.
     pub vxlan: Option<VxlanSettings>,
     /// The device's MAC address, if the device has an Ethernet address.
     pub mac: Option<MacAddress>,

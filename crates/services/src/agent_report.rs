@@ -1,5 +1,5 @@
-//! The report of a node agent, which the agent stores in a Lease: what the agent serves, what it refuses, and how peers
-//! reach its node. Pure.
+//! The report of a node agent. The report contains the served and the refused Services, and the facts that peers need
+//! to reach the node. The agent stores the report in a Lease. Pure.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub const AGENT_LABEL: &str = "akrobateo.io/agent";
 /// The annotation of a Lease that contains the report in JSON.
 pub const REPORT_ANNOTATION: &str = "akrobateo.io/report";
-/// The time after which a Lease that is not renewed is stale, in seconds.
+/// The time in seconds after which the operator treats an agent as silent if the agent has not renewed its Lease.
 pub const LEASE_DURATION_SECONDS: i32 = 15;
 
 /// The report of the agent of one node.
@@ -24,20 +24,22 @@ pub struct AgentReport {
     pub node: String,
     /// The version of the agent.
     pub version: String,
-    /// True if the agent has ended in an orderly way. Its rules remain, and the next agent will continue.
+    /// True if the agent has ended in an orderly way. Its rules remain in the kernel, and the next agent of the node
+    /// continues to use these rules.
     pub is_paused: bool,
-    /// The versions of the objects that the rules in the kernel contain; `None` before the first rules.
+    /// The versions of the objects that the rules in the kernel contain; `None` until the agent has written its first
+    /// rules.
     pub applied: Option<AppliedVersions>,
     /// The number of Services that the agent serves.
     pub served_count: usize,
     /// The Services that the agent refuses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<PortProblem>,
-    /// The ports that the agent serves although another owner came later.
+    /// The ports that the agent serves, and that a pod or a process of the node started to use later.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shared_ports: Vec<PortProblem>,
-    /// The Services with their own proxies that the agent still serves, because no proxy is ready on the node. Each
-    /// entry is `<namespace>/<name>`.
+    /// The Services that have moved to dedicated mode, but that the agent still serves, because no proxy is ready on
+    /// the node. Each entry is `<namespace>/<name>`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub handing_over: Vec<String>,
     /// The error of the last attempt to change the rules in the kernel.
@@ -46,7 +48,8 @@ pub struct AgentReport {
     /// The facts that peers need to send packets through this node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<NodeNetwork>,
-    /// The peers to whose endpoints the agent sends packets with a masqueraded address.
+    /// The peers whose endpoints do not see the client's address, because the agent masquerades packets to these
+    /// endpoints.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub masqueraded_peers: Vec<MasqueradedPeer>,
     /// The number of entries in conntrack, and the maximum.
@@ -54,8 +57,8 @@ pub struct AgentReport {
     pub conntrack: Option<ConntrackUse>,
 }
 
-/// The resource versions of the newest objects that the rules contain. They are decimal numbers, which grow with each
-/// change (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
+/// The resource versions of the newest objects that the rules contain. Resource versions are decimal numbers that grow
+/// with each change (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AppliedVersions {
@@ -65,7 +68,7 @@ pub struct AppliedVersions {
     pub endpoint_slices: u64,
 }
 
-/// A port of a Service that has another owner on the node.
+/// A port of a Service that another Service, a pod or a process uses on the node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortProblem {
@@ -93,17 +96,17 @@ pub enum PortOwner {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeNetwork {
-    /// The number of the node, which no other node has.
+    /// The number of the node. No other node has the same number.
     pub number: u16,
     /// The addresses of the node.
     pub addresses: Vec<IpAddr>,
     /// The MAC address of the uplink, for example `02:00:00:00:00:01`.
     pub mac: String,
-    /// The addresses in the ranges of the node's pods to which peers send probes.
+    /// The addresses to which peers send probes. These addresses are in the ranges of the node's pods.
     pub probe_addresses: Vec<IpAddr>,
 }
 
-/// A peer to whose endpoints the agent sends packets with a masqueraded address.
+/// A peer whose endpoints do not see the client's address, because the agent masquerades packets to these endpoints.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MasqueradedPeer {
@@ -113,7 +116,7 @@ pub struct MasqueradedPeer {
     pub reason: String,
 }
 
-/// The use of conntrack.
+/// The use of the conntrack table of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConntrackUse {
@@ -124,7 +127,7 @@ pub struct ConntrackUse {
 }
 
 impl AgentReport {
-    /// Reads the report of a Lease. Returns `None` if the Lease has no report.
+    /// Reads the report in a Lease. Returns `None` if the Lease has no report.
     #[must_use]
     pub fn from_lease(lease: &Lease) -> Option<Result<Self, serde_json::Error>> {
         lease.annotations().get(REPORT_ANNOTATION).map(|text| serde_json::from_str(text))
@@ -191,14 +194,14 @@ mod tests {
     }
 
     #[test]
-    fn report_of_another_version_is_read_as_far_as_it_is_known() {
+    fn unknown_fields_of_a_report_are_ignored() {
         let report: AgentReport =
             serde_json::from_str(r#"{"node": "n1", "later": 1, "refused": []}"#).unwrap();
         assert_eq!((report.node.as_str(), report.applied), ("n1", None));
     }
 
     #[test]
-    fn service_is_applied_only_if_both_versions_are() {
+    fn service_is_applied_only_if_both_versions_are_applied() {
         assert!(report().has_applied(12, 7));
         assert!(!report().has_applied(13, 7) && !report().has_applied(12, 8));
         assert!(!AgentReport::default().has_applied(0, 0));

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::discovery::v1::Endpoint;
 
-/// Returns the nodes with a ready endpoint. If no endpoint is ready, returns the nodes with a terminating endpoint that
-/// still serves, because kube-proxy uses such endpoints if no endpoint is ready.
+/// Returns the nodes with a ready endpoint. If no endpoint is ready, kube-proxy uses the terminating endpoints that
+/// still serve. In this case the function returns the nodes of these endpoints.
 pub fn serving_nodes<'a>(endpoints: impl IntoIterator<Item = &'a Endpoint>) -> BTreeSet<String> {
     let endpoints: Vec<_> = endpoints.into_iter().collect();
     let nodes_with = |is_used: fn(&Endpoint) -> bool| -> BTreeSet<String> {
@@ -20,7 +20,7 @@ pub fn serving_nodes<'a>(endpoints: impl IntoIterator<Item = &'a Endpoint>) -> B
     }
 }
 
-/// Returns true if the endpoint is ready. An absent condition means ready
+/// Returns true if the endpoint is ready. An endpoint without the condition is ready
 /// (<https://kubernetes.io/docs/reference/kubernetes-api/>, `EndpointSlice`).
 fn is_ready(endpoint: &Endpoint) -> bool {
     endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
@@ -49,11 +49,11 @@ mod tests {
 
     #[test]
     fn terminating_endpoint_serves_only_if_no_endpoint_is_ready() {
-        let ready = || json!({ "ready": true, "serving": true, "terminating": false });
-        let terminating = || json!({ "ready": false, "serving": true, "terminating": true });
-        let ended = || json!({ "ready": false, "serving": false, "terminating": true });
-        assert_eq!(nodes(&[("n1", terminating()), ("n2", ended())]), ["n1"]);
-        assert_eq!(nodes(&[("n1", terminating()), ("n2", ready())]), ["n2"]);
+        let ready_conditions = || json!({ "ready": true, "serving": true, "terminating": false });
+        let terminating_conditions = || json!({ "ready": false, "serving": true, "terminating": true });
+        let ended_conditions = || json!({ "ready": false, "serving": false, "terminating": true });
+        assert_eq!(nodes(&[("n1", terminating_conditions()), ("n2", ended_conditions())]), ["n1"]);
+        assert_eq!(nodes(&[("n1", terminating_conditions()), ("n2", ready_conditions())]), ["n2"]);
         assert_eq!(nodes(&[("n1", json!({}))]), ["n1"]);
         assert!(nodes(&[("n1", json!({ "ready": false, "serving": true }))]).is_empty());
     }

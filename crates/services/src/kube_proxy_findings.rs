@@ -119,9 +119,9 @@ fn mode_argument(words: &[&str]) -> Option<String> {
 fn cilium_fact(key: &str, value: &str) -> Option<(String, bool)> {
     (key == "kube-proxy-replacement").then_some(())?;
     let value = value.trim();
-    let replaces = !["", "false", "disabled"].contains(&value);
-    let verb = if replaces { "replaces" } else { "does not replace" };
-    Some((format!("Cilium {verb} kube-proxy (kube-proxy-replacement is {value:?})"), replaces))
+    let is_replaced = !["", "false", "disabled"].contains(&value);
+    let verb = if is_replaced { "replaces" } else { "does not replace" };
+    Some((format!("Cilium {verb} kube-proxy (kube-proxy-replacement is {value:?})"), is_replaced))
 }
 
 #[cfg(test)]

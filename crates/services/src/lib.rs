@@ -1,5 +1,5 @@
-//! The settings that each Service asks for, and the ports of nodes that it gets. The operator and the node agents decide with the
-//! same functions, so that they decide alike. No I/O.
+//! Validates the settings of Services, and allocates the ports of nodes to Services. The operator and the node agents
+//! use the same functions, so that both make the same decisions. No I/O.
 
 pub mod address_type;
 pub mod agent_report;

@@ -42,13 +42,13 @@ pub struct NodeInfo {
     addresses: Vec<(AddressType, IpAddr)>,
     /// The addresses of the annotation `akrobateo.io/address`, which replace the addresses in the node's status.
     address_override: Vec<IpAddr>,
-    /// The reason why ipMode VIP is dangerous, if an annotation of this node shows it.
+    /// The reason why ipMode VIP is dangerous; `None` if no annotation of this node shows a danger.
     pub vip_danger: Option<String>,
     /// The error in the annotation `akrobateo.io/address`.
     pub address_error: Option<NodeAddressError>,
 }
 
-/// The settings of the administrator that decide how nodes are read.
+/// The administrator's settings for reading node objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodePolicy {
     /// True if the annotation `akrobateo.io/address` replaces the addresses of a node.
@@ -127,7 +127,7 @@ impl NodeInfo {
         }
     }
 
-    /// Returns true if the control plane has no contact with the node, or the node reports that it is not ready.
+    /// Returns true if the control plane has no contact with the node, or if the node reports that it is not ready.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         matches!(
@@ -136,7 +136,7 @@ impl NodeInfo {
         )
     }
 
-    /// Returns true if the node is not published because of its exclude label.
+    /// Returns true if the exclude label is the reason why the node is not published.
     #[must_use]
     pub fn has_exclude_label(&self) -> bool {
         self.exclusion_reason == Some(ExclusionReason::ExcludeLabel)
@@ -151,8 +151,8 @@ impl NodeInfo {
 
     /// Returns the addresses to publish: the addresses of the annotation, or the node's own addresses if the annotation
     /// has no valid address. If the annotation has an invalid part, each family without a valid address in the
-    /// annotation uses the node's own addresses. The own addresses of a family are the addresses of the first preferred
-    /// type that the node has.
+    /// annotation uses the node's own addresses. The node's own addresses of a family have the first preferred type of
+    /// which the node has an address in this family.
     #[must_use]
     pub fn addresses_to_publish(&self, types_by_preference: &[AddressType]) -> Vec<IpAddr> {
         let addresses_of_type = |family: Family, address_type: AddressType| -> Vec<IpAddr> {
@@ -179,9 +179,9 @@ impl NodeInfo {
     /// the external addresses.
     #[must_use]
     pub fn all_addresses(&self) -> Vec<IpAddr> {
-        let of_type =
-            |kind| self.addresses.iter().filter(move |(it, _)| *it == kind).map(|(_, address)| *address);
-        let own_addresses = of_type(AddressType::InternalIP).chain(of_type(AddressType::ExternalIP));
+        let addresses_of_type =
+            |kind| self.addresses.iter().filter(move |(address_type, _)| *address_type == kind).map(|(_, address)| *address);
+        let own_addresses = addresses_of_type(AddressType::InternalIP).chain(addresses_of_type(AddressType::ExternalIP));
         let mut addresses = Vec::new();
         for address in own_addresses.chain(self.address_override.iter().copied()) {
             if !addresses.contains(&address) {
@@ -194,7 +194,7 @@ impl NodeInfo {
     /// Returns true if the node or its annotation has this address.
     #[must_use]
     pub fn has_address(&self, address: IpAddr) -> bool {
-        self.address_override.contains(&address) || self.addresses.iter().any(|(_, own)| *own == address)
+        self.address_override.contains(&address) || self.addresses.iter().any(|(_, own_address)| *own_address == address)
     }
 
     /// Returns true if the node has internal addresses of IPv4 and of IPv6.
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_address_annotation_does_not_unpublish_the_node() {
+    fn node_with_an_invalid_address_annotation_stays_published() {
         for (value, published) in [
             ("oops", vec!["10.0.0.1", "fd00::1"]),
             ("", vec!["10.0.0.1", "fd00::1"]),
@@ -351,7 +351,7 @@ mod tests {
 
     #[test]
     fn nodes_with_an_exclusion_reason_are_not_published() {
-        for excluded in [
+        for excluded_node in [
             node("n1").with_ready_unknown(),
             node("n1").taint("ToBeDeletedByClusterAutoscaler"),
             node("n1").taint("node.kubernetes.io/out-of-service"),
@@ -359,16 +359,16 @@ mod tests {
             node("n1").label(EXCLUDE_LABEL, ""),
             node("n1").label(EXCLUDE_LABEL, "true"),
         ] {
-            assert!(NodeInfo::from_node(&excluded.build()).exclusion_reason.is_some());
+            assert!(NodeInfo::from_node(&excluded_node.build()).exclusion_reason.is_some());
         }
     }
 
     #[test]
     fn cordoned_nodes_and_nodes_with_exclude_label_false_are_published() {
-        for published in
+        for published_node in
             [node("n1").taint("node.kubernetes.io/unschedulable"), node("n1").label(EXCLUDE_LABEL, "false")]
         {
-            assert_eq!(NodeInfo::from_node(&published.build()).exclusion_reason, None);
+            assert_eq!(NodeInfo::from_node(&published_node.build()).exclusion_reason, None);
         }
     }
 

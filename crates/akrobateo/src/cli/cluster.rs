@@ -102,9 +102,9 @@ struct DeployedOperator {
 }
 
 impl DeployedOperator {
-    /// Returns the operator's configuration; the local flags override it.
-    fn merge_config(&self, local: &ArgMatches) -> Result<OperatorConfig, CliError> {
-        merge_operator_config(local, &self.container).map_err(|error| CliError::OperatorConfig {
+    /// Returns the configuration of the operator. The flags of this command override the configuration.
+    fn merge_config(&self, local_matches: &ArgMatches) -> Result<OperatorConfig, CliError> {
+        merge_operator_config(local_matches, &self.container).map_err(|error| CliError::OperatorConfig {
             deployment: self.deployment.clone(),
             message: error.to_string(),
         })
@@ -118,8 +118,8 @@ impl DeployedOperator {
     }
 }
 
-/// Finds the operator in a namespace to which only administrators may write, because tenants can forge a Deployment in
-/// other namespaces. Prints which configuration the command uses.
+/// Finds the operator in a namespace to which only administrators may write. In other namespaces tenants can forge a
+/// Deployment. Prints which configuration the command uses.
 async fn find_operator(client: &Client, namespace: &str, metrics: &Metrics) -> Option<DeployedOperator> {
     const FALLBACK_CONFIG_MESSAGE: &str = "using the flags and environment variables of this command";
     let mut operators = match list_operators(client, namespace, metrics).await {
@@ -164,8 +164,8 @@ async fn list_operators(
     Ok(deployments.items.into_iter().filter_map(DeployedOperator::from_deployment).collect())
 }
 
-/// Detects whether ipMode VIP is dangerous. The user may lack the permission to read the configuration of kube-proxy.
-/// Then the command assumes that VIP is safe, because VIP is safe in most clusters.
+/// Detects if ipMode VIP is dangerous. If the user may not read the configuration of kube-proxy, the command assumes
+/// that VIP is safe, because VIP is safe in most clusters.
 async fn detect_vip_danger(client: &Client, metrics: &Metrics) -> Option<String> {
     match read_vip_danger(client, metrics).await {
         Ok(danger) => danger,

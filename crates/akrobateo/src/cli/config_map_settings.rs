@@ -16,7 +16,8 @@ pub(super) async fn add_config_map_settings(
 ) {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let sources = container.env_from.clone().unwrap_or_default();
-    // Kubernetes uses the variable in `env` first, and then the last source. The search for a variable uses the first.
+    // If several sources set a variable, Kubernetes uses the value in `env`, or the value of the last source. A later
+    // search in `env` uses the first value that it finds. So the values of the last source must come first.
     for source in sources.into_iter().rev() {
         let (Some(reference), prefix) = (source.config_map_ref, source.prefix.unwrap_or_default()) else {
             continue;
@@ -58,7 +59,7 @@ mod tests {
         json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "settings" }, "data": data })
     }
 
-    fn find<'a>(container: &'a Container, name: &str) -> Option<&'a str> {
+    fn value_of<'a>(container: &'a Container, name: &str) -> Option<&'a str> {
         let mut variables = container.env.iter().flatten();
         variables.find(|variable| variable.name == name)?.value.as_deref()
     }
@@ -79,7 +80,7 @@ mod tests {
         add_config_map_settings(&mut container, &client, "kube-system", &Metrics::new()).await;
         server.await.unwrap();
         let values = ["IP_MODE", "MAX_PORTS", "REPLICAS", "WORKLOAD", "INSTANCE"];
-        let values = values.map(|name| find(&container, name));
+        let values = values.map(|name| value_of(&container, name));
         assert_eq!(values, [Some("VIP"), Some("2"), Some("3"), Some("Shared"), None]);
     }
 

@@ -18,7 +18,7 @@ use super::service_report::ServiceReport;
 use super::status::StatusRow;
 use super::table::{Cell, format_table};
 use crate::decide::{
-    Action, AgentStatus, Exposure, OutdatedProxy, ProxyDecision, Workload, describe_port,
+    Action, AgentStatus, Exposure, OutdatedProxy, ProxyDecision, Workload, describe_port_owner,
     local_traffic_policy, plan_actions, problems_of,
 };
 use crate::reason::Reason;
@@ -116,7 +116,8 @@ impl NodeExplanation {
     }
 }
 
-/// Returns the reason why the node has no ready proxy or no published address. The text is empty if the node has both.
+/// Returns the reason why the node has no ready proxy, no serving agent or no published address. The text is empty if
+/// nothing is missing.
 fn explain_node(
     report: &ServiceReport,
     node: &NodeInfo,
@@ -158,15 +159,15 @@ fn explain_node(
     reason.to_owned()
 }
 
-/// Returns the reason why the agent of a node does not serve the Service, the other owners of its ports, and the error in
-/// the node's annotation.
+/// Returns three parts: the reason why the agent of a node does not serve the Service, the pods and processes that also
+/// use its ports, and the error in the node's annotation.
 fn explain_agent(
     report: &ServiceReport,
     node: &NodeInfo,
     port_rows: &[PortRow],
     should_serve: bool,
 ) -> String {
-    let describe_problem = |problem: &PortProblem| describe_port(&problem.port, &node.name, &problem.owner);
+    let describe_problem = |problem: &PortProblem| describe_port_owner(&problem.port, &node.name, &problem.owner);
     let unpublished_node =
         report.decision.unpublished_nodes.iter().find(|unpublished_node| unpublished_node.node == node.name);
     let mut reasons = match report.agent_status(node) {
@@ -257,20 +258,20 @@ impl Explanation {
     pub(super) fn format(&self, style: Style) -> String {
         let mut text = self.status.format_summary(style);
         let is_shared = self.status.is_shared();
-        let without_proxies = if is_shared { "none: the node agents forward" } else { "none" };
+        let no_proxies_text = if is_shared { "none: the node agents forward" } else { "none" };
         let properties = [
             ("warnings", self.warnings.join(", ")),
             ("policy", self.external_traffic_policy.clone().unwrap_or_default()),
-            ("proxies", self.workload.clone().unwrap_or_else(|| without_proxies.to_owned())),
+            ("proxies", self.workload.clone().unwrap_or_else(|| no_proxies_text.to_owned())),
             ("arguments", self.arguments.join(" ")),
             ("addresses", self.status.joined_addresses()),
         ];
         for (name, value) in properties.into_iter().filter(|(_, value)| !value.is_empty()) {
             let _ = writeln!(text, "  {name:<10} {value}");
         }
-        let program = if is_shared { "AGENT" } else { "PROXY" };
+        let program_heading = if is_shared { "AGENT" } else { "PROXY" };
         let nodes: Vec<_> = self.nodes.iter().map(NodeExplanation::cells).collect();
-        let _ = write!(text, "\n{}", format_table(&["NODE", program, "PUBLISHED", "WHY"], &nodes, style));
+        let _ = write!(text, "\n{}", format_table(&["NODE", program_heading, "PUBLISHED", "WHY"], &nodes, style));
         if !self.ports.is_empty() {
             let _ = write!(text, "\n{}", ports::format_rows(&self.ports));
         }

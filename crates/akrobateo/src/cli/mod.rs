@@ -33,7 +33,7 @@ use error::CliError;
 /// The exit code of a command that succeeded but found a failing Service.
 const EXIT_FAILING_SERVICE: u8 = 3;
 
-/// The choice of the command line: the operator or a command.
+/// The task that the command line selects: the operator or a command.
 pub enum Invocation {
     /// Run the operator.
     Operator(OperatorConfig),
@@ -56,9 +56,9 @@ impl Invocation {
         Self::parse(std::env::args_os().collect()).unwrap_or_else(|error| error.exit())
     }
 
-    fn parse(line: Vec<OsString>) -> Result<Self, clap::Error> {
-        let mut definition = arguments::command(line.first().map(OsString::as_os_str));
-        let matches = definition.try_get_matches_from_mut(line)?;
+    fn parse(command_line: Vec<OsString>) -> Result<Self, clap::Error> {
+        let mut definition = arguments::command(command_line.first().map(OsString::as_os_str));
+        let matches = definition.try_get_matches_from_mut(command_line)?;
         let arguments =
             Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))?;
         Ok(match arguments.command {

@@ -23,14 +23,16 @@ pub(super) struct NodeRow {
     error: Option<String>,
     /// The version of the agent.
     version: Option<String>,
-    /// The age of the report in seconds, if the clocks of this machine and of the node agree.
+    /// The age of the report in seconds. The value is exact only if the clocks of this machine and of the node show the
+    /// same time.
     report_age_seconds: Option<i64>,
     /// The number of Services that the agent serves.
     served: usize,
     /// The Services that the agent refuses, `namespace/name`.
     refused: Vec<String>,
     conntrack: Option<ConntrackRow>,
-    /// The peers to whose endpoints the agent sends packets with a masqueraded address.
+    /// The peers whose endpoints do not see the client's address, because the agent masquerades packets to these
+    /// endpoints.
     masqueraded_peers: Vec<PeerRow>,
 }
 
@@ -62,7 +64,7 @@ impl NodeRow {
         };
         let age = |renewed_at: Timestamp| now.duration_since(renewed_at).as_secs().max(0);
         let mut refused: Vec<_> =
-            report.into_iter().flat_map(|report| &report.refused).map(|it| it.service.clone()).collect();
+            report.into_iter().flat_map(|report| &report.refused).map(|problem| problem.service.clone()).collect();
         refused.sort();
         refused.dedup();
         Self {
@@ -92,7 +94,7 @@ impl NodeRow {
         };
         let age = self.report_age_seconds.map(|seconds| format!("{seconds} s")).unwrap_or_default();
         let has_agent = self.version.is_some();
-        let number = |number: usize| if has_agent { number.to_string() } else { String::new() };
+        let number_cell = |number: usize| if has_agent { number.to_string() } else { String::new() };
         let conntrack = self.conntrack.as_ref();
         let conntrack =
             conntrack.map(|ConntrackRow { entries, max }| format!("{entries}/{max}")).unwrap_or_default();
@@ -103,16 +105,16 @@ impl NodeRow {
             (true, true) => "kept".to_owned(),
             (true, false) => format!("masqueraded to {}", join_first_items(&peers, MAX_LISTED_PEERS)),
         };
-        let note = self.error.clone().map(|error| format!("; error: {error}")).unwrap_or_default();
+        let error_note = self.error.clone().map(|error| format!("; error: {error}")).unwrap_or_default();
         vec![
             Cell::new(&self.name),
             Cell::with_health(self.state, health),
             Cell::new(self.version.clone().unwrap_or_default()),
             Cell::new(age),
-            Cell::new(number(self.served)),
-            Cell::new(number(self.refused.len())),
+            Cell::new(number_cell(self.served)),
+            Cell::new(number_cell(self.refused.len())),
             Cell::new(conntrack),
-            Cell::new(format!("{client_address}{note}")),
+            Cell::new(format!("{client_address}{error_note}")),
         ]
     }
 }
@@ -145,7 +147,7 @@ mod tests {
         let nodes = ["n1", "n2", "n3", "n4"].map(|name| node(name).build());
         let mut cluster = cluster(Vec::new(), &nodes, Vec::new());
         cluster.now = k8s_openapi::jiff::Timestamp::from_second(1003).unwrap();
-        let busy = agent("n1").with(|report| {
+        let serving_agent = agent("n1").with(|report| {
             report.served_count = 12;
             report.refused = vec![port_problem(PortOwner::Process), port_problem(PortOwner::Process)];
             report.conntrack = Some(ConntrackUse { count: 10, max: 200 });
@@ -153,7 +155,7 @@ mod tests {
             report.masqueraded_peers = vec![MasqueradedPeer { node: "n4".to_owned(), reason }];
         });
         let failing = agent("n3").with(|report| report.error = Some("no nf_tables".to_owned()));
-        let agents = [busy, agent("n2").silent(), failing];
+        let agents = [serving_agent, agent("n2").silent(), failing];
         cluster.agents = agents.map(|agent| (agent.observed.report.node.clone(), agent)).into();
         let rows = node_rows(&cluster);
         assert_eq!(

@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::Container;
 use crate::settings::OperatorConfig;
 
 /// Returns the configuration of the operator in this container. The flags and environment variables of the local
-/// command (`local`) override this configuration.
+/// command (`local_matches`) override this configuration.
 pub(super) fn merge_operator_config(
-    local: &ArgMatches,
+    local_matches: &ArgMatches,
     container: &Container,
 ) -> Result<OperatorConfig, clap::Error> {
     let definition = OperatorConfig::command();
@@ -25,7 +25,7 @@ pub(super) fn merge_operator_config(
         let id = argument.get_id().as_str();
         // A flag without an environment variable selects the cluster, and does not configure the operator.
         let (Some(flag), Some(env)) = (argument.get_long(), argument.get_env()) else { continue };
-        let value = explicit_value(local, id, &[ValueSource::CommandLine, ValueSource::EnvVariable])
+        let value = explicit_value(local_matches, id, &[ValueSource::CommandLine, ValueSource::EnvVariable])
             .or_else(|| explicit_value(&container_matches, id, &[ValueSource::CommandLine]))
             .or_else(|| container_env_value(&env.to_string_lossy()));
         merged_command_line.extend(value.map(|value| format!("--{flag}={value}")));
@@ -47,9 +47,9 @@ mod tests {
     use super::*;
     use crate::settings::ResolvedConfig;
 
-    fn merge(local: &[&str], args: &[&str], env: &[(&str, &str)]) -> Result<OperatorConfig, clap::Error> {
-        let local =
-            OperatorConfig::command().try_get_matches_from(std::iter::once(&"akrobateo").chain(local))?;
+    fn merge(local_args: &[&str], args: &[&str], env: &[(&str, &str)]) -> Result<OperatorConfig, clap::Error> {
+        let local_matches =
+            OperatorConfig::command().try_get_matches_from(std::iter::once(&"akrobateo").chain(local_args))?;
         let variable = |&(name, value): &(&str, &str)| EnvVar {
             name: name.to_owned(),
             value: Some(value.to_owned()),
@@ -60,7 +60,7 @@ mod tests {
             env: Some(env.iter().map(variable).collect()),
             ..Container::default()
         };
-        merge_operator_config(&local, &container)
+        merge_operator_config(&local_matches, &container)
     }
 
     #[test]
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn unknown_operator_flags_and_values_are_errors() {
-        assert!(merge(&[], &["--of-tomorrow"], &[]).is_err());
-        assert!(merge(&[], &[], &[("IP_MODE", "tomorrow")]).is_err());
+        assert!(merge(&[], &["--unknown-flag"], &[]).is_err());
+        assert!(merge(&[], &[], &[("IP_MODE", "unknown")]).is_err());
     }
 }

@@ -62,7 +62,7 @@ impl ServiceReport {
         self.accepted_spec().is_some_and(LoadBalancerSpec::is_shared)
     }
 
-    /// Returns the name of the programs that forward the Service, as in the annotation `akrobateo.io/workload`.
+    /// Returns the workload of an accepted Service in the words of the annotation `akrobateo.io/workload`.
     pub(super) fn mode(&self) -> Option<&'static str> {
         Some(match self.accepted_spec()?.workload {
             WorkloadSpec::Shared => "Shared",
@@ -71,14 +71,15 @@ impl ServiceReport {
         })
     }
 
-    /// Returns the status of an accepted Service on the node of an agent.
+    /// Returns the status of the Service on a node, according to the agent of this node. A Service that is not accepted
+    /// has the status `Absent`.
     pub(super) fn agent_status(&self, node: &NodeInfo) -> AgentStatus {
         let spec = self.accepted_spec();
         spec.map_or(AgentStatus::Absent, |spec| agent_status(&self.state, &self.key, spec, node))
     }
 
-    /// Returns the nodes on which the Service has its ports: the nodes of its proxies, or the nodes whose agents serve
-    /// it.
+    /// Returns the nodes on which the Service owns its ports: the nodes of its proxies, or the nodes whose agents serve
+    /// the Service.
     pub(super) fn owned_nodes(&self) -> Vec<&NodeInfo> {
         let mut nodes = self.proxy_nodes();
         if self.is_shared() {
@@ -99,8 +100,8 @@ impl ServiceReport {
         }
     }
 
-    /// Returns the nodes that should have a proxy, or whose agents should serve the Service. The proxies of a rejected
-    /// Service stay on their nodes.
+    /// Returns the nodes that should have a proxy. In shared mode, returns the nodes whose agents should serve the
+    /// Service. The proxies of a rejected Service stay on their nodes.
     pub(super) fn proxy_nodes(&self) -> Vec<&NodeInfo> {
         let nodes = self.state.nodes.iter();
         match &self.state.allocation_result {
@@ -117,7 +118,8 @@ impl ServiceReport {
         }
     }
 
-    /// Returns the number of proxies that should run, or of nodes whose agents should serve the Service.
+    /// Returns the number of proxies that should run. In shared mode, returns the number of nodes whose agents should
+    /// serve the Service.
     pub(super) fn desired_proxy_count(&self) -> usize {
         let nodes = self.proxy_nodes().len();
         match &self.state.allocation_result {
@@ -126,7 +128,8 @@ impl ServiceReport {
         }
     }
 
-    /// Returns the number of nodes with a ready proxy, or whose agents serve the Service.
+    /// Returns the number of nodes with a ready proxy. In shared mode, returns the number of nodes whose agents serve
+    /// the Service.
     pub(super) fn ready_proxy_count(&self) -> usize {
         let nodes = if self.is_shared() { self.proxy_nodes() } else { self.state.nodes.iter().collect() };
         nodes.into_iter().filter(|node| self.has_ready_proxy_on(node)).count()

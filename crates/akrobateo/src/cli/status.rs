@@ -24,10 +24,11 @@ pub(super) struct StatusRow {
     ports: Vec<String>,
     /// The programs that forward the Service: `Shared`, `DaemonSet` or `Deployment`.
     mode: Option<&'static str>,
-    /// The number of nodes with a ready proxy, or whose agents serve the Service.
+    /// The number of nodes with a ready proxy; in shared mode, the number of nodes whose agents serve the Service.
     #[serde(rename = "ready")]
     ready_proxy_count: usize,
-    /// The number of proxies that should run, or of nodes whose agents should serve the Service.
+    /// The number of proxies that should run; in shared mode, the number of nodes whose agents should serve the
+    /// Service.
     #[serde(rename = "wanted")]
     desired_proxy_count: usize,
     /// The number of nodes with an outdated proxy.
@@ -55,7 +56,7 @@ impl StatusRow {
         let exposure = report.decision.status.as_ref().and_then(|status| status.exposure.as_ref());
         let addresses = report.addresses();
         let message = match exposure {
-            None => why_not_served(report, is_default_class),
+            None => unserved_reason(report, is_default_class),
             Some(exposure) if exposure.reason.is_exposed() && addresses.is_empty() => Some(
                 "the nodes are ready, but the operator has not published the addresses; check that the operator runs"
                     .to_owned(),
@@ -148,7 +149,7 @@ impl StatusRow {
     }
 }
 
-fn why_not_served(report: &ServiceReport, is_default_class: bool) -> Option<String> {
+fn unserved_reason(report: &ServiceReport, is_default_class: bool) -> Option<String> {
     match report.service() {
         None => Some("the Service was deleted; the operator is about to delete its proxies".to_owned()),
         Some(service) => {

@@ -49,8 +49,8 @@ pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp)
                 let note = other_addresses_note(&config.instance, service);
                 without_proxy(Some(without_addresses(Some(Exposure::conflicting(allocation, note)))))
             }
-            WorkloadSpec::Dedicated(kind) => {
-                decide_dedicated_service(config, state, service, (spec, kind), allocation, now)
+            WorkloadSpec::Dedicated(workload_kind) => {
+                decide_dedicated_service(config, state, service, (spec, workload_kind), allocation, now)
             }
         },
     }

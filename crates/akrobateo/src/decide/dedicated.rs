@@ -41,25 +41,25 @@ pub(super) fn decide_dedicated_service(
     config: &ProxyConfig,
     state: &ServiceState,
     service: &Service,
-    (spec, kind): (&LoadBalancerSpec, ProxyWorkload),
+    (spec, workload_kind): (&LoadBalancerSpec, ProxyWorkload),
     allocation: &Allocation,
     now: Timestamp,
 ) -> Decision {
     let role = proxy_role(spec, &state.nodes);
-    // The allocation is empty if the Service selects no node with an endpoint, and other Services use the same ports.
+    // If the Service selects no node with an endpoint and other Services use the same ports, the allocation is empty.
     let desired = (!allocation.is_empty())
-        .then(|| desired_workload(config, state, service, spec, kind, allocation, role));
+        .then(|| desired_workload(config, state, service, spec, workload_kind, allocation, role));
     let applied_workload = desired.as_ref().and_then(|desired| find_applied_workload(state, desired));
     // The rollout begins when the workload in the cluster has the desired spec.
     let rollout = applied_workload.map(|workload| Rollout::plan(workload, state, now)).unwrap_or_default();
     let missing_endpoints_policy = MissingEndpointsPolicy::find(state, spec);
     let endpoints_allow_node =
         |node: &NodeInfo| endpoints_allow_publication(state, spec, missing_endpoints_policy, node);
-    let publishable =
-        select_nodes(state, service, (spec, kind), allocation, role, &endpoints_allow_node, now);
+    let publishable_nodes =
+        select_nodes(state, service, (spec, workload_kind), allocation, role, &endpoints_allow_node, now);
     // Several Services may publish an unclaimed node with the same port. Then kube-proxy must not forward for any of
     // these Services, because its rules for one Service would reject the clients of another Service.
-    let addresses = build_ingress(spec, &publishable.nodes, &|node, address| {
+    let addresses = build_ingress(spec, &publishable_nodes.nodes, &|node, address| {
         if allocation.unclaimed_nodes.contains(&node.name) {
             IpMode::Proxy
         } else if must_keep_vip(state, service, spec, node, address) {
@@ -72,9 +72,9 @@ pub(super) fn decide_dedicated_service(
     let are_pods_overdue = pod_deadline.is_some_and(|deadline| deadline <= now);
     let blocker = addresses
         .is_empty()
-        .then(|| Blocker::find(state, spec, allocation, role, &publishable.nodes, are_pods_overdue));
+        .then(|| Blocker::find(state, spec, allocation, role, &publishable_nodes.nodes, are_pods_overdue));
     let unpublished_nodes =
-        find_unpublished_nodes(state, spec, allocation, role, &endpoints_allow_node, &publishable.nodes);
+        find_unpublished_nodes(state, spec, allocation, role, &endpoints_allow_node, &publishable_nodes.nodes);
     let proxy_nodes: Vec<_> = state.nodes.iter().filter(|node| allocation.allows(spec, node)).collect();
     let exposure = Exposure::for_accepted_service(&ExposureFacts {
         has_addresses: !addresses.is_empty(),
@@ -88,7 +88,7 @@ pub(super) fn decide_dedicated_service(
         notes: find_notes(&config.instance, state, service, spec, Some(role), &addresses),
     });
     let next_checks =
-        [publishable.recheck_at, pod_deadline.filter(|deadline| *deadline > now), rollout.recheck_at];
+        [publishable_nodes.recheck_at, pod_deadline.filter(|deadline| *deadline > now), rollout.recheck_at];
     Decision {
         is_workload_applied: applied_workload.is_some(),
         unpublished_nodes,
@@ -101,12 +101,12 @@ pub(super) fn decide_dedicated_service(
     }
 }
 
-/// Returns the nodes whose addresses the Service publishes. If the node agents forwarded the Service until now, they also
-/// answer while fewer proxies are ready than should run.
+/// Returns the nodes whose addresses the Service publishes. If the Service has moved from shared to dedicated mode, the
+/// nodes of its agents also count as ready until enough proxies are ready.
 fn select_nodes<'a>(
     state: &'a ServiceState,
     service: &Service,
-    (spec, kind): (&LoadBalancerSpec, ProxyWorkload),
+    (spec, workload_kind): (&LoadBalancerSpec, ProxyWorkload),
     allocation: &Allocation,
     role: ProxyRole,
     endpoints_allow_node: &dyn Fn(&NodeInfo) -> bool,
@@ -128,22 +128,22 @@ fn select_nodes<'a>(
     let are_proxies_missing = ready_proxy_nodes.len() < spec.proxy_count(proxy_nodes.len());
     let readiness = |node: &NodeInfo| {
         let may_run_proxy = allocation.allows(spec, node);
-        let by_proxy = proxy_readiness(state, &ready_nodes, node, may_run_proxy, grace_period);
-        let by_agent = are_proxies_missing.then(|| previous_agent_readiness(state, &key, node));
-        by_agent.map_or(by_proxy, |by_agent| by_proxy.max(by_agent))
+        let readiness_by_proxy = proxy_readiness(state, &ready_nodes, node, may_run_proxy, grace_period);
+        let readiness_by_agent = are_proxies_missing.then(|| previous_agent_readiness(state, &key, node));
+        readiness_by_agent.map_or(readiness_by_proxy, |readiness_by_agent| readiness_by_proxy.max(readiness_by_agent))
     };
     let inputs = AddressInputs {
         nodes: &state.nodes,
         readiness: &readiness,
         may_be_published: &|node| may_stay_published(node) && endpoints_allow_node(node),
         unclaimed_nodes: &allocation.unclaimed_nodes,
-        proxies_can_move: kind != ProxyWorkload::DaemonSet,
+        proxies_can_move: workload_kind != ProxyWorkload::DaemonSet,
         now,
     };
-    let publishable = select_nodes_to_publish(service, &inputs);
-    if publishable.nodes.is_empty() {
+    let publishable_nodes = select_nodes_to_publish(service, &inputs);
+    if publishable_nodes.nodes.is_empty() {
         select_nodes_until_first_ready_node(service, &inputs, &may_stay_published)
     } else {
-        publishable
+        publishable_nodes
     }
 }

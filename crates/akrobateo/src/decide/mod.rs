@@ -62,7 +62,7 @@ pub(crate) use occupied_ports::{occupied_ports, pod_frontends};
 pub(crate) use pod_changes::PodChanges;
 pub(crate) use pod_status::{has_ready_pod, runs_on};
 pub(crate) use proxy_config::{ProxyConfig, ProxyNamespace, ProxyNamespaceMismatch};
-pub(crate) use refusals::describe_port;
+pub(crate) use refusals::describe_port_owner;
 pub(crate) use rollout::{OutdatedProxy, PodReference};
 pub(crate) use service_state::{ObservedVersion, PodChangeTimes, ServiceState};
 pub(crate) use traffic_policy::{has_missing_endpoints, local_traffic_policy, publishes_all_nodes};

@@ -1,4 +1,5 @@
-//! Decides if a node can answer for a Service: from the proxy pods, or from the reports of the node agents. Pure.
+//! Decides if a node can answer for a Service. The decision depends on the proxy pods, or on the reports of the node
+//! agents. Pure.
 
 use std::collections::HashSet;
 
@@ -10,8 +11,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use super::agent_status::{AgentStatus, RequiredVersions, is_handing_over};
 use super::service_state::ServiceState;
 
-/// The time for which a published node stays published while its agent restarts, or has not written the newest rules.
-/// The earlier rules remain in the kernel.
+/// A published node stays published for at most this time after its agent has restarted or failed, or while the agent
+/// has not written the newest rules. The earlier rules of the agent remain in the kernel during this time.
 pub(super) const AGENT_GRACE_PERIOD: SignedDuration = SignedDuration::from_mins(1);
 
 /// The readiness of a node for one Service. A later variant is a better readiness.
@@ -19,7 +20,8 @@ pub(super) const AGENT_GRACE_PERIOD: SignedDuration = SignedDuration::from_mins(
 pub(super) enum NodeReadiness {
     /// The node cannot answer.
     NotReady,
-    /// The program of the node is being replaced or changed. A published node stays published until this time.
+    /// The proxy of the node is being replaced, or the agent of the node has not finished a change. A published node
+    /// stays published until the given time.
     Changing {
         /// The end of the grace period.
         until: Timestamp,
@@ -30,9 +32,9 @@ pub(super) enum NodeReadiness {
 
 /// Returns the readiness of a node by the Service's own proxies.
 ///
-/// The grace period starts when the operator sees that a pod was created or deleted. It also starts when the operator
-/// allocates the node to the Service. A failure of a proxy does not start a new grace period. `may_run_proxy` is true
-/// if a new proxy may start on the node.
+/// The grace period starts when the operator sees that a pod was created or deleted. The period also starts when the
+/// operator allocates the node to the Service. A failure of a proxy does not start a new grace period. `may_run_proxy`
+/// is true if a new proxy may start on the node.
 pub(super) fn proxy_readiness(
     state: &ServiceState,
     nodes_with_ready_pod: &HashSet<&str>,
@@ -49,7 +51,7 @@ pub(super) fn proxy_readiness(
     })
 }
 
-/// Returns the status of a Service on the node of an agent.
+/// Returns the status of a Service on a node, according to the agent of this node.
 pub(crate) fn agent_status(
     state: &ServiceState,
     key: &ServiceKey,
@@ -78,16 +80,16 @@ pub(super) fn agent_readiness(state: &ServiceState, node: &NodeInfo, status: &Ag
         }
         AgentStatus::Behind => {
             let endpoint = state.endpoint_versions.get(&node.name).map(|endpoint| endpoint.seen_at);
-            let times = [Some(state.version.seen_at), endpoint, agent.failing_since];
-            let since = times.into_iter().flatten().max().unwrap_or(state.version.seen_at);
+            let change_times = [Some(state.version.seen_at), endpoint, agent.failing_since];
+            let since = change_times.into_iter().flatten().max().unwrap_or(state.version.seen_at);
             NodeReadiness::Changing { until: since + AGENT_GRACE_PERIOD }
         }
         AgentStatus::Serving => NodeReadiness::Ready,
     }
 }
 
-/// Returns the readiness of a node by its agent, for a Service that has proxies of its own now. The agent still serves
-/// such a Service until a proxy is ready on the node.
+/// Returns the readiness of a node by its agent, for a Service that has moved from shared to dedicated mode. The agent
+/// serves such a Service until a proxy is ready on the node.
 pub(super) fn previous_agent_readiness(
     state: &ServiceState,
     key: &ServiceKey,
@@ -105,7 +107,7 @@ pub(super) fn previous_agent_readiness(
             NodeReadiness::Ready
         };
     }
-    // An agent that has not seen the change yet still serves the Service as before.
+    // If the agent has not seen the change of the mode yet, the agent still serves the Service.
     if report.has_applied(state.version.version, 0) {
         NodeReadiness::NotReady
     } else {

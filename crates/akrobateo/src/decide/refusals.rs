@@ -1,4 +1,5 @@
-//! Describes the ports that node agents refuse to a Service, or that they share with another owner. Pure.
+//! Describes two kinds of ports: ports that node agents refuse to a Service, and ports that agents serve although a pod
+//! or a process also uses them. Pure.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,8 @@ use super::note::{Note, join_first_items};
 use super::shared_service::SharedService;
 use crate::reason::Reason;
 
-/// The ports that other owners have, each with the first node by name.
+/// The descriptions of the ports that other owners have. If an owner has a port on several nodes, the description names
+/// only the first node.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     /// The descriptions of ports that belong to other Services.
@@ -21,7 +23,8 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// Finds the refusals of the agents on expected nodes, and the conflicts of the allocation on other nodes.
+    /// Finds the ports that the agents of expected nodes refuse, and the conflicts that the port allocation found on
+    /// other nodes.
     pub(super) fn find(shared: &SharedService) -> Self {
         let mut problems: BTreeMap<(String, PortOwner), String> = BTreeMap::new();
         for node in shared.state.nodes.iter().filter(|node| shared.is_expected(node)) {
@@ -33,7 +36,7 @@ impl Refusals {
         }
         let mut refusals = Self::default();
         for ((port, owner), node) in &problems {
-            let text = describe_port(port, node, owner);
+            let text = describe_port_owner(port, node, owner);
             match owner {
                 PortOwner::Service(_) => refusals.conflicts.push(text),
                 PortOwner::Pod(_) | PortOwner::Process => refusals.ports_in_use.push(text),
@@ -41,12 +44,12 @@ impl Refusals {
         }
         for conflict in &shared.allocation.conflicts {
             let owner = PortOwner::Service(conflict.owner.to_string());
-            let is_served = |node: &str| {
+            let is_served_on = |node: &str| {
                 let node = shared.state.nodes.iter().find(|candidate| candidate.name == node);
                 node.is_some_and(|node| *shared.status(node) == AgentStatus::Serving)
             };
-            let is_outdated = matches!(&conflict.scope, ConflictScope::Node(node) if is_served(node));
-            if !is_outdated && !problems.contains_key(&(conflict.port.to_string(), owner)) {
+            let is_conflict_outdated = matches!(&conflict.scope, ConflictScope::Node(node) if is_served_on(node));
+            if !is_conflict_outdated && !problems.contains_key(&(conflict.port.to_string(), owner)) {
                 refusals.conflicts.push(conflict.to_string());
             }
         }
@@ -64,9 +67,9 @@ impl Refusals {
 
     /// Returns the notes for the condition.
     pub(super) fn notes(&self) -> impl Iterator<Item = Note> {
-        let note = |texts: &[String], solution: &str, reason| {
-            (!texts.is_empty()).then(|| Note {
-                text: format!("{}; {solution}", join_first_items(texts)),
+        let note = |port_descriptions: &[String], solution: &str, reason| {
+            (!port_descriptions.is_empty()).then(|| Note {
+                text: format!("{}; {solution}", join_first_items(port_descriptions)),
                 warning_reason: Some(reason),
             })
         };
@@ -76,14 +79,14 @@ impl Refusals {
     }
 }
 
-/// Returns a warning about the ports that agents serve although a pod or a process uses them too.
+/// Returns a warning about the ports that agents serve although a pod or a process of the node also uses these ports.
 pub(super) fn shared_ports_note(shared: &SharedService, key: &ServiceKey) -> Option<Note> {
     let mut descriptions = Vec::new();
     for node in shared.state.nodes.iter().filter(|node| *shared.status(node) == AgentStatus::Serving) {
         let report = shared.state.agents.get(&node.name).map(|agent| &agent.observed.report);
         let problems = report.map(|report| problems_of(&report.shared_ports, key)).unwrap_or_default();
-        let texts = problems.iter().map(|problem| describe_port(&problem.port, &node.name, &problem.owner));
-        descriptions.extend(texts);
+        let port_descriptions = problems.iter().map(|problem| describe_port_owner(&problem.port, &node.name, &problem.owner));
+        descriptions.extend(port_descriptions);
     }
     (!descriptions.is_empty()).then(|| Note {
         text: format!(
@@ -95,8 +98,8 @@ pub(super) fn shared_ports_note(shared: &SharedService, key: &ServiceKey) -> Opt
     })
 }
 
-/// Describes the owner of a port.
-pub(crate) fn describe_port(port: &str, node: &str, owner: &PortOwner) -> String {
+/// Describes which Service, pod or process has the port on the node.
+pub(crate) fn describe_port_owner(port: &str, node: &str, owner: &PortOwner) -> String {
     match owner {
         PortOwner::Service(service) => format!("port {port} on node {node} belongs to Service {service}"),
         PortOwner::Pod(pod) => format!("port {port} on node {node} is a hostPort of pod {pod}"),

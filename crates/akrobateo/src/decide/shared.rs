@@ -22,8 +22,8 @@ use super::shared_service::SharedService;
 use super::unpublished::UnpublishedNode;
 use crate::reason::Reason;
 
-/// Decides the desired state of an accepted Service that the node agents forward. The Service has no workload of its
-/// own. If it had one until now, the workload stays until the agents have taken over.
+/// Decides the desired state of an accepted Service that the node agents forward. Such a Service has no workload of its
+/// own. If the Service had a workload until now, the workload stays until the agents serve the Service.
 pub(super) fn decide_shared_service(
     instance: &str,
     state: &ServiceState,
@@ -33,17 +33,17 @@ pub(super) fn decide_shared_service(
     now: Timestamp,
 ) -> Decision {
     let shared = SharedService::new(state, service, spec, allocation);
-    let publishable = shared.select_nodes(now);
-    let addresses = build_ingress(spec, &publishable.nodes, &|node, address| shared.ip_mode(node, address));
-    let unpublished_nodes = shared.find_unpublished_nodes(&publishable.nodes);
-    let exposure = shared_exposure(instance, &shared, &publishable.nodes, &addresses, &unpublished_nodes);
-    let needs_proxies = shared.needs_proxies(now);
-    let proxies_deadline = shared.proxies_deadline(now).filter(|_| needs_proxies);
+    let publishable_nodes = shared.select_nodes(now);
+    let addresses = build_ingress(spec, &publishable_nodes.nodes, &|node, address| shared.ip_mode(node, address));
+    let unpublished_nodes = shared.find_unpublished_nodes(&publishable_nodes.nodes);
+    let exposure = shared_exposure(instance, &shared, &publishable_nodes.nodes, &addresses, &unpublished_nodes);
+    let needs_previous_proxies = shared.needs_previous_proxies(now);
+    let previous_proxies_deadline = shared.previous_proxies_deadline(now).filter(|_| needs_previous_proxies);
     Decision {
         unpublished_nodes,
-        recheck_at: publishable.recheck_at.into_iter().chain(proxies_deadline).min(),
+        recheck_at: publishable_nodes.recheck_at.into_iter().chain(previous_proxies_deadline).min(),
         ..Decision::new(
-            if needs_proxies { ProxyDecision::KeepWorkloads } else { ProxyDecision::DeleteWorkloads },
+            if needs_previous_proxies { ProxyDecision::KeepWorkloads } else { ProxyDecision::DeleteWorkloads },
             Some(DesiredStatus { addresses, exposure: Some(exposure) }),
         )
     }
@@ -81,7 +81,7 @@ fn shared_exposure(
     Exposure::from_notes(reason, !addresses.is_empty(), notes)
 }
 
-/// Returns a note about the nodes whose endpoints do not see the client's address.
+/// Returns a note that names the nodes whose endpoints do not see the client's address.
 fn masqueraded_peers_note(shared: &SharedService) -> Option<Note> {
     let spec = shared.spec;
     if spec.client_address == ClientAddress::Masquerade || spec.is_external_traffic_policy_local {

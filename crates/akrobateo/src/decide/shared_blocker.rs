@@ -12,10 +12,10 @@ use super::shared_service::SharedService;
 use crate::reason::Reason;
 
 /// The command that shows the pods of the agents.
-const SHOW_AGENTS: &str = "kubectl get pods -A -l app.kubernetes.io/name=akrobateo-agent -o wide";
+const SHOW_AGENTS_COMMAND: &str = "kubectl get pods -A -l app.kubernetes.io/name=akrobateo-agent -o wide";
 
-/// Returns the reason of the condition and the first part of its message. The note is `None` if the refusals in the
-/// message explain the reason.
+/// Returns the reason of the condition and the first part of its message. The note is `None` if the message already
+/// names the refusals, which explain the reason.
 pub(super) fn find_shared_blocker(
     shared: &SharedService,
     publishable_nodes: &[&NodeInfo],
@@ -23,11 +23,11 @@ pub(super) fn find_shared_blocker(
 ) -> (Reason, Option<Note>) {
     let blocker = Blocker::find_without_programs(shared.state, shared.spec, publishable_nodes);
     let blocker = blocker.or_else(|| {
-        let lacks_node = shared.missing_endpoints_policy.is_none()
+        let lacks_expected_node = shared.missing_endpoints_policy.is_none()
             && shared.spec.is_external_traffic_policy_local
             && !shared.state.nodes_with_ready_endpoint.is_empty()
             && !shared.state.nodes.iter().any(|node| shared.is_expected(node));
-        lacks_node.then_some(Blocker::EndpointsWithoutProxy)
+        lacks_expected_node.then_some(Blocker::EndpointsWithoutProxy)
     });
     if let Some(blocker) = blocker {
         let note = Note { text: blocker.to_string(), warning_reason: Some(blocker.reason()) };
@@ -39,12 +39,12 @@ pub(super) fn find_shared_blocker(
     if let Some(reason) = refusals.reason() {
         return (reason, None);
     }
-    let excluded = shared.state.nodes.iter().find_map(|node| {
+    let excluded_node_blocker = shared.state.nodes.iter().find_map(|node| {
         let is_serving = *shared.status(node) == AgentStatus::Serving && shared.is_expected(node);
         let reason = node.exclusion_reason.filter(|_| is_serving)?;
         Some(Blocker::NodeExcluded { node: node.name.clone(), reason })
     });
-    match excluded {
+    match excluded_node_blocker {
         Some(blocker) => {
             let note = Note { text: blocker.to_string(), warning_reason: Some(blocker.reason()) };
             (blocker.reason(), Some(note))
@@ -59,7 +59,7 @@ fn missing_agents_note(shared: &SharedService) -> Option<Note> {
         Note {
         text: format!(
             "no node agent reports, so no node can forward; check that the agents are installed (agent.enabled in the chart, \
-             deploy/agent with kustomize) and run ({SHOW_AGENTS}); proxies need no agent: set the annotation {} to DaemonSet",
+             deploy/agent with kustomize) and run ({SHOW_AGENTS_COMMAND}); proxies need no agent: set the annotation {} to DaemonSet",
             annotations::WORKLOAD
         ),
         warning_reason: Some(Reason::AgentsNotReady),
@@ -67,27 +67,28 @@ fn missing_agents_note(shared: &SharedService) -> Option<Note> {
     })
 }
 
-/// Returns the reason why no agent on an expected node serves the Service. Agents that need a moment cause no Warning.
+/// Returns a note with the reason why no agent on an expected node serves the Service. The note is a Warning unless an
+/// agent only needs more time.
 fn agents_not_ready_note(shared: &SharedService) -> Note {
-    let expected = || shared.state.nodes.iter().filter(|node| shared.is_expected(node));
-    let failing = expected().find_map(|node| match shared.status(node) {
+    let expected_nodes = || shared.state.nodes.iter().filter(|node| shared.is_expected(node));
+    let failing_agent = expected_nodes().find_map(|node| match shared.status(node) {
         AgentStatus::Failing(error) => Some((&node.name, error)),
         _ => None,
     });
     let with_warning = |text| Note { text, warning_reason: Some(Reason::AgentsNotReady) };
-    if let Some((node, error)) = failing {
+    if let Some((node, error)) = failing_agent {
         return with_warning(format!(
             "the agent of node {node} cannot change the rules of the kernel: {error}; correct the cause on the node, or select \
              other nodes"
         ));
     }
-    if expected().any(|node| matches!(shared.status(node), AgentStatus::Behind | AgentStatus::Paused)) {
+    if expected_nodes().any(|node| matches!(shared.status(node), AgentStatus::Behind | AgentStatus::Paused)) {
         return Note::without_warning("no node agent serves the Service yet; waiting for the agents");
     }
-    let nodes: Vec<_> = expected().map(|node| node.name.clone()).collect();
+    let nodes: Vec<_> = expected_nodes().map(|node| node.name.clone()).collect();
     with_warning(format!(
         "the agents of the selected nodes ({}) have not reported for {LEASE_DURATION_SECONDS} s, or the nodes have no agent; \
-         check their pods: {SHOW_AGENTS}",
+         check their pods: {SHOW_AGENTS_COMMAND}",
         join_first_items(&nodes)
     ))
 }

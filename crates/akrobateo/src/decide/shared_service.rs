@@ -1,7 +1,8 @@
 //! The readiness of the nodes for a Service that the node agents forward. Pure.
 //!
-//! The agents decide which of them serves the Service: an agent knows the processes and pods of its node. The operator
-//! decides which nodes the Service selects, because an agent does not report the Services that do not select its node.
+//! Each agent decides if it serves the Service, because only the agent knows the processes and pods of its node. The
+//! operator decides which nodes the Service selects, because an agent does not report the Services that do not select
+//! its node.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
@@ -30,7 +31,7 @@ use super::traffic_policy::{MissingEndpointsPolicy, endpoints_allow_publication,
 use super::unpublished::{UnpublishedCause, UnpublishedNode};
 use super::workload::Workload;
 
-/// A Service that the node agents forward, with the status on each node.
+/// A Service that the node agents forward, and the status of the Service on each node.
 pub(super) struct SharedService<'a> {
     pub(super) state: &'a ServiceState,
     pub(super) service: &'a Service,
@@ -39,7 +40,7 @@ pub(super) struct SharedService<'a> {
     pub(super) missing_endpoints_policy: Option<MissingEndpointsPolicy>,
     statuses: BTreeMap<&'a str, AgentStatus>,
     nodes_with_ready_proxy: HashSet<&'a str>,
-    are_agents_silent: bool,
+    are_all_agents_silent: bool,
 }
 
 impl<'a> SharedService<'a> {
@@ -59,7 +60,7 @@ impl<'a> SharedService<'a> {
             missing_endpoints_policy: MissingEndpointsPolicy::find(state, spec),
             statuses: nodes.map(|node| (node.name.as_str(), agent_status(state, &key, spec, node))).collect(),
             nodes_with_ready_proxy: nodes_with_ready_pod(&state.pods),
-            are_agents_silent: are_all_silent(&state.agents),
+            are_all_agents_silent: are_all_silent(&state.agents),
         }
     }
 
@@ -72,7 +73,7 @@ impl<'a> SharedService<'a> {
         self.is_selected(node) && self.endpoints_allow(node)
     }
 
-    /// Returns true if the Service selects the node. A node stays selected when it gets a taint with the effect
+    /// Returns true if the Service selects the node. A published node stays selected if it gets a taint with the effect
     /// `NoSchedule`.
     fn is_selected(&self, node: &NodeInfo) -> bool {
         let nodes = &self.spec.nodes;
@@ -93,60 +94,64 @@ impl<'a> SharedService<'a> {
             proxies_can_move: false,
             now,
         };
-        let publishable = select_nodes_to_publish(self.service, &inputs);
-        if publishable.nodes.is_empty() {
+        let publishable_nodes = select_nodes_to_publish(self.service, &inputs);
+        if publishable_nodes.nodes.is_empty() {
             select_nodes_until_first_ready_node(self.service, &inputs, &|node| self.is_selected(node))
         } else {
-            publishable
+            publishable_nodes
         }
     }
 
-    /// Returns the readiness of a node. If the Service had proxies of its own until now, these proxies also answer.
+    /// Returns the readiness of a node. If the Service still has proxies from dedicated mode, a node with a ready proxy
+    /// is also ready.
     fn readiness(&self, node: &NodeInfo) -> NodeReadiness {
         let status = self.status(node);
-        let by_agent = if *status == AgentStatus::Silent && self.are_agents_silent {
-            // The operator itself has probably lost contact. So nothing changes.
+        let readiness_by_agent = if *status == AgentStatus::Silent && self.are_all_agents_silent {
+            // The operator itself has probably lost contact with the API server. So the published nodes stay published.
             if is_published(self.service, node) { NodeReadiness::Ready } else { NodeReadiness::NotReady }
         } else {
             agent_readiness(self.state, node, status)
         };
-        // A node of another Service answers only if its agent says so.
-        let is_taken = self.allocation.taken_nodes.contains(&node.name);
-        let by_agent =
-            if is_taken && by_agent != NodeReadiness::Ready { NodeReadiness::NotReady } else { by_agent };
+        // If the port allocation gives the node to another Service, the node is ready only if its agent serves this
+        // Service.
+        let is_taken_by_other_service = self.allocation.taken_nodes.contains(&node.name);
+        let readiness_by_agent =
+            if is_taken_by_other_service && readiness_by_agent != NodeReadiness::Ready { NodeReadiness::NotReady } else { readiness_by_agent };
         if self.state.workloads.is_empty() {
-            return by_agent;
+            return readiness_by_agent;
         }
         let grace_period = replacement_time(self.spec.host_ports().len());
-        by_agent.max(proxy_readiness(self.state, &self.nodes_with_ready_proxy, node, !is_taken, grace_period))
+        readiness_by_agent.max(proxy_readiness(self.state, &self.nodes_with_ready_proxy, node, !is_taken_by_other_service, grace_period))
     }
 
-    /// Returns true if the Service still needs the proxies that it had until now: an agent does not serve the Service on
-    /// the node of a ready proxy. If an agent refuses the Service or is silent, the proxies stay for one minute.
-    pub(super) fn needs_proxies(&self, now: Timestamp) -> bool {
+    /// Returns true if the Service still needs its proxies from dedicated mode. The Service needs the proxies if a node
+    /// has a ready proxy, but the agent of this node does not serve the Service yet. If an agent refuses the Service or
+    /// is silent, the proxies stay for at most one minute.
+    pub(super) fn needs_previous_proxies(&self, now: Timestamp) -> bool {
         if self.state.workloads.is_empty() {
             return false;
         }
-        // Without any working agent, the deletion of the proxies would end the service for all clients.
-        let works = |status: &AgentStatus| !matches!(status, AgentStatus::Absent | AgentStatus::Silent);
-        if !self.statuses.values().any(works) {
+        // If no agent works, the proxies are the only programs that forward, so the operator must not delete the
+        // proxies.
+        let is_working = |status: &AgentStatus| !matches!(status, AgentStatus::Absent | AgentStatus::Silent);
+        if !self.statuses.values().any(is_working) {
             return true;
         }
-        let is_recent = now < self.state.version.seen_at + AGENT_GRACE_PERIOD;
-        let is_served = |node: &&NodeInfo| {
+        let is_within_grace_period = now < self.state.version.seen_at + AGENT_GRACE_PERIOD;
+        let is_served_by_proxy = |node: &&NodeInfo| {
             self.nodes_with_ready_proxy.contains(node.name.as_str())
                 && node.exclusion_reason.is_none()
                 && self.is_expected(node)
         };
-        self.state.nodes.iter().filter(is_served).any(|node| match self.status(node) {
+        self.state.nodes.iter().filter(is_served_by_proxy).any(|node| match self.status(node) {
             AgentStatus::Serving => false,
-            AgentStatus::Absent | AgentStatus::Silent | AgentStatus::Refusing(_) => is_recent,
+            AgentStatus::Absent | AgentStatus::Silent | AgentStatus::Refusing(_) => is_within_grace_period,
             AgentStatus::Paused | AgentStatus::Failing(_) | AgentStatus::Behind => true,
         })
     }
 
-    /// Returns the time when [`Self::needs_proxies`] may change without an event.
-    pub(super) fn proxies_deadline(&self, now: Timestamp) -> Option<Timestamp> {
+    /// Returns the time when [`Self::needs_previous_proxies`] may change without an event.
+    pub(super) fn previous_proxies_deadline(&self, now: Timestamp) -> Option<Timestamp> {
         let deadline = self.state.version.seen_at + AGENT_GRACE_PERIOD;
         (!self.state.workloads.is_empty() && deadline > now).then_some(deadline)
     }
@@ -154,7 +159,8 @@ impl<'a> SharedService<'a> {
     /// Returns the ipMode of a node's address.
     ///
     /// Several Services may publish an unclaimed node with the same port. Then kube-proxy must not forward for any of
-    /// these Services. If the Service had proxies of its own until now, kube-proxy forwards until the agent does.
+    /// these Services. If the Service still has proxies from dedicated mode, kube-proxy may continue to forward until
+    /// the agent of the node serves the Service.
     pub(super) fn ip_mode(&self, node: &NodeInfo, address: IpAddr) -> IpMode {
         if self.allocation.unclaimed_nodes.contains(&node.name) {
             return IpMode::Proxy;
@@ -172,20 +178,20 @@ impl<'a> SharedService<'a> {
         }
     }
 
-    /// Returns the nodes that should answer and are not in `published_nodes`, except the nodes whose agents refuse the
-    /// Service.
+    /// Returns the nodes that should be published but are not in `published_nodes`. The result does not contain nodes
+    /// whose agents refuse the Service, because other notes name these nodes.
     pub(super) fn find_unpublished_nodes(&self, published_nodes: &[&NodeInfo]) -> Vec<UnpublishedNode> {
         let expected_nodes = self.state.nodes.iter().filter(|node| {
             node.exclusion_reason.is_none() && self.spec.nodes.matches(node) && self.endpoints_allow(node)
         });
         let unpublished_nodes = expected_nodes.filter_map(|node| {
             let is_published = published_nodes.iter().any(|published| published.name == node.name);
-            let is_taken = self.allocation.taken_nodes.contains(&node.name);
+            let is_taken_by_other_service = self.allocation.taken_nodes.contains(&node.name);
             let cause = if matches!(self.status(node), AgentStatus::Refusing(_)) {
                 return None;
             } else if addresses_to_publish(self.spec, node).is_empty() {
                 UnpublishedCause::no_address(self.spec)
-            } else if is_published || is_taken {
+            } else if is_published || is_taken_by_other_service {
                 return None;
             } else {
                 match self.status(node) {

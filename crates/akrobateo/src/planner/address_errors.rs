@@ -2,7 +2,7 @@
 
 use akrobateo_services::node_info::{NodeAddressError, NodeInfo};
 
-/// Returns the errors in the annotations of nodes that did not exist in the previous nodes.
+/// Returns the errors in the annotations of `nodes` that `previous_nodes` did not have.
 pub(super) fn new_address_errors(previous_nodes: &[NodeInfo], nodes: &[NodeInfo]) -> Vec<NodeAddressError> {
     let is_known = |error: &NodeAddressError| {
         previous_nodes.iter().any(|node| node.address_error.as_ref() == Some(error))

@@ -1,8 +1,8 @@
 //! The reports of the node agents, and the times when the operator saw their Leases change. Pure: the time is an
 //! argument.
 //!
-//! Clocks of two machines may differ, so the operator never compares the time in a Lease with its own time. A Lease is
-//! fresh while the operator sees its time change.
+//! The clocks of two machines may differ, so the operator never compares the time in a Lease with its own clock.
+//! Instead, the operator measures how long the time in a Lease has not changed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,20 +17,22 @@ use kube::ResourceExt;
 use super::clock::Clock;
 use crate::decide::{AgentState, AgentStates, ObservedReport};
 
-/// The time after which an agent that does not renew its Lease is silent.
+/// An agent is silent if it has not renewed its Lease for this time.
 const LEASE_DURATION: Duration = Duration::from_secs(LEASE_DURATION_SECONDS.unsigned_abs() as u64);
-/// The time after which an agent that has ended in an orderly way is silent. The next agent starts within this time.
+/// An agent that has ended in an orderly way becomes silent only after this time. The next agent of the node usually
+/// starts earlier.
 const PAUSE_DURATION: Duration = Duration::from_mins(1);
-/// If the operator has seen no renewal of any agent for this time, the operator itself has probably lost contact. Agents
-/// renew their Leases every 5 seconds.
+/// If no agent has renewed its Lease for this time, the operator itself has probably lost contact with the API server.
+/// Each agent renews its Lease every 5 seconds.
 const CONTACT_TIMEOUT: Duration = Duration::from_millis(7500);
 
 /// The agents, by the names of their Leases.
 #[derive(Debug, Default)]
 pub(super) struct AgentRegistry {
     agents: BTreeMap<String, Agent>,
-    /// The annotations that cannot be parsed, by the names of their Leases. Each is logged only once.
-    invalid_texts: BTreeMap<String, String>,
+    /// The annotations with reports that cannot be parsed, by the names of their Leases. The registry logs each of
+    /// these annotations only once.
+    invalid_reports: BTreeMap<String, String>,
     /// The time of the last renewal of any agent.
     last_renewal: Option<Instant>,
 }
@@ -44,7 +46,8 @@ struct Agent {
     renew_time: Option<MicroTime>,
     /// The time when the operator saw the last renewal.
     renewed_at: Instant,
-    /// The time when the operator first saw an error or missing rules.
+    /// The time when the operator first saw that the agent has an error or has not written its rules; `None` while the
+    /// agent works.
     failing_since: Option<Instant>,
     is_silent: bool,
     /// True if the Lease no longer exists. The agent usually creates it again.
@@ -60,7 +63,7 @@ pub(super) struct AgentChange {
 }
 
 impl AgentRegistry {
-    /// Returns the agents of these Leases. All of them count as fresh now.
+    /// Returns the agents of these Leases. The registry treats each Lease as renewed now.
     pub(super) fn from_leases(instance: &str, leases: &[Arc<Lease>], now: Instant) -> Self {
         let mut registry = Self::default();
         for lease in leases {
@@ -79,7 +82,7 @@ impl AgentRegistry {
         now: Instant,
     ) -> Option<AgentChange> {
         let Some(lease) = lease else {
-            self.invalid_texts.remove(name);
+            self.invalid_reports.remove(name);
             self.agents.get_mut(name)?.is_deleted = true;
             return None;
         };
@@ -87,15 +90,15 @@ impl AgentRegistry {
         let renew_time = lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
         let previous = self.agents.get(name);
         let is_renewed = previous.is_none_or(|previous| previous.renew_time != renew_time);
-        let is_changed = previous.is_none_or(|previous| previous.report_text != report_text);
-        let report = match previous.filter(|_| !is_changed) {
+        let is_report_changed = previous.is_none_or(|previous| previous.report_text != report_text);
+        let report = match previous.filter(|_| !is_report_changed) {
             Some(previous) => previous.report.clone(),
-            None if self.invalid_texts.get(name).is_some_and(|invalid| invalid == report_text) => {
+            None if self.invalid_reports.get(name).is_some_and(|invalid_text| invalid_text == report_text) => {
                 return None;
             }
             None => {
                 let Some(report) = parse_report(instance, name, lease) else {
-                    self.invalid_texts.insert(name.to_owned(), report_text.to_owned());
+                    self.invalid_reports.insert(name.to_owned(), report_text.to_owned());
                     return self.remove(name);
                 };
                 Arc::new(report)
@@ -112,7 +115,7 @@ impl AgentRegistry {
             is_silent: !is_renewed && previous.is_some_and(|previous| previous.is_silent),
             is_deleted: false,
         };
-        self.invalid_texts.remove(name);
+        self.invalid_reports.remove(name);
         if is_renewed {
             self.on_renewal(now);
         }
@@ -125,7 +128,7 @@ impl AgentRegistry {
         })
     }
 
-    /// Records a renewal. If the operator had lost contact, all agents get the time to renew their Leases again.
+    /// Records a renewal. If the operator had lost contact, all agents get time to renew their Leases.
     fn on_renewal(&mut self, now: Instant) {
         if self.has_lost_contact(now) {
             for agent in self.agents.values_mut().filter(|agent| !agent.is_silent) {
@@ -145,15 +148,15 @@ impl AgentRegistry {
         Some(AgentChange { node, previous: Some(agent.observed()), current: None })
     }
 
-    /// Marks the agents as silent that have not renewed their Leases in time, and removes the agents without a Lease.
-    /// Returns the changed agents.
+    /// Marks the agents that have not renewed their Leases in time as silent. Removes the agents whose Leases no longer
+    /// exist. Returns the changed agents.
     ///
-    /// If the operator has lost contact, the agents become silent together. Otherwise their nodes would leave the status
-    /// one after the other, although the fault is on the side of the operator.
+    /// If the operator has lost contact, all agents become silent at the same time. If they became silent one after
+    /// another, the operator would remove the addresses of nodes that still work.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<AgentChange> {
-        let expired = self.agents.iter().filter(|(_, agent)| agent.is_deleted && agent.deadline() <= now);
-        let expired: Vec<_> = expired.map(|(name, _)| name.clone()).collect();
-        let mut changes: Vec<_> = expired.iter().filter_map(|name| self.remove(name)).collect();
+        let expired_agents = self.agents.iter().filter(|(_, agent)| agent.is_deleted && agent.deadline() <= now);
+        let expired_names: Vec<_> = expired_agents.map(|(name, _)| name.clone()).collect();
+        let mut changes: Vec<_> = expired_names.iter().filter_map(|name| self.remove(name)).collect();
         if self.silence_deadline(now).is_none_or(|deadline| deadline > now) {
             return changes;
         }
@@ -168,38 +171,40 @@ impl AgentRegistry {
 
     /// Returns the time of the next call of [`Self::expire`] that may change an agent; `None` if no agent can change.
     pub(super) fn next_expiry(&self, now: Instant) -> Option<Instant> {
-        let deleted = self.agents.values().filter(|agent| agent.is_deleted).map(Agent::deadline);
-        deleted.chain(self.silence_deadline(now)).min()
+        let deletion_deadlines = self.agents.values().filter(|agent| agent.is_deleted).map(Agent::deadline);
+        deletion_deadlines.chain(self.silence_deadline(now)).min()
     }
 
-    /// Returns the time when the next agent becomes silent. If the operator has lost contact, returns the time when the
-    /// last agent becomes silent, except the agents that have ended in an orderly way.
+    /// Returns the time when [`Self::expire`] next marks an agent as silent. Usually this is the first deadline of all
+    /// agents. If the operator has lost contact, this is the last deadline of the agents that have not ended in an
+    /// orderly way.
     fn silence_deadline(&self, now: Instant) -> Option<Instant> {
-        let speaking = || self.agents.values().filter(|agent| !agent.is_silent);
-        let first = speaking().map(Agent::deadline).min()?;
-        if !self.has_lost_contact(now.max(first)) {
-            return Some(first);
+        let reporting_agents = || self.agents.values().filter(|agent| !agent.is_silent);
+        let first_deadline = reporting_agents().map(Agent::deadline).min()?;
+        if !self.has_lost_contact(now.max(first_deadline)) {
+            return Some(first_deadline);
         }
-        let last = speaking().filter(|agent| !agent.report.is_paused).map(Agent::deadline).max();
-        Some(last.unwrap_or(first).max(first))
+        let last_deadline = reporting_agents().filter(|agent| !agent.report.is_paused).map(Agent::deadline).max();
+        Some(last_deadline.unwrap_or(first_deadline).max(first_deadline))
     }
 
-    /// Marks the agents as silent whose Leases are older than the newest Lease by more than the duration of a Lease. A
-    /// command sees each Lease only once, so it compares the times in the Leases.
-    pub(super) fn compare_renew_times(&mut self) {
-        let newest = self.agents.values().filter_map(|agent| agent.renew_time.as_ref()).max().cloned();
+    /// Compares the times in the Leases with the newest of these times. Marks an agent as silent if its Lease is older
+    /// than the newest Lease by more than the duration of a Lease. Commands need this comparison, because a command
+    /// reads each Lease only once.
+    pub(super) fn mark_silent_by_renew_times(&mut self) {
+        let newest_time = self.agents.values().filter_map(|agent| agent.renew_time.as_ref()).max().cloned();
         for agent in self.agents.values_mut() {
             let duration = if agent.report.is_paused { PAUSE_DURATION } else { LEASE_DURATION };
-            let limit = SignedDuration::try_from(duration).unwrap_or_default();
-            agent.is_silent = match (&agent.renew_time, &newest) {
-                (Some(renewed), Some(newest)) => newest.0.duration_since(renewed.0) > limit,
+            let max_age = SignedDuration::try_from(duration).unwrap_or_default();
+            agent.is_silent = match (&agent.renew_time, &newest_time) {
+                (Some(renewed), Some(newest)) => newest.0.duration_since(renewed.0) > max_age,
                 (None, _) => true,
                 (Some(_), None) => false,
             };
         }
     }
 
-    /// Returns the names of the Leases of all agents.
+    /// Returns the names of all agents' Leases.
     pub(super) fn lease_names(&self) -> impl Iterator<Item = String> {
         self.agents.keys().cloned()
     }
@@ -230,7 +235,7 @@ impl Agent {
     }
 }
 
-/// Parses the report of a Lease. Logs an error and returns `None` if the Lease has no valid report of its node.
+/// Parses the report in a Lease. If the report is invalid or is about another node, logs a warning and returns `None`.
 fn parse_report(instance: &str, name: &str, lease: &Lease) -> Option<AgentReport> {
     match AgentReport::from_lease(lease) {
         Some(Ok(report)) if name == lease_name(instance, &report.node) => Some(report),
@@ -278,12 +283,13 @@ mod tests {
     }
 
     fn silent_nodes(registry: &AgentRegistry) -> Vec<String> {
-        let silent = registry.agents.values().filter(|agent| agent.is_silent);
-        silent.map(|agent| agent.report.node.clone()).collect()
+        let silent_agents = registry.agents.values().filter(|agent| agent.is_silent);
+        silent_agents.map(|agent| agent.report.node.clone()).collect()
     }
 
-    /// Runs the agents for `seconds`. Each of `nodes` renews its Lease every 5 seconds.
-    fn run(registry: &mut AgentRegistry, nodes: &[&str], start: Instant, seconds: u64) -> Instant {
+    /// Simulates the agents for this number of seconds. The agent of each node in `nodes` renews its Lease every 5
+    /// seconds. Returns the time at the end.
+    fn run_agents(registry: &mut AgentRegistry, nodes: &[&str], start: Instant, seconds: u64) -> Instant {
         for second in 1..=seconds {
             let now = start + Duration::from_secs(second);
             for node in nodes.iter().filter(|_| second % 5 == 0) {
@@ -298,14 +304,14 @@ mod tests {
     }
 
     #[test]
-    fn agent_that_does_not_renew_is_silent_after_15_seconds() {
+    fn agent_without_renewals_is_silent_after_15_seconds() {
         let (mut registry, start) = (AgentRegistry::default(), Instant::now());
         for node in ["n1", "n2", "n3"] {
             renew(&mut registry, node, 1, start);
         }
-        let now = run(&mut registry, &["n1", "n2"], start, 14);
+        let now = run_agents(&mut registry, &["n1", "n2"], start, 14);
         assert!(silent_nodes(&registry).is_empty());
-        let now = run(&mut registry, &["n1", "n2"], now, 2);
+        let now = run_agents(&mut registry, &["n1", "n2"], now, 2);
         assert_eq!(silent_nodes(&registry), ["n3"]);
         assert!(renew(&mut registry, "n3", 2, now).is_some());
         assert!(silent_nodes(&registry).is_empty());
@@ -318,24 +324,24 @@ mod tests {
             renew(&mut registry, node, 1, start + Duration::from_secs(2 * index as u64));
         }
         // The deadlines of the agents are 15, 17 and 19 seconds after the start.
-        let now = run(&mut registry, &[], start, 18);
+        let now = run_agents(&mut registry, &[], start, 18);
         assert!(silent_nodes(&registry).is_empty());
-        let now = run(&mut registry, &[], now, 1);
+        let now = run_agents(&mut registry, &[], now, 1);
         assert_eq!(silent_nodes(&registry), ["n1", "n2", "n3"]);
         assert!(registry.next_expiry(now).is_none());
     }
 
     #[test]
-    fn agents_get_time_to_renew_after_the_operator_had_lost_contact() {
+    fn agents_get_time_to_renew_after_lost_contact() {
         let (mut registry, start) = (AgentRegistry::default(), Instant::now());
         renew(&mut registry, "n1", 1, start);
         renew(&mut registry, "n2", 1, start + Duration::from_secs(4));
-        let now = run(&mut registry, &[], start, 16);
+        let now = run_agents(&mut registry, &[], start, 16);
         // The watch continues, and the first event is about n2.
         renew(&mut registry, "n2", 2, now);
         registry.expire(now);
         assert!(silent_nodes(&registry).is_empty());
-        run(&mut registry, &["n2"], now, 16);
+        run_agents(&mut registry, &["n2"], now, 16);
         assert_eq!(silent_nodes(&registry), ["n1"]);
     }
 
@@ -345,9 +351,9 @@ mod tests {
         renew(&mut registry, "n1", 1, start);
         let (name, lease) = lease("n2", 1, |report| report.is_paused = true);
         registry.update("akrobateo", &name, Some(&lease), start);
-        let now = run(&mut registry, &["n1"], start, 59);
+        let now = run_agents(&mut registry, &["n1"], start, 59);
         assert!(silent_nodes(&registry).is_empty());
-        run(&mut registry, &["n1"], now, 2);
+        run_agents(&mut registry, &["n1"], now, 2);
         assert_eq!(silent_nodes(&registry), ["n2"]);
     }
 
@@ -367,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn failure_counts_from_the_first_report_with_an_error() {
+    fn failing_time_starts_with_the_first_error() {
         let (mut registry, start) = (AgentRegistry::default(), Instant::now());
         let mut failing_since = |number: i64, error: Option<&str>| {
             let now = start + Duration::from_secs(u64::try_from(number).unwrap());
@@ -382,12 +388,12 @@ mod tests {
     }
 
     #[test]
-    fn command_compares_the_times_in_the_leases() {
+    fn command_finds_silent_agents_by_the_times_in_leases() {
         let (mut registry, now) = (AgentRegistry::default(), Instant::now());
         renew(&mut registry, "n1", 100, now);
         renew(&mut registry, "n2", 86, now);
         renew(&mut registry, "n3", 84, now);
-        registry.compare_renew_times();
+        registry.mark_silent_by_renew_times();
         assert_eq!(silent_nodes(&registry), ["n3"]);
     }
 }

@@ -11,7 +11,7 @@ use akrobateo_services::spec::ServiceDefaults;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Service;
 
-use super::agent_effects::{AgentEffect, ports_held_by_agents};
+use super::agent_facts::{AgentFacts, ports_occupied_by_agents};
 use super::agent_registry::{AgentChange, AgentRegistry};
 use super::clock::Clock;
 use super::versions::{EndpointVersions, SeenVersion, ServiceVersions};
@@ -21,11 +21,11 @@ use crate::decide::{AgentStates, ObservedReport, ObservedVersion, RequiredVersio
 #[derive(Debug)]
 pub(super) struct Agents {
     instance: String,
-    /// True if each Lease is read only once, so that no Lease can be seen to change.
+    /// True if a command reads each Lease only once. Then the time since the last renewal cannot be measured.
     is_snapshot: bool,
     registry: AgentRegistry,
-    services: ServiceVersions,
-    endpoints: EndpointVersions,
+    service_versions: ServiceVersions,
+    endpoint_versions: EndpointVersions,
 }
 
 impl Agents {
@@ -34,31 +34,31 @@ impl Agents {
             instance: instance.to_owned(),
             is_snapshot: false,
             registry: AgentRegistry::default(),
-            services: ServiceVersions::default(),
-            endpoints: EndpointVersions::default(),
+            service_versions: ServiceVersions::default(),
+            endpoint_versions: EndpointVersions::default(),
         }
     }
 
     /// Returns the agents for a command that reads each Lease only once.
-    pub(super) fn of_snapshot(instance: &str) -> Self {
+    pub(super) fn for_snapshot(instance: &str) -> Self {
         Self { is_snapshot: true, ..Self::new(instance) }
     }
 
-    /// Deletes all records, and reads the Leases again. All agents count as fresh now.
-    pub(super) fn restart(&mut self, leases: &[Arc<Lease>], now: Instant) {
+    /// Deletes all records, and reads the Leases again. Treats each Lease as renewed now.
+    pub(super) fn reset(&mut self, leases: &[Arc<Lease>], now: Instant) {
         self.registry = AgentRegistry::from_leases(&self.instance, leases, now);
         if self.is_snapshot {
-            self.registry.compare_renew_times();
+            self.registry.mark_silent_by_renew_times();
         }
-        (self.services, self.endpoints) = (ServiceVersions::default(), EndpointVersions::default());
+        (self.service_versions, self.endpoint_versions) = (ServiceVersions::default(), EndpointVersions::default());
     }
 
-    /// Returns the names of the Leases of all agents.
+    /// Returns the names of all agents' Leases.
     pub(super) fn lease_names(&self) -> impl Iterator<Item = String> {
         self.registry.lease_names()
     }
 
-    /// Returns the time of the next change without an event; `None` if there is none.
+    /// Returns the next time when an agent may become silent or disappear; `None` if no agent can.
     pub(super) fn next_expiry(&self, now: Instant) -> Option<Instant> {
         self.registry.next_expiry(now).filter(|_| !self.is_snapshot)
     }
@@ -87,16 +87,16 @@ impl Agents {
     ) -> bool {
         changes.iter().any(|AgentChange { node, previous, current }| {
             let required = self.required_versions(key, node);
-            let effect = |observed| AgentEffect::new(result, key, required, observed);
-            effect(previous.as_ref()) != effect(current.as_ref())
+            let facts = |observed| AgentFacts::new(result, key, required, observed);
+            facts(previous.as_ref()) != facts(current.as_ref())
         })
     }
 
     /// Returns the versions that the rules on a node must contain.
     fn required_versions(&self, key: &ServiceKey, node: &str) -> RequiredVersions {
         RequiredVersions {
-            service: self.services.get(key).map_or(0, |seen| seen.version),
-            endpoint_slices: self.endpoints.get(key, node).map_or(0, |seen| seen.version),
+            service: self.service_versions.get(key).map_or(0, |recorded_version| recorded_version.version),
+            endpoint_slices: self.endpoint_versions.get(key, node).map_or(0, |recorded_version| recorded_version.version),
         }
     }
 
@@ -105,8 +105,8 @@ impl Agents {
         self.registry.states(clock)
     }
 
-    /// Returns the ports that the agents hold for a Service.
-    pub(super) fn held_ports(
+    /// Returns the ports that the agents use for a Service.
+    pub(super) fn occupied_ports(
         &self,
         service: &Service,
         defaults: &ServiceDefaults,
@@ -115,11 +115,11 @@ impl Agents {
     ) -> OccupiedPorts {
         let key = ServiceKey::from_service(service);
         let required = |node: &NodeInfo| self.required_versions(&key, &node.name);
-        ports_held_by_agents(service, defaults, nodes, agents, required)
+        ports_occupied_by_agents(service, defaults, nodes, agents, required)
     }
 
-    /// Records the versions of all Services. `has_same_settings` returns true if the agents need not apply the changes
-    /// since the last call.
+    /// Records the versions of all Services. `has_same_settings` returns true if the settings of a Service have not
+    /// changed since the last call. Then the agents need not apply the new version.
     pub(super) fn record_services(
         &mut self,
         services: &[Arc<Service>],
@@ -129,51 +129,52 @@ impl Agents {
         let keys: BTreeSet<_> = services.iter().map(|service| ServiceKey::from_service(service)).collect();
         for service in services {
             let key = ServiceKey::from_service(service);
-            self.services.record(key, service, has_same_settings(service), now);
+            self.service_versions.record(key, service, has_same_settings(service), now);
         }
-        self.services.retain_existing(|key| keys.contains(key));
+        self.service_versions.retain_existing(|key| keys.contains(key));
     }
 
     /// Returns the version of a Service that the rules must contain.
     pub(super) fn service_version(&self, key: &ServiceKey, clock: Clock) -> ObservedVersion {
-        self.services.get(key).map_or_else(ObservedVersion::default, |seen| seen.to_observed(clock))
+        self.service_versions.get(key).map_or_else(ObservedVersion::default, |recorded_version| recorded_version.to_observed(clock))
     }
 
-    /// Records the nodes with an endpoint. `newest` is the newest version of the Service's `EndpointSlices`.
+    /// Records the nodes with an endpoint. `newest_version` is the newest version of all `EndpointSlices` of the
+    /// Service.
     pub(super) fn record_endpoints(
         &mut self,
         key: &ServiceKey,
         nodes: &BTreeSet<String>,
-        newest: u64,
+        newest_version: u64,
         now: Instant,
     ) {
-        self.endpoints.record(key, nodes, newest, now);
+        self.endpoint_versions.record(key, nodes, newest_version, now);
     }
 
     /// Removes the records about the endpoints of a Service.
     pub(super) fn forget_endpoints(&mut self, key: &ServiceKey) {
-        self.endpoints.forget(key);
+        self.endpoint_versions.forget(key);
     }
 
     /// Removes the records about the endpoints of all Services that do not exist.
     pub(super) fn retain_endpoints(&mut self, exists: impl Fn(&ServiceKey) -> bool) {
-        self.endpoints.retain_existing(exists);
+        self.endpoint_versions.retain_existing(exists);
     }
 
-    /// Returns the versions of the `EndpointSlices` for each node with an endpoint. The cache may contain a node whose
-    /// trigger the planner has not handled yet. For such a node, `newest` returns the version.
+    /// Returns the versions of the `EndpointSlices` for each node with an endpoint. If the planner has not recorded a
+    /// node yet, `newest_version` returns the version for this node.
     pub(super) fn endpoint_versions(
         &self,
         key: &ServiceKey,
         nodes: &BTreeSet<String>,
-        newest: impl Fn() -> u64,
+        newest_version: impl Fn() -> u64,
         clock: Clock,
     ) -> BTreeMap<String, ObservedVersion> {
-        let version = |node: &String| {
-            let seen = self.endpoints.get(key, node);
-            seen.unwrap_or_else(|| SeenVersion { version: newest(), seen_at: clock.now }).to_observed(clock)
+        let version_of_node = |node: &String| {
+            let recorded_version = self.endpoint_versions.get(key, node);
+            recorded_version.unwrap_or_else(|| SeenVersion { version: newest_version(), seen_at: clock.now }).to_observed(clock)
         };
-        nodes.iter().map(|node| (node.clone(), version(node))).collect()
+        nodes.iter().map(|node| (node.clone(), version_of_node(node))).collect()
     }
 }
 

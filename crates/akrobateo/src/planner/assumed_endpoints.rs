@@ -14,13 +14,14 @@ use k8s_openapi::api::core::v1::Service;
 use crate::cache::Stores;
 use crate::decide::{has_missing_endpoints, publishes_all_nodes};
 
-/// Assumes that each published node that the Service holds had an endpoint a moment ago, because the operator did not
-/// observe the endpoints before its start. A Service that had no endpoint before the restart keeps all nodes that it
-/// holds. The caller then records the current endpoints, which starts the retention of the nodes without an endpoint.
+/// Assumes that each published node on which a Service uses its ports had an endpoint a moment ago. The operator must
+/// assume this, because it did not observe the endpoints before its start. If a Service had no endpoint before the
+/// restart, the Service keeps all nodes on which it uses its ports. The caller then records the current endpoints,
+/// which starts the retention of the nodes without an endpoint.
 pub(super) fn assume_recent_endpoints(
     stores: &Stores,
     nodes: &[NodeInfo],
-    held_nodes: impl Fn(&ServiceKey) -> BTreeSet<String>,
+    occupied_nodes: impl Fn(&ServiceKey) -> BTreeSet<String>,
     now: Instant,
 ) -> RecentEndpoints {
     let mut recent_endpoints = RecentEndpoints::default();
@@ -28,14 +29,14 @@ pub(super) fn assume_recent_endpoints(
         |service: &&Arc<Service>| is_external_policy_local(service) && !publishes_all_nodes(service);
     for service in stores.services().iter().filter(may_have_had_endpoint) {
         let key = ServiceKey::from_service(service);
-        let mut held_nodes = held_nodes(&key);
+        let mut occupied_nodes = occupied_nodes(&key);
         let lacked_endpoints =
             has_missing_endpoints(service) && stores.nodes_with_ready_endpoint(&key).is_empty();
         if !lacked_endpoints {
             let published_names = published_nodes(service, nodes);
-            held_nodes.retain(|name| published_names.contains(name));
+            occupied_nodes.retain(|name| published_names.contains(name));
         }
-        recent_endpoints.record(&key, service.metadata.uid.as_ref(), &held_nodes, now);
+        recent_endpoints.record(&key, service.metadata.uid.as_ref(), &occupied_nodes, now);
     }
     recent_endpoints
 }

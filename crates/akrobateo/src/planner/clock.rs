@@ -1,10 +1,11 @@
-//! The relation between the monotonic clock, with which the planner measures, and the times in decisions. Pure.
+//! Converts times of the monotonic clock into wall-clock times. The planner measures with the monotonic clock, and
+//! decisions contain wall-clock times. Pure.
 
 use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-/// One moment on both clocks.
+/// The current time on the monotonic clock and on the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     pub(super) now: Instant,
@@ -12,7 +13,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Returns a clock for a caller that reads no times.
+    /// Returns a clock whose wall clock is the Unix epoch, for callers that do not read wall-clock times.
     pub(super) const fn at(now: Instant) -> Self {
         Self { now, wall_clock: Timestamp::UNIX_EPOCH }
     }

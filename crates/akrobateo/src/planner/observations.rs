@@ -61,20 +61,20 @@ impl Observations for StoreObservations<'_> {
     }
 }
 
-/// Returns the ports that the Service's workload and the node agents hold for the Service on these nodes.
+/// Returns the ports that the Service's workload and the node agents use for the Service on these nodes.
 pub(super) fn read_occupied_ports(
     stores: &Stores,
     agents: &Agents,
     defaults: &ServiceDefaults,
     key: &ServiceKey,
     nodes: &[NodeInfo],
-    states: &AgentStates,
+    agent_states: &AgentStates,
 ) -> OccupiedPorts {
     let OccupiedPorts { mut frontends, nodes: mut node_names } = stores.occupied_ports(key, nodes);
-    if let Some(service) = stores.service(key).filter(|_| !states.is_empty()) {
-        let held_by_agents = agents.held_ports(&service, defaults, nodes, states);
-        frontends.extend(held_by_agents.frontends);
-        node_names.extend(held_by_agents.nodes);
+    if let Some(service) = stores.service(key).filter(|_| !agent_states.is_empty()) {
+        let occupied_by_agents = agents.occupied_ports(&service, defaults, nodes, agent_states);
+        frontends.extend(occupied_by_agents.frontends);
+        node_names.extend(occupied_by_agents.nodes);
     }
     OccupiedPorts { frontends, nodes: node_names }
 }

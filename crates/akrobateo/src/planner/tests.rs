@@ -104,7 +104,7 @@ fn node_names(planner: &Planner) -> Vec<&str> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn expiry_of_a_watch_causes_a_new_list_and_affects_every_service() {
+async fn expired_watch_causes_a_new_list() {
     let SyncedPlanner { mut planner, mut api, node_watch, service_watch: _open } = synced_planner().await;
     node_watch.answer_watch(&[("ERROR", error_status(410, "Expired"))]);
     let list = api.next_request_to(&[NODES_PATH]).await;
@@ -118,7 +118,7 @@ async fn expiry_of_a_watch_causes_a_new_list_and_affects_every_service() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn node_that_disappears_and_returns_unchanged_affects_every_service() {
+async fn unchanged_node_that_returns_affects_every_service() {
     let SyncedPlanner { mut planner, mut api, node_watch, service_watch: _open } = synced_planner().await;
     node_watch.answer_watch(&[("ERROR", error_status(410, "Expired"))]);
     api.next_request_to(&[NODES_PATH]).await.answer_list(&[]);
@@ -227,7 +227,7 @@ async fn change_of_the_kube_proxy_mode_changes_the_ip_mode_of_every_service() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_ipvs_argument_of_a_k3s_node_changes_the_ip_mode() {
+async fn ipvs_argument_of_a_k3s_node_changes_the_ip_mode() {
     let SyncedPlanner { mut planner, api: _api, service_watch: _services, node_watch } =
         synced_planner().await;
     let arguments = r#"["server","--kube-proxy-arg","proxy-mode=ipvs"]"#;
@@ -319,7 +319,7 @@ async fn service_keeps_the_node_of_a_lost_endpoint_for_one_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn restart_and_workload_deletion_take_no_port_from_a_service() {
+async fn service_keeps_its_port_after_restart_and_workload_deletion() {
     let daemonset = applied_daemonset();
     let services = [
         with_resource_version(&service("older").tcp(80).created_at(1).build(), "1"),
@@ -337,7 +337,7 @@ async fn restart_and_workload_deletion_take_no_port_from_a_service() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn service_that_waits_for_its_first_endpoint_claims_no_node_after_a_restart() {
+async fn service_without_first_endpoint_claims_no_node_after_a_restart() {
     let daemonset = applied_daemonset();
     let node = node("a").internal_ip("10.0.0.1").build();
     let web = service("web").tcp(80).traffic_policy_local().published("10.0.0.1", "VIP", "akrobateo");

@@ -1,6 +1,6 @@
 //! The resourceVersions that the rules of the node agents must contain. Pure: the time is an argument.
 //!
-//! Each write to a status gives a Service a new resourceVersion. The agents need not apply such a version, so the
+//! Each write to the status gives the Service a new resourceVersion, but the agents need not apply this version. So the
 //! operator remembers the version at which it first saw the current settings of the Service.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -24,7 +24,8 @@ pub(super) struct SeenVersion {
 #[derive(Debug, Default)]
 pub(super) struct ServiceVersions(HashMap<ServiceKey, SeenVersion>);
 
-/// For each Service with externalTrafficPolicy Local, the version at which each of its nodes got an endpoint.
+/// For each Service with externalTrafficPolicy Local, the version of the `EndpointSlices` at which each node got an
+/// endpoint.
 #[derive(Debug, Default)]
 pub(super) struct EndpointVersions(HashMap<ServiceKey, BTreeMap<String, SeenVersion>>);
 
@@ -46,7 +47,8 @@ impl ServiceVersions {
     ) {
         let current = SeenVersion { version: resource_version(service), seen_at: now };
         let recorded = self.0.entry(key).or_insert(current);
-        // The current version is smaller only if the cluster's data was restored from a backup.
+        // The current version is smaller than the recorded version only if the cluster's data was restored from a
+        // backup.
         if !has_same_settings || current.version < recorded.version {
             *recorded = current;
         }
@@ -116,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn version_of_a_node_is_that_of_its_first_endpoint() {
+    fn node_keeps_the_version_of_its_first_endpoint() {
         let (mut versions, start) = (EndpointVersions::default(), Instant::now());
         let mut record = |nodes: &[&str], version: u64| {
             let nodes = nodes.iter().map(|&node| node.to_owned()).collect();

@@ -6,7 +6,7 @@ use akrobateo_services::node_info::NodeInfo;
 use akrobateo_services::spec::ServiceDefaults;
 use tokio::sync::watch;
 
-/// Waits for a change of the reason why ipMode VIP is dangerous. Without a receiver, waits for ever.
+/// Waits until the reason why ipMode VIP is dangerous changes. Without a receiver, this function never returns.
 pub(super) async fn wait_for_vip_danger_change(receiver: Option<&mut watch::Receiver<Option<String>>>) {
     if let Some(receiver) = receiver
         && receiver.changed().await.is_ok()

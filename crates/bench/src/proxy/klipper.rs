@@ -15,13 +15,13 @@ use crate::variant::Iptables;
 /// benchmark does not start containers and does not detect anything. So the measured time is shorter than klipper-lb's
 /// real time.
 pub(crate) fn set_rules(pod: &Namespace, iptables: Iptables, protocol: Protocol, ports: u16) -> Duration {
-    let script = script(iptables, protocol, ports);
+    let script = build_script(iptables, protocol, ports);
     let start = Instant::now();
     pod.run_program(Command::new("sh").args(["-e", "-s"]), &script);
     start.elapsed()
 }
 
-fn script(iptables: Iptables, protocol: Protocol, ports: u16) -> String {
+fn build_script(iptables: Iptables, protocol: Protocol, ports: u16) -> String {
     let program = match iptables {
         Iptables::Nft => "iptables-nft",
         Iptables::Legacy => "iptables-legacy",
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn each_port_has_four_rules() {
-        let script = script(Iptables::Legacy, Protocol::Udp, 2);
+        let script = build_script(Iptables::Legacy, Protocol::Udp, 2);
         let lines: Vec<_> = script.lines().collect();
         assert_eq!(lines.len(), 8);
         assert!(lines.iter().all(|line| line.starts_with("iptables-legacy -t ") && line.contains("-p udp")));

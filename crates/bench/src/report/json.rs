@@ -101,7 +101,7 @@ fn chain_sample_to_json(sample: &ChainSample) -> Value {
     json!({
         "traffic": sample.traffic.name(),
         "addition": sample.addition,
-        "passes": sample.passes,
+        "passes": sample.pass_count,
         "copies": sample.copies,
         "round": sample.round,
         "round_trip_seconds": sample.seconds,

@@ -5,7 +5,7 @@ use super::targets::format_quartiles;
 use crate::chain_costs::{ChainCost, ChainSample, costs, total_share};
 use crate::load::Load;
 use crate::neighbour_network::Traffic;
-use crate::neighbours::{AgentState, NeighbourSample, ratio, times};
+use crate::neighbours::{AgentState, NeighbourSample, ratio_to_absent_agent, exchange_times};
 use crate::quartiles::Quartiles;
 
 /// The title of the table of states.
@@ -13,7 +13,7 @@ pub(super) const STATES_TITLE: &str = "Packets that the agent does not forward";
 /// The title of the table of chains.
 pub(super) const CHAINS_TITLE: &str = "The agent's chains, for packets that it does not forward";
 
-/// Returns the table of the agent's states, or `None` if they were not measured.
+/// Returns the table of the agent's states, or `None` if no state was measured.
 pub(super) fn states(samples: &[NeighbourSample]) -> Option<String> {
     let quantities = [
         (Traffic::BetweenPods, Load::SingleConnection),
@@ -31,10 +31,10 @@ pub(super) fn states(samples: &[NeighbourSample]) -> Option<String> {
     let row = |state: AgentState| {
         let cell = |(traffic, load)| match state {
             AgentState::Absent => {
-                let times = times(samples, state, traffic, load).into_iter().map(|(_, seconds)| seconds);
+                let times = exchange_times(samples, state, traffic, load).into_iter().map(|(_, seconds)| seconds);
                 Quartiles::new(times.collect()).map(|time| format!("{:.2} µs", time.median * 1e6))
             }
-            _ => ratio(samples, state, traffic, load).map(|ratio| format_quartiles(ratio, 3)),
+            _ => ratio_to_absent_agent(samples, state, traffic, load).map(|ratio| format_quartiles(ratio, 3)),
         };
         let cells = quantities.map(|quantity| cell(quantity).unwrap_or(NOT_MEASURED_CELL.to_owned()));
         format_table_row([state.title().to_owned()].into_iter().chain(cells))
@@ -43,7 +43,7 @@ pub(super) fn states(samples: &[NeighbourSample]) -> Option<String> {
     (!samples.is_empty()).then(|| [format_table_head(&columns)].into_iter().chain(rows).collect())
 }
 
-/// Returns the table of chains, or `None` if they were not measured.
+/// Returns the table of chains, or `None` if no chain was measured.
 pub(super) fn chains(samples: &[ChainSample]) -> Option<String> {
     let costs = Traffic::ALL.map(|traffic| costs(samples, traffic));
     let [between_pods, _] = &costs;

@@ -1,5 +1,5 @@
-//! Agents, nodes and the API server fail, and other programs delete what the agents have installed. These tests change the
-//! agents of all nodes, so no other test may run at the same time.
+//! Tests of failures: agents, nodes or the API server fail, or other programs delete objects of the agents. These tests
+//! change the agents of all nodes, so no other test may run at the same time.
 
 #![allow(missing_docs, reason = "tests")]
 
@@ -33,24 +33,24 @@ async fn agents_restart_without_a_lost_connection() -> Result<(), Failure> {
 }
 
 #[tokio::test]
-async fn address_of_a_cut_node_leaves_and_returns() -> Result<(), Failure> {
+async fn disconnected_node_is_not_published_until_it_reconnects() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         let nodes = namespace.cluster().list_nodes().await?;
-        let (cut_node, other_nodes) = faults.operator.select_node_without_operator(nodes).await?;
+        let (disconnected_node, other_nodes) = faults.operator.select_node_without_operator(nodes).await?;
         namespace.start_backend_on(&other_nodes[0].name).await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).shared();
         namespace.expose(&web).await?;
-        faults.disconnect_node(&cut_node.name).await?;
+        faults.disconnect_node(&disconnected_node.name).await?;
         namespace.wait_exposed_on(&web, &other_nodes).await?;
-        faults.reconnect_node(&cut_node.name).await?;
+        faults.reconnect_node(&disconnected_node.name).await?;
         namespace.wait_exposed(&web).await.map(drop)
     })
     .await
 }
 
 #[tokio::test]
-async fn agents_serve_while_the_api_server_is_away() -> Result<(), Failure> {
+async fn agents_serve_during_an_api_server_outage() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
@@ -66,21 +66,21 @@ async fn agents_serve_while_the_api_server_is_away() -> Result<(), Failure> {
         .await?;
         faults.resume_api_server().await?;
         namespace.wait_published(&web, &nodes).await?;
-        // Changes reach the agents again.
+        // The agents receive changes of Services again.
         namespace.apply(&web.clone().without_port(akrobateo_core::Protocol::Udp, port)).await?;
         let addresses = namespace.published_addresses(&web).await?;
-        let udp = targets_of_udp(port, &addresses);
-        namespace.wait_unreachable(&udp).await
+        let udp_targets = udp_targets(port, &addresses);
+        namespace.wait_unreachable(&udp_targets).await
     })
     .await
 }
 
-fn targets_of_udp(port: u16, addresses: &[std::net::IpAddr]) -> Vec<e2e::Target> {
+fn udp_targets(port: u16, addresses: &[std::net::IpAddr]) -> Vec<e2e::Target> {
     targets(&service("web").udp(port), addresses)
 }
 
 #[tokio::test]
-async fn deleted_rules_are_restored() -> Result<(), Failure> {
+async fn agents_restore_deleted_rules() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
@@ -96,7 +96,7 @@ async fn deleted_rules_are_restored() -> Result<(), Failure> {
 }
 
 #[tokio::test]
-async fn removed_agent_leaves_nothing_on_its_node() -> Result<(), Failure> {
+async fn removed_agent_deletes_its_objects_on_the_node() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -109,8 +109,8 @@ async fn removed_agent_leaves_nothing_on_its_node() -> Result<(), Failure> {
         let result = async {
             namespace.wait_exposed_on(&web, &nodes[..1]).await?;
             eventually("the node has no objects of the agent", async || {
-                let found = faults.list_agent_objects(&nodes[1].name).await?;
-                ensure_eq("objects of the agent", &found, &String::new())
+                let remaining_objects = faults.list_agent_objects(&nodes[1].name).await?;
+                ensure_eq("objects of the agent", &remaining_objects, &String::new())
             })
             .await
         }

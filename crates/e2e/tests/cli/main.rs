@@ -31,10 +31,10 @@ async fn status_shows_the_published_addresses_and_exits_with_0() -> Result<(), F
             rows[0]["addresses"].as_array().into_iter().flatten().cloned().collect();
         let ingress = namespace.get_service(&web).await?.status.and_then(|status| status.load_balancer);
         let ingress = ingress.and_then(|status| status.ingress).unwrap_or_default();
-        let mut published: Vec<Value> = ingress.into_iter().map(|entry| entry.ip.into()).collect();
+        let mut published_addresses: Vec<Value> = ingress.into_iter().map(|entry| entry.ip.into()).collect();
         shown_addresses.sort_by_key(Value::to_string);
-        published.sort_by_key(Value::to_string);
-        ensure_eq("addresses", &shown_addresses, &published)?;
+        published_addresses.sort_by_key(Value::to_string);
+        ensure_eq("addresses", &shown_addresses, &published_addresses)?;
         let text = namespace.run_akrobateo(&["status", "-n", namespace.name()]).await?.stdout;
         ensure(!text.contains('\x1b'), || {
             format!("the output is not on a terminal, but has colors: {text}")
@@ -100,7 +100,7 @@ async fn render_prints_the_workload_that_the_operator_creates() -> Result<(), Fa
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).annotation("akrobateo.io/node-selector", "!missing");
         let mut object = namespace.apply(&web).await?;
-        let created = namespace.wait_rolled_out(&web).await?;
+        let created_workload = namespace.wait_rolled_out(&web).await?;
         object.metadata.managed_fields = None;
         let folder = create_folder(namespace)?;
         let file = folder.join("service.json");
@@ -111,8 +111,8 @@ async fn render_prints_the_workload_that_the_operator_creates() -> Result<(), Fa
             namespace.run_akrobateo(&["render", "-o", "json", "-f", &file.to_string_lossy()]).await?;
         ensure_eq("exit code", &output.exit_code, &Some(0))?;
         let rendered_workload = output.json()?;
-        let created =
-            serde_json::to_value(&created).map_err(|error| Failure::UnexpectedState(error.to_string()))?;
+        let created_workload =
+            serde_json::to_value(&created_workload).map_err(|error| Failure::UnexpectedState(error.to_string()))?;
         for path in [
             "/metadata/name",
             "/metadata/namespace",
@@ -123,7 +123,7 @@ async fn render_prints_the_workload_that_the_operator_creates() -> Result<(), Fa
             "/spec/template/spec/containers/0/image",
             "/spec/template/spec/containers/0/securityContext",
         ] {
-            ensure_eq(path, &rendered_workload.pointer(path), &created.pointer(path))?;
+            ensure_eq(path, &rendered_workload.pointer(path), &created_workload.pointer(path))?;
         }
         std::fs::remove_dir_all(&folder).map_err(|error| Failure::File(folder.display().to_string(), error))
     })

@@ -1,4 +1,4 @@
-//! The published addresses follow the annotations, taints and labels of the nodes.
+//! The annotations, taints and labels of the nodes determine the published addresses.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -47,7 +47,7 @@ async fn node_with_the_cluster_autoscalers_deletion_taint_is_not_published() -> 
 }
 
 #[tokio::test]
-async fn proxies_follow_the_labels_of_the_nodes() -> Result<(), Failure> {
+async fn proxies_run_on_nodes_that_match_the_node_selector() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
@@ -82,12 +82,12 @@ async fn invalid_node_annotation_is_reported_and_changes_no_address() -> Result<
         namespace.wait_published(&web, &nodes).await?;
         eventually("a Warning of the node has the value", async || {
             let events = faults.list_node_events(&nodes[0].name).await?;
-            let is_warning = events.iter().any(|event| {
+            let has_warning = events.iter().any(|event| {
                 event.type_.as_deref() == Some("Warning")
                     && event.reason.as_deref() == Some("InvalidNodeAddress")
                     && event.note.as_ref().is_some_and(|note| parts.iter().all(|part| note.contains(part)))
             });
-            ensure(is_warning, || format!("the events of the node are {events:?}"))
+            ensure(has_warning, || format!("the events of the node are {events:?}"))
         })
         .await?;
         faults.override_addresses(&nodes[0].name, None).await?;
@@ -123,7 +123,7 @@ async fn service_loses_its_addresses_if_all_nodes_are_excluded() -> Result<(), F
 }
 
 #[tokio::test]
-async fn typing_error_does_not_change_the_type_of_the_published_addresses() -> Result<(), Failure> {
+async fn invalid_annotation_keeps_the_type_of_the_published_addresses() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         let nodes = namespace.cluster().list_nodes().await?;
         let [web_port, external_port] = namespace.allocate_ports().await?;

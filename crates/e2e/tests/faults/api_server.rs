@@ -1,5 +1,5 @@
 //! The API server throttles the operator or does not answer. Traffic continues, and the operator applies all changes
-//! later.
+//! when the API server answers again.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const OUTAGE_DURATION: Duration = Duration::from_secs(70);
 async fn throttled_operator_applies_every_change() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
-        let [port, added_port, more_ports @ ..]: [u16; 22] = namespace.allocate_ports().await?;
+        let [port, added_port, other_ports @ ..]: [u16; 22] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).with_ip_mode_proxy();
         namespace.expose(&web).await?;
         let operator = faults.operator.wait_ready().await?;
@@ -22,9 +22,9 @@ async fn throttled_operator_applies_every_change() -> Result<(), Failure> {
         // The operator must write many workloads at the same time. The node selectors of these Services match no node,
         // so no pods start.
         let build_service = |port: &u16| service(&format!("web-{port}")).tcp(*port).on_nodes(&["nowhere"]);
-        let more_services: Vec<_> = more_ports.iter().map(build_service).collect();
+        let other_services: Vec<_> = other_ports.iter().map(build_service).collect();
         let web = web.udp(added_port);
-        try_join_all(more_services.iter().chain([&web]).map(|service| namespace.apply(service))).await?;
+        try_join_all(other_services.iter().chain([&web]).map(|service| namespace.apply(service))).await?;
         eventually("the API server has rejected a write of the operator", async || {
             let requests = audit::requests_from_pod(&operator)?.into_iter();
             let rejected_requests: Vec<_> = requests.filter(|request| request.status_code == 429).collect();
@@ -37,7 +37,7 @@ async fn throttled_operator_applies_every_change() -> Result<(), Failure> {
         namespace.wait_exposed(&web).await?;
         eventually("every Service has a DaemonSet", async || {
             let daemonsets = namespace.list_all_daemonsets().await?.len();
-            ensure_eq("number of DaemonSets", &daemonsets, &(more_services.len() + 1))
+            ensure_eq("number of DaemonSets", &daemonsets, &(other_services.len() + 1))
         })
         .await?;
         ensure_eq(
@@ -97,7 +97,7 @@ async fn api_server_outage_interrupts_no_traffic_and_loses_no_change() -> Result
 }
 
 #[tokio::test]
-async fn operator_that_starts_during_an_api_server_outage_works_afterwards() -> Result<(), Failure> {
+async fn operator_that_starts_during_an_outage_serves_after_the_outage() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;

@@ -1,4 +1,5 @@
-//! Other programs write the same fields. The operator writes less often, emits one Warning, and recovers by itself.
+//! Another program writes the same fields as the operator. The operator then writes less often, and emits one Warning.
+//! When the other program stops, the operator restores the fields.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -18,14 +19,14 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 /// The field manager of the other program.
-const OTHER_MANAGER: &str = "e2e-rival";
+const OTHER_FIELD_MANAGER: &str = "e2e-rival";
 /// The time for which the other program writes.
 const CONFLICT_DURATION: Duration = Duration::from_secs(20);
 /// The time between two writes of the other program.
 const WRITE_INTERVAL: Duration = Duration::from_millis(200);
 
 fn patch_params() -> PatchParams {
-    PatchParams { field_manager: Some(OTHER_MANAGER.to_owned()), ..PatchParams::default() }
+    PatchParams { field_manager: Some(OTHER_FIELD_MANAGER.to_owned()), ..PatchParams::default() }
 }
 
 /// Returns the number of requests in which the operator wrote the status since `start`.
@@ -37,7 +38,7 @@ fn count_status_writes(web: &ServiceBuilder, start: Timestamp) -> Result<usize, 
     Ok(writes.count())
 }
 
-async fn list_events(
+async fn list_events_with_reason(
     namespace: &Namespace,
     web: &ServiceBuilder,
     reason: &str,
@@ -47,7 +48,7 @@ async fn list_events(
 }
 
 /// Returns the number of times that an event was emitted.
-fn event_count(event: &Event) -> i32 {
+fn emission_count(event: &Event) -> i32 {
     event.series.as_ref().map_or(1, |series| series.count)
 }
 
@@ -59,7 +60,7 @@ async fn status_recovers_from_a_program_that_overwrites_it() -> Result<(), Failu
         let web = service("web").tcp(port).with_ip_mode_proxy();
         namespace.expose(&web).await?;
         namespace.wait_operator_synced().await?;
-        let updates_before = list_events(namespace, &web, "UpdatedLoadBalancer").await?;
+        let update_events_before = list_events_with_reason(namespace, &web, "UpdatedLoadBalancer").await?;
 
         let services: Api<Service> = Api::namespaced(namespace.cluster().client.clone(), namespace.name());
         let other_status: Value =
@@ -75,21 +76,21 @@ async fn status_recovers_from_a_program_that_overwrites_it() -> Result<(), Failu
         eprintln!("the other program has written {other_write_count} times, the operator {write_count} times");
         ensure((2..=6).contains(&write_count), || format!("the operator has written the status {write_count} times"))?;
         namespace
-            .wait_warning(&web, "StatusConflict", &[OTHER_MANAGER, "status.loadBalancer", "loadBalancerClass"])
+            .wait_warning(&web, "StatusConflict", &[OTHER_FIELD_MANAGER, "status.loadBalancer", "loadBalancerClass"])
             .await?;
 
         let nodes = namespace.cluster().list_nodes().await?;
         namespace.wait_published(&web, &nodes).await?;
-        eventually_within(Duration::from_mins(2), "the condition no longer names the program", async || {
+        eventually_within(Duration::from_mins(2), "the condition has no message about the program", async || {
             let message = namespace.get_condition(&web).await?.message;
-            ensure(!message.contains(OTHER_MANAGER), || message.clone())
+            ensure(!message.contains(OTHER_FIELD_MANAGER), || message.clone())
         })
         .await?;
         namespace.wait_exposed(&web).await?;
-        let warnings = list_events(namespace, &web, "StatusConflict").await?;
-        ensure_eq("number of Warnings", &warnings.iter().map(event_count).collect::<Vec<_>>(), &vec![1])?;
-        let updates = list_events(namespace, &web, "UpdatedLoadBalancer").await?;
-        ensure_eq("events about addresses", &updates, &updates_before)?;
+        let warnings = list_events_with_reason(namespace, &web, "StatusConflict").await?;
+        ensure_eq("number of Warnings", &warnings.iter().map(emission_count).collect::<Vec<_>>(), &vec![1])?;
+        let update_events = list_events_with_reason(namespace, &web, "UpdatedLoadBalancer").await?;
+        ensure_eq("events about addresses", &update_events, &update_events_before)?;
         let write_count = count_status_writes(&web, start_time)?;
         ensure(write_count <= 9, || format!("the operator has written the status {write_count} times"))
     })
@@ -125,11 +126,11 @@ async fn operator_reverts_an_added_field_twice_and_then_emits_a_warning() -> Res
             .wait_warning(
                 &web,
                 "WorkloadConflict",
-                &[OTHER_MANAGER, "spec.template.spec.shareProcessNamespace"],
+                &[OTHER_FIELD_MANAGER, "spec.template.spec.shareProcessNamespace"],
             )
             .await?;
-        let warnings = list_events(namespace, &web, "WorkloadConflict").await?;
-        ensure_eq("number of Warnings", &warnings.iter().map(event_count).collect::<Vec<_>>(), &vec![1])?;
+        let warnings = list_events_with_reason(namespace, &web, "WorkloadConflict").await?;
+        ensure_eq("number of Warnings", &warnings.iter().map(emission_count).collect::<Vec<_>>(), &vec![1])?;
         let daemonset = namespace.wait_rolled_out(&web).await?;
         ensure(uids.contains(&daemonset.uid().unwrap_or_default()), || {
             "the operator has created another DaemonSet".to_owned()
@@ -156,9 +157,9 @@ async fn repeated_event_is_counted_in_one_object() -> Result<(), Failure> {
             })
             .await?;
             namespace.apply(&web.clone().annotation(IP_MODE, "Bogus")).await?;
-            eventually("the rejection is counted", async || {
-                let events = list_events(namespace, &web, "InvalidAnnotation").await?;
-                ensure_eq("counts", &events.iter().map(event_count).collect::<Vec<_>>(), &vec![repetition])
+            eventually("the event counts every rejection", async || {
+                let events = list_events_with_reason(namespace, &web, "InvalidAnnotation").await?;
+                ensure_eq("counts", &events.iter().map(emission_count).collect::<Vec<_>>(), &vec![repetition])
             })
             .await?;
         }

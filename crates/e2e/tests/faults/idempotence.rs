@@ -41,7 +41,7 @@ async fn restarted_operator_writes_nothing_for_twenty_unchanged_services() -> Re
     .await
 }
 
-/// Publishes an address as another implementation of load balancers does.
+/// Publishes an address in the status, like another load balancer controller.
 async fn publish_foreign_address(namespace: &Namespace, service: &ServiceBuilder) -> Result<(), Failure> {
     let services: Api<Service> = Api::namespaced(namespace.cluster().client.clone(), namespace.name());
     let params = PatchParams { field_manager: Some("other-lb".to_owned()), ..PatchParams::default() };
@@ -51,7 +51,7 @@ async fn publish_foreign_address(namespace: &Namespace, service: &ServiceBuilder
 }
 
 #[tokio::test]
-async fn foreign_address_of_a_service_without_nodes_causes_no_repeated_writes() -> Result<(), Failure> {
+async fn foreign_address_causes_no_repeated_writes() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         let [port] = namespace.allocate_ports().await?;
         // Only this test has a Service of this name.
@@ -73,7 +73,7 @@ async fn foreign_address_of_a_service_without_nodes_causes_no_repeated_writes() 
             namespace.apply(&web.clone().label("round", &round.to_string())).await?;
             namespace.wait_operator_synced().await?;
         }
-        ensure_eq("writes about the Service", &count_writes()?, &write_count_before)?;
+        ensure_eq("number of writes", &count_writes()?, &write_count_before)?;
         let addresses = namespace.published_addresses(&web).await?;
         ensure_eq("published addresses", &addresses, &vec!["192.0.2.66".parse().unwrap()])
     })

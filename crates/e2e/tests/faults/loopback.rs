@@ -1,4 +1,5 @@
-//! Servers on loopback addresses of a node. A Service with the same port does not receive the packets of these servers.
+//! Servers on loopback addresses of a node. A Service with the same port does not receive the packets for these
+//! servers.
 
 use akrobateo_core::Protocol;
 use e2e::backend::echo_pod;
@@ -9,7 +10,7 @@ use std::time::Duration;
 const LOOPBACK_SERVERS: [(&str, u16); 2] = [("127.0.0.53", 53), ("127.0.0.1", 9099)];
 
 #[tokio::test]
-async fn service_receives_no_packets_of_servers_on_loopback_addresses() -> Result<(), Failure> {
+async fn service_receives_no_packets_for_loopback_addresses() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;

@@ -3,7 +3,7 @@
 use e2e::{Failure, fault_test, service};
 
 #[tokio::test]
-async fn disconnected_node_is_not_published_until_it_is_back() -> Result<(), Failure> {
+async fn disconnected_node_is_not_published_until_it_reconnects() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         let nodes = namespace.cluster().list_nodes().await?;
         let (disconnected_node, other_nodes) = faults.operator.select_node_without_operator(nodes).await?;

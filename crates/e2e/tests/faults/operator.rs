@@ -90,7 +90,7 @@ async fn operator_that_is_killed_repeatedly_completes_all_changes() -> Result<()
 }
 
 #[tokio::test]
-async fn recreated_invalid_service_keeps_no_proxies_of_its_predecessor() -> Result<(), Failure> {
+async fn recreated_invalid_service_keeps_no_proxies_of_the_deleted_service() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -101,7 +101,7 @@ async fn recreated_invalid_service_keeps_no_proxies_of_its_predecessor() -> Resu
         namespace.delete_service(&web).await?;
         namespace.apply(&web.clone().annotation(REPLICAS, "lots")).await?;
         faults.operator.start().await?;
-        // The proxies of the deleted Service forward to its ClusterIP, which another Service may have by now.
+        // The proxies of the deleted Service forward to the old ClusterIP. Another Service may have this ClusterIP now.
         namespace.wait_cleaned_up(&web).await?;
         namespace.wait_warning(&web, "InvalidAnnotation", &["\"lots\""]).await?;
         namespace.wait_unreachable(&targets).await?;

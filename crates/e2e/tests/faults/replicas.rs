@@ -40,7 +40,7 @@ async fn replica_takes_over_from_a_killed_leader_and_loses_no_change() -> Result
 }
 
 #[tokio::test]
-async fn replica_takes_over_within_five_seconds_from_a_leader_that_shuts_down() -> Result<(), Failure> {
+async fn replica_takes_over_from_a_stopping_leader_within_five_seconds() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         let [port] = namespace.allocate_ports().await?;
         faults.operator.start_replicas(2).await?;

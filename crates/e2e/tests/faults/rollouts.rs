@@ -1,4 +1,4 @@
-//! Rollouts of proxies while nodes are lost. Changes of nodes, which restart no proxy on other nodes.
+//! Rollouts of proxies while a node is lost, and changes of a node that restart no proxy on the other nodes.
 
 use std::collections::BTreeMap;
 use std::slice;
@@ -14,7 +14,7 @@ use kube::ResourceExt;
 /// A source range that contains no client of the tests.
 const RANGE_WITHOUT_CLIENTS: &str = "198.51.100.0/24";
 
-/// Returns the UIDs of the proxy pods by node.
+/// Returns the UID of each node's proxy pod.
 async fn proxy_uids(
     namespace: &Namespace,
     service: &ServiceBuilder,
@@ -44,14 +44,14 @@ async fn lost_node_does_not_delay_a_change_on_other_nodes() -> Result<(), Failur
         let replies = namespace.expose_on(&web, &other_nodes).await?;
         namespace.ensure_answers_through_proxies(&web, &replies).await?;
         namespace.wait_condition(&web, "PartlyExposed", &["outdated", &lost_node.name]).await?;
-        let service_without_clients = web.clone().source_ranges(&[RANGE_WITHOUT_CLIENTS.to_owned()]);
-        namespace.apply(&service_without_clients).await?;
+        let service_with_denied_clients = web.clone().source_ranges(&[RANGE_WITHOUT_CLIENTS.to_owned()]);
+        namespace.apply(&service_with_denied_clients).await?;
         let addresses: Vec<_> = replies.iter().map(|reply| reply.target.host).collect();
         namespace.wait_unreachable(&targets(&web, &addresses)).await?;
         ensure(!namespace.published_addresses(&web).await?.is_empty(), || "the status is empty".to_owned())?;
 
         faults.reconnect_node(&lost_node.name).await?;
-        namespace.wait_rolled_out(&service_without_clients).await?;
+        namespace.wait_rolled_out(&service_with_denied_clients).await?;
         namespace.expose(&web).await.map(drop)
     })
     .await
@@ -64,12 +64,12 @@ async fn proxy_that_waits_for_its_port_does_not_delay_other_nodes() -> Result<()
         let (blocked_node, other_nodes) = nodes.split_first().expect("the cluster has nodes");
         namespace.start_backend().await?;
         let [port, added_port] = namespace.allocate_ports().await?;
-        namespace.start_pod(&echo_pod("holder").on_node(&blocked_node.name).host_port(port)).await?;
+        namespace.start_pod(&echo_pod("pod-with-port").on_node(&blocked_node.name).host_port(port)).await?;
         let web = service("web").tcp(port).with_ip_mode_proxy();
         namespace.expose_on(&web, other_nodes).await?;
         let replies = namespace.expose_on(&web.clone().udp(added_port), other_nodes).await?;
         namespace.ensure_answers_through_proxies(&web.clone().udp(added_port), &replies).await?;
-        namespace.delete_pod("holder").await?;
+        namespace.delete_pod("pod-with-port").await?;
         namespace.wait_rolled_out(&web).await?;
         namespace.wait_exposed(&web.udp(added_port)).await.map(drop)
     })
@@ -77,7 +77,7 @@ async fn proxy_that_waits_for_its_port_does_not_delay_other_nodes() -> Result<()
 }
 
 #[tokio::test]
-async fn proxies_on_other_nodes_keep_running_when_a_node_passes_to_another_service() -> Result<(), Failure> {
+async fn other_proxies_keep_running_when_a_node_gets_another_owner() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -180,7 +180,7 @@ async fn deployment_moves_away_from_a_node_that_is_no_longer_selected() -> Resul
         namespace.wait_exposed_on(&web, slice::from_ref(previous_node)).await?;
         faults.set_pool_label(&previous_node.name, None).await?;
         namespace.wait_exposed_on(&web, slice::from_ref(new_node)).await?;
-        // The new proxy may be ready before the previous one has ended.
+        // The new proxy may be ready before the previous proxy has ended.
         eventually("only the other node has a proxy", async || {
             let nodes_with_proxy: Vec<_> = proxy_uids(namespace, &web).await?.into_keys().collect();
             ensure_eq("nodes with a proxy", &nodes_with_proxy, &vec![new_node.name.clone()])

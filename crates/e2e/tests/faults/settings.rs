@@ -1,4 +1,5 @@
-//! Operators with changed settings: without the default class, with another namespace for proxies, with another ipMode.
+//! Operators with other settings than the defaults: no default class, another namespace for the proxies, another
+//! ipMode.
 
 use akrobateo_core::LOAD_BALANCER_CLASS;
 use akrobateo_core::annotations::IP_MODE;
@@ -9,21 +10,20 @@ use kube::ResourceExt;
 async fn operator_without_default_class_serves_only_its_own_class() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
-        let [web_port, classless_port] = namespace.allocate_ports().await?;
+        let [web_port, port_without_class] = namespace.allocate_ports().await?;
         faults.operator.stop().await?;
         let _operator = LocalOperator::start(namespace, &[("DEFAULT_CLASS", "false")])?;
-        let classless_service = service("classless").tcp(classless_port);
-        namespace.apply(&classless_service).await?;
+        let service_without_class = service("classless").tcp(port_without_class);
+        namespace.apply(&service_without_class).await?;
         namespace.expose(&service("web").tcp(web_port).class(LOAD_BALANCER_CLASS)).await?;
-        ensure_eq("number of DaemonSets", &namespace.list_daemonsets(&classless_service).await?.len(), &0)?;
-        ensure_eq("published addresses", &namespace.published_addresses(&classless_service).await?, &vec![])
+        ensure_eq("number of DaemonSets", &namespace.list_daemonsets(&service_without_class).await?.len(), &0)?;
+        ensure_eq("published addresses", &namespace.published_addresses(&service_without_class).await?, &vec![])
     })
     .await
 }
 
 #[tokio::test]
-async fn garbage_collector_deletes_proxies_in_the_service_namespace_while_no_operator_runs()
--> Result<(), Failure> {
+async fn garbage_collector_deletes_proxies_in_the_service_namespace() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;

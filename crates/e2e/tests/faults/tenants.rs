@@ -1,4 +1,5 @@
-//! Two tenants. The proxies of a tenant are in the tenant's own namespace, where the tenant can create any object.
+//! Tests with two tenants. The proxies of each tenant are in the tenant's own namespace, where the tenant can create any
+//! object.
 
 use std::slice;
 
@@ -59,11 +60,11 @@ async fn tenant_changes_no_port_and_no_address_of_another_tenant() -> Result<(),
         let pod = labels.iter().fold(pod, |pod, (name, value)| pod.label(name, value));
         other_tenant.start_pod(&pod).await?;
 
-        let bait = service("bait").tcp(other_port);
-        other_tenant.expose(&bait).await?;
-        forge_proxies(&other_tenant, &bait, port).await?;
-        other_tenant.apply(&bait.clone().annotation(IP_MODE, "bogus")).await?;
-        other_tenant.wait_warning(&bait, "InvalidAnnotation", &["bogus"]).await?;
+        let tenant_service = service("tenant-service").tcp(other_port);
+        other_tenant.expose(&tenant_service).await?;
+        forge_proxies(&other_tenant, &tenant_service, port).await?;
+        other_tenant.apply(&tenant_service.clone().annotation(IP_MODE, "bogus")).await?;
+        other_tenant.wait_warning(&tenant_service, "InvalidAnnotation", &["bogus"]).await?;
 
         let conflicting_service = service("conflicting").tcp(port).on_nodes(&[&nodes[0].name]);
         other_tenant.apply(&conflicting_service).await?;

@@ -20,8 +20,8 @@ use tokio::time::sleep;
 /// properties.
 const ROUND_COUNT: usize = 5;
 const CHANGES_PER_ROUND: usize = 24;
-/// The mean pause between two changes.
-const MEAN_PAUSE_BETWEEN_CHANGES: Duration = Duration::from_millis(250);
+/// The average pause between two changes.
+const AVERAGE_PAUSE_BETWEEN_CHANGES: Duration = Duration::from_millis(250);
 const TIME_LIMIT: Duration = Duration::from_mins(8);
 /// The environment variable with the random seed. To repeat a failed run, set the variable to the seed of that run.
 const SEED_VARIABLE: &str = "AKROBATEO_E2E_SEED";
@@ -78,29 +78,29 @@ impl Cluster<'_> {
             self.faults.operator.set_reserved_ports(reserved_ports.as_deref()).await?;
         }
         let leader = self.faults.operator.wait_leader().await?;
-        let stop_at = model.rng.usize(..CHANGES_PER_ROUND);
-        for number in 0..CHANGES_PER_ROUND {
-            if number == stop_at {
+        let stop_index = model.rng.usize(..CHANGES_PER_ROUND);
+        for change_index in 0..CHANGES_PER_ROUND {
+            if change_index == stop_index {
                 self.stop_leader(&leader, round).await?;
             }
             let change = model.next_change();
             println!("round {round}: {}", model.describe(&change));
             self.apply(&change).await?;
-            sleep(MEAN_PAUSE_BETWEEN_CHANGES.mul_f32(2.0 * model.rng.f32())).await;
-            properties.check_step(model, &self.observe().await?)?;
+            sleep(AVERAGE_PAUSE_BETWEEN_CHANGES.mul_f32(2.0 * model.rng.f32())).await;
+            properties.check_step(model, &self.read_state().await?)?;
         }
-        // Without a leader the state is stable too. So the test waits for a new leader first.
+        // Without a leader the state would be stable too, so the test first waits for a new leader.
         self.faults.operator.wait_leader_other_than(&leader).await?;
         self.faults.operator.wait_ready().await?;
-        let mut observed = ObservedState::default();
-        eventually("the operator has settled", async || {
+        let mut observed_state = ObservedState::default();
+        eventually("the state is stable and has the properties", async || {
             self.wait_stable().await?;
-            observed = self.observe().await?;
-            properties.check_stable_state(model, &observed)
+            observed_state = self.read_state().await?;
+            properties.check_stable_state(model, &observed_state)
         })
         .await?;
-        properties.check_step(model, &observed)?;
-        properties.state_before_round = observed;
+        properties.check_step(model, &observed_state)?;
+        properties.state_before_round = observed_state;
         Ok(())
     }
 
@@ -125,14 +125,14 @@ impl Cluster<'_> {
             }
             Change::SetPoolLabel(node, pool) => self.faults.set_pool_label(&self.nodes[*node], *pool).await,
             Change::Forge { tenant, as_proxies_of: id, port } => {
-                let (tenant, victim) = (&self.tenants[*tenant], &self.tenants[id.tenant]);
-                forged::forge_proxies(tenant, victim, &format!("random-{}", id.number), *port).await
+                let (tenant, imitated_tenant) = (&self.tenants[*tenant], &self.tenants[id.tenant]);
+                forged::forge_proxies(tenant, imitated_tenant, &format!("random-{}", id.number), *port).await
             }
         })
         .await
     }
 
-    async fn observe(&self) -> Result<ObservedState, Failure> {
+    async fn read_state(&self) -> Result<ObservedState, Failure> {
         ObservedState::read(&self.tenants, &self.nodes).await
     }
 

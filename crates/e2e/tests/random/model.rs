@@ -131,9 +131,9 @@ impl Model {
         // A Service may be rejected because of a reserved port. Its last change takes effect when the port is no longer
         // reserved.
         let reserved = [self.reserved_port, self.previously_reserved_port];
-        let is_affected = service.ports.iter().any(|(_, port)| reserved.contains(&Some(*port)));
+        let had_reserved_port = service.ports.iter().any(|(_, port)| reserved.contains(&Some(*port)));
         let is_relabelled = service.node_pool.is_some() && self.relabelled_nodes.contains(&node);
-        !is_affected && !is_relabelled
+        !had_reserved_port && !is_relabelled
     }
 
     /// Returns the next change.
@@ -141,15 +141,15 @@ impl Model {
         match self.rng.u8(..16) {
             0 => {
                 let node = self.rng.usize(..self.pools.len());
-                self.pools[node] = self.choose(POOLS);
+                self.pools[node] = self.choose_value(POOLS);
                 self.relabelled_nodes.insert(node);
                 return Change::SetPoolLabel(node, self.pools[node]);
             }
             1 => {
                 let tenant = self.choose_changing_service().tenant;
-                let victim =
+                let imitated_service =
                     ServiceId { tenant: self.rng.usize(..2), number: self.rng.usize(..SERVICES_PER_TENANT) };
-                return Change::Forge { tenant, as_proxies_of: victim, port: self.choose_port_number() };
+                return Change::Forge { tenant, as_proxies_of: imitated_service, port: self.choose_port_number() };
             }
             _ => (),
         }
@@ -162,9 +162,9 @@ impl Model {
         if self.rng.u8(..8) == 0 {
             return Change::Delete(id, service.build(id));
         }
-        let had_node_port = service.has_fixed_node_port();
+        let had_node_port = service.has_chosen_node_port();
         let needs_replacement =
-            self.change_one_field(&mut service) || had_node_port || service.has_fixed_node_port();
+            self.change_one_field(&mut service) || had_node_port || service.has_chosen_node_port();
         self.services.insert(id, service.clone());
         if needs_replacement {
             Change::Replace(id, service.build(id))
@@ -234,9 +234,9 @@ impl Model {
                 service.service_type =
                     if service.service_type == next_type { ServiceType::LoadBalancer } else { next_type };
             }
-            4 => service.node_pool = self.choose(POOLS),
-            5 => service.workload = self.choose([None, Some("Deployment"), Some("DaemonSet")]),
-            6 => service.ip_mode = self.choose([None, Some("Proxy"), INVALID_IP_MODE]),
+            4 => service.node_pool = self.choose_value(POOLS),
+            5 => service.workload = self.choose_value([None, Some("Deployment"), Some("DaemonSet")]),
+            6 => service.ip_mode = self.choose_value([None, Some("Proxy"), INVALID_IP_MODE]),
             7 | 8 => {
                 service.is_local = !service.is_local;
                 service.health_check_node_port = service.is_local.then(|| self.choose_node_port()).flatten();
@@ -254,16 +254,16 @@ impl Model {
                     self.choose_node_port().filter(|number| service.health_check_node_port != Some(*number));
             }
             _ => {
-                service.priority_class = self.choose([None, None, Some("akrobateo-proxy")]);
+                service.priority_class = self.choose_value([None, None, Some("akrobateo-proxy")]);
                 let classes = [service.class, Some(LOAD_BALANCER_CLASS), Some("example.com/other")];
-                let class = self.choose(classes);
+                let class = self.choose_value(classes);
                 return std::mem::replace(&mut service.class, class) != class;
             }
         }
         false
     }
 
-    fn choose(&mut self, values: [Option<&'static str>; 3]) -> Option<&'static str> {
+    fn choose_value(&mut self, values: [Option<&'static str>; 3]) -> Option<&'static str> {
         values[self.rng.usize(..values.len())]
     }
 }
@@ -281,21 +281,21 @@ impl ServiceModel {
             && !self.ports.iter().any(|(_, port)| reserved_port == Some(*port))
     }
 
-    /// Returns the ports that the Service's proxies hold. Forwarding proxies hold each port for both families. Proxies
-    /// that only reserve ports hold the port for the families of the Service.
+    /// Returns the ports that the Service's proxies use. Proxies that forward use each port for both families. Proxies
+    /// that only reserve ports use each port for the families of the Service.
     pub(crate) fn frontends(&self) -> BTreeSet<Frontend> {
-        let has = |family: &Family| self.ip_mode.is_some() || self.families.contains(&family.as_str());
+        let has_family = |family: &Family| self.ip_mode.is_some() || self.families.contains(&family.as_str());
         let ports = self.ports.iter().filter_map(|&(protocol, port)| Some((protocol, port.try_into().ok()?)));
         ports
             .flat_map(|(protocol, port)| {
-                Family::ALL.into_iter().filter(has).map(move |family| Frontend { family, protocol, port })
+                Family::ALL.into_iter().filter(has_family).map(move |family| Frontend { family, protocol, port })
             })
             .collect()
     }
 
     /// Returns true if the Service claims its ports on a node of this pool. `has_endpoint` is true if the tenant's
     /// backend runs on this node.
-    pub(crate) fn claims(&self, node_pool: Option<&str>, has_endpoint: bool) -> bool {
+    pub(crate) fn claims_node(&self, node_pool: Option<&str>, has_endpoint: bool) -> bool {
         (self.node_pool.is_none() || self.node_pool == node_pool)
             && (!self.is_local || (self.has_endpoint && has_endpoint))
     }
@@ -305,7 +305,7 @@ impl ServiceModel {
         self.workload == Some("Deployment") && node_count >= DEFAULT_REPLICAS
     }
 
-    fn has_fixed_node_port(&self) -> bool {
+    fn has_chosen_node_port(&self) -> bool {
         self.node_port.is_some() || self.health_check_node_port.is_some()
     }
 

@@ -1,4 +1,4 @@
-//! The observed state of the cluster: the Services, and the ports that their workloads hold on nodes. Does I/O.
+//! The observed state of the cluster: the Services, and the ports that their workloads use on nodes. Does I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ pub(crate) type PortOnNode = (usize, Frontend);
 /// The state of the cluster that the properties check.
 #[derive(Clone, Default)]
 pub(crate) struct ObservedState {
-    /// The ports that each Service's workload holds on the nodes that it selects.
+    /// The ports that the workload of each Service uses on the nodes that the workload selects.
     pub(crate) ports_by_service: BTreeMap<ServiceId, BTreeSet<PortOnNode>>,
     pub(crate) services: BTreeMap<ServiceId, Service>,
 }
@@ -32,30 +32,30 @@ impl ObservedState {
             .iter()
             .filter_map(|name| all_nodes.iter().find(|node| node.name_any() == *name))
             .collect();
-        let mut observed = Self::default();
+        let mut observed_state = Self::default();
         let params = ListParams::default();
         let daemonsets =
             Api::<DaemonSet>::namespaced(client.clone(), PROXIES_NAMESPACE).list(&params).await?;
         for daemonset in daemonsets {
             let spec = daemonset.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
-            observed.add(tenants, &daemonset, spec, &nodes);
+            observed_state.add(tenants, &daemonset, spec, &nodes);
         }
         let deployments =
             Api::<Deployment>::namespaced(client.clone(), PROXIES_NAMESPACE).list(&params).await?;
         for deployment in deployments {
             let spec = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
-            observed.add(tenants, &deployment, spec, &nodes);
+            observed_state.add(tenants, &deployment, spec, &nodes);
         }
         for (tenant, namespace) in tenants.iter().enumerate() {
             let services = Api::<Service>::namespaced(client.clone(), namespace.name());
             for service in services.list(&params).await? {
-                observed.services.extend(
+                observed_state.services.extend(
                     service_number(&service.name_any())
                         .map(|service_number| (ServiceId { tenant, number: service_number }, service)),
                 );
             }
         }
-        Ok(observed)
+        Ok(observed_state)
     }
 
     fn add<K: Resource>(
@@ -76,17 +76,17 @@ impl ObservedState {
         };
         let selected_nodes = nodes.iter().enumerate().filter(|(_, node)| node_affinity_selects(spec, node));
         let ports = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
-        let held_frontends: BTreeSet<_> = ports.flat_map(held_frontends).collect();
-        let held_ports =
-            selected_nodes.flat_map(|(node, _)| held_frontends.iter().map(move |port| (node, *port)));
+        let frontends: BTreeSet<_> = ports.flat_map(host_port_frontends).collect();
+        let ports_on_nodes =
+            selected_nodes.flat_map(|(node, _)| frontends.iter().map(move |port| (node, *port)));
         self.ports_by_service
             .entry(ServiceId { tenant, number: service_number })
             .or_default()
-            .extend(held_ports);
+            .extend(ports_on_nodes);
     }
 
-    /// Returns the ports that a Service holds.
-    pub(crate) fn get_ports(&self, id: ServiceId) -> BTreeSet<PortOnNode> {
+    /// Returns the ports that the workload of a Service uses.
+    pub(crate) fn ports_of_service(&self, id: ServiceId) -> BTreeSet<PortOnNode> {
         self.ports_by_service.get(&id).cloned().unwrap_or_default()
     }
 }
@@ -95,8 +95,8 @@ fn service_number(name: &str) -> Option<usize> {
     name.strip_prefix("random-")?.parse().ok()
 }
 
-/// Returns the ports that a hostPort holds. An unspecified address as the hostIP limits the hostPort to one family.
-fn held_frontends(port: &ContainerPort) -> Vec<Frontend> {
+/// Returns the ports that a hostPort uses. An unspecified address as the hostIP limits the hostPort to one family.
+fn host_port_frontends(port: &ContainerPort) -> Vec<Frontend> {
     let families = match port.host_ip.as_deref() {
         Some("::") => vec![Family::V6],
         Some("::ffff:0.0.0.0") => vec![Family::V4],
@@ -113,7 +113,7 @@ fn node_affinity_selects(spec: &PodSpec, node: &Node) -> bool {
     let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
     let required_selector =
         affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
-    let meets = |requirement: &NodeSelectorRequirement, value: Option<&String>| {
+    let is_met = |requirement: &NodeSelectorRequirement, value: Option<&String>| {
         let is_listed =
             value.is_some_and(|value| requirement.values.iter().flatten().any(|listed| listed == value));
         match requirement.operator.as_str() {
@@ -128,8 +128,8 @@ fn node_affinity_selects(spec: &PodSpec, node: &Node) -> bool {
         selector.node_selector_terms.iter().any(|term| {
             let mut labels = term.match_expressions.iter().flatten();
             let mut fields = term.match_fields.iter().flatten();
-            labels.all(|requirement| meets(requirement, node.labels().get(&requirement.key)))
-                && fields.all(|requirement| meets(requirement, Some(&name)))
+            labels.all(|requirement| is_met(requirement, node.labels().get(&requirement.key)))
+                && fields.all(|requirement| is_met(requirement, Some(&name)))
         })
     })
 }

@@ -18,18 +18,18 @@ pub(crate) struct Properties {
 }
 
 impl Properties {
-    /// Checks the state at any time of a round. A Service that the round does not change must keep its ports, and no
-    /// other workload may get these ports.
-    pub(crate) fn check_step(&self, model: &Model, now: &ObservedState) -> Result<(), Failure> {
-        for (&id, held_ports) in &self.state_before_round.ports_by_service {
+    /// Checks the state in the middle of a round. If the round does not change a Service, the Service must keep its
+    /// ports, and no other workload may get these ports.
+    pub(crate) fn check_step(&self, model: &Model, current_state: &ObservedState) -> Result<(), Failure> {
+        for (&id, previous_ports) in &self.state_before_round.ports_by_service {
             let Some(service) = model.services.get(&id) else { continue };
-            let kept_ports = held_ports.iter().filter(|(node, _)| {
+            let ports_to_keep = previous_ports.iter().filter(|(node, _)| {
                 // The previous proxies of a rejected Service keep their ports on all nodes.
-                let claims = service.claims(model.pools[*node], self.backend_nodes[id.tenant] == *node);
-                model.must_keep_ports_on_node(id, *node) && (claims || !service.is_valid(model.reserved_port))
+                let is_claimed = service.claims_node(model.pools[*node], self.backend_nodes[id.tenant] == *node);
+                model.must_keep_ports_on_node(id, *node) && (is_claimed || !service.is_valid(model.reserved_port))
             });
-            for (node, port) in kept_ports {
-                ensure(now.get_ports(id).contains(&(*node, *port)), || {
+            for (node, port) in ports_to_keep {
+                ensure(current_state.ports_of_service(id).contains(&(*node, *port)), || {
                     format!(
                         "{id:?} lost {port} on node {node} although only {:?} changed",
                         model.changing_services
@@ -39,7 +39,7 @@ impl Properties {
                 if model.relabelled_nodes.contains(node) {
                     continue;
                 }
-                let mut other_workloads = now.ports_by_service.iter().filter(|(other, _)| **other != id);
+                let mut other_workloads = current_state.ports_by_service.iter().filter(|(other, _)| **other != id);
                 let new_owner = other_workloads.find(|(_, ports)| ports.contains(&(*node, *port)));
                 ensure(new_owner.is_none(), || {
                     format!("{:?} got {port} on node {node} from {id:?}", new_owner.map(|(id, _)| id))
@@ -50,35 +50,35 @@ impl Properties {
     }
 
     /// Checks the stable state at the end of a round.
-    pub(crate) fn check_stable_state(&self, model: &Model, now: &ObservedState) -> Result<(), Failure> {
-        check_owners(model, now)?;
-        let node_port_owners = node_port_owners(now);
+    pub(crate) fn check_stable_state(&self, model: &Model, current_state: &ObservedState) -> Result<(), Failure> {
+        check_owners(model, current_state)?;
+        let node_port_owners = node_port_owners(current_state);
         for (&id, service) in
             model.services.iter().filter(|(_, service)| service.is_valid(model.reserved_port))
         {
             let claimed_nodes = self.claimed_nodes(model, id, service);
-            let owned_nodes: BTreeSet<_> = now.get_ports(id).into_iter().map(|(node, _)| node).collect();
+            let owned_nodes: BTreeSet<_> = current_state.ports_of_service(id).into_iter().map(|(node, _)| node).collect();
             for node in claimed_nodes.difference(&owned_nodes) {
                 if service.has_enough_nodes(owned_nodes.len()) {
                     continue;
                 }
                 let is_blocked = service.frontends().into_iter().any(|port| {
-                    now.ports_by_service
+                    current_state.ports_by_service
                         .iter()
-                        .any(|(other, held_ports)| *other != id && held_ports.contains(&(*node, port)))
+                        .any(|(other, used_ports)| *other != id && used_ports.contains(&(*node, port)))
                         || node_port_owners
                             .get(&port)
                             .is_some_and(|owners| owners.iter().any(|owner| *owner != id))
-                        || self.is_spare_node_of_another_deployment(model, now, id, (*node, port))
+                        || self.is_spare_node_of_another_deployment(model, current_state, id, (*node, port))
                 });
                 ensure(is_blocked, || format!("{id:?} waits for node {node} without a reason: {service:?}"))?;
             }
             if !claimed_nodes.is_empty() && claimed_nodes.is_disjoint(&owned_nodes) {
-                let condition = now.services.get(&id).and_then(exposed_condition);
-                let names_owner =
+                let condition = current_state.services.get(&id).and_then(exposed_condition);
+                let has_owner_in_message =
                     condition.is_some_and(|condition| condition.message.contains("Service e2e-"));
-                ensure(names_owner, || {
-                    format!("{id:?} has a condition that does not name the owner of its ports: {condition:?}")
+                ensure(has_owner_in_message, || {
+                    format!("the condition of {id:?} does not contain the owner of the ports: {condition:?}")
                 })?;
             }
         }
@@ -86,18 +86,18 @@ impl Properties {
     }
 
     fn claimed_nodes(&self, model: &Model, id: ServiceId, service: &ServiceModel) -> BTreeSet<usize> {
-        let claims =
-            |node: &usize| service.claims(model.pools[*node], self.backend_nodes[id.tenant] == *node);
-        (0..model.pools.len()).filter(claims).collect()
+        let is_claimed =
+            |node: &usize| service.claims_node(model.pools[*node], self.backend_nodes[id.tenant] == *node);
+        (0..model.pools.len()).filter(is_claimed).collect()
     }
 
-    /// Returns true if another Service's Deployment owns the port of a node that it excludes. A Deployment with enough
-    /// other nodes excludes such a node until it needs the node, because a change of the excluded nodes replaces all
+    /// Returns true if the Deployment of another Service owns the port on a node, but excludes the node. A Deployment
+    /// with enough other nodes continues to exclude such a node, because a change of the excluded nodes replaces all
     /// pods.
     fn is_spare_node_of_another_deployment(
         &self,
         model: &Model,
-        now: &ObservedState,
+        current_state: &ObservedState,
         id: ServiceId,
         (node, port): PortOnNode,
     ) -> bool {
@@ -105,27 +105,27 @@ impl Properties {
             **other != id && service.is_valid(model.reserved_port) && service.frontends().contains(&port)
         });
         other_services.any(|(&other, service)| {
-            let owned_nodes: BTreeSet<_> = now.get_ports(other).into_iter().map(|(node, _)| node).collect();
+            let owned_nodes: BTreeSet<_> = current_state.ports_of_service(other).into_iter().map(|(node, _)| node).collect();
             service.has_enough_nodes(owned_nodes.len())
                 && self.claimed_nodes(model, other, service).contains(&node)
         })
     }
 }
 
-/// Checks that no port has two owners, that only eligible Services hold ports, and that no Service holds a reserved
+/// Checks that no port has two owners, that only eligible Services use ports, and that no Service uses a reserved
 /// port.
-fn check_owners(model: &Model, now: &ObservedState) -> Result<(), Failure> {
+fn check_owners(model: &Model, current_state: &ObservedState) -> Result<(), Failure> {
     let mut owners = BTreeMap::new();
-    for (&id, held_ports) in &now.ports_by_service {
+    for (&id, used_ports) in &current_state.ports_by_service {
         let is_eligible = model.services.get(&id).is_some_and(ServiceModel::is_eligible);
-        ensure(is_eligible || held_ports.is_empty(), || {
-            format!("{id:?} holds {held_ports:?} and is not served")
+        ensure(is_eligible || used_ports.is_empty(), || {
+            format!("{id:?} is not eligible, but uses {used_ports:?}")
         })?;
-        for &(node, port) in held_ports {
-            ensure(model.reserved_port != Some(port.port.get()), || format!("{id:?} holds reserved {port}"))?;
+        for &(node, port) in used_ports {
+            ensure(model.reserved_port != Some(port.port.get()), || format!("{id:?} uses the reserved port {port}"))?;
             if let Some(other) = owners.insert((node, port), id) {
                 return Err(Failure::UnexpectedState(format!(
-                    "{other:?} and {id:?} hold {port} on node {node}"
+                    "{other:?} and {id:?} use {port} on node {node}"
                 )));
             }
         }
@@ -134,9 +134,9 @@ fn check_owners(model: &Model, now: &ObservedState) -> Result<(), Failure> {
 }
 
 /// Returns the nodePorts and healthCheckNodePorts with their Services, for both families.
-fn node_port_owners(now: &ObservedState) -> BTreeMap<Frontend, Vec<ServiceId>> {
+fn node_port_owners(current_state: &ObservedState) -> BTreeMap<Frontend, Vec<ServiceId>> {
     let mut node_port_owners: BTreeMap<Frontend, Vec<ServiceId>> = BTreeMap::new();
-    for (&id, service) in &now.services {
+    for (&id, service) in &current_state.services {
         let Some(spec) = &service.spec else { continue };
         let ports = spec.ports.iter().flatten().filter_map(|port| {
             let protocol = port.protocol.as_deref().unwrap_or("TCP").parse::<Protocol>().ok()?;

@@ -13,8 +13,8 @@ fn leases(client: &Client) -> Api<Lease> {
     Api::namespaced(client.clone(), OPERATOR_NAMESPACE)
 }
 
-/// Returns the message of the API server if it has rejected a request.
-fn rejection<T>(result: Result<T, kube::Error>) -> Result<Option<String>, Failure> {
+/// Returns the error message of the API server if the API server has rejected the request.
+fn rejection_message<T>(result: Result<T, kube::Error>) -> Result<Option<String>, Failure> {
     match result {
         Ok(_) => Ok(None),
         Err(kube::Error::Api(status)) if status.code == 403 => Ok(Some(status.message)),
@@ -22,19 +22,19 @@ fn rejection<T>(result: Result<T, kube::Error>) -> Result<Option<String>, Failur
     }
 }
 
-/// Applies a Lease in a dry run. Returns the message of the API server if it rejects the Lease.
-async fn apply(client: &Client, name: &str, labels: &[&str]) -> Result<Option<String>, Failure> {
+/// Applies a Lease in a dry run. Returns the message of the API server if the API server rejects the Lease.
+async fn apply_in_dry_run(client: &Client, name: &str, labels: &[&str]) -> Result<Option<String>, Failure> {
     let labels: serde_json::Map<_, _> =
         labels.iter().map(|&label| (label.to_owned(), DEFAULT_INSTANCE.into())).collect();
     let lease = json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": name, "labels": labels },
     });
     let params = PatchParams { dry_run: true, ..PatchParams::apply("lease-policy-test").force() };
-    rejection(leases(client).patch(name, &params, &Patch::Apply(lease)).await)
+    rejection_message(leases(client).patch(name, &params, &Patch::Apply(lease)).await)
 }
 
 async fn ensure_accepted(client: &Client, name: &str, labels: &[&str]) -> Result<(), Failure> {
-    let rejection = apply(client, name, labels).await?;
+    let rejection = apply_in_dry_run(client, name, labels).await?;
     ensure(rejection.is_none(), || format!("Lease {name}: {rejection:?}"))
 }
 
@@ -44,7 +44,7 @@ async fn ensure_rejected(
     labels: &[&str],
     expected_message: &str,
 ) -> Result<(), Failure> {
-    let rejection = apply(client, name, labels).await?;
+    let rejection = apply_in_dry_run(client, name, labels).await?;
     ensure(rejection.as_ref().is_some_and(|message| message.contains(expected_message)), || {
         format!("Lease {name}: expected a rejection with {expected_message:?}, got {rejection:?}")
     })
@@ -58,23 +58,23 @@ async fn agent_writes_only_the_lease_of_its_own_node() -> Result<(), Failure> {
             [0, 1].map(|index: usize| format!("{DEFAULT_INSTANCE}-{}", nodes[index].name));
         let account = AgentAccount::new(namespace.cluster());
         let pod = account.create_pod(&nodes[0].name).await?;
-        let agent = account.connect(Some(&pod)).await?;
+        let agent_client = account.connect(Some(&pod)).await?;
         let result = async {
-            ensure_accepted(&agent, &own_lease, &[AGENT_LABEL]).await?;
-            ensure_accepted(&agent, &own_lease, &[]).await?;
+            ensure_accepted(&agent_client, &own_lease, &[AGENT_LABEL]).await?;
+            ensure_accepted(&agent_client, &own_lease, &[]).await?;
             let message = format!("expected the Lease {own_lease}");
             for lease in [other_lease.as_str(), "kube-scheduler", DEFAULT_INSTANCE] {
-                ensure_rejected(&agent, lease, &[AGENT_LABEL], &message).await?;
-                ensure_rejected(&agent, lease, &[], &message).await?;
+                ensure_rejected(&agent_client, lease, &[AGENT_LABEL], &message).await?;
+                ensure_rejected(&agent_client, lease, &[], &message).await?;
             }
             // The Lease of the operator exists.
             let params = DeleteParams { dry_run: true, ..DeleteParams::default() };
-            let rejection = rejection(leases(&agent).delete(DEFAULT_INSTANCE, &params).await)?;
+            let rejection = rejection_message(leases(&agent_client).delete(DEFAULT_INSTANCE, &params).await)?;
             ensure(rejection.as_ref().is_some_and(|rejection| rejection.contains(&message)), || {
                 format!("an agent deleted the Lease of the operator: {rejection:?}")
             })?;
-            let unbound = account.connect(None).await?;
-            ensure_rejected(&unbound, &own_lease, &[AGENT_LABEL], "the token belongs to node \"\"").await
+            let client_with_unbound_token = account.connect(None).await?;
+            ensure_rejected(&client_with_unbound_token, &own_lease, &[AGENT_LABEL], "the token belongs to node \"\"").await
         };
         let result = result.await;
         pod.delete().await?;

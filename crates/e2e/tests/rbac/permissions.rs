@@ -1,4 +1,4 @@
-//! The roles of the operator and of the node agents grant exactly the permissions that they use.
+//! The roles of the operator and of the node agents grant exactly the permissions that these programs use.
 
 use std::collections::BTreeSet;
 
@@ -52,7 +52,7 @@ async fn ensure_permissions_are_exact(
 }
 
 #[tokio::test]
-async fn operator_uses_all_its_permissions_and_needs_no_others() -> Result<(), Failure> {
+async fn operator_uses_exactly_its_permissions() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         let restart = async || faults.operator.restart().await.map(drop);
         ensure_permissions_are_exact(namespace, OPERATOR_ACCOUNT, restart).await
@@ -61,11 +61,12 @@ async fn operator_uses_all_its_permissions_and_needs_no_others() -> Result<(), F
 }
 
 #[tokio::test]
-async fn node_agents_use_all_their_permissions_and_need_no_others() -> Result<(), Failure> {
+async fn node_agents_use_exactly_their_permissions() -> Result<(), Failure> {
     fault_test(async |namespace, _| {
         let agents = Agents::new(namespace.cluster());
         let restart = async || {
-            // An agent that leaves its node reads its DaemonSet and deletes its Lease. The next agent creates the Lease.
+            // When the DaemonSet no longer selects the node, the agent reads the DaemonSet and deletes its Lease. The
+            // next agent creates the Lease again.
             agents.select_nodes(Some(("e2e.akrobateo.io/no-node", ""))).await?;
             let result = eventually("no node has an agent", async || {
                 ensure_eq("agents", &agents.list_pods().await?.len(), &0)

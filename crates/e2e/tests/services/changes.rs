@@ -1,4 +1,4 @@
-//! Changes of a Service: a change rolls out new proxies only if it changes the proxies' arguments.
+//! Changes of a Service. Akrobateo rolls out new proxies only after a change of the proxies' arguments.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use e2e::{
 };
 use k8s_openapi::api::core::v1::Pod;
 
-/// Applies a change, and checks that it does not change the proxies' DaemonSet.
+/// Applies a changed Service, and checks that the proxies' DaemonSet stays the same.
 async fn apply_and_ensure_no_rollout(namespace: &Namespace, service: &ServiceBuilder) -> Result<(), Failure> {
     let daemonset_before = namespace.wait_rolled_out(service).await?;
     namespace.apply(service).await?;
@@ -36,8 +36,8 @@ async fn added_port_answers() -> Result<(), Failure> {
 async fn removed_port_does_not_answer() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_backend().await?;
-        let [kept_port, removed_port] = namespace.allocate_ports().await?;
-        let service_before_removal = service("web").tcp(kept_port).tcp(removed_port).udp(removed_port);
+        let [remaining_port, removed_port] = namespace.allocate_ports().await?;
+        let service_before_removal = service("web").tcp(remaining_port).tcp(removed_port).udp(removed_port);
         let replies = namespace.expose(&service_before_removal).await?;
         let addresses: Vec<_> = replies.iter().map(|reply| reply.target.host).collect();
         let web = service_before_removal
@@ -86,7 +86,8 @@ async fn changed_labels_annotations_selector_and_node_port_need_no_rollout() -> 
     .await
 }
 
-/// Checks once that a proxy forwards on the node of each address with ipMode Proxy, and that no address is missing.
+/// Checks the published addresses once. No address may be missing. If an address has ipMode Proxy, a proxy must forward
+/// on the node of this address.
 async fn ensure_proxies_forward(
     namespace: &Namespace,
     service: &ServiceBuilder,
@@ -95,18 +96,18 @@ async fn ensure_proxies_forward(
     let ingress = namespace.get_service(service).await?.status.and_then(|status| status.load_balancer);
     let ingress = ingress.and_then(|status| status.ingress).unwrap_or_default();
     ensure_eq("number of published addresses", &ingress.len(), &nodes.len())?;
-    // The test reads the status first. A proxy that forwards at that time also forwards later.
+    // The test reads the status before the pods, because a proxy that has started to forward continues to forward.
     let pods = namespace.list_proxy_pods(service).await?;
     for entry in ingress.iter().filter(|entry| entry.ip_mode.as_deref() == Some("Proxy")) {
         let address: Option<IpAddr> = entry.ip.as_ref().and_then(|ip| ip.parse().ok());
         let node = nodes.iter().find(|node| address.is_some_and(|address| node.addresses.contains(&address)));
-        let forwards = |pod: &Pod| {
+        let forwards_on_node = |pod: &Pod| {
             let spec = pod.spec.as_ref();
-            let is_reserving = spec.and_then(|spec| spec.host_network).unwrap_or(false);
+            let only_reserves_ports = spec.and_then(|spec| spec.host_network).unwrap_or(false);
             let node_name = spec.and_then(|spec| spec.node_name.as_ref());
-            node_name.is_some() && node_name == node.map(|node| &node.name) && is_ready(pod) && !is_reserving
+            node_name.is_some() && node_name == node.map(|node| &node.name) && is_ready(pod) && !only_reserves_ports
         };
-        ensure(pods.iter().any(forwards), || format!("no proxy forwards on the node of {entry:?}"))?;
+        ensure(pods.iter().any(forwards_on_node), || format!("no proxy forwards on the node of {entry:?}"))?;
     }
     Ok(())
 }
@@ -147,7 +148,7 @@ async fn status_keeps_its_addresses_during_a_rollout() -> Result<(), Failure> {
     exposed_service_test(
         |port| service("web").tcp(port),
         async |namespace, web| {
-            let generation = namespace.wait_rolled_out(&web).await?.metadata.generation;
+            let generation_before = namespace.wait_rolled_out(&web).await?.metadata.generation;
             let addresses_before = namespace.published_addresses(&web).await?;
             let [added_port] = namespace.allocate_ports().await?;
             let web = web.tcp(added_port);
@@ -155,7 +156,7 @@ async fn status_keeps_its_addresses_during_a_rollout() -> Result<(), Failure> {
             let wait_rollout = async {
                 eventually("the operator has changed the DaemonSet", async || {
                     let current_generation = namespace.get_daemonset(&web).await?.metadata.generation;
-                    ensure(current_generation > generation, || {
+                    ensure(current_generation > generation_before, || {
                         format!("the DaemonSet's generation is still {current_generation:?}")
                     })
                 })

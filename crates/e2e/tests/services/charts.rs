@@ -1,4 +1,4 @@
-//! Patterns of widely used charts, in which several Services use the same port.
+//! Services as in widely used Helm charts: several Services use the same port.
 
 use std::slice;
 
@@ -13,7 +13,7 @@ const GATEWAY_PORT: u16 = 30_014;
 const DNS_PORT: u16 = 53;
 
 #[tokio::test]
-async fn istio_gateway_whose_port_is_its_own_node_port_is_exposed() -> Result<(), Failure> {
+async fn istio_gateway_with_equal_port_and_node_port_is_exposed() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_backend().await?;
         let [status_port] = namespace.allocate_ports().await?;
@@ -68,7 +68,7 @@ async fn pihole_services_of_both_families_and_protocols_share_port_53() -> Resul
 
 /// Redpanda and Strimzi create one Service for each broker, with externalTrafficPolicy Local and the same ports.
 #[tokio::test]
-async fn services_of_brokers_share_ports_and_use_the_nodes_of_their_brokers() -> Result<(), Failure> {
+async fn broker_services_share_ports_on_the_nodes_of_their_brokers() -> Result<(), Failure> {
     test(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;
         let [kafka_port, admin_port] = namespace.allocate_ports().await?;

@@ -7,25 +7,25 @@ use e2e::{Failure, Namespace, NodeAddresses, Target, ensure, ensure_eq, eventual
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-/// Checks that no other pod has replaced `holder`, and that `holder` answers on the port of its node.
-async fn ensure_holder_answers(
+/// Checks that the pod was not replaced, and that the pod answers on the port of its node.
+async fn ensure_pod_keeps_port(
     namespace: &Namespace,
-    holder: &Pod,
+    other_pod: &Pod,
     nodes: &[NodeAddresses],
     port: u16,
 ) -> Result<(), Failure> {
-    let current_pod = namespace.get_pod(&holder.name_any()).await?;
-    ensure_eq("UID of the holder", &current_pod.uid(), &holder.uid())?;
-    ensure_eq("deletion of the holder", &current_pod.metadata.deletion_timestamp, &None)?;
-    let node_name = holder.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+    let current_pod = namespace.get_pod(&other_pod.name_any()).await?;
+    ensure_eq("UID of the other pod", &current_pod.uid(), &other_pod.uid())?;
+    ensure_eq("deletion of the other pod", &current_pod.metadata.deletion_timestamp, &None)?;
+    let node_name = other_pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
     let node = nodes.iter().find(|node| node.name == node_name);
     let node =
-        node.ok_or_else(|| Failure::UnexpectedState(format!("the holder is on node {node_name:?}")))?;
+        node.ok_or_else(|| Failure::UnexpectedState(format!("the other pod is on node {node_name:?}")))?;
     let target = Target { protocol: Protocol::Tcp, host: node.addresses[0], port };
     // A pod in the network of its node has the host name of the node.
-    let is_in_host_network = holder.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
-    let host = if is_in_host_network { node_name } else { holder.name_any() };
-    eventually("the holder answers on the port", async || {
+    let is_in_host_network = other_pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
+    let host = if is_in_host_network { node_name } else { other_pod.name_any() };
+    eventually("the other pod answers on the port", async || {
         let replies = namespace.cluster().send_requests(&[target]).await?;
         ensure_eq("number of replies", &replies.len(), &1)?;
         ensure_eq("host that answers", &replies[0].answer()?.host, &host)
@@ -35,20 +35,20 @@ async fn ensure_holder_answers(
 
 /// Starts a pod that uses the Service's port on the first node. Checks that the pod keeps the port, and that the other
 /// nodes serve the Service.
-async fn check_pod_keeps_port_on_one_node(build_holder: impl FnOnce(u16) -> EchoPod) -> Result<(), Failure> {
+async fn check_pod_keeps_port_on_one_node(build_pod: impl FnOnce(u16) -> EchoPod) -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
-        let holder = namespace.start_pod(&build_holder(port).on_node(&nodes[0].name)).await?;
+        let other_pod = namespace.start_pod(&build_pod(port).on_node(&nodes[0].name)).await?;
         let web = service("web").tcp(port);
         namespace.apply(&web).await?;
         let parts = [&format!("{port}/TCP"), nodes[0].name.as_str(), "another pod", "use another port"];
         namespace.wait_warning(&web, "PortInUse", &parts).await?;
         namespace.wait_exposed_on(&web, &nodes[1..]).await?;
         namespace.wait_condition(&web, "PartlyExposed", &parts).await?;
-        ensure_holder_answers(namespace, &holder, &nodes, port).await?;
-        namespace.delete_pod(&holder.name_any()).await?;
+        ensure_pod_keeps_port(namespace, &other_pod, &nodes, port).await?;
+        namespace.delete_pod(&other_pod.name_any()).await?;
         namespace.wait_exposed(&web).await?;
         namespace.wait_condition(&web, "Exposed", &[]).await
     })
@@ -57,12 +57,12 @@ async fn check_pod_keeps_port_on_one_node(build_holder: impl FnOnce(u16) -> Echo
 
 #[tokio::test]
 async fn pod_with_a_host_port_keeps_its_port() -> Result<(), Failure> {
-    check_pod_keeps_port_on_one_node(|port| echo_pod("holder").host_port(port)).await
+    check_pod_keeps_port_on_one_node(|port| echo_pod("pod-with-port").host_port(port)).await
 }
 
 #[tokio::test]
 async fn pod_in_the_host_network_keeps_its_declared_port() -> Result<(), Failure> {
-    check_pod_keeps_port_on_one_node(|port| echo_pod("holder").in_host_network(port)).await
+    check_pod_keeps_port_on_one_node(|port| echo_pod("pod-with-port").in_host_network(port)).await
 }
 
 #[tokio::test]
@@ -71,14 +71,14 @@ async fn proxies_that_forward_do_not_evict_a_pod_with_a_host_port() -> Result<()
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
-        let holder = namespace.start_pod(&echo_pod("holder").host_port(port).on_node(&nodes[0].name)).await?;
+        let other_pod = namespace.start_pod(&echo_pod("pod-with-port").host_port(port).on_node(&nodes[0].name)).await?;
         let web = service("web").tcp(port).with_ip_mode_proxy().on_nodes(&[&nodes[0].name]);
         namespace.apply(&web).await?;
         namespace.wait_warning(&web, "PortInUse", &[&nodes[0].name, "another pod"]).await?;
         namespace.wait_condition(&web, "PortInUse", &[]).await?;
-        ensure_holder_answers(namespace, &holder, &nodes, port).await?;
+        ensure_pod_keeps_port(namespace, &other_pod, &nodes, port).await?;
         ensure_eq("published addresses", &namespace.published_addresses(&web).await?, &vec![])?;
-        namespace.delete_pod("holder").await?;
+        namespace.delete_pod("pod-with-port").await?;
         let replies = namespace.wait_exposed_on(&web, &nodes[..1]).await?;
         namespace.ensure_answers_through_proxies(&web, &replies).await
     })
@@ -90,19 +90,19 @@ async fn backend_keeps_a_host_port_that_its_service_also_uses() -> Result<(), Fa
     test(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
-        let holders =
+        let other_pods =
             namespace.start_pod_on_every_node(&backend_pod().named("agent").host_port(port)).await?;
         let web = service("web").tcp(port);
         namespace.apply(&web).await?;
         namespace.wait_warning(&web, "PortInUse", &[&format!("{port}/TCP"), "another pod"]).await?;
         namespace.wait_condition(&web, "PortInUse", &[]).await?;
-        for holder in &holders {
-            ensure_holder_answers(namespace, holder, &nodes, port).await?;
+        for other_pod in &other_pods {
+            ensure_pod_keeps_port(namespace, other_pod, &nodes, port).await?;
         }
         ensure_eq("published addresses", &namespace.published_addresses(&web).await?, &vec![])?;
-        let events = namespace.list_events_about(&holders[0]).await?;
+        let events = namespace.list_events_about(&other_pods[0]).await?;
         let is_preempted = events.iter().any(|event| event.reason.as_deref() == Some("Preempted"));
-        ensure(!is_preempted, || format!("the events of the holder are {events:?}"))?;
+        ensure(!is_preempted, || format!("the events of the other pod are {events:?}"))?;
         // The DaemonSet releases the ports.
         namespace.delete_pods_on_every_node("agent").await?;
         namespace.start_backend().await?;

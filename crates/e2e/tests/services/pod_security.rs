@@ -24,15 +24,15 @@ fn is_privileged(container: &Container) -> bool {
 #[tokio::test]
 async fn proxy_arguments_have_every_cluster_ip_and_port() -> Result<(), Failure> {
     test(async |namespace| {
-        let [tcp, udp] = namespace.allocate_ports().await?;
-        let web = service("web").families(&["IPv4", "IPv6"]).tcp(tcp).udp(udp).with_ip_mode_proxy();
+        let [tcp_port, udp_port] = namespace.allocate_ports().await?;
+        let web = service("web").families(&["IPv4", "IPv6"]).tcp(tcp_port).udp(udp_port).with_ip_mode_proxy();
         let pod = apply_and_get_proxy_pod(namespace, &web).await?;
         let spec = namespace.get_service(&web).await?.spec.unwrap_or_default();
         let mut expected_forwards = Vec::new();
         for ip in spec.cluster_ips.expect("the Service has ClusterIPs") {
             let ip = if ip.contains(':') { format!("[{ip}]") } else { ip };
-            expected_forwards.push(format!("--forward=tcp/{tcp}={ip}:{tcp}"));
-            expected_forwards.push(format!("--forward=udp/{udp}={ip}:{udp}"));
+            expected_forwards.push(format!("--forward=tcp/{tcp_port}={ip}:{tcp_port}"));
+            expected_forwards.push(format!("--forward=udp/{udp_port}={ip}:{udp_port}"));
         }
         let args = pod.containers[0].args.clone().unwrap_or_default();
         let mut forwards: Vec<_> = args.into_iter().filter(|arg| arg.starts_with("--forward")).collect();

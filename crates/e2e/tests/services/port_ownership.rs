@@ -93,8 +93,8 @@ async fn port_equal_to_a_health_check_node_port_is_a_conflict() -> Result<(), Fa
     test(async |namespace| {
         let [port] = namespace.allocate_ports().await?;
         // The API server allocates a healthCheckNodePort for this policy.
-        let owner = namespace.apply(&service("owner").tcp(port).traffic_policy_local()).await?;
-        let health_check_port = owner.spec.and_then(|spec| spec.health_check_node_port);
+        let owner_service = namespace.apply(&service("owner").tcp(port).traffic_policy_local()).await?;
+        let health_check_port = owner_service.spec.and_then(|spec| spec.health_check_node_port);
         let health_check_port = health_check_port.and_then(|port| u16::try_from(port).ok());
         let health_check_port = health_check_port.expect("the Service has a healthCheckNodePort");
         let conflicting_service = service("conflicting").tcp(health_check_port);
@@ -116,20 +116,20 @@ async fn service_keeps_its_port_when_an_older_service_starts_to_claim_it() -> Re
         let older_service = service("older").tcp(port);
         let cluster_ip_service = older_service.clone().with_type_cluster_ip();
         namespace.apply(&cluster_ip_service).await?;
-        let holder = service("holder").tcp(port);
-        namespace.apply_younger(&cluster_ip_service, &holder).await?;
-        namespace.wait_exposed(&holder).await?;
-        let daemonset_before = namespace.wait_rolled_out(&holder).await?;
+        let current_owner = service("current-owner").tcp(port);
+        namespace.apply_younger(&cluster_ip_service, &current_owner).await?;
+        namespace.wait_exposed(&current_owner).await?;
+        let daemonset_before = namespace.wait_rolled_out(&current_owner).await?;
         namespace.apply(&older_service).await?;
-        let owner = format!("{}/holder", namespace.name());
+        let owner = format!("{}/current-owner", namespace.name());
         namespace.wait_warning(&older_service, "PortConflict", &[&port.to_string(), &owner]).await?;
-        let daemonset_after = namespace.wait_rolled_out(&holder).await?;
+        let daemonset_after = namespace.wait_rolled_out(&current_owner).await?;
         ensure_eq(
-            "UID of the holder's DaemonSet",
+            "UID of the DaemonSet",
             &daemonset_after.metadata.uid,
             &daemonset_before.metadata.uid,
         )?;
-        namespace.wait_exposed(&holder).await.map(drop)
+        namespace.wait_exposed(&current_owner).await.map(drop)
     })
     .await
 }
@@ -161,7 +161,7 @@ async fn waiting_service_gets_no_port_while_other_proxies_restart() -> Result<()
                     .await?;
                 }
                 namespace.wait_rolled_out(&older_service).await?;
-                // For a moment after the deletion, no pod on any node holds the port.
+                // For a moment after the deletion, no pod uses the port on any node.
                 namespace.delete_proxy_pods(&older_service).await?;
                 namespace.wait_rolled_out(&older_service).await?;
                 namespace.wait_exposed(&older_service).await

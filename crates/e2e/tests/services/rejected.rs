@@ -7,7 +7,7 @@ use e2e::backend::backend_pod;
 use e2e::{Failure, consistently, ensure_eq, eventually, service, test};
 
 #[tokio::test]
-async fn typing_error_changes_no_address_of_a_local_service() -> Result<(), Failure> {
+async fn invalid_annotation_adds_no_address_to_a_local_service() -> Result<(), Failure> {
     test(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;
         namespace.start_backend_on(&nodes[1].name).await?;

@@ -13,9 +13,9 @@ async fn proxies_deny_clients_outside_the_source_ranges() -> Result<(), Failure>
         |port| service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port).with_ip_mode_proxy(),
         async |namespace, web| {
             let replies = namespace.wait_exposed(&web).await?;
-            let client_address = |ipv4| {
+            let client_address = |is_ipv4| {
                 let mut replies_of_family =
-                    replies.iter().filter(|reply| reply.target.host.is_ipv4() == ipv4);
+                    replies.iter().filter(|reply| reply.target.host.is_ipv4() == is_ipv4);
                 replies_of_family.find_map(|reply| reply.client).expect("the client has an address")
             };
             check_source_range_denies_the_other_family(namespace, &web, client_address(true), 32).await?;
@@ -32,16 +32,16 @@ async fn family_without_a_source_range_is_not_published_with_ip_mode_vip() -> Re
         async |namespace, web| {
             let nodes = namespace.cluster().list_nodes().await?;
             let addresses = nodes.iter().flat_map(|node| node.addresses.clone());
-            let (ipv4, ipv6): (Vec<IpAddr>, Vec<_>) = addresses.partition(IpAddr::is_ipv4);
+            let (ipv4_addresses, ipv6_addresses): (Vec<IpAddr>, Vec<_>) = addresses.partition(IpAddr::is_ipv4);
             for (range, allowed_addresses, denied_addresses, denied_family) in
-                [("172.29.0.0/24", &ipv4, &ipv6, "IPv6"), ("fd29::/64", &ipv6, &ipv4, "IPv4")]
+                [("172.29.0.0/24", &ipv4_addresses, &ipv6_addresses, "IPv6"), ("fd29::/64", &ipv6_addresses, &ipv4_addresses, "IPv4")]
             {
                 let web = web.clone().source_ranges(&[range.to_owned()]);
                 namespace.apply(&web).await?;
                 eventually("only addresses of the family with a range are published", async || {
-                    let mut published = namespace.published_addresses(&web).await?;
-                    published.sort_unstable();
-                    ensure_eq("published addresses", &published, allowed_addresses)
+                    let mut published_addresses = namespace.published_addresses(&web).await?;
+                    published_addresses.sort_unstable();
+                    ensure_eq("published addresses", &published_addresses, allowed_addresses)
                 })
                 .await?;
                 eventually("every published address answers", async || {

@@ -8,7 +8,7 @@ use e2e::backend::backend_pod;
 use e2e::{Failure, consistently, ensure, ensure_eq, eventually, service, targets, test};
 
 #[tokio::test]
-async fn policy_local_exposes_nodes_with_endpoints_and_preserves_the_source_ip() -> Result<(), Failure> {
+async fn traffic_policy_local_exposes_nodes_with_endpoints_and_keeps_the_client_ip() -> Result<(), Failure> {
     test(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;
         let [endpoint_node, other_nodes @ ..] = &nodes[..] else {
@@ -22,7 +22,7 @@ async fn policy_local_exposes_nodes_with_endpoints_and_preserves_the_source_ip()
         namespace.wait_published(&web, &nodes).await?;
         namespace.start_backend_on(&endpoint_node.name).await?;
         let replies = namespace.wait_exposed_on(&web, slice::from_ref(endpoint_node)).await?;
-        // A normal start has both states, so neither of them causes a Warning.
+        // Both states are normal at the start, so they cause no Warning.
         namespace.ensure_no_warnings(&web).await?;
         for reply in &replies {
             let observed_ip = reply.answer()?.client.ip();
@@ -37,7 +37,7 @@ async fn policy_local_exposes_nodes_with_endpoints_and_preserves_the_source_ip()
 }
 
 #[tokio::test]
-async fn service_with_policy_local_and_ip_mode_proxy_gets_a_warning() -> Result<(), Failure> {
+async fn service_with_traffic_policy_local_and_ip_mode_proxy_gets_a_warning() -> Result<(), Failure> {
     test(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;
         namespace.start_backend_on(&nodes[0].name).await?;
@@ -91,7 +91,7 @@ async fn node_whose_only_endpoint_terminates_stays_published_and_answers() -> Re
 }
 
 #[tokio::test]
-async fn internal_policy_local_with_ip_mode_proxy_publishes_only_nodes_with_an_endpoint()
+async fn internal_traffic_policy_local_with_ip_mode_proxy_publishes_only_nodes_with_an_endpoint()
 -> Result<(), Failure> {
     test(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;

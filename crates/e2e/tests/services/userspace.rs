@@ -17,8 +17,8 @@ async fn check_client_address(namespace: &Namespace, web: &ServiceBuilder) -> Re
     for address in addresses {
         let address = SocketAddr::new(address, port);
         let client = eventually("the server returns the client's address", async || {
-            let (returned, client) = namespace.request_client_address(address).await?;
-            ensure_eq("client address", &returned, &client)?;
+            let (returned_address, client) = namespace.request_client_address(address).await?;
+            ensure_eq("client address", &returned_address, &client)?;
             Ok(client)
         })
         .await?;

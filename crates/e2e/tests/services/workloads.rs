@@ -1,4 +1,4 @@
-//! Proxies as a Deployment: they run on some nodes, and only those nodes are published.
+//! Proxies of a Deployment. They run on some nodes, and Akrobateo publishes only these nodes.
 
 use akrobateo_core::annotations::{REPLICAS, WORKLOAD};
 use e2e::{Failure, ensure_eq, eventually, service, test};

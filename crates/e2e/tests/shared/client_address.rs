@@ -1,11 +1,12 @@
-//! Backends see the client's own address, on every node, for both families and protocols.
+//! Tests of the client's address in shared mode: backends see the client's own address, on every node, for both
+//! families and protocols.
 
 use std::slice;
 
 use akrobateo_core::annotations::CLIENT_ADDRESS;
 use e2e::{Failure, Namespace, Reply, ensure, eventually, service, targets, test};
 
-fn ensure_client_address_kept(replies: &[Reply]) -> Result<(), Failure> {
+fn ensure_backends_see_client_address(replies: &[Reply]) -> Result<(), Failure> {
     replies.iter().try_for_each(|reply| {
         let observed_ip = reply.answer()?.client.ip();
         ensure(Some(observed_ip) == reply.client, || {
@@ -14,40 +15,40 @@ fn ensure_client_address_kept(replies: &[Reply]) -> Result<(), Failure> {
     })
 }
 
-/// Waits until all answers on all addresses of a Service show the client's address, also those of endpoints on other
-/// nodes.
-async fn wait_client_address_kept(namespace: &Namespace, replies: &[Reply]) -> Result<(), Failure> {
+/// Waits until backends on more than one node have answered requests to all addresses of a Service. Each backend must
+/// see the client's address.
+async fn wait_backends_see_client_address(namespace: &Namespace, replies: &[Reply]) -> Result<(), Failure> {
     let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
     eventually("the backends see the client's address", async || {
-        let mut nodes = std::collections::BTreeSet::new();
+        let mut answering_nodes = std::collections::BTreeSet::new();
         // Each request goes to a random endpoint.
         for _ in 0..10 {
             let replies = namespace.cluster().send_requests(&targets).await?;
-            ensure_client_address_kept(&replies)?;
+            ensure_backends_see_client_address(&replies)?;
             for reply in &replies {
-                nodes.insert(reply.answer()?.node.clone());
+                answering_nodes.insert(reply.answer()?.node.clone());
             }
         }
-        ensure(nodes.len() > 1, || format!("only {nodes:?} answered"))
+        ensure(answering_nodes.len() > 1, || format!("only {answering_nodes:?} answered"))
     })
     .await
 }
 
 #[tokio::test]
-async fn backends_on_all_nodes_see_the_client() -> Result<(), Failure> {
+async fn backends_on_all_nodes_see_the_client_address() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_pod_on_every_node(&e2e::backend::backend_pod()).await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port).shared();
         let replies = namespace.expose(&web).await?;
         namespace.wait_condition(&web, "Exposed", &[]).await?;
-        wait_client_address_kept(namespace, &replies).await
+        wait_backends_see_client_address(namespace, &replies).await
     })
     .await
 }
 
 #[tokio::test]
-async fn policy_local_exposes_nodes_with_endpoints() -> Result<(), Failure> {
+async fn local_service_is_exposed_on_nodes_with_endpoints() -> Result<(), Failure> {
     test(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -58,15 +59,15 @@ async fn policy_local_exposes_nodes_with_endpoints() -> Result<(), Failure> {
         namespace.wait_published(&web, &nodes).await?;
         namespace.start_backend_on(&nodes[0].name).await?;
         let replies = namespace.wait_exposed_on(&web, slice::from_ref(&nodes[0])).await?;
-        ensure_client_address_kept(&replies)?;
-        let others: Vec<_> = nodes[1..].iter().flat_map(|node| node.addresses.iter().copied()).collect();
-        namespace.wait_unreachable(&targets(&web, &others)).await
+        ensure_backends_see_client_address(&replies)?;
+        let other_addresses: Vec<_> = nodes[1..].iter().flat_map(|node| node.addresses.iter().copied()).collect();
+        namespace.wait_unreachable(&targets(&web, &other_addresses)).await
     })
     .await
 }
 
 #[tokio::test]
-async fn annotation_masquerade_hides_the_client() -> Result<(), Failure> {
+async fn annotation_masquerade_hides_the_client_address() -> Result<(), Failure> {
     test(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;
         namespace.start_backend_on(&nodes[0].name).await?;
@@ -74,8 +75,8 @@ async fn annotation_masquerade_hides_the_client() -> Result<(), Failure> {
         let web = service("web").tcp(port).shared().annotation(CLIENT_ADDRESS, "masquerade");
         let replies = namespace.expose(&web).await?;
         for reply in replies {
-            let seen = reply.answer()?.client.ip();
-            ensure(Some(seen) != reply.client, || format!("{}: the backend saw {seen}", reply.target))?;
+            let observed_ip = reply.answer()?.client.ip();
+            ensure(Some(observed_ip) != reply.client, || format!("{}: the backend saw {observed_ip}", reply.target))?;
         }
         Ok(())
     })

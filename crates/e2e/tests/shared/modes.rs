@@ -1,4 +1,4 @@
-//! A Service moves between shared mode and its own proxies.
+//! A Service that changes between dedicated mode and shared mode.
 
 use akrobateo_core::annotations::WORKLOAD;
 use e2e::{Failure, ensure_answers_during, ensure_eq, eventually, service, test};
@@ -8,25 +8,25 @@ async fn service_moves_between_modes_without_a_lost_connection() -> Result<(), F
     test(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
-        let dedicated = || service("web").tcp(port).with_ip_mode_proxy();
-        let replies = namespace.expose(&dedicated()).await?;
+        let dedicated_service = || service("web").tcp(port).with_ip_mode_proxy();
+        let replies = namespace.expose(&dedicated_service()).await?;
         let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
         let cluster = namespace.cluster();
         ensure_answers_during(cluster, &targets, async || {
-            namespace.apply(&dedicated().annotation(WORKLOAD, "Shared")).await?;
+            namespace.apply(&dedicated_service().annotation(WORKLOAD, "Shared")).await?;
             eventually("the Service has no proxies", async || {
-                ensure_eq("DaemonSets", &namespace.list_daemonsets(&dedicated()).await?.len(), &0)
+                ensure_eq("DaemonSets", &namespace.list_daemonsets(&dedicated_service()).await?.len(), &0)
             })
             .await
         })
         .await?;
         ensure_answers_during(cluster, &targets, async || {
-            namespace.apply(&dedicated()).await?;
-            namespace.wait_rolled_out(&dedicated()).await?;
-            namespace.wait_exposed(&dedicated()).await
+            namespace.apply(&dedicated_service()).await?;
+            namespace.wait_rolled_out(&dedicated_service()).await?;
+            namespace.wait_exposed(&dedicated_service()).await
         })
         .await?;
-        ensure_eq("DaemonSets", &namespace.list_daemonsets(&dedicated()).await?.len(), &1)
+        ensure_eq("DaemonSets", &namespace.list_daemonsets(&dedicated_service()).await?.len(), &1)
     })
     .await
 }

@@ -1,4 +1,4 @@
-//! Ports of a node that have another owner: pods with hostPorts, processes, and other Services.
+//! Ports that pods with hostPorts, processes of the node, or other Services already use.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ async fn pod_and_process_keep_their_ports() -> Result<(), Failure> {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
         let [port, process_port] = namespace.allocate_ports().await?;
-        let pod = namespace.start_pod(&echo_pod("holder").host_port(port).on_node(&nodes[0].name)).await?;
-        // A pod in the host's network listens with a process of the node.
+        let pod = namespace.start_pod(&echo_pod("pod-with-port").host_port(port).on_node(&nodes[0].name)).await?;
+        // If a pod runs in the host's network, its port belongs to a process of the node.
         let process = echo_pod("process").in_host_network(process_port).on_node(&nodes[0].name);
         namespace.start_pod(&process).await?;
         let web = service("web").tcp(port).shared();
@@ -32,7 +32,7 @@ async fn pod_and_process_keep_their_ports() -> Result<(), Failure> {
             ensure_eq("host that answers", &replies[0].answer()?.host, &pod.name_any())
         })
         .await?;
-        namespace.delete_pod("holder").await?;
+        namespace.delete_pod("pod-with-port").await?;
         namespace.delete_pod("process").await?;
         namespace.wait_exposed(&web).await?;
         namespace.wait_exposed(&api).await?;
@@ -42,7 +42,7 @@ async fn pod_and_process_keep_their_ports() -> Result<(), Failure> {
 }
 
 #[tokio::test]
-async fn later_pod_takes_no_port() -> Result<(), Failure> {
+async fn service_keeps_its_port_when_a_later_pod_uses_it() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
@@ -50,22 +50,22 @@ async fn later_pod_takes_no_port() -> Result<(), Failure> {
         let web = service("web").tcp(port).shared();
         let replies = namespace.expose(&web).await?;
         let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
-        namespace.start_pod(&echo_pod("holder").host_port(port).on_node(&nodes[0].name)).await?;
+        namespace.start_pod(&echo_pod("pod-with-port").host_port(port).on_node(&nodes[0].name)).await?;
         consistently(Duration::from_secs(3), "the Service answers on every node", async || {
             let replies = namespace.cluster().send_requests(&targets).await?;
             replies.iter().try_for_each(|reply| {
                 let host = &reply.answer()?.host;
-                ensure_eq("the holder answers", &(host == "holder"), &false)
+                ensure_eq("the other pod answers", &(host == "pod-with-port"), &false)
             })
         })
         .await?;
-        namespace.wait_condition(&web, "Exposed", &["holder"]).await
+        namespace.wait_condition(&web, "Exposed", &["pod-with-port"]).await
     })
     .await
 }
 
 #[tokio::test]
-async fn older_service_owns_the_port_until_it_goes() -> Result<(), Failure> {
+async fn older_service_owns_the_port_until_its_deletion() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;

@@ -4,7 +4,7 @@ use akrobateo_core::annotations::{NODE_SELECTOR, PROXY_PROTOCOL, WORKLOAD};
 use e2e::{Failure, ensure, ensure_eq, eventually, service, targets, test};
 
 #[tokio::test]
-async fn service_without_an_endpoint_refuses_its_clients() -> Result<(), Failure> {
+async fn service_without_an_endpoint_rejects_connections() -> Result<(), Failure> {
     test(async |namespace| {
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).shared();
@@ -14,7 +14,7 @@ async fn service_without_an_endpoint_refuses_its_clients() -> Result<(), Failure
         namespace.wait_unreachable(&targets(&web, &addresses)).await?;
         namespace.start_backend().await?;
         namespace.wait_exposed(&web).await?;
-        // An agent forwards the Service, so the Service needs no pods of its own.
+        // The agents forward the Service, so the Service has no proxies.
         ensure_eq("DaemonSets", &namespace.list_daemonsets(&web).await?.len(), &0)
     })
     .await
@@ -27,12 +27,12 @@ async fn node_selector_limits_the_nodes() -> Result<(), Failure> {
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).udp(port).shared();
-        let selected = web.clone().on_nodes(&[&nodes[1].name]);
-        namespace.expose_on(&selected, &nodes[1..2]).await?;
-        let others: Vec<_> = [&nodes[0], &nodes[2]].iter().flat_map(|node| node.addresses.clone()).collect();
-        namespace.wait_unreachable(&targets(&web, &others)).await?;
+        let service_on_one_node = web.clone().on_nodes(&[&nodes[1].name]);
+        namespace.expose_on(&service_on_one_node, &nodes[1..2]).await?;
+        let other_addresses: Vec<_> = [&nodes[0], &nodes[2]].iter().flat_map(|node| node.addresses.clone()).collect();
+        namespace.wait_unreachable(&targets(&web, &other_addresses)).await?;
         namespace.expose(&web).await?;
-        // The last good settings stay in force while the Service is invalid.
+        // The last valid settings stay in effect while the Service is invalid.
         namespace.apply(&web.clone().annotation(NODE_SELECTOR, "a b")).await?;
         namespace.wait_warning(&web, "InvalidAnnotation", &[NODE_SELECTOR]).await?;
         namespace.wait_exposed(&web).await.map(drop)
@@ -41,7 +41,7 @@ async fn node_selector_limits_the_nodes() -> Result<(), Failure> {
 }
 
 #[tokio::test]
-async fn proxy_protocol_needs_proxies() -> Result<(), Failure> {
+async fn proxy_protocol_is_rejected_in_shared_mode() -> Result<(), Failure> {
     test(async |namespace| {
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).annotation(PROXY_PROTOCOL, "v2").annotation(WORKLOAD, "Shared");

@@ -25,7 +25,7 @@ pub(crate) use rule::{decode_rule, has_protocol, list_rules};
 
 /// Returns the message of a change, and the flags of the message.
 ///
-/// `index` is the interface index of the device. It is 0 if the change does not need an index.
+/// `index` is the interface index of the device, or 0 if the change does not need an index.
 pub(crate) fn encode(
     change: &Change,
     device_name: &str,

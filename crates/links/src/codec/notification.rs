@@ -12,7 +12,7 @@ use crate::objects::Owner;
 const SETTING_CHANGED: [u16; 2] = [80, 81];
 /// `NETCONFA_IFINDEX`.
 const DEVICE_INDEX: u16 = 1;
-/// The length of struct `nlmsghdr`, and that of struct `netconfmsg` with its padding.
+/// The length of struct `nlmsghdr`, plus the length of struct `netconfmsg` with its padding.
 const HEADERS_LEN: usize = 16 + 4;
 
 /// Returns true if the notification may concern an object of the owner, or the interface `uplink`.

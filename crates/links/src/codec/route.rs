@@ -33,7 +33,7 @@ pub(super) fn set(tunnel_index: u32, route: &Route, protocol: RouteProtocol) -> 
     message.header.destination_prefix_length = route.destination.prefix_len();
     message.header.protocol = protocol;
     message.header.kind = RouteType::Unicast;
-    // The gateway may be in no network of the device.
+    // With this flag, the gateway may be outside of the device's networks.
     message.header.flags = RouteFlags::Onlink;
     message.attributes = vec![
         RouteAttribute::Table(route.table),
@@ -44,8 +44,8 @@ pub(super) fn set(tunnel_index: u32, route: &Route, protocol: RouteProtocol) -> 
     RouteNetlinkMessage::NewRoute(message)
 }
 
-/// Returns the route of a message, or `None` if it has another form. `tunnel_index` is the interface index of the owner's
-/// device; 0 if there is none.
+/// Returns the route that a message describes, or `None` if [`Route`] cannot describe it. `tunnel_index` is the
+/// interface index of the owner's device; 0 if the owner has no device.
 pub(crate) fn decode_route(message: &RouteMessage, tunnel_index: u32) -> Option<Route> {
     let header = &message.header;
     if header.kind != RouteType::Unicast || header.tos != 0 || header.source_prefix_length != 0 {
@@ -60,7 +60,7 @@ pub(crate) fn decode_route(message: &RouteMessage, tunnel_index: u32) -> Option<
             RouteAttribute::Gateway(address) => gateway = Some(ip_address(address)?),
             RouteAttribute::Oif(number) => device = Some(*number),
             RouteAttribute::Priority(number) => priority = *number,
-            // The kernel adds these to each route.
+            // The kernel adds these attributes to each route.
             RouteAttribute::CacheInfo(_) | RouteAttribute::Preference(_) => {}
             _ => return None,
         }

@@ -53,7 +53,7 @@ pub(crate) fn has_protocol(message: &RuleMessage, protocol: u8) -> bool {
     message.attributes.contains(&RuleAttribute::Protocol(RouteProtocol::from(protocol)))
 }
 
-/// Returns the rule of a message, or `None` if the rule has other conditions than a mark, or another action.
+/// Returns the rule that a message describes, or `None` if [`Rule`] cannot describe its conditions or its action.
 pub(crate) fn decode_rule(message: &RuleMessage) -> Option<Rule> {
     let header = &message.header;
     let family = match header.family {

@@ -52,8 +52,9 @@ impl Conntrack {
         self.delete_listed_entries(&filter.encode(), |entry| filter.matches(entry))
     }
 
-    /// Deletes the entries that match the filter and for which `must_delete` returns true. Returns the number of deleted
-    /// entries. One list of the table is cheaper than one for each endpoint.
+    /// Deletes the entries that match the filter and for which `must_delete` returns true. Returns the number of
+    /// deleted entries. One call with `must_delete` for many endpoints is cheaper than one call for each endpoint,
+    /// because each call lists the table.
     pub fn delete_entries_if(
         &self,
         filter: &EntryFilter,

@@ -27,12 +27,12 @@ pub struct Entry {
     pub flow: Flow,
     /// The destination of the reply direction. Differs from the client if the source was translated.
     pub reply_destination: SocketAddr,
-    /// The zone of the original direction; 0 if the entry has no zone. A zone that only the reply direction has is
+    /// The zone of the original direction; 0 if the original direction has no zone. A zone of the reply direction is
     /// ignored.
     pub zone: u16,
     /// The mark; 0 if the entry has no mark.
     pub mark: u32,
-    /// A packet in the reply direction was seen.
+    /// True if conntrack has seen a packet in the reply direction.
     pub has_reply: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Selects conntrack entries. The kernel evaluates the conditions that all kernels treat equally. Pure.
+//! Selects conntrack entries. The kernel evaluates only the conditions that all versions of Linux treat equally. Pure.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
@@ -9,7 +9,7 @@ use super::abi;
 use super::entry::Entry;
 use crate::netlink::{Attrs, Messages, message};
 
-/// The conditions that conntrack entries must meet. A condition that is `None` is met by all entries.
+/// The conditions that conntrack entries must meet. If a field is `None`, all entries meet this condition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EntryFilter {
     /// The address family.
@@ -24,7 +24,7 @@ pub struct EntryFilter {
     pub zone: Option<u16>,
     /// The mark.
     pub mark: Option<MarkCondition>,
-    /// A packet in the reply direction was seen.
+    /// True if the entry must have seen a packet in the reply direction; false if the entry must not have seen one.
     pub has_reply: Option<bool>,
 }
 
@@ -74,13 +74,13 @@ impl EntryFilter {
 
     /// Encodes the request for the entries. The kernel may list more entries than [`Self::matches`] allows.
     ///
-    /// The kernel applies the conditions on the family and the mark. Since Linux 5.8, it also applies the conditions on
-    /// the original direction.
-    /// The request lacks the conditions that kernels handle differently:
-    /// - on the original direction, if the filter has no family, because kernels reject this;
+    /// The kernel applies the conditions on the family and the mark. Since Linux 5.8, the kernel also applies the
+    /// conditions on the original direction. The request does not contain the conditions that kernels handle
+    /// differently. These are the conditions:
+    /// - on the original direction, if the filter has no family, because kernels reject such a request;
     /// - on an IPv6 address, because kernels list the entries with other addresses (`ctnetlink_filter_match_tuple` in
     ///   Linux 6.18 takes equal addresses for different ones);
-    /// - on the reply direction, because some kernels use the flags of the original direction for it;
+    /// - on the reply direction, because some kernels use the flags of the original direction for the reply direction;
     /// - on the zone, because older kernels ignore this condition.
     #[must_use]
     pub fn encode(&self) -> Messages {

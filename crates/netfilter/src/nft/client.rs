@@ -27,12 +27,13 @@ impl Nftables {
         Ok(Self(Socket::open(Protocol::Netfilter)?))
     }
 
-    /// Returns the port ID of the client's socket, which notifications of its changes contain.
+    /// Returns the port ID of the client's socket. Notifications of changes that this client makes contain this port
+    /// ID.
     pub fn port_id(&self) -> Result<u32, NftError> {
         self.0.port_id().map_err(|error| NftError::from_read(error, "read the port ID".to_owned()))
     }
 
-    /// Executes a transaction. If it fails, the kernel has changed nothing.
+    /// Executes a transaction. If the transaction fails, the kernel has changed nothing.
     pub fn execute(&self, transaction: &Transaction<'_>) -> Result<(), NftError> {
         if transaction.is_empty() {
             return Ok(());
@@ -40,7 +41,7 @@ impl Nftables {
         let batch = Batch::encode(transaction);
         self.0.request(&batch.messages, |_| ()).map_err(|error| match error {
             NetlinkError::Rejected { seq, .. } => {
-                let step = batch.step(seq).and_then(|index| transaction.steps.get(index));
+                let step = batch.step_index(seq).and_then(|index| transaction.steps.get(index));
                 NftError::from_step(error, step)
             }
             NetlinkError::TransportFailed(Errno::MSGSIZE) => {
@@ -55,16 +56,16 @@ impl Nftables {
         self.execute(&Transaction::replace(table))
     }
 
-    /// Changes the kernel's table into `desired`, in one transaction. See [`diff`]. `installed` is the kernel's table, or
-    /// `None` if the kernel does not have it.
+    /// Changes the kernel's table into `desired`, in one transaction. See [`diff`]. `installed` is the kernel's table;
+    /// `None` if the kernel does not have the table.
     pub fn update(&self, installed: Option<&InstalledTable>, desired: &Table) -> Result<(), NftError> {
         self.execute(&diff(installed, desired))
     }
 
     /// Checks that the kernel supports everything in `table`, without any effect on packets.
     ///
-    /// Creates the table and deletes it in the same transaction, so no packet passes its rules. Its name must be free, and
-    /// its interfaces must exist.
+    /// Creates the table and deletes it in the same transaction, so no packet passes the table's rules. No table with
+    /// the same name may exist, and the interfaces of the table must exist.
     pub fn probe(&self, table: &Table) -> Result<(), NftError> {
         let mut transaction = Transaction::create(table);
         transaction.push(&table.id, Action::DeleteTable);
@@ -92,7 +93,8 @@ impl Nftables {
 
     /// Reads the elements of one set of the table, sorted. Returns `None` if the set or the table is missing.
     ///
-    /// The kernel changes a dynamic set at any time, so the list may lack elements that are added or deleted meanwhile.
+    /// Packets may change a dynamic set during the read. So the list may lack elements that are added during the read,
+    /// and may contain elements that are deleted during the read.
     pub fn read_elements(&self, id: &TableId, set: &Set) -> Result<Option<Vec<Element>>, NftError> {
         let to_nft_error =
             |error| NftError::from_read(error, format!("read the set {} of the table {id}", set.name));
@@ -113,21 +115,21 @@ impl Nftables {
 
     /// Deletes the elements of a dynamic set for which `must_delete` returns true. Returns the number of deleted elements.
     ///
-    /// Deletes each element in its own transaction, because elements may expire meanwhile, and the deletion of a missing
-    /// element makes the whole transaction fail.
+    /// Deletes each element in its own transaction, because the deletion of an element that has expired makes the whole
+    /// transaction fail.
     pub fn delete_dynamic_elements(
         &self,
         id: &TableId,
         set: &Set,
         must_delete: impl Fn(&Element) -> bool,
     ) -> Result<usize, NftError> {
-        let mut deleted = 0;
+        let mut deleted_count = 0;
         for element in self.read_elements(id, set)?.unwrap_or_default() {
             if must_delete(&element) {
                 let mut transaction = Transaction::default();
                 transaction.push(id, Action::DeleteElements(set, vec![&element]));
                 match self.execute(&transaction) {
-                    Ok(()) => deleted += 1,
+                    Ok(()) => deleted_count += 1,
                     Err(NftError::Netlink {
                         error: NetlinkError::Rejected { errno: Errno::NOENT, .. },
                         ..
@@ -136,7 +138,7 @@ impl Nftables {
                 }
             }
         }
-        Ok(deleted)
+        Ok(deleted_count)
     }
 
     /// Returns the generation of the ruleset: the number of the last transaction of any program.

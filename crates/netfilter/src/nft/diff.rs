@@ -15,8 +15,8 @@ use super::transaction::{Action, Transaction};
 /// - A chain whose rules have changed is flushed and filled again.
 /// - Counters and the elements of dynamic sets are not changed, because packets change them.
 ///
-/// A table with a flag of another program is an exception. No packet passes it, so it is created again if the kernel would
-/// reject the change.
+/// A table with a flag of another program is an exception. No packet passes such a table. If the kernel would reject
+/// the change of the table, the transaction deletes the table and creates it again.
 ///
 /// Both tables have the same family and name.
 #[must_use]
@@ -43,7 +43,8 @@ struct Diff<'a> {
     deleted_chains: BTreeSet<&'a str>,
     /// The installed chains whose rules are deleted. Some of these chains are filled again.
     flushed_chains: BTreeSet<&'a str>,
-    /// The sets with elements that this crate cannot describe. These sets are emptied and filled again.
+    /// The sets with elements that this crate cannot describe. The transaction deletes all elements of such a set, and
+    /// adds the desired elements.
     flushed_sets: BTreeSet<&'a str>,
 }
 

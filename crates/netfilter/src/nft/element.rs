@@ -117,7 +117,7 @@ pub(super) fn complete_intervals(elements: &mut [Element], upper_bounds: &mut [V
         let next_bound = upper_bounds.get(index).copied().into_iter().chain(next_key).min();
         element.last_key = Some(Box::new(match next_bound {
             Some(bound) => bound.previous().unwrap_or(element.key),
-            None => element.key.highest(),
+            None => element.key.max_of_same_length(),
         }));
     }
 }

@@ -50,7 +50,7 @@ impl Batch {
 
     /// Returns the index of the step that the message with this sequence number executes.
     #[must_use]
-    pub fn step(&self, seq: u32) -> Option<usize> {
+    pub fn step_index(&self, seq: u32) -> Option<usize> {
         let index = usize::try_from(seq).ok()?.checked_sub(1)?;
         self.steps.get(index).copied().flatten()
     }

@@ -42,7 +42,8 @@ pub enum NftError {
 }
 
 impl NftError {
-    /// Returns true if the kernel may have rejected a transaction because it does not know something in it.
+    /// Returns true if the kernel may have rejected a transaction because the kernel does not support a part of the
+    /// transaction.
     #[must_use]
     pub fn is_unsupported(&self) -> bool {
         match self {
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn rejection_of_something_unknown_differs_from_other_errors() {
+    fn rejection_of_an_unknown_feature_is_unsupported() {
         let set = Set::new("services4", SetDefinition::set(DataType::PORT), Vec::new());
         let reject = |errno| rejection_error(errno, Some(Action::CreateSet(&set)));
         for errno in [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOENT] {

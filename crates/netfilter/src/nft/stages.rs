@@ -1,15 +1,17 @@
-//! Splits a transaction into several ones, so that no packet meets an incomplete table. Pure.
+//! Splits a transaction into several transactions, so that each packet is handled by a complete table. Pure.
 //!
-//! A packet makes several lookups one after the other. The kernel may execute a transaction between two of them. Then the
-//! packet meets a new element with the old rules of its chain: a new chain is still empty for this packet. Or the packet
-//! looks for an element that the transaction has deleted. Both would send the packet to the wrong destination.
+//! The kernel makes several lookups for one packet, and may execute a transaction between two of these lookups. Two
+//! cases would send the packet to a wrong destination. In the first case, the packet finds a new element, but the new
+//! chain of this element is still empty for the packet. In the second case, the transaction has deleted an element that
+//! the packet still needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::{Element, Matching, Set, TableId, Value};
 use super::transaction::{Action, Step, Transaction};
 
-/// The transactions that together do the same as one transaction. The kernel executes them in this order. Some may be empty.
+/// The transactions that together have the effect of one transaction. The kernel executes these transactions in the
+/// order of the fields. A transaction may be empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stages<'a> {
     /// Adds the objects that no packet uses yet.
@@ -28,7 +30,7 @@ enum ObjectKind {
     Chain,
 }
 
-/// The objects of a transaction that decide in which stage a step is.
+/// The objects that a transaction creates or deletes. These objects determine the stage of each step.
 #[derive(Debug, Default)]
 struct Objects<'a> {
     created_regular_chains: BTreeSet<(&'a TableId, &'a str)>,
@@ -39,16 +41,16 @@ struct Objects<'a> {
 }
 
 impl<'a> Transaction<'a> {
-    /// Returns true if the transaction deletes a table, a set or a chain, and creates another one with the same name.
-    /// Packets may find neither of them meanwhile.
+    /// Returns true if the transaction deletes a table, a set or a chain, and creates a new object of the same kind
+    /// with the same name. During such a transaction, packets may find neither the old object nor the new object.
     #[must_use]
     pub fn recreates_objects(&self) -> bool {
         let deleted: BTreeSet<_> = self.steps.iter().filter_map(deleted_object).collect();
         self.steps.iter().filter_map(created_object).any(|object| deleted.contains(&object))
     }
 
-    /// Splits the transaction. `must_be_last` returns true if packets that find an element of the set then look for
-    /// elements of other sets. Such a set receives its new elements after all other sets.
+    /// Splits the transaction. `must_be_last` returns true for a set if packets that find an element of this set then
+    /// look up elements of other sets. Such a set receives its new elements after all other sets.
     ///
     /// A transaction that [recreates objects](Self::recreates_objects) is not split.
     #[must_use]
@@ -61,18 +63,18 @@ impl<'a> Transaction<'a> {
         for Step { table, action } in self.steps {
             let stage = match &action {
                 Action::AddElements(set, elements) => {
-                    let is_last =
+                    let is_added_last =
                         must_be_last(&set.name) || objects.flushed_sets.contains(&(table, &*set.name));
-                    let (changed, new) = split(table, set, elements, &objects.deleted_elements);
+                    let (changed_elements, new_elements) = partition_by_shared_keys(table, set, elements, &objects.deleted_elements);
                     let (in_use, unused) =
-                        if is_last { (elements.clone(), Vec::new()) } else { (changed, new) };
+                        if is_added_last { (elements.clone(), Vec::new()) } else { (changed_elements, new_elements) };
                     stages.additions.push_elements(table, set, unused);
                     stages.changes.push_elements(table, set, in_use);
                     continue;
                 }
                 Action::DeleteElements(set, elements) => {
-                    let (changed, old) = split(table, set, elements, &objects.added_elements);
-                    for (stage, elements) in [(&mut stages.changes, changed), (&mut stages.deletions, old)] {
+                    let (changed_elements, old_elements) = partition_by_shared_keys(table, set, elements, &objects.added_elements);
+                    for (stage, elements) in [(&mut stages.changes, changed_elements), (&mut stages.deletions, old_elements)] {
                         if !elements.is_empty() {
                             stage.push(table, Action::DeleteElements(set, elements));
                         }
@@ -124,28 +126,30 @@ impl<'a> Objects<'a> {
     }
 }
 
-/// Returns the elements that share keys with elements of the same set in `others`, and then the remaining elements.
+/// Returns two lists: the elements that share keys with elements of the same set in `other_elements`, and the remaining
+/// elements.
 ///
 /// The kernel rejects a new element while an old element has the same key or an overlapping interval. So the same
 /// transaction must delete the old element and add the new element.
-fn split<'a>(
+fn partition_by_shared_keys<'a>(
     table: &'a TableId,
     set: &'a Set,
     elements: &[&'a Element],
-    others: &BTreeMap<(&'a TableId, &'a str), Vec<&'a Element>>,
+    other_elements: &BTreeMap<(&'a TableId, &'a str), Vec<&'a Element>>,
 ) -> (Vec<&'a Element>, Vec<&'a Element>) {
-    let others = others.get(&(table, &*set.name)).map_or(&[][..], Vec::as_slice);
+    let other_elements = other_elements.get(&(table, &*set.name)).map_or(&[][..], Vec::as_slice);
     let shares_keys = |element: &&&Element| match set.definition.matching {
         // The elements of a transaction are sorted.
-        Matching::Exact => others.binary_search_by_key(&element.key, |other| other.key).is_ok(),
+        Matching::Exact => other_elements.binary_search_by_key(&element.key, |other| other.key).is_ok(),
         Matching::Intervals | Matching::IntervalsOfParts(_) => {
-            others.iter().any(|other| other.key <= last_key(element) && element.key <= last_key(other))
+            other_elements.iter().any(|other| other.key <= last_key(element) && element.key <= last_key(other))
         }
     };
     elements.iter().partition(shares_keys)
 }
 
-/// Parts of a key are compared one after the other. So this may find two intervals that overlap in the first part only.
+/// Returns the highest key of an element. The comparison of two keys compares their parts one after the other. So
+/// intervals that overlap only in the first part also count as overlapping.
 fn last_key(element: &Element) -> Value {
     element.last_key.as_deref().copied().unwrap_or(element.key)
 }

@@ -43,7 +43,7 @@ pub enum Action<'a> {
     CreateChain(&'a Chain),
     /// Changes the policy of the base chain.
     SetPolicy(&'a Chain),
-    /// Deletes the chain of this name. Fails if it has rules, or if a rule or an element uses the chain.
+    /// Deletes the chain of this name. Fails if the chain has rules, or if a rule or an element uses the chain.
     DeleteChain(&'a str),
     /// Deletes all rules of the chain of this name.
     FlushChain(&'a str),
@@ -62,7 +62,7 @@ impl Default for Transaction<'_> {
 }
 
 impl<'a> Transaction<'a> {
-    /// Returns the transaction that creates the table with its content. It fails if the table exists.
+    /// Returns the transaction that creates the table with its content. The transaction fails if the table exists.
     #[must_use]
     pub fn create(table: &'a Table) -> Self {
         let mut transaction = Self::default();

@@ -11,7 +11,7 @@ use super::error::NftError;
 use super::model::{TableFamily, TableId};
 use crate::netlink::{Attr, Message, Protocol, Socket};
 
-/// The size of the kernel's buffer for notifications. It has space for the notifications of about ten thousand
+/// The size of the kernel's buffer for notifications. The buffer has space for the notifications of about ten thousand
 /// changed elements.
 const NOTIFICATION_BUFFER_LEN: usize = 8 << 20;
 
@@ -85,7 +85,7 @@ pub struct ForeignChanges {
     pub changes: BTreeSet<TableChange>,
     /// The names of the programs that made the changes. Empty if the kernel does not report the programs.
     pub programs: BTreeSet<String>,
-    /// True if the kernel discarded notifications because there were too many. Then any table may have changed.
+    /// True if the kernel discarded notifications because there were too many. In this case any table may have changed.
     pub is_incomplete: bool,
 }
 

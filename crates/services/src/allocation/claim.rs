@@ -1,4 +1,4 @@
-//! The claim of one Service: the ports and nodes that the Service claims, and the ports that the Service already holds.
+//! The claim of one Service: the ports and nodes that the Service claims, and the ports that the Service already has.
 //! Pure.
 
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 use crate::spec::NodeSelection;
 
-/// The order of claims on ports that no Service holds: by creation time, then by namespace and name.
+/// The order of claims on ports that no Service has yet: by creation time, then by namespace and name.
 ///
 /// Services of one `kubectl apply` have the same creation time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,7 +19,7 @@ pub(super) struct Seniority {
     pub(super) key: ServiceKey,
 }
 
-/// The ports that a Service's own workload or the node agents hold for the Service, and the nodes of these ports.
+/// The ports that a Service occupies through its own workload or through the node agents, and the nodes of these ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OccupiedPorts {
     /// The address families, protocols and ports.
@@ -35,10 +35,10 @@ pub(super) struct Claim {
     pub(super) seniority: Seniority,
     pub(super) frontends: BTreeSet<Frontend>,
     pub(super) nodes: ClaimedNodes,
-    /// True if the node agents forward the Service, and not proxies of its own.
+    /// True if the node agents forward the Service; false if its own proxies forward the Service.
     pub(super) is_shared: bool,
-    /// The ports that the Service's own workload or the node agents hold for the Service.
-    pub(super) held_ports: OccupiedPorts,
+    /// The ports that the Service occupies through its own workload or through the node agents.
+    pub(super) occupied_ports: OccupiedPorts,
     /// The ports that the previous allocation gave to the Service. The Service's workload may not exist yet.
     pub(super) allocated_ports: OccupiedPorts,
     /// The nodes with an address in the Service's status.
@@ -59,26 +59,27 @@ pub(super) enum ClaimedNodes {
         recent_endpoint_nodes: BTreeSet<String>,
     },
     /// With externalTrafficPolicy Local and without any endpoint: the selected nodes that no Service with an endpoint
-    /// claims. No node can answer a client, but a program may wait for the address before it starts the backends.
+    /// claims. No node can answer clients yet. But some programs wait for the address of the Service before they start
+    /// the backends.
     SelectedWithoutEndpoint(NodeSelection),
     /// The nodes where the previous proxies of a rejected Service keep running.
-    Held {
+    KeptByRejectedService {
         /// The nodes that the previous allocation gave to the Service. A node that got a matching label after this
         /// allocation is not in the set, because the node may belong to another Service.
         kept_nodes: BTreeSet<String>,
     },
 }
 
-/// The strength of the evidence that a Service holds a port. The first variant is the strongest.
+/// The evidence that a Service already has a port. The first variant is the strongest evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum HoldEvidence {
-    /// The agent of the node serves the port. Its rules receive the packets before any proxy does.
-    Agent,
-    /// The Service is rejected, and its previous proxies keep running. They keep the port even if the allocation gave
-    /// the port to another Service.
-    Running,
+pub(super) enum PortEvidence {
+    /// The agent of the node serves the port. The rules of the agent receive packets before a proxy can receive them.
+    ServedByAgent,
+    /// The Service is rejected, and its previous proxies keep running. These proxies keep the port even if the previous
+    /// allocation gave the port to another Service.
+    RunningProxies,
     /// The previous allocation gave the port to the Service.
-    Allocated,
+    PreviousAllocation,
     /// The Service's workload has the port.
     Workload,
 }
@@ -96,9 +97,9 @@ impl Claim {
             | ClaimedNodes::SelectedWithoutEndpoint(selection) => {
                 // A running pod stays on its node when the node gets a taint with the effect NoSchedule.
                 selection.matches(node)
-                    || (self.held_ports.nodes.contains(&node.name) && selection.matches_running_pod(node))
+                    || (self.occupied_ports.nodes.contains(&node.name) && selection.matches_running_pod(node))
             }
-            ClaimedNodes::Held { .. } => self.held_ports.nodes.contains(&node.name),
+            ClaimedNodes::KeptByRejectedService { .. } => self.occupied_ports.nodes.contains(&node.name),
         }
     }
 
@@ -110,11 +111,11 @@ impl Claim {
             }
             ClaimedNodes::Selected(_)
             | ClaimedNodes::SelectedWithoutEndpoint(_)
-            | ClaimedNodes::Held { .. } => true,
+            | ClaimedNodes::KeptByRejectedService { .. } => true,
         }
     }
 
-    /// Returns true if all other claims come before this claim, because the Service has no endpoint on any node.
+    /// Returns true if the Service has no endpoint on any node. All other claims come before such a claim.
     pub(super) const fn has_lowest_precedence(&self) -> bool {
         matches!(self.nodes, ClaimedNodes::SelectedWithoutEndpoint(_))
     }
@@ -124,23 +125,23 @@ impl Claim {
         match &self.nodes {
             ClaimedNodes::SelectedWithEndpoint { endpoint_nodes, .. } => endpoint_nodes.contains(node),
             ClaimedNodes::SelectedWithoutEndpoint(_) => false,
-            ClaimedNodes::Selected(_) | ClaimedNodes::Held { .. } => true,
+            ClaimedNodes::Selected(_) | ClaimedNodes::KeptByRejectedService { .. } => true,
         }
     }
 
-    /// Returns the evidence that the Service holds a port of a node; `None` if the Service does not hold the port
+    /// Returns the evidence that the Service already has a port of a node; `None` if the Service does not have the port
     /// there.
-    pub(super) fn find_hold_evidence(&self, node: &str, frontend: Frontend) -> Option<HoldEvidence> {
-        let holds = |ports: &OccupiedPorts| ports.frontends.contains(&frontend) && ports.nodes.contains(node);
-        if self.is_shared && holds(&self.held_ports) {
-            return Some(HoldEvidence::Agent);
+    pub(super) fn find_port_evidence(&self, node: &str, frontend: Frontend) -> Option<PortEvidence> {
+        let has_port = |ports: &OccupiedPorts| ports.frontends.contains(&frontend) && ports.nodes.contains(node);
+        if self.is_shared && has_port(&self.occupied_ports) {
+            return Some(PortEvidence::ServedByAgent);
         }
         match &self.nodes {
-            ClaimedNodes::Held { kept_nodes } if kept_nodes.contains(node) => {
-                holds(&self.held_ports).then_some(HoldEvidence::Running)
+            ClaimedNodes::KeptByRejectedService { kept_nodes } if kept_nodes.contains(node) => {
+                has_port(&self.occupied_ports).then_some(PortEvidence::RunningProxies)
             }
-            _ if holds(&self.allocated_ports) => Some(HoldEvidence::Allocated),
-            _ => holds(&self.held_ports).then_some(HoldEvidence::Workload),
+            _ if has_port(&self.allocated_ports) => Some(PortEvidence::PreviousAllocation),
+            _ => has_port(&self.occupied_ports).then_some(PortEvidence::Workload),
         }
     }
 }

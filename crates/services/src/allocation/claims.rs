@@ -20,8 +20,8 @@ pub struct Allocation {
     /// The selected nodes on which another Service owns one of the ports.
     pub taken_nodes: BTreeSet<String>,
     /// The nodes that a Service may publish without running proxies on them. Only a Service with externalTrafficPolicy
-    /// Local and without endpoints has such nodes. Other Services own its ports there, but have no endpoint on the
-    /// node.
+    /// Local and without endpoints has such nodes. Other Services own the ports on these nodes, but have no endpoint
+    /// there.
     pub unclaimed_nodes: BTreeSet<String>,
     /// The conflicts about the Service's ports: one entry for each port and owner.
     pub conflicts: Vec<Conflict>,
@@ -109,7 +109,7 @@ fn allocate_node<'a>(
     let selecting_claims: Vec<&Claim> = claims.iter().filter(|claim| claim.selects(node)).collect();
     let is_blocked = |claim: &Claim, frontend: Frontend| {
         node_ports.get_other_owner(frontend, claim.key()).is_some()
-            && claim.find_hold_evidence(&node.name, frontend).is_none()
+            && claim.find_port_evidence(&node.name, frontend).is_none()
     };
     let candidates = selecting_claims.iter().copied().filter(|claim| {
         claim.claims_ports_on(node) && !claim.frontends.iter().any(|frontend| is_blocked(claim, *frontend))
@@ -122,7 +122,7 @@ fn allocate_node<'a>(
             continue;
         }
         allocation.has_all_selected_nodes = false;
-        if owners.is_left_unclaimed(claim) && !claim.frontends.iter().any(|port| is_blocked(claim, *port)) {
+        if owners.may_publish_without_ports(claim) && !claim.frontends.iter().any(|port| is_blocked(claim, *port)) {
             allocation.unclaimed_nodes.insert(node.name.clone());
             continue;
         }
@@ -132,7 +132,8 @@ fn allocate_node<'a>(
             if let Some(owner) = owners.owner(frontend) {
                 allocation.taken_nodes.insert(node.name.clone());
                 if is_claimed {
-                    // The message names only the first node by name, so that most changes of nodes do not change it.
+                    // The message names only the first node by name, so that the message rarely changes when nodes
+                    // change.
                     let first_node = allocation.conflicts.entry((port, owner.key())).or_insert(&node.name);
                     *first_node = (*first_node).min(&node.name);
                 }

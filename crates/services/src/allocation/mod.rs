@@ -32,7 +32,7 @@ mod tests;
 pub enum AllocationResult {
     /// The spec is invalid.
     Rejected(SpecError),
-    /// The spec is valid. The allocation says on which nodes the Service gets its ports.
+    /// The spec is valid. The allocation contains the nodes on which the Service gets its ports.
     Accepted(Arc<LoadBalancerSpec>, Allocation),
 }
 
@@ -42,7 +42,7 @@ pub trait Observations {
     /// both families.
     fn needed_frontends(&self, spec: &LoadBalancerSpec) -> BTreeSet<Frontend>;
 
-    /// Returns the ports that the Service's own workload or the node agents hold for the Service.
+    /// Returns the ports that the Service occupies through its own workload or through the node agents.
     fn occupied_ports(&self, key: &ServiceKey) -> OccupiedPorts;
 
     /// Returns the nodes that have a usable endpoint of a Service, or had an endpoint a short time ago.
@@ -107,8 +107,8 @@ pub struct PortAllocations {
 impl PortAllocations {
     /// Validates all Services and allocates their ports.
     ///
-    /// A Service that holds a port keeps it. `self` is the previous allocation, which is empty after a start of the
-    /// operator.
+    /// A Service that already has a port keeps this port. `self` is the previous allocation. After a start of the
+    /// operator, the previous allocation is empty.
     #[must_use]
     pub fn update(
         &self,
@@ -122,12 +122,12 @@ impl PortAllocations {
         let requests: Vec<_> =
             eligible_services.map(|service| Request::from_service(service, defaults, observations)).collect();
         let node_ports = NodePorts::from_services(services);
-        let shared_ports = shared_frontends(&requests);
+        let contested_ports = contested_frontends(&requests);
         let is_contested = |request: &&Request| {
             let key = ServiceKey::from_service(request.service);
             let mut frontends = request.frontends.iter();
             frontends
-                .any(|port| shared_ports.contains(port) || node_ports.get_other_owner(*port, &key).is_some())
+                .any(|port| contested_ports.contains(port) || node_ports.get_other_owner(*port, &key).is_some())
         };
         // Most Services share no port with another Service. The nodes of such Services need no check.
         let contested_requests = requests.iter().filter(is_contested);
@@ -151,7 +151,7 @@ impl PortAllocations {
     fn create_claim(&self, request: &Request, nodes: &[NodeInfo], observations: &impl Observations) -> Claim {
         let Request { service, spec, frontends } = request;
         let key = ServiceKey::from_service(service);
-        let held_ports = observations.occupied_ports(&key);
+        let occupied_ports = observations.occupied_ports(&key);
         let claimed_nodes = match spec {
             Ok(spec) if spec.is_external_traffic_policy_local => {
                 let recent_endpoint_nodes = observations.recent_endpoint_nodes(&key);
@@ -167,15 +167,15 @@ impl PortAllocations {
             }
             Ok(spec) => ClaimedNodes::Selected(spec.nodes.clone()),
             Err(_) => {
-                let kept_nodes = self.kept_nodes(&key, service.uid().as_ref(), &held_ports);
-                ClaimedNodes::Held { kept_nodes }
+                let kept_nodes = self.kept_nodes(&key, service.uid().as_ref(), &occupied_ports);
+                ClaimedNodes::KeptByRejectedService { kept_nodes }
             }
         };
         Claim {
             frontends: frontends.clone(),
             nodes: claimed_nodes,
             is_shared: spec.as_ref().is_ok_and(|spec| spec.is_shared()),
-            held_ports,
+            occupied_ports,
             allocated_ports: self.allocated_ports(&key, service.uid().as_ref(), nodes),
             published_nodes: observations.published_nodes(service),
             seniority: Seniority {
@@ -210,10 +210,10 @@ impl PortAllocations {
         &self,
         key: &ServiceKey,
         uid: Option<&String>,
-        held_ports: &OccupiedPorts,
+        occupied_ports: &OccupiedPorts,
     ) -> BTreeSet<String> {
         let entry = self.entries.get(key).filter(|entry| entry.uid.as_ref() == uid);
-        let kept_nodes = entry.map(|entry| entry.granted_nodes.as_ref().unwrap_or(&held_ports.nodes));
+        let kept_nodes = entry.map(|entry| entry.granted_nodes.as_ref().unwrap_or(&occupied_ports.nodes));
         kept_nodes.cloned().unwrap_or_default()
     }
 
@@ -248,22 +248,22 @@ impl<'a> Request<'a> {
         let frontends = if let Ok(spec) = &spec {
             observations.needed_frontends(spec)
         } else {
-            // The previous proxies of a rejected Service keep running, unless they hold a reserved port.
-            let held_frontends = observations.occupied_ports(&ServiceKey::from_service(service)).frontends;
+            // The previous proxies of a rejected Service keep running, unless they use a reserved port.
+            let occupied_frontends = observations.occupied_ports(&ServiceKey::from_service(service)).frontends;
             let is_reserved = |port: &Frontend| defaults.reserved_ports.contains(port.host_port());
-            if held_frontends.iter().any(is_reserved) { BTreeSet::new() } else { held_frontends }
+            if occupied_frontends.iter().any(is_reserved) { BTreeSet::new() } else { occupied_frontends }
         };
         Self { service, spec, frontends }
     }
 }
 
 /// Returns the ports that more than one Service needs.
-fn shared_frontends(requests: &[Request]) -> BTreeSet<Frontend> {
-    let (mut needed, mut shared) = (BTreeSet::new(), BTreeSet::new());
+fn contested_frontends(requests: &[Request]) -> BTreeSet<Frontend> {
+    let (mut needed, mut contested) = (BTreeSet::new(), BTreeSet::new());
     for frontend in requests.iter().flat_map(|request| &request.frontends) {
         if !needed.insert(*frontend) {
-            shared.insert(*frontend);
+            contested.insert(*frontend);
         }
     }
-    shared
+    contested
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use akrobateo_core::Frontend;
 
-use super::claim::{Claim, HoldEvidence};
+use super::claim::{Claim, PortEvidence};
 
 /// The claims that own the ports of one node.
 pub(super) struct NodeOwners<'a> {
@@ -22,8 +22,8 @@ impl<'a> NodeOwners<'a> {
             claims.into_iter().partition(|claim| claim.has_lowest_precedence());
         let mut owners = Self { node, owners: BTreeMap::new() };
         for claims in [normal_claims, low_precedence_claims] {
-            owners.grant_to_holders(&claims);
-            // Then the other claims get the free ports, one claim after the other in the sorted order.
+            owners.grant_to_current_owners(&claims);
+            // The remaining claims get the free ports in the sorted order.
             for claim in claims {
                 owners.grant_if_free(claim);
             }
@@ -42,9 +42,9 @@ impl<'a> NodeOwners<'a> {
         frontends.all(|frontend| self.owner(*frontend).is_some_and(|owner| owner.key() == claim.key()))
     }
 
-    /// Returns true if the Service has no endpoint, and the owners of its ports have no endpoint on the node. In this
-    /// case the Service may publish the node, because no other Service loses clients.
-    pub(super) fn is_left_unclaimed(&self, claim: &Claim) -> bool {
+    /// Returns true if the Service has no endpoint, and if the owners of its ports have no endpoint on the node. In
+    /// this case the Service may publish the node, because no other Service loses clients.
+    pub(super) fn may_publish_without_ports(&self, claim: &Claim) -> bool {
         let mut owners = claim.frontends.iter().filter_map(|frontend| self.owner(*frontend));
         claim.has_lowest_precedence() && owners.all(|owner| !owner.can_answer(self.node))
     }
@@ -55,24 +55,24 @@ impl<'a> NodeOwners<'a> {
         }
     }
 
-    /// Gives the node to the claims that hold ports there. If another claim holds one of the ports that a claim
-    /// needs, the claim does not get the node, because a claim gets all of its ports or none.
-    fn grant_to_holders(&mut self, claims: &[&'a Claim]) {
-        let holds_any = |claim: &Claim| {
-            claim.frontends.iter().any(|frontend| claim.find_hold_evidence(self.node, *frontend).is_some())
+    /// Gives the node to the claims that already have ports there. A claim gets all of its ports or none. So if another
+    /// claim already has one of the needed ports, the claim does not get the node.
+    fn grant_to_current_owners(&mut self, claims: &[&'a Claim]) {
+        let has_any_port = |claim: &Claim| {
+            claim.frontends.iter().any(|frontend| claim.find_port_evidence(self.node, *frontend).is_some())
         };
         let mut undecided_claims: Vec<&Claim> =
-            claims.iter().copied().filter(|claim| holds_any(claim)).collect();
+            claims.iter().copied().filter(|claim| has_any_port(claim)).collect();
         while !undecided_claims.is_empty() {
-            let holders = self.holders(&undecided_claims);
-            let has_blocker = |claim: &Claim, holders: &BTreeMap<Frontend, &Claim>| {
+            let current_owners = self.current_owners(&undecided_claims);
+            let has_blocker = |claim: &Claim, current_owners: &BTreeMap<Frontend, &Claim>| {
                 let mut frontends = claim.frontends.iter();
                 frontends
-                    .any(|frontend| holders.get(frontend).is_some_and(|holder| holder.key() != claim.key()))
+                    .any(|frontend| current_owners.get(frontend).is_some_and(|current_owner| current_owner.key() != claim.key()))
             };
             let (blocked, free): (Vec<_>, Vec<_>) =
-                undecided_claims.iter().copied().partition(|claim| has_blocker(claim, &holders));
-            // Two of the free claims may need the same port that no claim holds.
+                undecided_claims.iter().copied().partition(|claim| has_blocker(claim, &current_owners));
+            // Two of the free claims may need the same port, which no claim has yet.
             for claim in free {
                 self.grant_if_free(claim);
             }
@@ -86,19 +86,19 @@ impl<'a> NodeOwners<'a> {
         }
     }
 
-    /// Returns the holder of each port: the claim with the strongest evidence. Of two claims with equal evidence, the
-    /// first claim is the holder.
-    fn holders(&self, claims: &[&'a Claim]) -> BTreeMap<Frontend, &'a Claim> {
-        let mut holders: BTreeMap<Frontend, (HoldEvidence, &Claim)> = BTreeMap::new();
+    /// Returns the current owner of each port: the claim with the strongest evidence. Of two claims with equal evidence,
+    /// the first claim is the owner.
+    fn current_owners(&self, claims: &[&'a Claim]) -> BTreeMap<Frontend, &'a Claim> {
+        let mut current_owners: BTreeMap<Frontend, (PortEvidence, &Claim)> = BTreeMap::new();
         for &claim in claims {
             for &frontend in &claim.frontends {
-                let Some(evidence) = claim.find_hold_evidence(self.node, frontend) else { continue };
-                let strongest = holders.entry(frontend).or_insert((evidence, claim));
-                if evidence < strongest.0 {
-                    *strongest = (evidence, claim);
+                let Some(evidence) = claim.find_port_evidence(self.node, frontend) else { continue };
+                let strongest_claim = current_owners.entry(frontend).or_insert((evidence, claim));
+                if evidence < strongest_claim.0 {
+                    *strongest_claim = (evidence, claim);
                 }
             }
         }
-        holders.into_iter().map(|(frontend, (_, claim))| (frontend, claim)).collect()
+        current_owners.into_iter().map(|(frontend, (_, claim))| (frontend, claim)).collect()
     }
 }

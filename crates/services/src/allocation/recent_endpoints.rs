@@ -125,16 +125,16 @@ mod tests {
     #[test]
     fn node_remains_recorded_for_one_minute_after_its_last_endpoint() {
         let (mut recent, start) = (RecentEndpoints::default(), Instant::now());
-        let after = |seconds| start + Duration::from_secs(seconds);
+        let time_after = |seconds| start + Duration::from_secs(seconds);
         assert!(recent.record(&key("web"), None, &nodes(&["n1", "n2"]), start));
         assert_eq!(recent.next_expiry(), None);
-        assert!(recent.record(&key("web"), None, &nodes(&["n2"]), after(10)));
-        assert!(!recent.record(&key("web"), None, &nodes(&["n2"]), after(20)));
+        assert!(recent.record(&key("web"), None, &nodes(&["n2"]), time_after(10)));
+        assert!(!recent.record(&key("web"), None, &nodes(&["n2"]), time_after(20)));
         assert_eq!(recent.nodes(&key("web")), nodes(&["n1", "n2"]));
         assert_eq!(recent.current_nodes(&key("web")), nodes(&["n2"]));
-        assert_eq!(recent.next_expiry(), Some(after(70)));
-        assert!(recent.expire(after(69)).is_empty());
-        assert_eq!(recent.expire(after(70)), [key("web")]);
+        assert_eq!(recent.next_expiry(), Some(time_after(70)));
+        assert!(recent.expire(time_after(69)).is_empty());
+        assert_eq!(recent.expire(time_after(70)), [key("web")]);
         assert_eq!(recent.nodes(&key("web")), nodes(&["n2"]));
         assert_eq!(recent.next_expiry(), None);
     }
@@ -142,14 +142,14 @@ mod tests {
     #[test]
     fn returning_endpoint_stops_the_expiry_of_its_node() {
         let (mut recent, start) = (RecentEndpoints::default(), Instant::now());
-        let after = |seconds| start + Duration::from_secs(seconds);
+        let time_after = |seconds| start + Duration::from_secs(seconds);
         recent.record(&key("web"), None, &nodes(&["n1"]), start);
-        recent.record(&key("web"), None, &nodes(&[]), after(10));
+        recent.record(&key("web"), None, &nodes(&[]), time_after(10));
         // A later record of the same nodes does not delay the expiry.
-        recent.record(&key("web"), None, &nodes(&[]), after(40));
-        assert_eq!(recent.next_expiry(), Some(after(70)));
-        recent.record(&key("web"), None, &nodes(&["n1"]), after(60));
-        assert!(recent.expire(after(1000)).is_empty());
+        recent.record(&key("web"), None, &nodes(&[]), time_after(40));
+        assert_eq!(recent.next_expiry(), Some(time_after(70)));
+        recent.record(&key("web"), None, &nodes(&["n1"]), time_after(60));
+        assert!(recent.expire(time_after(1000)).is_empty());
         assert_eq!(recent.nodes(&key("web")), nodes(&["n1"]));
     }
 

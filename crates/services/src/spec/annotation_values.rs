@@ -46,16 +46,17 @@ pub(super) fn tolerations(
     let Some(number) = tolerations::find_uncovered_toleration(&tolerations, &bounds) else {
         return Ok(tolerations);
     };
-    let allowed = format!(
+    let allowed_values = format!(
         "{}, by the operator's --tolerations and --allowed-tolerations; to use another toleration, ask the \
          administrator of the cluster",
         tolerations::describe(&bounds)
     );
-    Err(invalid_annotation(name, text, &format!("toleration {number} is not allowed"), &allowed))
+    Err(invalid_annotation(name, text, &format!("toleration {number} is not allowed"), &allowed_values))
 }
 
-/// Returns the programs that forward the Service. Only proxies forward in userspace, so the node agents cannot forward
-/// such a Service. The administrator can forbid proxies, because the operator needs more rights to run them.
+/// Returns the programs that forward the Service. The node agents cannot forward in userspace, so a Service with the
+/// userspace data path needs proxies. The administrator can forbid proxies, because the operator needs more rights to
+/// run them.
 pub(super) fn workload(
     service: &Service,
     defaults: &ServiceDefaults,
@@ -69,7 +70,7 @@ pub(super) fn workload(
         )));
     }
     let parse_kind = |text: &str| match text {
-        "Shared" if needs_proxies => Err("only proxies of the Service's own can forward in userspace"),
+        "Shared" if needs_proxies => Err("only the Service's own proxies can forward in userspace"),
         "DaemonSet" | "Deployment" if !allows_proxies => {
             Err("the operator's --dedicated=false forbids proxies for one Service")
         }
@@ -107,7 +108,7 @@ pub(super) fn workload(
     )?;
     match kind {
         WorkloadKind::Shared => Ok(WorkloadSpec::Shared),
-        // Only the default can be such a kind, because the annotation has been checked.
+        // This kind is the operator's default. An annotation with this kind was rejected above.
         WorkloadKind::DaemonSet | WorkloadKind::Deployment if !allows_proxies => {
             Err(SpecError::UnsupportedSpec(no_proxies_message(
                 &format!(
@@ -122,7 +123,7 @@ pub(super) fn workload(
     }
 }
 
-/// Returns the message about a Service that needs proxies although the administrator forbids them.
+/// Returns the message for a Service that needs its own proxies, which the administrator forbids.
 fn no_proxies_message(cause: &str, solution: &str) -> String {
     format!(
         "the Service {cause}, so it needs proxies of its own, but the operator's --dedicated=false forbids them; {solution}, or ask \
@@ -159,8 +160,8 @@ pub(super) fn address_types(
 }
 
 /// Returns the ipMode. If the proxies forward in userspace, the ipMode is Proxy, because with VIP kube-proxy would
-/// forward instead of the proxies. If the node agents forward, the automatic ipMode is Proxy too, because only the
-/// agents keep the client's address.
+/// forward instead of the proxies. If the node agents forward, `auto` also selects Proxy, because only the agents keep
+/// the client's address.
 pub(super) fn ip_mode(
     service: &Service,
     defaults: &ServiceDefaults,
@@ -176,7 +177,7 @@ pub(super) fn ip_mode(
         }
         (DataPath::Kernel, None) => None,
     };
-    let allowed = if vip_error.is_some() { "Proxy" } else { "VIP, Proxy" };
+    let allowed_values = if vip_error.is_some() { "Proxy" } else { "VIP, Proxy" };
     let default = match data_path {
         DataPath::Kernel if workload == WorkloadSpec::Shared && defaults.ip_mode == IpModeSetting::Auto => {
             IpMode::Proxy
@@ -184,7 +185,7 @@ pub(super) fn ip_mode(
         DataPath::Kernel => defaults.default_ip_mode(),
         DataPath::Userspace => IpMode::Proxy,
     };
-    annotation_or_default(service, annotations::IP_MODE, &default, allowed, |text| {
+    annotation_or_default(service, annotations::IP_MODE, &default, allowed_values, |text| {
         match (IpMode::parse(text), vip_error) {
             (None, _) => Err("unknown ipMode".to_owned()),
             (Some(IpMode::Vip), Some(error)) => Err(error),
@@ -202,11 +203,11 @@ pub(super) fn priority_class(service: &Service, defaults: &ServiceDefaults) -> R
         [] => "none".to_owned(),
         _ => allowed_classes.join(", "),
     };
-    let allowed = format!(
+    let allowed_values = format!(
         "{allowed_list}, by the operator's --priority-class and --allowed-priority-classes; to use another PriorityClass, ask \
          the administrator of the cluster"
     );
-    annotation_or_default(service, annotations::PRIORITY_CLASS, default, &allowed, |text| {
+    annotation_or_default(service, annotations::PRIORITY_CLASS, default, &allowed_values, |text| {
         if allowed_classes.contains(&text) {
             Ok(text.to_owned())
         } else {

@@ -5,7 +5,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "lower")]
 pub enum ClientAddress {
-    /// The client's own address, wherever the network between the nodes allows it.
+    /// The client's own address, if the network between the nodes allows it.
     Keep,
     /// An address of the node to which the client connects.
     Masquerade,

@@ -20,11 +20,11 @@ pub struct ServiceDefaults {
     pub requirements: Vec<LabelRequirement>,
     /// The tolerations of the proxies.
     pub tolerations: Vec<Toleration>,
-    /// The kind of workload of Services without the annotation.
+    /// The kind of workload for Services without the annotation.
     pub workload: WorkloadKind,
-    /// True if Services may have proxies of their own.
+    /// True if Services may have their own proxies.
     pub allows_dedicated: bool,
-    /// The client's address of Services without the annotation.
+    /// The address that backends see as the client's address, for Services without the annotation.
     pub client_address: ClientAddress,
     /// The number of proxies of a Deployment.
     pub replicas: u16,
@@ -55,8 +55,8 @@ impl ServiceDefaults {
         }
     }
 
-    /// Returns true if the operator must detect whether ipMode VIP is dangerous. With `--ip-mode=VIP` the administrator
-    /// has decided that VIP is not dangerous.
+    /// Returns true if the operator must detect if ipMode VIP is dangerous. With `--ip-mode=VIP` the administrator has
+    /// decided that VIP is not dangerous.
     #[must_use]
     pub fn must_detect_vip_danger(&self) -> bool {
         self.ip_mode != IpModeSetting::Vip

@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn parse_accepts_every_selector_form_of_kubectl() {
         let edge_labels = [("pool", "edge"), ("zone", "a")];
-        for matching in [
+        for matching_selector in [
             "",
             "pool=edge",
             "pool == edge",
@@ -184,18 +184,18 @@ mod tests {
             "pool=edge,zone in (a,b),!spot",
             " pool = edge , zone ",
         ] {
-            assert!(matches(matching, &edge_labels), "{matching:?}");
+            assert!(matches(matching_selector, &edge_labels), "{matching_selector:?}");
         }
-        for not_matching in
+        for other_selector in
             ["pool=core", "pool!=edge", "spot", "!pool", "zone in (b)", "zone notin (a,b)", "pool=edge,spot"]
         {
-            assert!(!matches(not_matching, &edge_labels), "{not_matching:?}");
+            assert!(!matches(other_selector, &edge_labels), "{other_selector:?}");
         }
     }
 
     #[test]
     fn parse_rejects_texts_that_are_not_selectors() {
-        for invalid in [
+        for invalid_text in [
             ",",
             "a,",
             "a=b=c",
@@ -215,7 +215,7 @@ mod tests {
             "a/b/c",
             "pool>3",
         ] {
-            assert!(parse(invalid).is_err(), "{invalid:?}");
+            assert!(parse(invalid_text).is_err(), "{invalid_text:?}");
         }
     }
 

@@ -1,11 +1,11 @@
 //! The programs that forward a Service. Pure.
 
-/// The programs that forward a Service: the node agents, or proxies of its own.
+/// The programs that forward a Service: the node agents, or the Service's own proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkloadSpec {
     /// The node agents, which all Services share. The Service has no workload of its own.
     Shared,
-    /// The proxies of this workload, which forward only this Service.
+    /// The proxies of this workload. These proxies forward only this Service.
     Dedicated(ProxyWorkload),
 }
 

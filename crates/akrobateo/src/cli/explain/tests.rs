@@ -129,7 +129,7 @@ fn explain_web(web: ServiceBuilder, web_pod: PodBuilder) -> String {
     explain_web_on(&["n1"], web, web_pod)
 }
 
-/// Does the same as [`explain_web`] in a cluster with these nodes.
+/// Returns the explanation of [`explain_web`] in a cluster with these nodes.
 fn explain_web_on(nodes: &[&str], web: ServiceBuilder, web_pod: PodBuilder) -> String {
     let nodes: Vec<_> =
         nodes.iter().map(|name| node(name).internal_ip(&format!("10.0.0.{}", &name[1..])).build()).collect();
@@ -196,9 +196,9 @@ fn explanation_of_a_shared_service_names_processes_and_host_ports() {
     let nodes = nodes.map(|name| node(name).internal_ip(&format!("10.0.0.{}", &name[1..])).build());
     let web = service("web").tcp(80).annotation(annotations::WORKLOAD, "Shared");
     let mut cluster = cluster(vec![web.build()], &nodes, Vec::new());
-    let sharing = agent("n1").with(|report| report.shared_ports = vec![port_problem(PortOwner::Process)]);
+    let sharing_agent = agent("n1").with(|report| report.shared_ports = vec![port_problem(PortOwner::Process)]);
     let pod = PortOwner::Pod("shop/ingress".to_owned());
-    let agents = [sharing, agent("n2").refusing(pod), agent("n3").refusing(PortOwner::Process)];
+    let agents = [sharing_agent, agent("n2").refusing(pod), agent("n3").refusing(PortOwner::Process)];
     let report = &mut cluster.reports[0];
     report.state.agents = agents
         .map(|agent| (agent.observed.report.node.clone(), agent))

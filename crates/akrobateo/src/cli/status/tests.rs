@@ -49,7 +49,7 @@ fn service_of_another_class_is_shown_as_not_served() {
 }
 
 #[test]
-fn a_service_with_ready_proxies_and_no_published_address_is_failing() {
+fn service_with_ready_proxies_but_no_address_is_failing() {
     let rows = status_rows_in_test_cluster(
         vec![service("web").tcp(80).build()],
         vec![pod("a").on("n1").ready().build()],

@@ -1,8 +1,8 @@
-//! Tests of Services that move between proxies of their own and the node agents. No connection may be lost.
+//! Tests of Services that move between dedicated mode and shared mode. No connection may be lost.
 
 use akrobateo_services::agent_report::PortOwner;
 
-use super::shared::{addresses, addresses_at, shared_web, state_with_agents};
+use super::shared::{desired_addresses, desired_addresses_at, shared_web, state_with_agents};
 use super::*;
 use crate::decide::fixtures::agent;
 use crate::decide::workload_fixtures::daemonset;
@@ -11,7 +11,8 @@ fn ready_pods(names: &[&str]) -> Vec<Arc<Pod>> {
     names.iter().map(|name| Arc::new(pod(name).on(name).ready().build())).collect()
 }
 
-/// Returns the state of a shared Service that had proxies on all nodes until 100 s.
+/// Returns the state of a Service that moved from dedicated to shared mode at 100 s. Its proxies on all nodes are still
+/// ready.
 fn state_with_previous_proxies(agents: Vec<AgentState>) -> ServiceState {
     let service = (1..=3).fold(shared_web(), |service, number| {
         service.published(&format!("10.0.0.{number}"), "VIP", INSTANCE)
@@ -23,7 +24,7 @@ fn state_with_previous_proxies(agents: Vec<AgentState>) -> ServiceState {
     }
 }
 
-fn behind(node: &str) -> AgentState {
+fn outdated_agent(node: &str) -> AgentState {
     agent(node).with(|report| report.applied.as_mut().unwrap().services = 4)
 }
 
@@ -41,9 +42,9 @@ fn ip_modes(state: &ServiceState) -> Vec<String> {
 }
 
 #[test]
-fn proxies_stay_until_the_agents_of_their_nodes_serve_the_service() {
-    let state = state_with_previous_proxies(vec![agent("n1"), behind("n2"), behind("n3")]);
-    assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+fn proxies_stay_until_agents_serve_the_service() {
+    let state = state_with_previous_proxies(vec![agent("n1"), outdated_agent("n2"), outdated_agent("n3")]);
+    assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     assert!(keeps_proxies(&state, 101) && keeps_proxies(&state, 10_000));
     assert_eq!(ip_modes(&state), ["Proxy", "VIP", "VIP"]);
 
@@ -51,9 +52,9 @@ fn proxies_stay_until_the_agents_of_their_nodes_serve_the_service() {
     assert!(!keeps_proxies(&state, 101));
     assert_eq!(ip_modes(&state), ["Proxy", "Proxy", "Proxy"]);
     let actions = planned_actions(&state);
-    let position = |is_wanted: fn(&Action) -> bool| actions.iter().position(is_wanted).unwrap();
-    let status = position(|action| matches!(action, Action::PatchStatus { .. }));
-    assert!(status < position(|action| matches!(action, Action::Delete(_))));
+    let position = |is_searched_action: fn(&Action) -> bool| actions.iter().position(is_searched_action).unwrap();
+    let status_position = position(|action| matches!(action, Action::PatchStatus { .. }));
+    assert!(status_position < position(|action| matches!(action, Action::Delete(_))));
 }
 
 #[test]
@@ -62,7 +63,7 @@ fn proxies_stay_for_one_minute_if_an_agent_refuses_or_is_silent() {
         let agents = [agent("n1"), agent("n2")].into_iter().chain(third_agent);
         let state = state_with_previous_proxies(agents.collect());
         assert!(keeps_proxies(&state, 159));
-        assert_eq!(addresses_at(&state, 159), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+        assert_eq!(desired_addresses_at(&state, 159), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
         assert_eq!(decide(&proxy_config(), &state, at(159)).recheck_at, Some(at(160)));
         assert!(!keeps_proxies(&state, 160));
     }
@@ -73,11 +74,11 @@ fn proxies_stay_while_no_agent_works() {
     for agents in [Vec::new(), ["n1", "n2", "n3"].map(|node| agent(node).silent()).into()] {
         let state = state_with_previous_proxies(agents);
         assert!(keeps_proxies(&state, 10_000));
-        assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+        assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     }
 }
 
-/// Returns the state of a Service with proxies of its own that the agents forwarded until 100 s.
+/// Returns the state of a Service that moved from shared to dedicated mode at 100 s.
 fn state_with_previous_agents(ready_proxies: &[&str], agents: Vec<AgentState>) -> ServiceState {
     let service = (1..=3)
         .fold(web(), |service, number| service.published(&format!("10.0.0.{number}"), "Proxy", INSTANCE));
@@ -89,35 +90,35 @@ fn handing_over(node: &str) -> AgentState {
 }
 
 #[test]
-fn nodes_stay_published_until_the_proxies_are_ready() {
+fn nodes_stay_published_until_their_proxies_are_ready() {
     let agents = || ["n1", "n2", "n3"].map(handing_over).into();
     let state = state_with_previous_agents(&[], agents());
-    assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+    assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     assert!(planned_actions(&state).iter().any(|action| matches!(action, Action::Apply(_))));
     let state = state_with_previous_agents(&["n1"], agents());
-    assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
-    // The agents of n1 and n2 have stopped, because a proxy is ready there.
+    assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+    // The agents of n1 and n2 no longer serve the Service, because a proxy is ready on each of these nodes.
     let state = state_with_previous_agents(&["n1", "n2"], vec![agent("n1"), agent("n2"), handing_over("n3")]);
-    assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+    assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     let state = state_with_previous_agents(&["n1", "n2"], ["n1", "n2", "n3"].map(agent).into());
-    assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2"]);
+    assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2"]);
 }
 
 #[test]
-fn agent_that_has_not_seen_the_change_still_serves_for_one_minute() {
-    let state = state_with_previous_agents(&[], ["n1", "n2", "n3"].map(behind).into());
-    assert_eq!(addresses_at(&state, 159), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
-    assert!(addresses_at(&state, 160).is_empty());
+fn node_of_a_slow_agent_stays_published_for_one_minute() {
+    let state = state_with_previous_agents(&[], ["n1", "n2", "n3"].map(outdated_agent).into());
+    assert_eq!(desired_addresses_at(&state, 159), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+    assert!(desired_addresses_at(&state, 160).is_empty());
 }
 
 #[test]
-fn silent_agent_does_not_hand_over() {
+fn node_of_a_silent_agent_is_unpublished() {
     let agents = vec![handing_over("n1"), handing_over("n2").silent(), handing_over("n3")];
-    assert_eq!(addresses(&state_with_previous_agents(&[], agents)), ["10.0.0.1", "10.0.0.3"]);
+    assert_eq!(desired_addresses(&state_with_previous_agents(&[], agents)), ["10.0.0.1", "10.0.0.3"]);
 }
 
 #[test]
-fn agents_leave_when_a_deployment_has_its_proxies() {
+fn agents_serve_until_the_deployment_has_enough_proxies() {
     let service = (1..=3).fold(
         web().annotation(annotations::WORKLOAD, "Deployment").annotation(annotations::REPLICAS, "2"),
         |service, number| service.published(&format!("10.0.0.{number}"), "Proxy", INSTANCE),
@@ -125,7 +126,7 @@ fn agents_leave_when_a_deployment_has_its_proxies() {
     let agents = || ["n1", "n2", "n3"].map(handing_over).into();
     let mut state = state_with_agents(service, agents());
     state.pods = ready_pods(&["n1"]);
-    assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+    assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     state.pods = ready_pods(&["n1", "n2"]);
-    assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2"]);
+    assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2"]);
 }

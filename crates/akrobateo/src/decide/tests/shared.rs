@@ -17,8 +17,8 @@ fn nodes(names: &[&str]) -> Vec<Node> {
     names.iter().map(node).collect()
 }
 
-/// Returns the state of a Service on the nodes n1, n2 and n3 with these agents. The Service has the version 5, which the
-/// operator has seen at 100 s.
+/// Returns the state of a Service in a cluster with the nodes n1, n2 and n3 and these agents. The Service has the
+/// version 5. The operator first saw this version at 100 s.
 pub(super) fn state_with_agents(service: ServiceBuilder, agents: Vec<AgentState>) -> ServiceState {
     state_with_other_services(service, Vec::new(), agents)
 }
@@ -41,16 +41,16 @@ fn set_agent(state: &mut ServiceState, agent: AgentState) {
     Arc::make_mut(&mut state.agents).insert(agent.observed.report.node.clone(), agent);
 }
 
-pub(super) fn addresses(state: &ServiceState) -> Vec<String> {
-    addresses_at(state, 1000)
+pub(super) fn desired_addresses(state: &ServiceState) -> Vec<String> {
+    desired_addresses_at(state, 1000)
 }
 
-pub(super) fn addresses_at(state: &ServiceState, now: i64) -> Vec<String> {
+pub(super) fn desired_addresses_at(state: &ServiceState, now: i64) -> Vec<String> {
     let decision = decide(&proxy_config(), state, at(now));
     decision.status.unwrap().addresses.into_iter().filter_map(|ingress| ingress.ip).collect()
 }
 
-fn published(service: ServiceBuilder, numbers: &[u8]) -> ServiceBuilder {
+fn published_on_nodes(service: ServiceBuilder, numbers: &[u8]) -> ServiceBuilder {
     numbers
         .iter()
         .fold(service, |service, number| service.published(&format!("10.0.0.{number}"), "Proxy", INSTANCE))
@@ -67,9 +67,9 @@ fn all_agents() -> Vec<AgentState> {
 }
 
 #[test]
-fn shared_service_is_published_on_all_nodes_whose_agents_serve_it() {
+fn shared_service_is_published_on_all_serving_nodes() {
     let state = state_with_agents(shared_web(), all_agents());
-    assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+    assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     assert_exposure(&state, Reason::Exposed, &[]);
     let ingress = decision(&state).status.unwrap().addresses;
     assert!(ingress.iter().all(|ingress| ingress.ip_mode.as_deref() == Some("Proxy")));
@@ -80,7 +80,7 @@ fn shared_service_is_published_on_all_nodes_whose_agents_serve_it() {
 }
 
 #[test]
-fn node_that_cannot_answer_is_not_published_and_named_in_the_condition() {
+fn condition_names_the_node_that_cannot_answer() {
     let cases: [(Option<AgentState>, &str); 5] = [
         (None, "node n2 (it has no node agent)"),
         (Some(agent("n2").silent()), "node n2 (its agent has not reported for 15 s)"),
@@ -100,13 +100,13 @@ fn node_that_cannot_answer_is_not_published_and_named_in_the_condition() {
     for (second_agent, message) in cases {
         let agents = [agent("n1"), agent("n3")].into_iter().chain(second_agent).collect();
         let state = state_with_agents(shared_web(), agents);
-        assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.3"], "{message}");
+        assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.3"], "{message}");
         assert_exposure(&state, Reason::PartlyExposed, &[message]);
     }
 }
 
 #[test]
-fn refusals_of_agents_are_conflicts_or_ports_in_use() {
+fn condition_names_the_owner_of_a_refused_port() {
     let cases = [
         (
             PortOwner::Service("shop/api".to_owned()),
@@ -125,30 +125,30 @@ fn refusals_of_agents_are_conflicts_or_ports_in_use() {
         ),
     ];
     for (owner, reason, message) in cases {
-        let refusing = |node| agent(node).refusing(owner.clone());
-        let partly = state_with_agents(shared_web(), vec![refusing("n1"), agent("n2"), agent("n3")]);
-        assert_eq!(addresses(&partly), ["10.0.0.2", "10.0.0.3"]);
-        assert_exposure(&partly, Reason::PartlyExposed, &[message]);
-        assert!(event_reasons(&planned_actions(&partly)).contains(&reason));
-        let state = state_with_agents(shared_web(), ["n1", "n2", "n3"].map(refusing).into());
-        assert!(addresses(&state).is_empty());
+        let refusing_agent = |node| agent(node).refusing(owner.clone());
+        let partly_refused_state = state_with_agents(shared_web(), vec![refusing_agent("n1"), agent("n2"), agent("n3")]);
+        assert_eq!(desired_addresses(&partly_refused_state), ["10.0.0.2", "10.0.0.3"]);
+        assert_exposure(&partly_refused_state, Reason::PartlyExposed, &[message]);
+        assert!(event_reasons(&planned_actions(&partly_refused_state)).contains(&reason));
+        let state = state_with_agents(shared_web(), ["n1", "n2", "n3"].map(refusing_agent).into());
+        assert!(desired_addresses(&state).is_empty());
         assert_exposure(&state, reason, &[message]);
         assert_eq!(exposure(&state).status(), "False");
     }
 }
 
 #[test]
-fn agents_decide_between_two_shared_services() {
-    // The allocation gives the port to the older Service, but the agent of n1 serves the younger one.
-    let older = service("older").tcp(80).annotation(annotations::WORKLOAD, "Shared").created_at(1).build();
-    let refusing = |node| agent(node).refusing(PortOwner::Service("default/older".to_owned()));
-    let agents = vec![agent("n1"), refusing("n2"), refusing("n3")];
-    let younger = || shared_web().created_at(2);
-    let state = state_with_other_services(younger(), vec![older.clone()], all_agents());
-    assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+fn agent_decides_which_shared_service_gets_the_port() {
+    // The port allocation gives the port to the older Service, but the agent of n1 serves the younger Service.
+    let older_service = service("older").tcp(80).annotation(annotations::WORKLOAD, "Shared").created_at(1).build();
+    let refusing_agent = |node| agent(node).refusing(PortOwner::Service("default/older".to_owned()));
+    let agents = vec![agent("n1"), refusing_agent("n2"), refusing_agent("n3")];
+    let younger_service = || shared_web().created_at(2);
+    let state = state_with_other_services(younger_service(), vec![older_service.clone()], all_agents());
+    assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     assert_exposure(&state, Reason::Exposed, &[]);
-    let state = state_with_other_services(younger(), vec![older], agents);
-    assert_eq!(addresses(&state), ["10.0.0.1"]);
+    let state = state_with_other_services(younger_service(), vec![older_service], agents);
+    assert_eq!(desired_addresses(&state), ["10.0.0.1"]);
     assert_exposure(
         &state,
         Reason::PartlyExposed,
@@ -157,133 +157,132 @@ fn agents_decide_between_two_shared_services() {
 }
 
 #[test]
-fn published_node_stays_while_its_agent_changes_for_at_most_one_minute() {
-    let behind = || agent("n2").with(|report| report.applied.as_mut().unwrap().services = 4);
-    let mut failing = agent("n2").with(|report| report.error = Some("busy".to_owned()));
-    failing.failing_since = Some(at(100));
-    let mut restarted = agent("n2").with(|report| report.applied = None);
-    restarted.failing_since = Some(at(100));
-    let mut paused = agent("n2").with(|report| report.is_paused = true);
-    paused.silent_at = at(160);
-    for second_agent in [behind(), failing, restarted, paused] {
+fn node_of_a_changing_agent_stays_published_for_one_minute() {
+    let outdated_agent = || agent("n2").with(|report| report.applied.as_mut().unwrap().services = 4);
+    let mut failing_agent = agent("n2").with(|report| report.error = Some("busy".to_owned()));
+    failing_agent.failing_since = Some(at(100));
+    let mut restarted_agent = agent("n2").with(|report| report.applied = None);
+    restarted_agent.failing_since = Some(at(100));
+    let mut paused_agent = agent("n2").with(|report| report.is_paused = true);
+    paused_agent.silent_at = at(160);
+    for second_agent in [outdated_agent(), failing_agent, restarted_agent, paused_agent] {
         let agents = || vec![agent("n1"), second_agent.clone(), agent("n3")];
-        let state = state_with_agents(published(shared_web(), &[2]), agents());
-        assert_eq!(addresses_at(&state, 159), ["10.0.0.1", "10.0.0.2", "10.0.0.3"], "{second_agent:?}");
+        let state = state_with_agents(published_on_nodes(shared_web(), &[2]), agents());
+        assert_eq!(desired_addresses_at(&state, 159), ["10.0.0.1", "10.0.0.2", "10.0.0.3"], "{second_agent:?}");
         assert_eq!(decide(&proxy_config(), &state, at(159)).recheck_at, Some(at(160)));
-        assert_eq!(addresses_at(&state, 160), ["10.0.0.1", "10.0.0.3"], "{second_agent:?}");
-        let unpublished = state_with_agents(published(shared_web(), &[1]), agents());
-        assert_eq!(addresses_at(&unpublished, 159), ["10.0.0.1", "10.0.0.3"], "{second_agent:?}");
+        assert_eq!(desired_addresses_at(&state, 160), ["10.0.0.1", "10.0.0.3"], "{second_agent:?}");
+        let unpublished_state = state_with_agents(published_on_nodes(shared_web(), &[1]), agents());
+        assert_eq!(desired_addresses_at(&unpublished_state, 159), ["10.0.0.1", "10.0.0.3"], "{second_agent:?}");
     }
 }
 
 #[test]
-fn refusal_and_silence_remove_a_published_node_at_once() {
+fn node_of_a_refusing_or_silent_agent_is_unpublished_at_once() {
     for second_agent in [agent("n2").silent(), agent("n2").refusing(PortOwner::Process)] {
         let agents = vec![agent("n1"), second_agent, agent("n3")];
-        let state = state_with_agents(published(shared_web(), &[1, 2, 3]), agents);
-        assert_eq!(addresses_at(&state, 101), ["10.0.0.1", "10.0.0.3"]);
+        let state = state_with_agents(published_on_nodes(shared_web(), &[1, 2, 3]), agents);
+        assert_eq!(desired_addresses_at(&state, 101), ["10.0.0.1", "10.0.0.3"]);
     }
 }
 
 #[test]
-fn nothing_changes_if_all_agents_are_silent() {
-    let silent = || ["n1", "n2", "n3"].map(|node| agent(node).silent()).into();
+fn published_addresses_stay_if_all_agents_are_silent() {
+    let silent_agents = || Vec::from(["n1", "n2", "n3"].map(|node| agent(node).silent()));
     let state = state_after_actions(state_with_agents(shared_web(), all_agents()));
     let mut service = (**state.service.as_ref().unwrap()).clone();
-    service.metadata.managed_fields = published(shared_web(), &[1]).build().metadata.managed_fields;
-    let silent_agents: Vec<AgentState> = silent();
-    let agents = silent_agents.into_iter().map(|agent| (agent.observed.report.node.clone(), agent));
+    service.metadata.managed_fields = published_on_nodes(shared_web(), &[1]).build().metadata.managed_fields;
+    let agents = silent_agents().into_iter().map(|agent| (agent.observed.report.node.clone(), agent));
     let mut state =
         ServiceState { agents: Arc::new(agents.collect()), service: Some(Arc::new(service)), ..state };
     assert_eq!(planned_actions(&state), []);
-    // One agent reports again, so the other nodes are really lost.
+    // One agent reports again. Its report proves that the operator has contact, so the other nodes are lost.
     set_agent(&mut state, agent("n3"));
-    assert_eq!(addresses(&state), ["10.0.0.3"]);
-    // A Service without addresses gets none.
-    let state = state_with_agents(shared_web(), silent());
-    assert!(addresses(&state).is_empty());
+    assert_eq!(desired_addresses(&state), ["10.0.0.3"]);
+    // A Service without published addresses gets no addresses.
+    let state = state_with_agents(shared_web(), silent_agents());
+    assert!(desired_addresses(&state).is_empty());
     assert_exposure(&state, Reason::AgentsNotReady, &["n1, n2, n3", "15 s"]);
 }
 
 #[test]
-fn service_without_agents_names_the_missing_installation() {
-    let state = state_with_agents(published(shared_web(), &[1]), Vec::new());
-    assert!(addresses(&state).is_empty());
+fn condition_reports_that_no_agents_are_installed() {
+    let state = state_with_agents(published_on_nodes(shared_web(), &[1]), Vec::new());
+    assert!(desired_addresses(&state).is_empty());
     assert_exposure(&state, Reason::AgentsNotReady, &["no node agent reports", "agent.enabled", "DaemonSet"]);
     assert_eq!(event_reasons(&planned_actions(&state)), [Reason::AgentsNotReady]);
 }
 
 #[test]
-fn agents_that_have_not_applied_a_new_service_cause_no_warning() {
-    let behind = |node| agent(node).with(|report| report.applied.as_mut().unwrap().services = 4);
-    let state = state_with_agents(shared_web(), ["n1", "n2", "n3"].map(behind).into());
+fn new_service_that_waits_for_agents_has_no_warning() {
+    let outdated_agent = |node| agent(node).with(|report| report.applied.as_mut().unwrap().services = 4);
+    let state = state_with_agents(shared_web(), ["n1", "n2", "n3"].map(outdated_agent).into());
     assert_exposure(&state, Reason::AgentsNotReady, &["waiting for the agents"]);
     assert_eq!(event_reasons(&planned_actions(&state)), []);
 }
 
 #[test]
-fn service_without_addresses_names_an_excluded_or_unselected_node() {
+fn condition_explains_why_no_node_is_published() {
     let mut state = state_with_agents(shared_web(), all_agents());
-    let excluded = node("n1")
+    let excluded_node = node("n1")
         .internal_ip("10.0.0.1")
         .label("node.kubernetes.io/exclude-from-external-load-balancers", "");
-    state.nodes = Arc::new(vec![NodeInfo::from_node(&excluded.build())]);
+    state.nodes = Arc::new(vec![NodeInfo::from_node(&excluded_node.build())]);
     assert_exposure(&state, Reason::NoAddresses, &["node n1 can forward but is not published"]);
-    let selecting = shared_web().annotation(annotations::NODE_SELECTOR, "pool=edge");
-    assert_exposure(&state_with_agents(selecting, all_agents()), Reason::NoNodes, &[]);
-    let external = shared_web().annotation(annotations::ADDRESS_TYPES, "ExternalIP");
-    assert_exposure(&state_with_agents(external, all_agents()), Reason::NoAddresses, &["ExternalIP"]);
+    let service_with_selector = shared_web().annotation(annotations::NODE_SELECTOR, "pool=edge");
+    assert_exposure(&state_with_agents(service_with_selector, all_agents()), Reason::NoNodes, &[]);
+    let service_with_external_type = shared_web().annotation(annotations::ADDRESS_TYPES, "ExternalIP");
+    assert_exposure(&state_with_agents(service_with_external_type, all_agents()), Reason::NoAddresses, &["ExternalIP"]);
 }
 
 #[test]
-fn local_service_is_published_only_on_nodes_whose_agents_have_applied_the_endpoint() {
-    let mut state = state_with_agents(published(shared_web().traffic_policy_local(), &[1]), all_agents());
+fn node_is_published_after_its_agent_applies_the_local_endpoint() {
+    let mut state = state_with_agents(published_on_nodes(shared_web().traffic_policy_local(), &[1]), all_agents());
     state.nodes_with_ready_endpoint = ["n1", "n2"].map(str::to_owned).into();
     let version = |version| ObservedVersion { version, seen_at: at(100) };
     state.endpoint_versions =
         BTreeMap::from([("n1".to_owned(), version(10)), ("n2".to_owned(), version(11))]);
-    assert_eq!(addresses(&state), ["10.0.0.1"]);
-    let applied = agent("n2").with(|report| report.applied.as_mut().unwrap().endpoint_slices = 11);
-    set_agent(&mut state, applied);
-    assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2"]);
+    assert_eq!(desired_addresses(&state), ["10.0.0.1"]);
+    let updated_agent = agent("n2").with(|report| report.applied.as_mut().unwrap().endpoint_slices = 11);
+    set_agent(&mut state, updated_agent);
+    assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2"]);
 }
 
 #[test]
-fn address_of_a_moving_endpoint_stays_until_the_next_node_serves() {
-    let mut state = state_with_agents(published(shared_web().traffic_policy_local(), &[1]), all_agents());
+fn previous_node_of_an_endpoint_stays_until_the_next_node_serves() {
+    let mut state = state_with_agents(published_on_nodes(shared_web().traffic_policy_local(), &[1]), all_agents());
     state.nodes_with_ready_endpoint = ["n2".to_owned()].into();
     let version = ObservedVersion { version: 11, seen_at: at(1000) };
     state.endpoint_versions = BTreeMap::from([("n2".to_owned(), version)]);
-    assert_eq!(addresses_at(&state, 1001), ["10.0.0.1"]);
-    let applied = agent("n2").with(|report| report.applied.as_mut().unwrap().endpoint_slices = 11);
-    set_agent(&mut state, applied);
-    assert_eq!(addresses_at(&state, 1001), ["10.0.0.2"]);
+    assert_eq!(desired_addresses_at(&state, 1001), ["10.0.0.1"]);
+    let updated_agent = agent("n2").with(|report| report.applied.as_mut().unwrap().endpoint_slices = 11);
+    set_agent(&mut state, updated_agent);
+    assert_eq!(desired_addresses_at(&state, 1001), ["10.0.0.2"]);
 }
 
 #[test]
-fn local_service_without_endpoints_keeps_its_nodes_or_publishes_all_that_could_serve() {
-    let local = || shared_web().traffic_policy_local();
+fn local_service_without_endpoints_is_published_on_serving_nodes() {
+    let local_service = || shared_web().traffic_policy_local();
     let agents = || vec![agent("n1"), agent("n2").refusing(PortOwner::Process), agent("n3")];
-    let state = state_with_agents(local(), agents());
-    assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.3"]);
+    let state = state_with_agents(local_service(), agents());
+    assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.3"]);
     assert_exposure(&state, Reason::NoEndpoints, &["all ready nodes are published"]);
-    let state = state_with_agents(published(local(), &[3]), agents());
-    assert_eq!(addresses(&state), ["10.0.0.3"]);
+    let state = state_with_agents(published_on_nodes(local_service(), &[3]), agents());
+    assert_eq!(desired_addresses(&state), ["10.0.0.3"]);
     assert_exposure(&state, Reason::NoEndpoints, &["the published addresses stay"]);
 }
 
 #[test]
-fn internal_policy_local_does_not_limit_the_agents() {
+fn internal_traffic_policy_local_excludes_no_nodes() {
     let mut state = state_with_agents(shared_web().internal_traffic_policy_local(), all_agents());
     state.nodes_with_ready_endpoint = ["n2".to_owned()].into();
-    assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+    assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     assert_exposure(&state, Reason::Exposed, &[]);
 }
 
 #[test]
-fn condition_warns_of_shared_ports_and_masqueraded_peers() {
-    let sharing = agent("n1").with(|report| report.shared_ports = vec![port_problem(PortOwner::Process)]);
-    let state = state_with_agents(shared_web(), vec![sharing, agent("n2"), agent("n3")]);
+fn condition_names_shared_ports_and_masqueraded_peers() {
+    let sharing_agent = agent("n1").with(|report| report.shared_ports = vec![port_problem(PortOwner::Process)]);
+    let state = state_with_agents(shared_web(), vec![sharing_agent, agent("n2"), agent("n3")]);
     assert_exposure(
         &state,
         Reason::Exposed,
@@ -291,38 +290,38 @@ fn condition_warns_of_shared_ports_and_masqueraded_peers() {
     );
     assert_eq!(exposure(&state).warnings[0].0, Reason::PortInUse);
 
-    let masquerading = || {
+    let masquerading_agents = || {
         let peer = MasqueradedPeer { node: "n2".to_owned(), reason: "it has no agent".to_owned() };
         vec![agent("n1").with(|report| report.masqueraded_peers = vec![peer]), agent("n2"), agent("n3")]
     };
-    let state = state_with_agents(shared_web(), masquerading());
+    let state = state_with_agents(shared_web(), masquerading_agents());
     assert_exposure(&state, Reason::Exposed, &["packets to nodes n2 (it has no agent) are masqueraded"]);
     assert!(exposure(&state).warnings.is_empty());
     for service in [
         shared_web().annotation(annotations::CLIENT_ADDRESS, "masquerade"),
         shared_web().traffic_policy_local(),
     ] {
-        let state = state_with_agents(service, masquerading());
+        let state = state_with_agents(service, masquerading_agents());
         assert!(!exposure(&state).message.contains("masqueraded"));
     }
 }
 
 #[test]
-fn rejected_shared_service_keeps_only_the_nodes_that_can_still_answer() {
-    let rejected = || published(shared_web(), &[1, 2]).annotation(annotations::IP_MODE, "bogus");
-    let state = state_with_agents(rejected(), all_agents());
-    assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2"]);
+fn rejected_shared_service_keeps_nodes_that_can_answer() {
+    let rejected_service = || published_on_nodes(shared_web(), &[1, 2]).annotation(annotations::IP_MODE, "bogus");
+    let state = state_with_agents(rejected_service(), all_agents());
+    assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2"]);
     assert_exposure(&state, Reason::InvalidAnnotation, &["bogus"]);
-    let state = state_with_agents(rejected(), vec![agent("n1"), agent("n2").silent(), agent("n3")]);
-    assert_eq!(addresses(&state), ["10.0.0.1"]);
-    let silent = ["n1", "n2", "n3"].map(|node| agent(node).silent());
-    assert_eq!(addresses(&state_with_agents(rejected(), silent.into())), ["10.0.0.1", "10.0.0.2"]);
+    let state = state_with_agents(rejected_service(), vec![agent("n1"), agent("n2").silent(), agent("n3")]);
+    assert_eq!(desired_addresses(&state), ["10.0.0.1"]);
+    let silent_agents = ["n1", "n2", "n3"].map(|node| agent(node).silent());
+    assert_eq!(desired_addresses(&state_with_agents(rejected_service(), silent_agents.into())), ["10.0.0.1", "10.0.0.2"]);
 }
 
 #[test]
-fn not_ready_node_is_not_published_although_its_agent_reports() {
-    let mut state = state_with_agents(published(shared_web(), &[1, 2, 3]), all_agents());
-    let lost = node("n2").internal_ip("10.0.0.2").with_ready_unknown().build();
-    Arc::make_mut(&mut state.nodes)[1] = NodeInfo::from_node(&lost);
-    assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.3"]);
+fn not_ready_node_with_a_reporting_agent_is_unpublished() {
+    let mut state = state_with_agents(published_on_nodes(shared_web(), &[1, 2, 3]), all_agents());
+    let lost_node = node("n2").internal_ip("10.0.0.2").with_ready_unknown().build();
+    Arc::make_mut(&mut state.nodes)[1] = NodeInfo::from_node(&lost_node);
+    assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.3"]);
 }

@@ -1,4 +1,5 @@
-//! Tests of the watch of the node agents' Leases: which changes affect which Services.
+//! Tests of the watch of the node agents' Leases: each change affects only the Services whose decisions read the
+//! changed facts.
 
 use akrobateo_services::agent_report::{
     AGENT_LABEL, AgentReport, AppliedVersions, PortOwner, PortProblem, REPORT_ANNOTATION, lease_name,
@@ -17,7 +18,7 @@ fn report(node: &str, services: u64) -> AgentReport {
     }
 }
 
-/// Returns the Lease with a report. The Lease was renewed at `second` of one minute.
+/// Returns the Lease with a report. `second` is the second of the renewal within a fixed minute.
 fn lease(report: &AgentReport, second: u32) -> Value {
     json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
@@ -36,13 +37,13 @@ fn shared_service(name: &str, port: u16, version: &str) -> Value {
     with_resource_version(&service, version)
 }
 
-struct World {
+struct PlannerWithAgent {
     planner: Planner,
     api: ScriptedApi,
     watches: HashMap<String, ReceivedRequest>,
 }
 
-impl World {
+impl PlannerWithAgent {
     /// Returns a planner that has listed the shared Services `web` and `api` and the agent of node `a`.
     async fn new(agent: &AgentReport) -> Self {
         let services = [shared_service("web", 80, "5"), shared_service("api", 81, "6")];
@@ -60,8 +61,8 @@ impl World {
             None => self.api.next_request_to(&[path]).await,
         };
         watch.answer_watch(&[(event_type, object)]);
-        let affected = next_affected_services(&mut self.planner).await.unwrap_or_default();
-        affected.into_iter().map(|key| key.name).collect()
+        let affected_services = next_affected_services(&mut self.planner).await.unwrap_or_default();
+        affected_services.into_iter().map(|key| key.name).collect()
     }
 
     async fn renew(&mut self, report: &AgentReport, second: u32) -> Vec<String> {
@@ -83,108 +84,108 @@ impl World {
 
 #[tokio::test(start_paused = true)]
 async fn renewal_of_a_lease_affects_no_service() {
-    let mut world = World::new(&report("a", 6)).await;
-    assert_eq!(world.renew(&report("a", 6), 6).await, [""; 0]);
-    // A change that no Service needs affects no Service either.
-    assert_eq!(world.renew(&report("a", 7), 7).await, [""; 0]);
-    let used = AgentReport { served_count: 2, ..report("a", 7) };
-    assert_eq!(world.renew(&used, 8).await, [""; 0]);
+    let mut test = PlannerWithAgent::new(&report("a", 6)).await;
+    assert_eq!(test.renew(&report("a", 6), 6).await, [""; 0]);
+    // A change in the report that no decision reads also affects no Service.
+    assert_eq!(test.renew(&report("a", 7), 7).await, [""; 0]);
+    let serving_report = AgentReport { served_count: 2, ..report("a", 7) };
+    assert_eq!(test.renew(&serving_report, 8).await, [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn change_of_a_report_affects_only_the_services_whose_readiness_changes() {
-    let mut world = World::new(&report("a", 4)).await;
-    assert_eq!((world.status("web"), world.status("api")), (AgentStatus::Behind, AgentStatus::Behind));
-    assert_eq!(world.renew(&report("a", 5), 2).await, ["web"]);
-    assert_eq!(world.renew(&report("a", 6), 3).await, ["api"]);
+async fn report_affects_only_services_with_changed_readiness() {
+    let mut test = PlannerWithAgent::new(&report("a", 4)).await;
+    assert_eq!((test.status("web"), test.status("api")), (AgentStatus::Behind, AgentStatus::Behind));
+    assert_eq!(test.renew(&report("a", 5), 2).await, ["web"]);
+    assert_eq!(test.renew(&report("a", 6), 3).await, ["api"]);
     let problem = PortProblem {
         service: "default/web".to_owned(),
         port: "80/TCP".to_owned(),
         owner: PortOwner::Process,
     };
-    let refusing = AgentReport { refused: vec![problem.clone()], ..report("a", 6) };
-    assert_eq!(world.renew(&refusing, 4).await, ["web"]);
-    assert_eq!(world.status("web"), AgentStatus::Refusing(vec![problem]));
-    let failing = AgentReport { error: Some("no nf_tables".to_owned()), ..report("a", 6) };
-    assert_eq!(world.renew(&failing, 5).await, ["api", "web"]);
+    let report_with_refusal = AgentReport { refused: vec![problem.clone()], ..report("a", 6) };
+    assert_eq!(test.renew(&report_with_refusal, 4).await, ["web"]);
+    assert_eq!(test.status("web"), AgentStatus::Refusing(vec![problem]));
+    let failing_report = AgentReport { error: Some("no nf_tables".to_owned()), ..report("a", 6) };
+    assert_eq!(test.renew(&failing_report, 5).await, ["api", "web"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn status_write_of_the_operator_requires_nothing_of_the_agents() {
-    let mut world = World::new(&report("a", 6)).await;
-    let mut published = shared_service("web", 80, "9");
-    published["status"] = json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } });
-    assert_eq!(world.send(SERVICES_PATH, "MODIFIED", published).await, ["web"]);
-    assert_eq!(world.status("web"), AgentStatus::Serving);
+async fn agents_need_not_apply_a_status_write() {
+    let mut test = PlannerWithAgent::new(&report("a", 6)).await;
+    let mut published_service = shared_service("web", 80, "9");
+    published_service["status"] = json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } });
+    assert_eq!(test.send(SERVICES_PATH, "MODIFIED", published_service).await, ["web"]);
+    assert_eq!(test.status("web"), AgentStatus::Serving);
     // The next allocation does not require the version of the status write either.
-    assert_eq!(world.send(SERVICES_PATH, "MODIFIED", shared_service("api", 83, "8")).await, ["api"]);
-    assert_eq!((world.status("web"), world.status("api")), (AgentStatus::Serving, AgentStatus::Behind));
+    assert_eq!(test.send(SERVICES_PATH, "MODIFIED", shared_service("api", 83, "8")).await, ["api"]);
+    assert_eq!((test.status("web"), test.status("api")), (AgentStatus::Serving, AgentStatus::Behind));
     // A change of the spec requires the new version.
-    assert_eq!(world.send(SERVICES_PATH, "MODIFIED", shared_service("web", 82, "10")).await, ["web"]);
-    assert_eq!(world.status("web"), AgentStatus::Behind);
-    assert_eq!(world.renew(&report("a", 10), 2).await, ["api", "web"]);
-    assert_eq!(world.status("web"), AgentStatus::Serving);
+    assert_eq!(test.send(SERVICES_PATH, "MODIFIED", shared_service("web", 82, "10")).await, ["web"]);
+    assert_eq!(test.status("web"), AgentStatus::Behind);
+    assert_eq!(test.renew(&report("a", 10), 2).await, ["api", "web"]);
+    assert_eq!(test.status("web"), AgentStatus::Serving);
 }
 
 #[tokio::test(start_paused = true)]
-async fn agent_is_silent_15_seconds_after_the_operator_saw_the_last_renewal() {
-    let mut world = World::new(&report("a", 6)).await;
-    // The times in the Lease do not matter, only their changes.
-    world.renew(&report("a", 6), 50).await;
+async fn agent_is_silent_15_seconds_after_its_last_renewal() {
+    let mut test = PlannerWithAgent::new(&report("a", 6)).await;
+    // The operator does not use the time in a Lease. A change of the time is enough.
+    test.renew(&report("a", 6), 50).await;
     let renewed_at = tokio::time::Instant::now();
-    let affected = loop {
-        let affected = world.planner.wait_for_changes().await.unwrap();
-        if !affected.is_empty() {
-            break affected;
+    let affected_services = loop {
+        let affected_services = test.planner.wait_for_changes().await.unwrap();
+        if !affected_services.is_empty() {
+            break affected_services;
         }
     };
     let elapsed = renewed_at.elapsed();
     assert!(elapsed > Duration::from_secs(4) && elapsed <= Duration::from_secs(15), "{elapsed:?}");
-    assert_eq!(affected, BTreeSet::from([key("api"), key("web")]));
-    assert!(world.is_silent());
-    assert_eq!(world.renew(&report("a", 6), 51).await, ["api", "web"]);
-    assert!(!world.is_silent());
+    assert_eq!(affected_services, BTreeSet::from([key("api"), key("web")]));
+    assert!(test.is_silent());
+    assert_eq!(test.renew(&report("a", 6), 51).await, ["api", "web"]);
+    assert!(!test.is_silent());
 }
 
 #[tokio::test(start_paused = true)]
 async fn report_about_another_node_is_ignored() {
-    let mut world = World::new(&report("a", 4)).await;
-    let mut forged = lease(&report("b", 6), 9);
-    forged["metadata"]["name"] = json!(lease_name("akrobateo", "a"));
-    assert_eq!(world.send(LEASES_PATH, "MODIFIED", forged).await, ["api", "web"]);
-    assert_eq!(world.status("web"), AgentStatus::Absent);
-    let state = world.planner.service_state(&key("web"), at(0));
+    let mut test = PlannerWithAgent::new(&report("a", 4)).await;
+    let mut forged_lease = lease(&report("b", 6), 9);
+    forged_lease["metadata"]["name"] = json!(lease_name("akrobateo", "a"));
+    assert_eq!(test.send(LEASES_PATH, "MODIFIED", forged_lease).await, ["api", "web"]);
+    assert_eq!(test.status("web"), AgentStatus::Absent);
+    let state = test.planner.service_state(&key("web"), at(0));
     assert!(!state.agents.contains_key("b"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn port_that_an_agent_serves_is_not_given_to_proxies() {
+async fn proxies_do_not_get_a_port_that_an_agent_serves() {
     // Service api is older, but the agent already serves Service web on the same port.
     let web = shared_service("web", 80, "5");
-    let older = with_resource_version(&service("api").tcp(80).created_at(1).build(), "6");
-    let refused = PortProblem {
+    let older_service = with_resource_version(&service("api").tcp(80).created_at(1).build(), "6");
+    let problem = PortProblem {
         service: "default/web".to_owned(),
         port: "80/TCP".to_owned(),
         owner: PortOwner::Service("default/api".to_owned()),
     };
-    let refusing = AgentReport { refused: vec![refused], ..report("a", 6) };
-    let services = [web, older];
+    let report_with_refusal = AgentReport { refused: vec![problem], ..report("a", 6) };
+    let services = [web, older_service];
     let (nodes, leases) = ([node_a()], [lease(&report("a", 6), 1)]);
     let lists: [(&str, &[Value]); 3] =
         [(SERVICES_PATH, &services), (NODES_PATH, &nodes), (LEASES_PATH, &leases)];
     let (planner, api, watches) = planner_with_lists(&lists).await;
     assert_eq!((owned_nodes(&planner, "web"), owned_nodes(&planner, "api")), (None, Some(Vec::new())));
-    // When the agent refuses Service web, only the previous allocation remains as evidence.
-    let mut world = World { planner, api, watches };
-    assert_eq!(world.renew(&refusing, 2).await, ["web"]);
-    assert_eq!(owned_nodes(&world.planner, "web"), None);
-    let _restart = world.planner.resync();
-    assert_eq!(owned_nodes(&world.planner, "web"), Some(Vec::new()));
-    assert_eq!(owned_nodes(&world.planner, "api"), None);
+    // After the agent refuses Service web, only the previous port allocation shows that Service web owned the port.
+    let mut test = PlannerWithAgent { planner, api, watches };
+    assert_eq!(test.renew(&report_with_refusal, 2).await, ["web"]);
+    assert_eq!(owned_nodes(&test.planner, "web"), None);
+    let _restart = test.planner.resync();
+    assert_eq!(owned_nodes(&test.planner, "web"), Some(Vec::new()));
+    assert_eq!(owned_nodes(&test.planner, "api"), None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn operator_without_dedicated_proxies_reads_no_workloads_and_pods() {
+async fn operator_without_dedicated_proxies_lists_no_workloads_or_pods() {
     let (client, mut api) = scripted_api();
     let scope = WatchScope { has_proxies: false, ..WatchScope::ALL };
     let planner = Planner::watch(&client, &scope, &proxy_config(), Arc::new(defaults()), &Metrics::new());

@@ -80,7 +80,7 @@ fn assert_objects_have_no_effect(state: &ServiceState) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_forged_workload_of_a_rejected_service_takes_no_port() {
+async fn forged_workload_of_a_rejected_service_takes_no_port() {
     let deployment = forged_deployment(&forged_metadata("trap", "evil", "evil", "x"), &[80, 443]);
     let pod = forged_pod(forged_metadata("pod", "proxies", "evil", "x"), "a", None);
     let objects = vec![rejected_service_of_tenant(), deployment, pod];
@@ -117,7 +117,7 @@ fn applied_daemonset_and_pod(namespace: &str, service_uid: &str) -> Vec<Value> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_workload_that_the_operator_applied_and_its_pods_are_trusted() {
+async fn workload_and_pods_of_the_operator_are_trusted() {
     let state =
         state_with_objects(shared_proxy_namespace(), applied_daemonset_and_pod("proxies", "uid-of-web"))
             .await;
@@ -125,14 +125,14 @@ async fn a_workload_that_the_operator_applied_and_its_pods_are_trusted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_workload_of_another_field_manager_is_not_trusted() {
+async fn workload_of_another_field_manager_is_not_trusted() {
     let mut objects = applied_daemonset_and_pod("proxies", "uid-of-web");
     objects[0]["metadata"]["managedFields"][0]["operation"] = json!("Update");
     assert_objects_have_no_effect(&state_with_objects(shared_proxy_namespace(), objects).await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_of_another_controller_is_no_proxy_of_the_service() {
+async fn pod_of_another_controller_is_no_proxy_of_the_service() {
     let mut objects = applied_daemonset_and_pod("proxies", "uid-of-web");
     objects[1]["metadata"]["ownerReferences"][0]["uid"] = json!("another");
     let state = state_with_objects(shared_proxy_namespace(), objects).await;
@@ -158,7 +158,7 @@ async fn proxies_of_another_instance_are_ignored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_workload_in_the_service_namespace_needs_the_service_as_its_owner() {
+async fn workload_in_the_service_namespace_must_belong_to_the_service() {
     let mut objects = applied_daemonset_and_pod("default", "uid-of-web");
     assert_objects_have_no_effect(
         &state_with_objects(ProxyNamespace::ServiceNamespace, objects.clone()).await,
@@ -171,7 +171,7 @@ async fn a_workload_in_the_service_namespace_needs_the_service_as_its_owner() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn proxies_in_a_former_namespace_are_deleted_before_new_proxies_are_created() {
+async fn former_proxies_are_deleted_before_new_proxies_are_created() {
     let (client, api) = scripted_api();
     let former_proxy_namespaces = vec![ProxyNamespace::SharedNamespace("proxies".to_owned())];
     let config = ProxyConfig { former_proxy_namespaces, ..proxy_config() };
@@ -191,7 +191,7 @@ async fn proxies_in_a_former_namespace_are_deleted_before_new_proxies_are_create
 }
 
 #[tokio::test(start_paused = true)]
-async fn forged_workload_takes_no_port_that_its_pod_does_not_use() {
+async fn forged_workload_takes_only_ports_that_its_pod_uses() {
     let owner =
         json!({ "apiVersion": "v1", "kind": "Service", "name": "x", "uid": "uid-of-x", "controller": true });
     let mut deployment = forged_deployment(&forged_metadata("trap", "evil", "evil", "x"), &[80, 443]);

@@ -32,7 +32,7 @@ pub(crate) async fn send_request(target: Target, timeout: Duration) -> Result<An
 
 /// Sends a request to each target, and prints each [`Reply`] in order. Sends all requests at the same time. Returns
 /// true if all targets answered.
-pub(crate) async fn batch(targets: &[Target], timeout: Duration) -> bool {
+pub(crate) async fn send_batch(targets: &[Target], timeout: Duration) -> bool {
     let replies = join_all(targets.iter().map(|&target| async move {
         Reply {
             target,

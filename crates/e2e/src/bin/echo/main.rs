@@ -58,8 +58,8 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Raises the soft limit of open files to the hard limit, because each connection needs a descriptor and the usual soft
-/// limit is 1,024. If this fails, connections beyond the limit fail.
+/// Raises the soft limit of open files to the hard limit. Each connection needs a descriptor, and the usual soft limit
+/// is 1,024. If the limit cannot be raised, connections beyond the soft limit fail.
 fn raise_open_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
@@ -78,7 +78,7 @@ async fn client(args: &[&str]) -> Result<(), String> {
 
 async fn batch(seconds: &str, targets: &[&str]) -> Result<(), String> {
     let targets = targets.iter().map(|target| parse_target(target)).collect::<Result<Vec<_>, _>>()?;
-    if client::batch(&targets, parse_seconds(seconds)?).await {
+    if client::send_batch(&targets, parse_seconds(seconds)?).await {
         Ok(())
     } else {
         Err("some targets did not answer".to_owned())

@@ -3,7 +3,7 @@
 use super::expr::Expr;
 use super::value::Name;
 
-/// A chain of rules. Packets enter a base chain at its hook. They enter a regular chain by a jump or a goto.
+/// A chain of rules. Packets enter a base chain at its hook, and a regular chain by a jump or a goto.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     /// The chain's name, unique in the table.

@@ -1,4 +1,4 @@
-//! Checks that a table is consistent, so that a mistake is found before the kernel rejects the table. Pure.
+//! Checks that a table is consistent, to find mistakes before the kernel rejects the table. Pure.
 
 use std::collections::BTreeSet;
 
@@ -238,8 +238,8 @@ fn check_interval(
     if is_valid { Ok(()) } else { Err("the interval is empty, or overlaps with another interval") }
 }
 
-/// Returns the registers of the expression, with the number of bytes that it reads or writes there. The keys and
-/// values of sets are treated as one register, because their length is unknown here.
+/// Returns the registers of the expression, and the number of bytes that the expression reads or writes in each
+/// register. The keys and values of sets are treated as one register, because their length is unknown here.
 fn registers(expr: &Expr) -> Vec<(Reg, u32)> {
     match expr {
         Expr::Meta { dreg: reg, .. }

@@ -16,8 +16,8 @@ const BITS_PER_TYPE: u32 = 6;
 impl DataType {
     /// `meta nfproto`, one byte: `NFPROTO_IPV4` (2) or `NFPROTO_IPV6` (10).
     pub const NFPROTO: Self = Self { id: 2, len: 1 };
-    /// A number in the byte order of the machine, for example of `numgen`. It has the type of a mark, because nft
-    /// 1.0.6 aborts when it prints a concatenation that contains its type `integer`. This type has no length.
+    /// A number in the byte order of the machine, for example of `numgen`. Such a number has the type of a mark. The
+    /// type `integer` has no length, and nft 1.0.6 aborts when it prints a concatenation with this type.
     pub const NUMBER: Self = Self::MARK;
     /// An IPv4 address.
     pub const IPV4: Self = Self { id: 7, len: 4 };

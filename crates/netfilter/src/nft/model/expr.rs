@@ -38,7 +38,7 @@ pub enum Expr {
         /// The destination register.
         dreg: Reg,
     },
-    /// Changes a property of the packet's conntrack entry: its mark, or before conntrack its zone.
+    /// Changes a property of the packet's conntrack entry: its mark; or its zone, if the chain runs before conntrack.
     SetCt {
         /// A number of enum `nft_ct_keys`; see [`abi::ct`](crate::nft::abi::ct).
         key: u32,
@@ -49,7 +49,8 @@ pub enum Expr {
     },
     /// Loads a part of a header.
     Payload(PayloadField, Reg),
-    /// Overwrites a part of a header. The kernel does not correct any checksum, so this is for link layer headers.
+    /// Overwrites a part of a header. The kernel does not correct checksums, so this expression is only for link layer
+    /// headers.
     SetPayload(PayloadField, Reg),
     /// Overwrites a part of a TCP option, if the packet has this option. The kernel corrects the TCP checksum.
     SetTcpOption {
@@ -173,7 +174,7 @@ pub enum Expr {
     Masquerade(NatFlags),
     /// Drops the packet and sends an error to its sender.
     Reject(Reject),
-    /// Excludes the packet from conntrack. Has an effect only before conntrack.
+    /// Excludes the packet from conntrack. Has an effect only if the chain runs before conntrack.
     NoTrack,
     /// Counts packets. The value is the initial value, or the value at the time of the read.
     Counter(Counter),
@@ -343,8 +344,8 @@ pub enum NatKind {
 /// The choice of the source port (`linux/netfilter/nf_nat.h`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NatFlags {
-    /// Chooses a random port (`NF_NAT_RANGE_PROTO_RANDOM_FULLY`). Without this flag, the kernel keeps the port if it is
-    /// free, and two new flows that choose a port at the same time may collide.
+    /// Chooses a random port (`NF_NAT_RANGE_PROTO_RANDOM_FULLY`). Without this flag, the kernel keeps the source port
+    /// of a flow if no other flow uses the port. Then two new flows that choose a port at the same time may collide.
     pub is_fully_random: bool,
     /// Chooses the same address for all flows of a client (`NF_NAT_RANGE_PERSISTENT`).
     pub is_persistent: bool,

@@ -4,7 +4,7 @@ use super::chain::Chain;
 use super::set::Set;
 use super::value::Name;
 
-/// The family of a table. It determines which packets pass the base chains.
+/// The family of a table. The family determines which packets pass the base chains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TableFamily {
     /// IPv4 and IPv6 packets (`NFPROTO_INET`, `linux/netfilter.h`).

@@ -91,7 +91,7 @@ impl Value {
     }
 
     /// Returns the highest value of the same length.
-    pub(crate) fn highest(mut self) -> Self {
+    pub(crate) fn max_of_same_length(mut self) -> Self {
         self.bytes[..usize::from(self.len)].fill(u8::MAX);
         self
     }
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(value.next().and_then(Value::previous), Some(value));
         assert_eq!(Value::from([255; 4]).next(), None);
         assert_eq!(Value::from([0; 4]).previous(), None);
-        assert_eq!(value.highest(), Value::from([255; 4]));
+        assert_eq!(value.max_of_same_length(), Value::from([255; 4]));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::value::Name;
 
-/// The decision about a packet, or the chain in which its way continues (enum `nft_verdicts`,
+/// The decision about a packet, or the chain in which the packet continues (enum `nft_verdicts`,
 /// `linux/netfilter/nf_tables.h`, and `linux/netfilter.h`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {

@@ -7,7 +7,7 @@ use akrobateo_core::{Family, Frontend, LOAD_BALANCER_CLASS, Protocol};
 use k8s_openapi::api::core::v1::Service;
 use proptest::prelude::*;
 
-use super::world::{World, names};
+use super::cluster_model::{ClusterModel, names};
 use crate::allocation::{Observations, OccupiedPorts};
 use crate::fixtures::{node, service};
 use crate::key::ServiceKey;
@@ -43,8 +43,8 @@ pub(super) enum Event {
     MoveEndpoints(usize, Vec<&'static str>),
     /// Adds a node, or changes its pool label (`true` selects the pool `edge`). `None` removes the node.
     SetNode(&'static str, Option<bool>),
-    /// A tenant runs pods that look like the proxies of its Service. The pods have this hostPort, and run on those of
-    /// these nodes where the port is free.
+    /// A tenant runs pods that look like the proxies of its Service. The pods have this hostPort. A pod runs on each of
+    /// these nodes on which the port is free.
     ForgeProxies(usize, u16, Vec<&'static str>),
     /// The operator updates the workload of one Service to the last allocation.
     SyncWorkload(usize),
@@ -57,7 +57,7 @@ pub(super) enum Event {
 }
 
 /// Returns the key of the Service with this index. The first tenant has the even indexes, and the second tenant has the
-/// odd ones.
+/// odd indexes.
 pub(super) fn key(index: usize) -> ServiceKey {
     ServiceKey { namespace: TENANTS[index % 2].to_owned(), name: format!("s{index}") }
 }
@@ -172,7 +172,7 @@ impl Event {
     }
 }
 
-impl World {
+impl ClusterModel {
     /// Applies the event to the cluster. Returns the key of the Service that the event changes.
     pub(super) fn handle(&mut self, event: &Event) -> Option<ServiceKey> {
         match event {
@@ -228,9 +228,9 @@ impl World {
         let forged_frontends = Family::ALL.map(|family| Frontend { family, protocol: Protocol::Tcp, port });
         let is_occupied = |node: &str| {
             self.services.keys().filter(|other| *other != key).any(|other| {
-                let occupied = self.occupied_ports(other);
-                occupied.nodes.contains(node)
-                    && forged_frontends.iter().any(|port| occupied.frontends.contains(port))
+                let occupied_ports = self.occupied_ports(other);
+                occupied_ports.nodes.contains(node)
+                    && forged_frontends.iter().any(|port| occupied_ports.frontends.contains(port))
             })
         };
         let nodes: Vec<_> = nodes.iter().copied().filter(|node| !is_occupied(node)).collect();

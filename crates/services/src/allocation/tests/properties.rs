@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Service;
 use proptest::prelude::*;
 
 use super::events::{Event, NODES, SERVICE_COUNT, ServiceModel, any_event, any_model, key};
-use super::world::World;
+use super::cluster_model::ClusterModel;
 use crate::allocation::node_ports::NodePorts;
 use crate::allocation::{AllocationResult, Observations, OccupiedPorts};
 use crate::key::ServiceKey;
@@ -17,7 +17,7 @@ use crate::spec::LoadBalancerSpec;
 
 type PortOnNode<'a> = (&'a str, Frontend);
 
-impl World {
+impl ClusterModel {
     /// Returns the spec of an accepted Service.
     fn spec(&self, key: &ServiceKey) -> Option<&LoadBalancerSpec> {
         match self.allocations.get(key) {
@@ -45,11 +45,11 @@ impl World {
                 }
             }
             Some(AllocationResult::Rejected(_)) => {
-                let mut occupied = self.occupied_ports(key);
+                let mut occupied_ports = self.occupied_ports(key);
                 if let Some(granted) = &self.allocations.entries[key].granted_nodes {
-                    occupied.nodes.retain(|node| granted.contains(node));
+                    occupied_ports.nodes.retain(|node| granted.contains(node));
                 }
-                if self.has_reserved_port(&occupied.frontends) { OccupiedPorts::default() } else { occupied }
+                if self.has_reserved_port(&occupied_ports.frontends) { OccupiedPorts::default() } else { occupied_ports }
             }
             None => OccupiedPorts::default(),
         };
@@ -74,9 +74,9 @@ impl World {
 
     /// Returns the number of workloads that have one of these ports on the node.
     fn count_workloads_with_port(&self, node: &str, ports: &BTreeSet<Frontend>) -> usize {
-        let occupied = self.services.keys().map(|key| self.occupied_ports(key));
-        occupied
-            .filter(|occupied| occupied.nodes.contains(node) && !occupied.frontends.is_disjoint(ports))
+        let occupied_ports = self.services.keys().map(|key| self.occupied_ports(key));
+        occupied_ports
+            .filter(|occupied_ports| occupied_ports.nodes.contains(node) && !occupied_ports.frontends.is_disjoint(ports))
             .count()
     }
 
@@ -88,8 +88,8 @@ impl World {
         frontends: &BTreeSet<Frontend>,
     ) -> bool {
         self.services.keys().filter(|other| *other != key && self.is_rejected(other)).any(|other| {
-            let occupied = self.occupied_ports(other);
-            occupied.nodes.contains(node) && !occupied.frontends.is_disjoint(frontends)
+            let occupied_ports = self.occupied_ports(other);
+            occupied_ports.nodes.contains(node) && !occupied_ports.frontends.is_disjoint(frontends)
         })
     }
 
@@ -110,15 +110,15 @@ impl World {
 }
 
 /// Checks that no port has two owners, and that no Service owns a reserved port.
-fn check_owners(world: &World) -> Result<(), TestCaseError> {
+fn check_owners(cluster: &ClusterModel) -> Result<(), TestCaseError> {
     let mut owners = BTreeMap::new();
-    for key in world.services.keys() {
-        for (node, port) in world.owned_ports(key) {
-            prop_assert!(!world.reserved_ports.contains(port.host_port()), "{key} holds reserved {port}");
+    for key in cluster.services.keys() {
+        for (node, port) in cluster.owned_ports(key) {
+            prop_assert!(!cluster.reserved_ports.contains(port.host_port()), "{key} owns the reserved port {port}");
             if let Some(other) = owners.insert((node, port), key) {
                 // Both Services were rejected while their workloads still had the same port.
-                let are_rejected = world.is_rejected(key) && world.is_rejected(other);
-                prop_assert!(are_rejected, "{key} and {other} hold {port} on {node}");
+                let are_rejected = cluster.is_rejected(key) && cluster.is_rejected(other);
+                prop_assert!(are_rejected, "{key} and {other} own {port} on {node}");
             }
         }
     }
@@ -128,58 +128,58 @@ fn check_owners(world: &World) -> Result<(), TestCaseError> {
 /// Checks that a Service without an event still owns its previous ports. `may_lose` returns true for a node and ports
 /// that the Service may lose.
 fn check_kept_ports(
-    after: &World,
+    cluster_after: &ClusterModel,
     key: &ServiceKey,
     owned_ports: BTreeSet<PortOnNode<'_>>,
     may_lose: impl Fn(&str, &BTreeSet<Frontend>) -> bool,
 ) -> Result<(), TestCaseError> {
-    let owned_after = after.owned_ports(key);
+    let owned_ports_after = cluster_after.owned_ports(key);
     let frontends: BTreeSet<_> = owned_ports.iter().map(|(_, port)| *port).collect();
     for (name, port) in owned_ports {
         // An accepted Service gives up a node on which it no longer claims its ports. The proxies of a rejected Service
         // leave a node that they no longer select.
-        let is_abandoned = after.node(name).is_none_or(|node| match after.spec(key) {
-            Some(spec) => !after.is_claiming(key, spec, node),
-            None => !after.occupied_ports(key).nodes.contains(name),
+        let is_abandoned = cluster_after.node(name).is_none_or(|node| match cluster_after.spec(key) {
+            Some(spec) => !cluster_after.is_claiming(key, spec, node),
+            None => !cluster_after.occupied_ports(key).nodes.contains(name),
         });
-        let is_released = after.has_reserved_port(&frontends) || is_abandoned || may_lose(name, &frontends);
-        prop_assert!(is_released || owned_after.contains(&(name, port)), "{key} lost {port} on {name}");
+        let is_released = cluster_after.has_reserved_port(&frontends) || is_abandoned || may_lose(name, &frontends);
+        prop_assert!(is_released || owned_ports_after.contains(&(name, port)), "{key} lost {port} on {name}");
     }
     Ok(())
 }
 
-/// Checks that each Service without a claimed node has a reason to wait. Another Service owns one of the ports there,
-/// and one of these statements is true: the other Service owned a port on the node before the events, its workload
-/// selected the node after the events, or it precedes the waiting Service. A nodePort of another Service is a reason
-/// too.
+/// Checks that each Service that does not own a claimed node has a reason to wait. A nodePort of another Service is a
+/// reason. The other reason is that another Service owns one of the ports on the node, and that one of these statements
+/// is true: this owner had a port on the node before the events, the owner's workload selected the node after the
+/// events, or the owner precedes the waiting Service.
 fn check_waiting_services(
-    world_before: &World,
-    observed: &World,
-    after: &World,
+    cluster_before: &ClusterModel,
+    cluster_after_events: &ClusterModel,
+    cluster_after: &ClusterModel,
 ) -> Result<(), TestCaseError> {
-    let services: Vec<_> = after.services.values().cloned().collect();
+    let services: Vec<_> = cluster_after.services.values().cloned().collect();
     let node_ports = NodePorts::from_services(&services);
     let rank = |key: &ServiceKey, node: &str| {
-        let service = &after.services[key];
-        (!world_before.is_published(key, node), service.metadata.creation_timestamp.clone(), key.clone())
+        let service = &cluster_after.services[key];
+        (!cluster_before.is_published(key, node), service.metadata.creation_timestamp.clone(), key.clone())
     };
-    for key in after.services.keys() {
-        let Some(spec) = after.spec(key) else { continue };
-        let owned_nodes: BTreeSet<_> = after.owned_ports(key).into_iter().map(|(node, _)| node).collect();
-        let claimed_nodes = after.nodes.iter().filter(|node| after.is_claiming(key, spec, node));
+    for key in cluster_after.services.keys() {
+        let Some(spec) = cluster_after.spec(key) else { continue };
+        let owned_nodes: BTreeSet<_> = cluster_after.owned_ports(key).into_iter().map(|(node, _)| node).collect();
+        let claimed_nodes = cluster_after.nodes.iter().filter(|node| cluster_after.is_claiming(key, spec, node));
         for NodeInfo { name: node, .. } in
             claimed_nodes.filter(|node| !owned_nodes.contains(node.name.as_str()))
         {
             let blocks = |owner: &ServiceKey, port: &Frontend| {
-                let owns_port = after.owned_ports(owner).contains(&(node.as_str(), *port));
-                let occupied_node = || {
-                    world_before.owned_ports(owner).iter().any(|(owned_node, _)| owned_node == node)
-                        || observed.occupied_ports(owner).nodes.contains(node)
+                let owns_port = cluster_after.owned_ports(owner).contains(&(node.as_str(), *port));
+                let had_port_on_node = || {
+                    cluster_before.owned_ports(owner).iter().any(|(owned_node, _)| owned_node == node)
+                        || cluster_after_events.occupied_ports(owner).nodes.contains(node)
                 };
-                owns_port && (occupied_node() || rank(owner, node) < rank(key, node))
+                owns_port && (had_port_on_node() || rank(owner, node) < rank(key, node))
             };
             let is_blocked = spec.frontends().iter().any(|port| {
-                let mut other_services = after.services.keys().filter(|other| *other != key);
+                let mut other_services = cluster_after.services.keys().filter(|other| *other != key);
                 node_ports.get_other_owner(*port, key).is_some()
                     || other_services.any(|other| blocks(other, port))
             });
@@ -205,30 +205,30 @@ proptest! {
     fn services_keep_their_ports_and_get_released_ports(
         batches in prop::collection::vec(prop::collection::vec(any_event(), 1..4), 1..16),
     ) {
-        let mut world = World::new();
+        let mut cluster = ClusterModel::new();
         for batch in batches {
-            let world_before = world.clone();
-            let changed_services: Vec<_> = batch.iter().filter_map(|event| world.handle(event)).collect();
-            let observed = world.clone();
-            world.allocate();
-            check_owners(&world)?;
-            prop_assert!(world.settle(), "the workloads do not settle");
-            check_owners(&world)?;
-            check_waiting_services(&world_before, &observed, &world)?;
+            let cluster_before = cluster.clone();
+            let changed_services: Vec<_> = batch.iter().filter_map(|event| cluster.handle(event)).collect();
+            let cluster_after_events = cluster.clone();
+            cluster.allocate();
+            check_owners(&cluster)?;
+            prop_assert!(cluster.allocate_until_stable(), "the allocation does not become stable");
+            check_owners(&cluster)?;
+            check_waiting_services(&cluster_before, &cluster_after_events, &cluster)?;
             // A change of the reserved ports can reject or accept a Service. Then the claim of this Service changes.
-            let is_unchanged = |key: &ServiceKey| world_before.is_rejected(key) == world.is_rejected(key);
+            let is_unchanged = |key: &ServiceKey| cluster_before.is_rejected(key) == cluster.is_rejected(key);
             let is_restarted = batch.iter().any(Event::is_restart);
-            for key in world.services.keys().filter(|key| !changed_services.contains(key) && is_unchanged(key)) {
+            for key in cluster.services.keys().filter(|key| !changed_services.contains(key) && is_unchanged(key)) {
                 // The labels of a node changed during a restart, so the workloads of two Services select the node. The
                 // rejected Service is not published on this node. So the cluster does not show which of the two
                 // Services owned the node before.
                 let is_ambiguous = |node: &str, ports: &BTreeSet<Frontend>| {
                     is_restarted
-                        && world.is_rejected(key)
-                        && !world_before.is_published(key, node)
-                        && observed.count_workloads_with_port(node, ports) > 1
+                        && cluster.is_rejected(key)
+                        && !cluster_before.is_published(key, node)
+                        && cluster_after_events.count_workloads_with_port(node, ports) > 1
                 };
-                check_kept_ports(&world, key, world_before.owned_ports(key), is_ambiguous)?;
+                check_kept_ports(&cluster, key, cluster_before.owned_ports(key), is_ambiguous)?;
             }
         }
     }
@@ -239,47 +239,47 @@ proptest! {
     fn services_keep_their_ports_while_workloads_are_outdated(
         batches in prop::collection::vec(prop::collection::vec(any_event(), 1..4), 1..16),
     ) {
-        let mut world = World::new();
+        let mut cluster = ClusterModel::new();
         for batch in batches {
-            let world_before = world.clone();
-            let changed_services: Vec<_> = batch.iter().filter_map(|event| world.handle(event)).collect();
+            let cluster_before = cluster.clone();
+            let changed_services: Vec<_> = batch.iter().filter_map(|event| cluster.handle(event)).collect();
             let is_restarted = batch.iter().any(Event::is_restart);
-            // `observed` has the workloads after the events, and the allocation before the events.
-            let mut observed = world.clone();
-            observed.allocations = world_before.allocations.clone();
-            world.allocate();
-            check_owners(&world)?;
-            let is_unchanged = |key: &ServiceKey| world_before.is_rejected(key) == world.is_rejected(key);
-            for key in world.services.keys().filter(|key| !changed_services.contains(key) && is_unchanged(key)) {
+            // `cluster_after_events` has the workloads after the events, and the allocation before the events.
+            let mut cluster_after_events = cluster.clone();
+            cluster_after_events.allocations = cluster_before.allocations.clone();
+            cluster.allocate();
+            check_owners(&cluster)?;
+            let is_unchanged = |key: &ServiceKey| cluster_before.is_rejected(key) == cluster.is_rejected(key);
+            for key in cluster.services.keys().filter(|key| !changed_services.contains(key) && is_unchanged(key)) {
                 let owned_ports =
-                    if is_restarted { observed.ports_found_after_restart(key) } else { world_before.owned_ports(key) };
-                check_kept_ports(&world, key, owned_ports, |node, ports| {
-                    world.rejected_service_has_port(key, node, ports)
+                    if is_restarted { cluster_after_events.ports_found_after_restart(key) } else { cluster_before.owned_ports(key) };
+                check_kept_ports(&cluster, key, owned_ports, |node, ports| {
+                    cluster.rejected_service_has_port(key, node, ports)
                 })?;
             }
         }
     }
 
     #[test]
-    fn order_of_services_and_nodes_does_not_change_the_allocation(
+    fn allocation_ignores_the_order_of_services_and_nodes(
         earlier_events in prop::collection::vec(any_event(), 1..8),
         (batch, shuffled_batch) in prop::collection::vec(any_model(), SERVICE_COUNT)
             .prop_map(|models| models.into_iter().enumerate().collect::<Vec<_>>())
             .prop_flat_map(|batch| (Just(batch.clone()), Just(batch).prop_shuffle())),
         node_order in Just(NODES.to_vec()).prop_shuffle(),
     ) {
-        let mut world = World::new();
+        let mut cluster = ClusterModel::new();
         for event in &earlier_events {
-            world.handle(event);
+            cluster.handle(event);
         }
-        world.allocate();
-        world.sync_workloads();
+        cluster.allocate();
+        cluster.sync_workloads();
         let allocate_batch = |batch: &[(usize, ServiceModel)], nodes: &[NodeInfo]| {
-            world.allocations.update(&build_services(batch), nodes, &world.defaults(), &world)
+            cluster.allocations.update(&build_services(batch), nodes, &cluster.defaults(), &cluster)
         };
-        let shuffled_nodes: Vec<_> = node_order.iter().filter_map(|name| world.node(name).cloned()).collect();
-        prop_assert_eq!(shuffled_nodes.len(), world.nodes.len());
-        let allocations = allocate_batch(&batch, &world.nodes);
+        let shuffled_nodes: Vec<_> = node_order.iter().filter_map(|name| cluster.node(name).cloned()).collect();
+        prop_assert_eq!(shuffled_nodes.len(), cluster.nodes.len());
+        let allocations = allocate_batch(&batch, &cluster.nodes);
         let shuffled_allocations = allocate_batch(&shuffled_batch, &shuffled_nodes);
         for index in 0..SERVICE_COUNT {
             prop_assert_eq!(allocations.get(&key(index)), shuffled_allocations.get(&key(index)));
@@ -287,31 +287,31 @@ proptest! {
     }
 
     #[test]
-    fn a_settled_state_does_not_change_after_a_restart(events in prop::collection::vec(any_event(), 1..16)) {
-        let mut world = World::new();
+    fn stable_state_survives_a_restart(events in prop::collection::vec(any_event(), 1..16)) {
+        let mut cluster = ClusterModel::new();
         for event in &events {
-            world.handle(event);
-            world.settle();
+            cluster.handle(event);
+            cluster.allocate_until_stable();
         }
-        world.expire_assumed_endpoints();
-        prop_assert!(world.settle());
-        let world_before = world.clone();
-        world.restart();
-        world.allocate();
+        cluster.expire_assumed_endpoints();
+        prop_assert!(cluster.allocate_until_stable());
+        let cluster_before = cluster.clone();
+        cluster.restart();
+        cluster.allocate();
         // A Service without endpoints reports its conflicts only after the assumed endpoints expire.
-        let has_assumed_endpoints = world.has_assumed_endpoints();
+        let has_assumed_endpoints = cluster.has_assumed_endpoints();
         for index in 0..SERVICE_COUNT {
             let key = key(index);
-            prop_assert_eq!(world_before.owned_ports(&key), world.owned_ports(&key));
+            prop_assert_eq!(cluster_before.owned_ports(&key), cluster.owned_ports(&key));
             if !has_assumed_endpoints {
-                prop_assert_eq!(world_before.allocations.get(&key), world.allocations.get(&key));
+                prop_assert_eq!(cluster_before.allocations.get(&key), cluster.allocations.get(&key));
             }
         }
-        world.expire_assumed_endpoints();
-        world.allocate();
+        cluster.expire_assumed_endpoints();
+        cluster.allocate();
         for index in 0..SERVICE_COUNT {
             let key = key(index);
-            prop_assert_eq!(world_before.allocations.get(&key), world.allocations.get(&key));
+            prop_assert_eq!(cluster_before.allocations.get(&key), cluster.allocations.get(&key));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of Services that the node agents forward. The agents hold the ports of such Services.
+//! Tests of Services that the node agents forward. The agents use the ports of such Services.
 
 use akrobateo_core::annotations::WORKLOAD;
 
@@ -16,43 +16,44 @@ fn port_80_on(nodes: &[&str]) -> OccupiedPorts {
 }
 
 #[test]
-fn port_that_an_agent_serves_belongs_to_its_service() {
-    let mut world = World::new();
-    world.apply([service("older").tcp(80).created_at(1), shared("younger", 2)]);
-    assert_eq!(world.allowed_nodes("older"), ALL_NODES);
-    // The agent of n2 did not know the older Service yet. The older Service has no proxies yet.
-    world.occupied_port_overrides.insert(key("younger"), port_80_on(&["n2"]));
-    world.allocate();
-    assert_eq!(world.allowed_nodes("older"), ["n1", "n3"]);
-    assert_eq!(world.allowed_nodes("younger"), ["n2"]);
-    // Not even the proxies of the older Service take the port, because the rules of the agent come first.
-    world.sync_workloads();
-    world.restart();
-    world.allocate();
-    assert_eq!(world.allowed_nodes("younger"), ["n2"]);
+fn service_owns_the_port_that_an_agent_serves() {
+    let mut cluster = ClusterModel::new();
+    cluster.apply([service("older").tcp(80).created_at(1), shared("younger", 2)]);
+    assert_eq!(cluster.allowed_nodes("older"), ALL_NODES);
+    // The agent of n2 already serves the younger Service, because it did not know the older Service yet. The older
+    // Service has no proxies yet.
+    cluster.occupied_port_overrides.insert(key("younger"), port_80_on(&["n2"]));
+    cluster.allocate();
+    assert_eq!(cluster.allowed_nodes("older"), ["n1", "n3"]);
+    assert_eq!(cluster.allowed_nodes("younger"), ["n2"]);
+    // The proxies of the older Service do not take the port, because the rules of the agent receive packets first.
+    cluster.sync_workloads();
+    cluster.restart();
+    cluster.allocate();
+    assert_eq!(cluster.allowed_nodes("younger"), ["n2"]);
 }
 
 #[test]
-fn port_that_proxies_hold_is_not_given_to_the_agents() {
-    let mut world = World::new();
-    world.apply([service("proxies").tcp(80).created_at(2)]);
-    world.sync_workloads();
-    world.apply([shared("older", 1)]);
-    assert!(world.allocation("older").is_denied());
-    world.restart();
-    world.allocate();
-    assert!(world.allocation("older").is_denied());
-    assert_eq!(world.allowed_nodes("proxies"), ALL_NODES);
+fn agents_do_not_get_a_port_of_running_proxies() {
+    let mut cluster = ClusterModel::new();
+    cluster.apply([service("proxies").tcp(80).created_at(2)]);
+    cluster.sync_workloads();
+    cluster.apply([shared("older", 1)]);
+    assert!(cluster.allocation("older").is_denied());
+    cluster.restart();
+    cluster.allocate();
+    assert!(cluster.allocation("older").is_denied());
+    assert_eq!(cluster.allowed_nodes("proxies"), ALL_NODES);
 }
 
 #[test]
-fn agents_decide_between_two_shared_services() {
-    let mut world = World::new();
-    world.apply([shared("a", 1), shared("b", 2)]);
-    assert_eq!(world.allowed_nodes("a"), ALL_NODES);
-    world.occupied_port_overrides.insert(key("a"), port_80_on(&["n1"]));
-    world.occupied_port_overrides.insert(key("b"), port_80_on(&["n2", "n3"]));
-    world.allocate();
-    assert_eq!(world.allowed_nodes("a"), ["n1"]);
-    assert_eq!(world.allowed_nodes("b"), ["n2", "n3"]);
+fn agents_decide_which_shared_service_gets_the_port() {
+    let mut cluster = ClusterModel::new();
+    cluster.apply([shared("a", 1), shared("b", 2)]);
+    assert_eq!(cluster.allowed_nodes("a"), ALL_NODES);
+    cluster.occupied_port_overrides.insert(key("a"), port_80_on(&["n1"]));
+    cluster.occupied_port_overrides.insert(key("b"), port_80_on(&["n2", "n3"]));
+    cluster.allocate();
+    assert_eq!(cluster.allowed_nodes("a"), ["n1"]);
+    assert_eq!(cluster.allowed_nodes("b"), ["n2", "n3"]);
 }

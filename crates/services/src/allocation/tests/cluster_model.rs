@@ -32,7 +32,7 @@ enum RuleWithoutEndpoints {
 
 /// A cluster with three nodes: the Services, their observed state, and the last allocation.
 #[derive(Clone, Default)]
-pub(super) struct World {
+pub(super) struct ClusterModel {
     pub(super) services: BTreeMap<ServiceKey, Arc<Service>>,
     pub(super) nodes: Vec<NodeInfo>,
     pub(super) reserved_ports: PortSet,
@@ -54,7 +54,7 @@ pub(super) struct World {
     has_allocated: bool,
 }
 
-impl Observations for World {
+impl Observations for ClusterModel {
     fn needed_frontends(&self, spec: &LoadBalancerSpec) -> BTreeSet<Frontend> {
         spec.frontends()
     }
@@ -68,9 +68,9 @@ impl Observations for World {
         let Some(AppliedWorkload { spec, allocation, .. }) = workload else {
             return OccupiedPorts::default();
         };
-        let selected =
+        let selected_nodes =
             self.nodes.iter().filter(|node| spec.nodes.matches(node) && allocation.allows(spec, node));
-        OccupiedPorts { frontends: spec.frontends(), nodes: selected.map(|node| node.name.clone()).collect() }
+        OccupiedPorts { frontends: spec.frontends(), nodes: selected_nodes.map(|node| node.name.clone()).collect() }
     }
 
     fn recent_endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
@@ -98,7 +98,7 @@ pub(super) fn labelled_node(name: &str) -> Node {
     node(name).label("name", name).build()
 }
 
-impl World {
+impl ClusterModel {
     pub(super) fn new() -> Self {
         let nodes = ["n1", "n2", "n3"].map(|name| NodeInfo::from_node(&labelled_node(name)));
         Self { nodes: nodes.into(), ..Self::default() }
@@ -166,8 +166,8 @@ impl World {
                 self.workloads.insert(key.clone(), AppliedWorkload { uid: service.uid(), spec, allocation });
             }
             Some(AllocationResult::Rejected(_)) => {
-                let held_frontends = self.occupied_ports(key).frontends;
-                if held_frontends.iter().any(|port| self.reserved_ports.contains(port.host_port())) {
+                let occupied_frontends = self.occupied_ports(key).frontends;
+                if occupied_frontends.iter().any(|port| self.reserved_ports.contains(port.host_port())) {
                     self.remove_workload(key);
                 }
             }
@@ -186,7 +186,7 @@ impl World {
         self.published_nodes.retain(|key, _| self.services.contains_key(key));
         for key in self.services.keys() {
             let previous = self.published_nodes.get(key).cloned().unwrap_or_default();
-            let published = match self.allocations.get(key) {
+            let published_nodes = match self.allocations.get(key) {
                 Some(AllocationResult::Accepted(spec, allocation)) => {
                     let endpoints = self.endpoint_nodes(key);
                     let is_published = self.nodes.iter().any(|node| previous.contains(&node.name));
@@ -217,13 +217,13 @@ impl World {
                 Some(AllocationResult::Rejected(_)) => continue,
                 None => BTreeSet::new(),
             };
-            self.published_nodes.insert(key.clone(), published);
+            self.published_nodes.insert(key.clone(), published_nodes);
         }
     }
 
     /// Allocates ports and updates workloads until nothing changes. Returns false if the fifth attempt still changes
     /// something.
-    pub(super) fn settle(&mut self) -> bool {
+    pub(super) fn allocate_until_stable(&mut self) -> bool {
         (0..5).any(|_| {
             let before = self.allocations.clone();
             self.allocate();
@@ -240,7 +240,7 @@ impl World {
         self.assume_recent_endpoints();
     }
 
-    /// Does the same as `Planner::assume_recent_endpoints`.
+    /// Assumes endpoints in the same way as `Planner::assume_recent_endpoints`.
     fn assume_recent_endpoints(&mut self) {
         self.assumed_endpoints.clear();
         for (key, service) in &self.services {
@@ -250,8 +250,8 @@ impl World {
             }
             let mut nodes = self.occupied_ports(key).nodes;
             if rule.is_none() || !self.endpoint_nodes(key).is_empty() {
-                let published = self.published_nodes(service);
-                nodes.retain(|name| published.contains(name));
+                let published_nodes = self.published_nodes(service);
+                nodes.retain(|name| published_nodes.contains(name));
             }
             self.assumed_endpoints.insert(key.clone(), nodes);
         }

@@ -1,4 +1,4 @@
-//! Finds the Services that a change of a node agent affects, and the ports that the agents hold. Pure.
+//! Finds the Services that a change of a node agent affects, and the ports that the agents use. Pure.
 
 use std::collections::BTreeSet;
 
@@ -16,14 +16,14 @@ use crate::decide::{
 
 /// The facts in the report of an agent that decisions about one Service read.
 #[derive(Debug, PartialEq)]
-pub(super) struct AgentEffect {
+pub(super) struct AgentFacts {
     status: AgentStatus,
     is_handing_over: bool,
     shared_ports: Vec<PortProblem>,
     masqueraded_peers: Vec<MasqueradedPeer>,
 }
 
-impl AgentEffect {
+impl AgentFacts {
     /// Returns the facts for a Service. Two reports with equal facts lead to the same decision.
     pub(super) fn new(
         result: &AllocationResult,
@@ -35,12 +35,13 @@ impl AgentEffect {
         let is_handing_over = report.is_some_and(|report| is_handing_over(report, key));
         let (spec, status) = match (result, AgentStatus::new(observed, key, required)) {
             (AllocationResult::Accepted(spec, _), status) if spec.is_shared() => (Some(spec), status),
-            // A Service with proxies of its own needs the agents only while they hand the Service over.
+            // A Service with its own proxies needs an agent only until the agent has handed the Service over to a
+            // proxy.
             (AllocationResult::Accepted(..), AgentStatus::Behind) => (None, AgentStatus::Behind),
             (AllocationResult::Accepted(..), _) if !is_handing_over => (None, AgentStatus::Serving),
             (AllocationResult::Accepted(..) | AllocationResult::Rejected(_), status) => (None, status),
         };
-        let is_kept = spec.is_some_and(|spec| keeps_client_address(spec));
+        let is_client_address_kept = spec.is_some_and(|spec| keeps_client_address(spec));
         Self {
             status,
             is_handing_over,
@@ -49,7 +50,7 @@ impl AgentEffect {
                 .map(|report| problems_of(&report.shared_ports, key))
                 .unwrap_or_default(),
             masqueraded_peers: report
-                .filter(|_| is_kept)
+                .filter(|_| is_client_address_kept)
                 .map(|report| report.masqueraded_peers.clone())
                 .unwrap_or_default(),
         }
@@ -61,12 +62,12 @@ fn keeps_client_address(spec: &LoadBalancerSpec) -> bool {
     spec.client_address == ClientAddress::Keep && !spec.is_external_traffic_policy_local
 }
 
-/// Returns the ports that the agents hold for a Service. `required` returns the versions that the rules on a node must
+/// Returns the ports that the agents use for a Service. `required` returns the versions that the rules on a node must
 /// contain.
 ///
-/// An agent decides itself whether it serves a Service, so its report is the evidence. An agent does not report the
-/// Services that do not select its node.
-pub(super) fn ports_held_by_agents(
+/// Each agent decides if it serves a Service, so its report shows which ports it uses. The operator also checks that
+/// the Service selects the node, because an agent does not report the Services that do not select its node.
+pub(super) fn ports_occupied_by_agents(
     service: &Service,
     defaults: &ServiceDefaults,
     nodes: &[NodeInfo],
@@ -76,14 +77,14 @@ pub(super) fn ports_held_by_agents(
     let key = ServiceKey::from_service(service);
     let (spec, is_rejected) = match LoadBalancerSpec::from_service(service, defaults) {
         Ok(spec) => (spec, false),
-        // The last good state keeps running. Usually an annotation is the cause of the rejection, and only the ports
-        // matter here.
+        // The agents still forward a rejected Service with its last valid spec. Usually an annotation is the cause of
+        // the rejection, and this function needs only the ports.
         Err(_) => match LoadBalancerSpec::from_service(&without_annotations(service), defaults) {
             Ok(spec) => (spec, true),
             Err(_) => return OccupiedPorts::default(),
         },
     };
-    let holds = |node: &NodeInfo| {
+    let is_occupied = |node: &NodeInfo| {
         let Some(agent) = agents.get(&node.name) else { return false };
         let report = &agent.observed.report;
         if is_handing_over(report, &key) {
@@ -95,7 +96,7 @@ pub(super) fn ports_held_by_agents(
             AgentStatus::new(Some(&agent.observed), &key, required(node)) == AgentStatus::Serving;
         is_serving && if is_rejected { is_published } else { spec.is_shared() && is_selected }
     };
-    let nodes: BTreeSet<_> = nodes.iter().filter(|node| holds(node)).map(|node| node.name.clone()).collect();
+    let nodes: BTreeSet<_> = nodes.iter().filter(|node| is_occupied(node)).map(|node| node.name.clone()).collect();
     let frontends = if nodes.is_empty() { BTreeSet::new() } else { spec.frontends() };
     OccupiedPorts { frontends, nodes }
 }
