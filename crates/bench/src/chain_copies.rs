@@ -78,7 +78,11 @@ pub(crate) fn additions(configs: &[NodeConfig]) -> Vec<Addition> {
         }
     }
     let tunnels = configs.iter().filter_map(Tunnel::new).map(|tunnel| tunnel.network_objects()).collect();
-    additions.push(Addition { copies: 1, tunnels, ..to_addition(TUNNEL_ADDITION_NAME, PassPoint::Node, Vec::new()) });
+    additions.push(Addition {
+        copies: 1,
+        tunnels,
+        ..to_addition(TUNNEL_ADDITION_NAME, PassPoint::Node, Vec::new())
+    });
     additions
 }
 
@@ -89,7 +93,9 @@ fn pass_point(chain: &Chain) -> Option<PassPoint> {
         Hook::Prerouting | Hook::Forward | Hook::Postrouting => {
             (*chain_type != ChainType::Nat).then_some(PassPoint::Node)
         }
-        Hook::Egress(names) => names.iter().any(|name| **name == *INTERFACE).then_some(PassPoint::UplinkEgress),
+        Hook::Egress(names) => {
+            names.iter().any(|name| **name == *INTERFACE).then_some(PassPoint::UplinkEgress)
+        }
         Hook::Ingress(_) | Hook::Input | Hook::Output => None,
     }
 }
@@ -99,12 +105,14 @@ fn copy_chain(table: &Table, chain: &Chain) -> Table {
     let expressions =
         |chain: &Chain| chain.rules.iter().flat_map(|rule| rule.expressions.clone()).collect::<Vec<_>>();
     let own_expressions = expressions(chain);
-    let is_target =
-        |name: &str| own_expressions.iter().any(|expr| expr.target_chain().is_some_and(|used_name| **used_name == *name));
+    let is_target = |name: &str| {
+        own_expressions.iter().any(|expr| expr.target_chain().is_some_and(|used_name| **used_name == *name))
+    };
     let targets: Vec<_> = table.chains.iter().filter(|chain| is_target(&chain.name)).cloned().collect();
     let all_expressions: Vec<_> = targets.iter().chain([chain]).flat_map(expressions).collect();
-    let is_used =
-        |name: &str| all_expressions.iter().any(|expr| expr.set_name().is_some_and(|used_name| **used_name == *name));
+    let is_used = |name: &str| {
+        all_expressions.iter().any(|expr| expr.set_name().is_some_and(|used_name| **used_name == *name))
+    };
     let copy = |number: u8| Chain {
         name: format!("copy{number}").into(),
         base: chain
@@ -132,9 +140,14 @@ mod tests {
     #[test]
     fn chains_of_forwarded_packets_are_copied_with_their_sets() {
         let additions = additions(&NODES.map(|node| agent::config(node, Some(Way::Direct), &[service()])));
-        let pass_counts: Vec<_> =
-            additions.iter().map(|addition| (&*addition.name, addition.pass_count(Traffic::BetweenPods))).collect();
-        assert!(pass_counts.contains(&("raw_pre", 4)) && pass_counts.contains(&("uplink", 2)), "{pass_counts:?}");
+        let pass_counts: Vec<_> = additions
+            .iter()
+            .map(|addition| (&*addition.name, addition.pass_count(Traffic::BetweenPods)))
+            .collect();
+        assert!(
+            pass_counts.contains(&("raw_pre", 4)) && pass_counts.contains(&("uplink", 2)),
+            "{pass_counts:?}"
+        );
         let has_other_chain =
             pass_counts.iter().any(|(name, _)| ["nat_pre", "steer_out", "tunnel_in"].contains(name));
         assert!(!has_other_chain, "{pass_counts:?}");

@@ -130,13 +130,15 @@ pub(crate) fn costs(samples: &[ChainSample], traffic: Traffic) -> Vec<ChainCost>
     let Some(round_trip) = Quartiles::new(without_addition().map(|sample| sample.seconds).collect()) else {
         return Vec::new();
     };
-    let mut additions: Vec<_> =
-        samples_of_traffic().filter_map(|sample| Some((sample.addition.as_ref()?, sample.pass_count, sample.copies))).collect();
+    let mut additions: Vec<_> = samples_of_traffic()
+        .filter_map(|sample| Some((sample.addition.as_ref()?, sample.pass_count, sample.copies)))
+        .collect();
     additions.sort_unstable();
     additions.dedup();
     let cost = |(addition, pass_count, copies): (&String, u64, u64)| {
-        let differences =
-            samples_of_traffic().filter(|sample| sample.addition.as_ref() == Some(addition)).filter_map(|sample| {
+        let differences = samples_of_traffic()
+            .filter(|sample| sample.addition.as_ref() == Some(addition))
+            .filter_map(|sample| {
                 let sample_without_addition = without_addition().find(|other| other.round == sample.round)?;
                 Some((sample.seconds - sample_without_addition.seconds) / to_f64(pass_count * copies))
             });

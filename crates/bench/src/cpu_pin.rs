@@ -17,7 +17,8 @@ impl CpuPin {
     pub(crate) fn from_thread_number(thread_number: usize) -> io::Result<Self> {
         let previous_cpus = sched_getaffinity(None)?;
         let allowed_cpus: Vec<_> = (0..CpuSet::MAX_CPU).filter(|&cpu| previous_cpus.is_set(cpu)).collect();
-        let cpu = allowed_cpus.get(thread_number % allowed_cpus.len().max(1)).ok_or(io::ErrorKind::NotFound)?;
+        let cpu =
+            allowed_cpus.get(thread_number % allowed_cpus.len().max(1)).ok_or(io::ErrorKind::NotFound)?;
         Self::pin(*cpu, previous_cpus)
     }
 

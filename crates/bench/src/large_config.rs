@@ -44,7 +44,8 @@ fn service(number: u16, change: u16) -> Option<Service> {
     let endpoints: Vec<_> = (0..ENDPOINTS_PER_SERVICE)
         .flat_map(|endpoint_index| {
             let changed = if endpoint_index == 0 { change } else { 0 };
-            [ipv4_address(number, endpoint_index, changed), ipv6_address(number, endpoint_index, changed)].map(|ip| endpoint(ip, endpoint_index))
+            [ipv4_address(number, endpoint_index, changed), ipv6_address(number, endpoint_index, changed)]
+                .map(|ip| endpoint(ip, endpoint_index))
         })
         .collect();
     Some(agent::service(port, &[Protocol::Tcp], &endpoints))
@@ -57,7 +58,11 @@ fn endpoint(ip: IpAddr, endpoint_index: u16) -> Endpoint {
 /// Returns an address in the range of pods. The addresses of changed endpoints follow the addresses of all other
 /// endpoints.
 fn ipv4_address(service: u16, endpoint_index: u16, change: u16) -> IpAddr {
-    let number = if change == 0 { endpoint_number(service, endpoint_index) } else { endpoint_number(2 * SERVICE_COUNT, 0) + u32::from(change) };
+    let number = if change == 0 {
+        endpoint_number(service, endpoint_index)
+    } else {
+        endpoint_number(2 * SERVICE_COUNT, 0) + u32::from(change)
+    };
     Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 244, 1, 0)) + number).into()
 }
 

@@ -135,11 +135,12 @@ fn open_connections(frontends: Frontends, number: usize, progress: &Progress) {
     while progress.is_running() {
         let remote_address = frontends.get(connection * SERVICE_PORT_STEP % usize::from(frontends.ports));
         let start = Instant::now();
-        let counter = if request_once_from(Some(source_port(number, connection)), remote_address, TIMEOUT).is_ok() {
-            &progress.completed_count
-        } else {
-            &progress.failure_count
-        };
+        let counter =
+            if request_once_from(Some(source_port(number, connection)), remote_address, TIMEOUT).is_ok() {
+                &progress.completed_count
+            } else {
+                &progress.failure_count
+            };
         counter.fetch_add(1, Relaxed);
         if start.elapsed() > SLOW_CONNECTION_THRESHOLD {
             progress.slow_connections.fetch_add(1, Relaxed);

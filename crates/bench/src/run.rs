@@ -159,7 +159,8 @@ fn build_testbeds(
         let mut plan = LoadPlan { load, testbed_indexes: Vec::new() };
         for variant in cli.variants(subject).into_iter().filter(|variant| variant.supports(load)) {
             let key = (variant, protocol);
-            let index = testbed_keys.iter().position(|existing| *existing == key).unwrap_or(testbed_keys.len());
+            let index =
+                testbed_keys.iter().position(|existing| *existing == key).unwrap_or(testbed_keys.len());
             if index == testbed_keys.len() {
                 print_progress(&format!("building {}, {protocol}", variant.name));
                 testbeds.push(Testbed::new(variant, protocol, programs)?);

@@ -179,9 +179,14 @@ impl NodeInfo {
     /// the external addresses.
     #[must_use]
     pub fn all_addresses(&self) -> Vec<IpAddr> {
-        let addresses_of_type =
-            |kind| self.addresses.iter().filter(move |(address_type, _)| *address_type == kind).map(|(_, address)| *address);
-        let own_addresses = addresses_of_type(AddressType::InternalIP).chain(addresses_of_type(AddressType::ExternalIP));
+        let addresses_of_type = |kind| {
+            self.addresses
+                .iter()
+                .filter(move |(address_type, _)| *address_type == kind)
+                .map(|(_, address)| *address)
+        };
+        let own_addresses =
+            addresses_of_type(AddressType::InternalIP).chain(addresses_of_type(AddressType::ExternalIP));
         let mut addresses = Vec::new();
         for address in own_addresses.chain(self.address_override.iter().copied()) {
             if !addresses.contains(&address) {
@@ -194,7 +199,8 @@ impl NodeInfo {
     /// Returns true if the node or its annotation has this address.
     #[must_use]
     pub fn has_address(&self, address: IpAddr) -> bool {
-        self.address_override.contains(&address) || self.addresses.iter().any(|(_, own_address)| *own_address == address)
+        self.address_override.contains(&address)
+            || self.addresses.iter().any(|(_, own_address)| *own_address == address)
     }
 
     /// Returns true if the node has internal addresses of IPv4 and of IPv6.

@@ -167,7 +167,8 @@ fn explain_agent(
     port_rows: &[PortRow],
     should_serve: bool,
 ) -> String {
-    let describe_problem = |problem: &PortProblem| describe_port_owner(&problem.port, &node.name, &problem.owner);
+    let describe_problem =
+        |problem: &PortProblem| describe_port_owner(&problem.port, &node.name, &problem.owner);
     let unpublished_node =
         report.decision.unpublished_nodes.iter().find(|unpublished_node| unpublished_node.node == node.name);
     let mut reasons = match report.agent_status(node) {
@@ -271,7 +272,8 @@ impl Explanation {
         }
         let program_heading = if is_shared { "AGENT" } else { "PROXY" };
         let nodes: Vec<_> = self.nodes.iter().map(NodeExplanation::cells).collect();
-        let _ = write!(text, "\n{}", format_table(&["NODE", program_heading, "PUBLISHED", "WHY"], &nodes, style));
+        let _ =
+            write!(text, "\n{}", format_table(&["NODE", program_heading, "PUBLISHED", "WHY"], &nodes, style));
         if !self.ports.is_empty() {
             let _ = write!(text, "\n{}", ports::format_rows(&self.ports));
         }

@@ -63,8 +63,11 @@ impl NodeRow {
             (None, _) => "NoAgent",
         };
         let age = |renewed_at: Timestamp| now.duration_since(renewed_at).as_secs().max(0);
-        let mut refused: Vec<_> =
-            report.into_iter().flat_map(|report| &report.refused).map(|problem| problem.service.clone()).collect();
+        let mut refused: Vec<_> = report
+            .into_iter()
+            .flat_map(|report| &report.refused)
+            .map(|problem| problem.service.clone())
+            .collect();
         refused.sort();
         refused.dedup();
         Self {

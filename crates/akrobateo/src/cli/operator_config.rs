@@ -47,9 +47,13 @@ mod tests {
     use super::*;
     use crate::settings::ResolvedConfig;
 
-    fn merge(local_args: &[&str], args: &[&str], env: &[(&str, &str)]) -> Result<OperatorConfig, clap::Error> {
-        let local_matches =
-            OperatorConfig::command().try_get_matches_from(std::iter::once(&"akrobateo").chain(local_args))?;
+    fn merge(
+        local_args: &[&str],
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> Result<OperatorConfig, clap::Error> {
+        let local_matches = OperatorConfig::command()
+            .try_get_matches_from(std::iter::once(&"akrobateo").chain(local_args))?;
         let variable = |&(name, value): &(&str, &str)| EnvVar {
             name: name.to_owned(),
             value: Some(value.to_owned()),

@@ -73,8 +73,14 @@ pub(super) fn decide_dedicated_service(
     let blocker = addresses
         .is_empty()
         .then(|| Blocker::find(state, spec, allocation, role, &publishable_nodes.nodes, are_pods_overdue));
-    let unpublished_nodes =
-        find_unpublished_nodes(state, spec, allocation, role, &endpoints_allow_node, &publishable_nodes.nodes);
+    let unpublished_nodes = find_unpublished_nodes(
+        state,
+        spec,
+        allocation,
+        role,
+        &endpoints_allow_node,
+        &publishable_nodes.nodes,
+    );
     let proxy_nodes: Vec<_> = state.nodes.iter().filter(|node| allocation.allows(spec, node)).collect();
     let exposure = Exposure::for_accepted_service(&ExposureFacts {
         has_addresses: !addresses.is_empty(),
@@ -130,7 +136,8 @@ fn select_nodes<'a>(
         let may_run_proxy = allocation.allows(spec, node);
         let readiness_by_proxy = proxy_readiness(state, &ready_nodes, node, may_run_proxy, grace_period);
         let readiness_by_agent = are_proxies_missing.then(|| previous_agent_readiness(state, &key, node));
-        readiness_by_agent.map_or(readiness_by_proxy, |readiness_by_agent| readiness_by_proxy.max(readiness_by_agent))
+        readiness_by_agent
+            .map_or(readiness_by_proxy, |readiness_by_agent| readiness_by_proxy.max(readiness_by_agent))
     };
     let inputs = AddressInputs {
         nodes: &state.nodes,

@@ -48,7 +48,8 @@ impl Refusals {
                 let node = shared.state.nodes.iter().find(|candidate| candidate.name == node);
                 node.is_some_and(|node| *shared.status(node) == AgentStatus::Serving)
             };
-            let is_conflict_outdated = matches!(&conflict.scope, ConflictScope::Node(node) if is_served_on(node));
+            let is_conflict_outdated =
+                matches!(&conflict.scope, ConflictScope::Node(node) if is_served_on(node));
             if !is_conflict_outdated && !problems.contains_key(&(conflict.port.to_string(), owner)) {
                 refusals.conflicts.push(conflict.to_string());
             }
@@ -85,7 +86,8 @@ pub(super) fn shared_ports_note(shared: &SharedService, key: &ServiceKey) -> Opt
     for node in shared.state.nodes.iter().filter(|node| *shared.status(node) == AgentStatus::Serving) {
         let report = shared.state.agents.get(&node.name).map(|agent| &agent.observed.report);
         let problems = report.map(|report| problems_of(&report.shared_ports, key)).unwrap_or_default();
-        let port_descriptions = problems.iter().map(|problem| describe_port_owner(&problem.port, &node.name, &problem.owner));
+        let port_descriptions =
+            problems.iter().map(|problem| describe_port_owner(&problem.port, &node.name, &problem.owner));
         descriptions.extend(port_descriptions);
     }
     (!descriptions.is_empty()).then(|| Note {

@@ -34,16 +34,22 @@ pub(super) fn decide_shared_service(
 ) -> Decision {
     let shared = SharedService::new(state, service, spec, allocation);
     let publishable_nodes = shared.select_nodes(now);
-    let addresses = build_ingress(spec, &publishable_nodes.nodes, &|node, address| shared.ip_mode(node, address));
+    let addresses =
+        build_ingress(spec, &publishable_nodes.nodes, &|node, address| shared.ip_mode(node, address));
     let unpublished_nodes = shared.find_unpublished_nodes(&publishable_nodes.nodes);
-    let exposure = shared_exposure(instance, &shared, &publishable_nodes.nodes, &addresses, &unpublished_nodes);
+    let exposure =
+        shared_exposure(instance, &shared, &publishable_nodes.nodes, &addresses, &unpublished_nodes);
     let needs_previous_proxies = shared.needs_previous_proxies(now);
     let previous_proxies_deadline = shared.previous_proxies_deadline(now).filter(|_| needs_previous_proxies);
     Decision {
         unpublished_nodes,
         recheck_at: publishable_nodes.recheck_at.into_iter().chain(previous_proxies_deadline).min(),
         ..Decision::new(
-            if needs_previous_proxies { ProxyDecision::KeepWorkloads } else { ProxyDecision::DeleteWorkloads },
+            if needs_previous_proxies {
+                ProxyDecision::KeepWorkloads
+            } else {
+                ProxyDecision::DeleteWorkloads
+            },
             Some(DesiredStatus { addresses, exposure: Some(exposure) }),
         )
     }

@@ -115,13 +115,22 @@ impl<'a> SharedService<'a> {
         // If the port allocation gives the node to another Service, the node is ready only if its agent serves this
         // Service.
         let is_taken_by_other_service = self.allocation.taken_nodes.contains(&node.name);
-        let readiness_by_agent =
-            if is_taken_by_other_service && readiness_by_agent != NodeReadiness::Ready { NodeReadiness::NotReady } else { readiness_by_agent };
+        let readiness_by_agent = if is_taken_by_other_service && readiness_by_agent != NodeReadiness::Ready {
+            NodeReadiness::NotReady
+        } else {
+            readiness_by_agent
+        };
         if self.state.workloads.is_empty() {
             return readiness_by_agent;
         }
         let grace_period = replacement_time(self.spec.host_ports().len());
-        readiness_by_agent.max(proxy_readiness(self.state, &self.nodes_with_ready_proxy, node, !is_taken_by_other_service, grace_period))
+        readiness_by_agent.max(proxy_readiness(
+            self.state,
+            &self.nodes_with_ready_proxy,
+            node,
+            !is_taken_by_other_service,
+            grace_period,
+        ))
     }
 
     /// Returns true if the Service still needs its proxies from dedicated mode. The Service needs the proxies if a node

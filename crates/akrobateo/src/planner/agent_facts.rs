@@ -96,7 +96,8 @@ pub(super) fn ports_occupied_by_agents(
             AgentStatus::new(Some(&agent.observed), &key, required(node)) == AgentStatus::Serving;
         is_serving && if is_rejected { is_published } else { spec.is_shared() && is_selected }
     };
-    let nodes: BTreeSet<_> = nodes.iter().filter(|node| is_occupied(node)).map(|node| node.name.clone()).collect();
+    let nodes: BTreeSet<_> =
+        nodes.iter().filter(|node| is_occupied(node)).map(|node| node.name.clone()).collect();
     let frontends = if nodes.is_empty() { BTreeSet::new() } else { spec.frontends() };
     OccupiedPorts { frontends, nodes }
 }

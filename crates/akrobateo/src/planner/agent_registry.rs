@@ -93,7 +93,11 @@ impl AgentRegistry {
         let is_report_changed = previous.is_none_or(|previous| previous.report_text != report_text);
         let report = match previous.filter(|_| !is_report_changed) {
             Some(previous) => previous.report.clone(),
-            None if self.invalid_reports.get(name).is_some_and(|invalid_text| invalid_text == report_text) => {
+            None if self
+                .invalid_reports
+                .get(name)
+                .is_some_and(|invalid_text| invalid_text == report_text) =>
+            {
                 return None;
             }
             None => {
@@ -154,7 +158,8 @@ impl AgentRegistry {
     /// If the operator has lost contact, all agents become silent at the same time. If they became silent one after
     /// another, the operator would remove the addresses of nodes that still work.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<AgentChange> {
-        let expired_agents = self.agents.iter().filter(|(_, agent)| agent.is_deleted && agent.deadline() <= now);
+        let expired_agents =
+            self.agents.iter().filter(|(_, agent)| agent.is_deleted && agent.deadline() <= now);
         let expired_names: Vec<_> = expired_agents.map(|(name, _)| name.clone()).collect();
         let mut changes: Vec<_> = expired_names.iter().filter_map(|name| self.remove(name)).collect();
         if self.silence_deadline(now).is_none_or(|deadline| deadline > now) {
@@ -184,7 +189,8 @@ impl AgentRegistry {
         if !self.has_lost_contact(now.max(first_deadline)) {
             return Some(first_deadline);
         }
-        let last_deadline = reporting_agents().filter(|agent| !agent.report.is_paused).map(Agent::deadline).max();
+        let last_deadline =
+            reporting_agents().filter(|agent| !agent.report.is_paused).map(Agent::deadline).max();
         Some(last_deadline.unwrap_or(first_deadline).max(first_deadline))
     }
 

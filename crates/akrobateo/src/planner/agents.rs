@@ -50,7 +50,8 @@ impl Agents {
         if self.is_snapshot {
             self.registry.mark_silent_by_renew_times();
         }
-        (self.service_versions, self.endpoint_versions) = (ServiceVersions::default(), EndpointVersions::default());
+        (self.service_versions, self.endpoint_versions) =
+            (ServiceVersions::default(), EndpointVersions::default());
     }
 
     /// Returns the names of all agents' Leases.
@@ -96,7 +97,10 @@ impl Agents {
     fn required_versions(&self, key: &ServiceKey, node: &str) -> RequiredVersions {
         RequiredVersions {
             service: self.service_versions.get(key).map_or(0, |recorded_version| recorded_version.version),
-            endpoint_slices: self.endpoint_versions.get(key, node).map_or(0, |recorded_version| recorded_version.version),
+            endpoint_slices: self
+                .endpoint_versions
+                .get(key, node)
+                .map_or(0, |recorded_version| recorded_version.version),
         }
     }
 
@@ -136,7 +140,9 @@ impl Agents {
 
     /// Returns the version of a Service that the rules must contain.
     pub(super) fn service_version(&self, key: &ServiceKey, clock: Clock) -> ObservedVersion {
-        self.service_versions.get(key).map_or_else(ObservedVersion::default, |recorded_version| recorded_version.to_observed(clock))
+        self.service_versions
+            .get(key)
+            .map_or_else(ObservedVersion::default, |recorded_version| recorded_version.to_observed(clock))
     }
 
     /// Records the nodes with an endpoint. `newest_version` is the newest version of all `EndpointSlices` of the
@@ -172,7 +178,9 @@ impl Agents {
     ) -> BTreeMap<String, ObservedVersion> {
         let version_of_node = |node: &String| {
             let recorded_version = self.endpoint_versions.get(key, node);
-            recorded_version.unwrap_or_else(|| SeenVersion { version: newest_version(), seen_at: clock.now }).to_observed(clock)
+            recorded_version
+                .unwrap_or_else(|| SeenVersion { version: newest_version(), seen_at: clock.now })
+                .to_observed(clock)
         };
         nodes.iter().map(|node| (node.clone(), version_of_node(node))).collect()
     }

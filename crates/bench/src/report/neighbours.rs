@@ -5,7 +5,7 @@ use super::targets::format_quartiles;
 use crate::chain_costs::{ChainCost, ChainSample, costs, total_share};
 use crate::load::Load;
 use crate::neighbour_network::Traffic;
-use crate::neighbours::{AgentState, NeighbourSample, ratio_to_absent_agent, exchange_times};
+use crate::neighbours::{AgentState, NeighbourSample, exchange_times, ratio_to_absent_agent};
 use crate::quartiles::Quartiles;
 
 /// The title of the table of states.
@@ -31,7 +31,8 @@ pub(super) fn states(samples: &[NeighbourSample]) -> Option<String> {
     let row = |state: AgentState| {
         let cell = |(traffic, load)| match state {
             AgentState::Absent => {
-                let times = exchange_times(samples, state, traffic, load).into_iter().map(|(_, seconds)| seconds);
+                let times =
+                    exchange_times(samples, state, traffic, load).into_iter().map(|(_, seconds)| seconds);
                 Quartiles::new(times.collect()).map(|time| format!("{:.2} µs", time.median * 1e6))
             }
             _ => ratio_to_absent_agent(samples, state, traffic, load).map(|ratio| format_quartiles(ratio, 3)),

@@ -111,8 +111,8 @@ async fn render_prints_the_workload_that_the_operator_creates() -> Result<(), Fa
             namespace.run_akrobateo(&["render", "-o", "json", "-f", &file.to_string_lossy()]).await?;
         ensure_eq("exit code", &output.exit_code, &Some(0))?;
         let rendered_workload = output.json()?;
-        let created_workload =
-            serde_json::to_value(&created_workload).map_err(|error| Failure::UnexpectedState(error.to_string()))?;
+        let created_workload = serde_json::to_value(&created_workload)
+            .map_err(|error| Failure::UnexpectedState(error.to_string()))?;
         for path in [
             "/metadata/name",
             "/metadata/namespace",

@@ -16,8 +16,16 @@ async fn operator_without_default_class_serves_only_its_own_class() -> Result<()
         let service_without_class = service("classless").tcp(port_without_class);
         namespace.apply(&service_without_class).await?;
         namespace.expose(&service("web").tcp(web_port).class(LOAD_BALANCER_CLASS)).await?;
-        ensure_eq("number of DaemonSets", &namespace.list_daemonsets(&service_without_class).await?.len(), &0)?;
-        ensure_eq("published addresses", &namespace.published_addresses(&service_without_class).await?, &vec![])
+        ensure_eq(
+            "number of DaemonSets",
+            &namespace.list_daemonsets(&service_without_class).await?.len(),
+            &0,
+        )?;
+        ensure_eq(
+            "published addresses",
+            &namespace.published_addresses(&service_without_class).await?,
+            &vec![],
+        )
     })
     .await
 }

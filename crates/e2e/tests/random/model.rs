@@ -149,7 +149,11 @@ impl Model {
                 let tenant = self.choose_changing_service().tenant;
                 let imitated_service =
                     ServiceId { tenant: self.rng.usize(..2), number: self.rng.usize(..SERVICES_PER_TENANT) };
-                return Change::Forge { tenant, as_proxies_of: imitated_service, port: self.choose_port_number() };
+                return Change::Forge {
+                    tenant,
+                    as_proxies_of: imitated_service,
+                    port: self.choose_port_number(),
+                };
             }
             _ => (),
         }
@@ -288,7 +292,11 @@ impl ServiceModel {
         let ports = self.ports.iter().filter_map(|&(protocol, port)| Some((protocol, port.try_into().ok()?)));
         ports
             .flat_map(|(protocol, port)| {
-                Family::ALL.into_iter().filter(has_family).map(move |family| Frontend { family, protocol, port })
+                Family::ALL.into_iter().filter(has_family).map(move |family| Frontend {
+                    family,
+                    protocol,
+                    port,
+                })
             })
             .collect()
     }

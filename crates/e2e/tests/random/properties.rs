@@ -25,8 +25,10 @@ impl Properties {
             let Some(service) = model.services.get(&id) else { continue };
             let ports_to_keep = previous_ports.iter().filter(|(node, _)| {
                 // The previous proxies of a rejected Service keep their ports on all nodes.
-                let is_claimed = service.claims_node(model.pools[*node], self.backend_nodes[id.tenant] == *node);
-                model.must_keep_ports_on_node(id, *node) && (is_claimed || !service.is_valid(model.reserved_port))
+                let is_claimed =
+                    service.claims_node(model.pools[*node], self.backend_nodes[id.tenant] == *node);
+                model.must_keep_ports_on_node(id, *node)
+                    && (is_claimed || !service.is_valid(model.reserved_port))
             });
             for (node, port) in ports_to_keep {
                 ensure(current_state.ports_of_service(id).contains(&(*node, *port)), || {
@@ -39,7 +41,8 @@ impl Properties {
                 if model.relabelled_nodes.contains(node) {
                     continue;
                 }
-                let mut other_workloads = current_state.ports_by_service.iter().filter(|(other, _)| **other != id);
+                let mut other_workloads =
+                    current_state.ports_by_service.iter().filter(|(other, _)| **other != id);
                 let new_owner = other_workloads.find(|(_, ports)| ports.contains(&(*node, *port)));
                 ensure(new_owner.is_none(), || {
                     format!("{:?} got {port} on node {node} from {id:?}", new_owner.map(|(id, _)| id))
@@ -50,20 +53,26 @@ impl Properties {
     }
 
     /// Checks the stable state at the end of a round.
-    pub(crate) fn check_stable_state(&self, model: &Model, current_state: &ObservedState) -> Result<(), Failure> {
+    pub(crate) fn check_stable_state(
+        &self,
+        model: &Model,
+        current_state: &ObservedState,
+    ) -> Result<(), Failure> {
         check_owners(model, current_state)?;
         let node_port_owners = node_port_owners(current_state);
         for (&id, service) in
             model.services.iter().filter(|(_, service)| service.is_valid(model.reserved_port))
         {
             let claimed_nodes = self.claimed_nodes(model, id, service);
-            let owned_nodes: BTreeSet<_> = current_state.ports_of_service(id).into_iter().map(|(node, _)| node).collect();
+            let owned_nodes: BTreeSet<_> =
+                current_state.ports_of_service(id).into_iter().map(|(node, _)| node).collect();
             for node in claimed_nodes.difference(&owned_nodes) {
                 if service.has_enough_nodes(owned_nodes.len()) {
                     continue;
                 }
                 let is_blocked = service.frontends().into_iter().any(|port| {
-                    current_state.ports_by_service
+                    current_state
+                        .ports_by_service
                         .iter()
                         .any(|(other, used_ports)| *other != id && used_ports.contains(&(*node, port)))
                         || node_port_owners
@@ -105,7 +114,8 @@ impl Properties {
             **other != id && service.is_valid(model.reserved_port) && service.frontends().contains(&port)
         });
         other_services.any(|(&other, service)| {
-            let owned_nodes: BTreeSet<_> = current_state.ports_of_service(other).into_iter().map(|(node, _)| node).collect();
+            let owned_nodes: BTreeSet<_> =
+                current_state.ports_of_service(other).into_iter().map(|(node, _)| node).collect();
             service.has_enough_nodes(owned_nodes.len())
                 && self.claimed_nodes(model, other, service).contains(&node)
         })
@@ -122,7 +132,9 @@ fn check_owners(model: &Model, current_state: &ObservedState) -> Result<(), Fail
             format!("{id:?} is not eligible, but uses {used_ports:?}")
         })?;
         for &(node, port) in used_ports {
-            ensure(model.reserved_port != Some(port.port.get()), || format!("{id:?} uses the reserved port {port}"))?;
+            ensure(model.reserved_port != Some(port.port.get()), || {
+                format!("{id:?} uses the reserved port {port}")
+            })?;
             if let Some(other) = owners.insert((node, port), id) {
                 return Err(Failure::UnexpectedState(format!(
                     "{other:?} and {id:?} use {port} on node {node}"

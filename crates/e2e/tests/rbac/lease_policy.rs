@@ -74,7 +74,13 @@ async fn agent_writes_only_the_lease_of_its_own_node() -> Result<(), Failure> {
                 format!("an agent deleted the Lease of the operator: {rejection:?}")
             })?;
             let client_with_unbound_token = account.connect(None).await?;
-            ensure_rejected(&client_with_unbound_token, &own_lease, &[AGENT_LABEL], "the token belongs to node \"\"").await
+            ensure_rejected(
+                &client_with_unbound_token,
+                &own_lease,
+                &[AGENT_LABEL],
+                "the token belongs to node \"\"",
+            )
+            .await
         };
         let result = result.await;
         pod.delete().await?;

@@ -105,7 +105,10 @@ async fn ensure_proxies_forward(
             let spec = pod.spec.as_ref();
             let only_reserves_ports = spec.and_then(|spec| spec.host_network).unwrap_or(false);
             let node_name = spec.and_then(|spec| spec.node_name.as_ref());
-            node_name.is_some() && node_name == node.map(|node| &node.name) && is_ready(pod) && !only_reserves_ports
+            node_name.is_some()
+                && node_name == node.map(|node| &node.name)
+                && is_ready(pod)
+                && !only_reserves_ports
         };
         ensure(pods.iter().any(forwards_on_node), || format!("no proxy forwards on the node of {entry:?}"))?;
     }

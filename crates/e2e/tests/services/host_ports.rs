@@ -71,7 +71,8 @@ async fn proxies_that_forward_do_not_evict_a_pod_with_a_host_port() -> Result<()
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
-        let other_pod = namespace.start_pod(&echo_pod("pod-with-port").host_port(port).on_node(&nodes[0].name)).await?;
+        let other_pod =
+            namespace.start_pod(&echo_pod("pod-with-port").host_port(port).on_node(&nodes[0].name)).await?;
         let web = service("web").tcp(port).with_ip_mode_proxy().on_nodes(&[&nodes[0].name]);
         namespace.apply(&web).await?;
         namespace.wait_warning(&web, "PortInUse", &[&nodes[0].name, "another pod"]).await?;

@@ -124,11 +124,7 @@ async fn service_keeps_its_port_when_an_older_service_starts_to_claim_it() -> Re
         let owner = format!("{}/current-owner", namespace.name());
         namespace.wait_warning(&older_service, "PortConflict", &[&port.to_string(), &owner]).await?;
         let daemonset_after = namespace.wait_rolled_out(&current_owner).await?;
-        ensure_eq(
-            "UID of the DaemonSet",
-            &daemonset_after.metadata.uid,
-            &daemonset_before.metadata.uid,
-        )?;
+        ensure_eq("UID of the DaemonSet", &daemonset_after.metadata.uid, &daemonset_before.metadata.uid)?;
         namespace.wait_exposed(&current_owner).await.map(drop)
     })
     .await

@@ -32,10 +32,12 @@ async fn family_without_a_source_range_is_not_published_with_ip_mode_vip() -> Re
         async |namespace, web| {
             let nodes = namespace.cluster().list_nodes().await?;
             let addresses = nodes.iter().flat_map(|node| node.addresses.clone());
-            let (ipv4_addresses, ipv6_addresses): (Vec<IpAddr>, Vec<_>) = addresses.partition(IpAddr::is_ipv4);
-            for (range, allowed_addresses, denied_addresses, denied_family) in
-                [("172.29.0.0/24", &ipv4_addresses, &ipv6_addresses, "IPv6"), ("fd29::/64", &ipv6_addresses, &ipv4_addresses, "IPv4")]
-            {
+            let (ipv4_addresses, ipv6_addresses): (Vec<IpAddr>, Vec<_>) =
+                addresses.partition(IpAddr::is_ipv4);
+            for (range, allowed_addresses, denied_addresses, denied_family) in [
+                ("172.29.0.0/24", &ipv4_addresses, &ipv6_addresses, "IPv6"),
+                ("fd29::/64", &ipv6_addresses, &ipv4_addresses, "IPv4"),
+            ] {
                 let web = web.clone().source_ranges(&[range.to_owned()]);
                 namespace.apply(&web).await?;
                 eventually("only addresses of the family with a range are published", async || {

@@ -60,7 +60,8 @@ async fn local_service_is_exposed_on_nodes_with_endpoints() -> Result<(), Failur
         namespace.start_backend_on(&nodes[0].name).await?;
         let replies = namespace.wait_exposed_on(&web, slice::from_ref(&nodes[0])).await?;
         ensure_backends_see_client_address(&replies)?;
-        let other_addresses: Vec<_> = nodes[1..].iter().flat_map(|node| node.addresses.iter().copied()).collect();
+        let other_addresses: Vec<_> =
+            nodes[1..].iter().flat_map(|node| node.addresses.iter().copied()).collect();
         namespace.wait_unreachable(&targets(&web, &other_addresses)).await
     })
     .await
@@ -76,7 +77,9 @@ async fn annotation_masquerade_hides_the_client_address() -> Result<(), Failure>
         let replies = namespace.expose(&web).await?;
         for reply in replies {
             let observed_ip = reply.answer()?.client.ip();
-            ensure(Some(observed_ip) != reply.client, || format!("{}: the backend saw {observed_ip}", reply.target))?;
+            ensure(Some(observed_ip) != reply.client, || {
+                format!("{}: the backend saw {observed_ip}", reply.target)
+            })?;
         }
         Ok(())
     })

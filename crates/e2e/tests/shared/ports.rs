@@ -13,7 +13,8 @@ async fn pod_and_process_keep_their_ports() -> Result<(), Failure> {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
         let [port, process_port] = namespace.allocate_ports().await?;
-        let pod = namespace.start_pod(&echo_pod("pod-with-port").host_port(port).on_node(&nodes[0].name)).await?;
+        let pod =
+            namespace.start_pod(&echo_pod("pod-with-port").host_port(port).on_node(&nodes[0].name)).await?;
         // If a pod runs in the host's network, its port belongs to a process of the node.
         let process = echo_pod("process").in_host_network(process_port).on_node(&nodes[0].name);
         namespace.start_pod(&process).await?;

@@ -29,7 +29,8 @@ async fn node_selector_limits_the_nodes() -> Result<(), Failure> {
         let web = service("web").tcp(port).udp(port).shared();
         let service_on_one_node = web.clone().on_nodes(&[&nodes[1].name]);
         namespace.expose_on(&service_on_one_node, &nodes[1..2]).await?;
-        let other_addresses: Vec<_> = [&nodes[0], &nodes[2]].iter().flat_map(|node| node.addresses.clone()).collect();
+        let other_addresses: Vec<_> =
+            [&nodes[0], &nodes[2]].iter().flat_map(|node| node.addresses.clone()).collect();
         namespace.wait_unreachable(&targets(&web, &other_addresses)).await?;
         namespace.expose(&web).await?;
         // The last valid settings stay in effect while the Service is invalid.

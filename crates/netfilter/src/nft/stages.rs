@@ -65,16 +65,23 @@ impl<'a> Transaction<'a> {
                 Action::AddElements(set, elements) => {
                     let is_added_last =
                         must_be_last(&set.name) || objects.flushed_sets.contains(&(table, &*set.name));
-                    let (changed_elements, new_elements) = partition_by_shared_keys(table, set, elements, &objects.deleted_elements);
-                    let (in_use, unused) =
-                        if is_added_last { (elements.clone(), Vec::new()) } else { (changed_elements, new_elements) };
+                    let (changed_elements, new_elements) =
+                        partition_by_shared_keys(table, set, elements, &objects.deleted_elements);
+                    let (in_use, unused) = if is_added_last {
+                        (elements.clone(), Vec::new())
+                    } else {
+                        (changed_elements, new_elements)
+                    };
                     stages.additions.push_elements(table, set, unused);
                     stages.changes.push_elements(table, set, in_use);
                     continue;
                 }
                 Action::DeleteElements(set, elements) => {
-                    let (changed_elements, old_elements) = partition_by_shared_keys(table, set, elements, &objects.added_elements);
-                    for (stage, elements) in [(&mut stages.changes, changed_elements), (&mut stages.deletions, old_elements)] {
+                    let (changed_elements, old_elements) =
+                        partition_by_shared_keys(table, set, elements, &objects.added_elements);
+                    for (stage, elements) in
+                        [(&mut stages.changes, changed_elements), (&mut stages.deletions, old_elements)]
+                    {
                         if !elements.is_empty() {
                             stage.push(table, Action::DeleteElements(set, elements));
                         }
@@ -141,9 +148,9 @@ fn partition_by_shared_keys<'a>(
     let shares_keys = |element: &&&Element| match set.definition.matching {
         // The elements of a transaction are sorted.
         Matching::Exact => other_elements.binary_search_by_key(&element.key, |other| other.key).is_ok(),
-        Matching::Intervals | Matching::IntervalsOfParts(_) => {
-            other_elements.iter().any(|other| other.key <= last_key(element) && element.key <= last_key(other))
-        }
+        Matching::Intervals | Matching::IntervalsOfParts(_) => other_elements
+            .iter()
+            .any(|other| other.key <= last_key(element) && element.key <= last_key(other)),
     };
     elements.iter().partition(shares_keys)
 }

@@ -132,7 +132,8 @@ impl Claim {
     /// Returns the evidence that the Service already has a port of a node; `None` if the Service does not have the port
     /// there.
     pub(super) fn find_port_evidence(&self, node: &str, frontend: Frontend) -> Option<PortEvidence> {
-        let has_port = |ports: &OccupiedPorts| ports.frontends.contains(&frontend) && ports.nodes.contains(node);
+        let has_port =
+            |ports: &OccupiedPorts| ports.frontends.contains(&frontend) && ports.nodes.contains(node);
         if self.is_shared && has_port(&self.occupied_ports) {
             return Some(PortEvidence::ServedByAgent);
         }

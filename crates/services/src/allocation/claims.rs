@@ -122,7 +122,9 @@ fn allocate_node<'a>(
             continue;
         }
         allocation.has_all_selected_nodes = false;
-        if owners.may_publish_without_ports(claim) && !claim.frontends.iter().any(|port| is_blocked(claim, *port)) {
+        if owners.may_publish_without_ports(claim)
+            && !claim.frontends.iter().any(|port| is_blocked(claim, *port))
+        {
             allocation.unclaimed_nodes.insert(node.name.clone());
             continue;
         }

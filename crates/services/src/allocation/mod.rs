@@ -126,8 +126,9 @@ impl PortAllocations {
         let is_contested = |request: &&Request| {
             let key = ServiceKey::from_service(request.service);
             let mut frontends = request.frontends.iter();
-            frontends
-                .any(|port| contested_ports.contains(port) || node_ports.get_other_owner(*port, &key).is_some())
+            frontends.any(|port| {
+                contested_ports.contains(port) || node_ports.get_other_owner(*port, &key).is_some()
+            })
         };
         // Most Services share no port with another Service. The nodes of such Services need no check.
         let contested_requests = requests.iter().filter(is_contested);
@@ -249,7 +250,8 @@ impl<'a> Request<'a> {
             observations.needed_frontends(spec)
         } else {
             // The previous proxies of a rejected Service keep running, unless they use a reserved port.
-            let occupied_frontends = observations.occupied_ports(&ServiceKey::from_service(service)).frontends;
+            let occupied_frontends =
+                observations.occupied_ports(&ServiceKey::from_service(service)).frontends;
             let is_reserved = |port: &Frontend| defaults.reserved_ports.contains(port.host_port());
             if occupied_frontends.iter().any(is_reserved) { BTreeSet::new() } else { occupied_frontends }
         };

@@ -67,8 +67,11 @@ impl<'a> NodeOwners<'a> {
             let current_owners = self.current_owners(&undecided_claims);
             let has_blocker = |claim: &Claim, current_owners: &BTreeMap<Frontend, &Claim>| {
                 let mut frontends = claim.frontends.iter();
-                frontends
-                    .any(|frontend| current_owners.get(frontend).is_some_and(|current_owner| current_owner.key() != claim.key()))
+                frontends.any(|frontend| {
+                    current_owners
+                        .get(frontend)
+                        .is_some_and(|current_owner| current_owner.key() != claim.key())
+                })
             };
             let (blocked, free): (Vec<_>, Vec<_>) =
                 undecided_claims.iter().copied().partition(|claim| has_blocker(claim, &current_owners));

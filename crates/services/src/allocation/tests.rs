@@ -1,10 +1,10 @@
 //! Tests of the port allocation with examples. `properties.rs` tests properties of the allocation with random events.
 
+mod cluster_model;
 mod events;
 mod local_services;
 mod properties;
 mod shared_services;
-mod cluster_model;
 
 use std::num::NonZeroU16;
 
@@ -171,7 +171,10 @@ fn node_port_of_another_service_denies_a_later_claim() {
     ]);
     assert!(cluster.allocation("a").is_denied() && cluster.allocation("b").is_denied());
     assert_eq!(cluster.conflicts("a"), ["port 30080/TCP is the nodePort of Service default/np"]);
-    assert_eq!(cluster.conflicts("b"), ["port 30500/TCP is the healthCheckNodePort of Service default/health"]);
+    assert_eq!(
+        cluster.conflicts("b"),
+        ["port 30500/TCP is the healthCheckNodePort of Service default/health"]
+    );
     assert_eq!(*cluster.allocation("c"), Allocation::default());
     // kube-proxy listens for health checks on the addresses of both families.
     cluster.apply([service("d").tcp(30_500).cluster_ips(&["fd97::7"]).families(&["IPv6"])]);
@@ -228,7 +231,8 @@ fn service_waits_until_a_rejected_service_releases_its_port() {
 fn rejected_service_releases_a_port_that_becomes_reserved() {
     let mut cluster = ClusterModel::new();
     let web_service = || service("web").tcp(80).udp(22).created_at(1);
-    cluster.apply([web_service().annotation(NODE_SELECTOR, "name=n1"), service("other").tcp(80).created_at(2)]);
+    cluster
+        .apply([web_service().annotation(NODE_SELECTOR, "name=n1"), service("other").tcp(80).created_at(2)]);
     cluster.sync_workloads();
     cluster.restart();
     cluster.reserved_ports = "udp/22".parse().unwrap();

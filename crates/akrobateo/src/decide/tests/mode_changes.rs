@@ -52,7 +52,8 @@ fn proxies_stay_until_agents_serve_the_service() {
     assert!(!keeps_proxies(&state, 101));
     assert_eq!(ip_modes(&state), ["Proxy", "Proxy", "Proxy"]);
     let actions = planned_actions(&state);
-    let position = |is_searched_action: fn(&Action) -> bool| actions.iter().position(is_searched_action).unwrap();
+    let position =
+        |is_searched_action: fn(&Action) -> bool| actions.iter().position(is_searched_action).unwrap();
     let status_position = position(|action| matches!(action, Action::PatchStatus { .. }));
     assert!(status_position < position(|action| matches!(action, Action::Delete(_))));
 }

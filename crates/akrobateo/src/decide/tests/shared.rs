@@ -126,7 +126,8 @@ fn condition_names_the_owner_of_a_refused_port() {
     ];
     for (owner, reason, message) in cases {
         let refusing_agent = |node| agent(node).refusing(owner.clone());
-        let partly_refused_state = state_with_agents(shared_web(), vec![refusing_agent("n1"), agent("n2"), agent("n3")]);
+        let partly_refused_state =
+            state_with_agents(shared_web(), vec![refusing_agent("n1"), agent("n2"), agent("n3")]);
         assert_eq!(desired_addresses(&partly_refused_state), ["10.0.0.2", "10.0.0.3"]);
         assert_exposure(&partly_refused_state, Reason::PartlyExposed, &[message]);
         assert!(event_reasons(&planned_actions(&partly_refused_state)).contains(&reason));
@@ -140,7 +141,8 @@ fn condition_names_the_owner_of_a_refused_port() {
 #[test]
 fn agent_decides_which_shared_service_gets_the_port() {
     // The port allocation gives the port to the older Service, but the agent of n1 serves the younger Service.
-    let older_service = service("older").tcp(80).annotation(annotations::WORKLOAD, "Shared").created_at(1).build();
+    let older_service =
+        service("older").tcp(80).annotation(annotations::WORKLOAD, "Shared").created_at(1).build();
     let refusing_agent = |node| agent(node).refusing(PortOwner::Service("default/older".to_owned()));
     let agents = vec![agent("n1"), refusing_agent("n2"), refusing_agent("n3")];
     let younger_service = || shared_web().created_at(2);
@@ -168,11 +170,19 @@ fn node_of_a_changing_agent_stays_published_for_one_minute() {
     for second_agent in [outdated_agent(), failing_agent, restarted_agent, paused_agent] {
         let agents = || vec![agent("n1"), second_agent.clone(), agent("n3")];
         let state = state_with_agents(published_on_nodes(shared_web(), &[2]), agents());
-        assert_eq!(desired_addresses_at(&state, 159), ["10.0.0.1", "10.0.0.2", "10.0.0.3"], "{second_agent:?}");
+        assert_eq!(
+            desired_addresses_at(&state, 159),
+            ["10.0.0.1", "10.0.0.2", "10.0.0.3"],
+            "{second_agent:?}"
+        );
         assert_eq!(decide(&proxy_config(), &state, at(159)).recheck_at, Some(at(160)));
         assert_eq!(desired_addresses_at(&state, 160), ["10.0.0.1", "10.0.0.3"], "{second_agent:?}");
         let unpublished_state = state_with_agents(published_on_nodes(shared_web(), &[1]), agents());
-        assert_eq!(desired_addresses_at(&unpublished_state, 159), ["10.0.0.1", "10.0.0.3"], "{second_agent:?}");
+        assert_eq!(
+            desired_addresses_at(&unpublished_state, 159),
+            ["10.0.0.1", "10.0.0.3"],
+            "{second_agent:?}"
+        );
     }
 }
 
@@ -231,12 +241,17 @@ fn condition_explains_why_no_node_is_published() {
     let service_with_selector = shared_web().annotation(annotations::NODE_SELECTOR, "pool=edge");
     assert_exposure(&state_with_agents(service_with_selector, all_agents()), Reason::NoNodes, &[]);
     let service_with_external_type = shared_web().annotation(annotations::ADDRESS_TYPES, "ExternalIP");
-    assert_exposure(&state_with_agents(service_with_external_type, all_agents()), Reason::NoAddresses, &["ExternalIP"]);
+    assert_exposure(
+        &state_with_agents(service_with_external_type, all_agents()),
+        Reason::NoAddresses,
+        &["ExternalIP"],
+    );
 }
 
 #[test]
 fn node_is_published_after_its_agent_applies_the_local_endpoint() {
-    let mut state = state_with_agents(published_on_nodes(shared_web().traffic_policy_local(), &[1]), all_agents());
+    let mut state =
+        state_with_agents(published_on_nodes(shared_web().traffic_policy_local(), &[1]), all_agents());
     state.nodes_with_ready_endpoint = ["n1", "n2"].map(str::to_owned).into();
     let version = |version| ObservedVersion { version, seen_at: at(100) };
     state.endpoint_versions =
@@ -249,7 +264,8 @@ fn node_is_published_after_its_agent_applies_the_local_endpoint() {
 
 #[test]
 fn previous_node_of_an_endpoint_stays_until_the_next_node_serves() {
-    let mut state = state_with_agents(published_on_nodes(shared_web().traffic_policy_local(), &[1]), all_agents());
+    let mut state =
+        state_with_agents(published_on_nodes(shared_web().traffic_policy_local(), &[1]), all_agents());
     state.nodes_with_ready_endpoint = ["n2".to_owned()].into();
     let version = ObservedVersion { version: 11, seen_at: at(1000) };
     state.endpoint_versions = BTreeMap::from([("n2".to_owned(), version)]);
@@ -281,7 +297,8 @@ fn internal_traffic_policy_local_excludes_no_nodes() {
 
 #[test]
 fn condition_names_shared_ports_and_masqueraded_peers() {
-    let sharing_agent = agent("n1").with(|report| report.shared_ports = vec![port_problem(PortOwner::Process)]);
+    let sharing_agent =
+        agent("n1").with(|report| report.shared_ports = vec![port_problem(PortOwner::Process)]);
     let state = state_with_agents(shared_web(), vec![sharing_agent, agent("n2"), agent("n3")]);
     assert_exposure(
         &state,
@@ -308,14 +325,18 @@ fn condition_names_shared_ports_and_masqueraded_peers() {
 
 #[test]
 fn rejected_shared_service_keeps_nodes_that_can_answer() {
-    let rejected_service = || published_on_nodes(shared_web(), &[1, 2]).annotation(annotations::IP_MODE, "bogus");
+    let rejected_service =
+        || published_on_nodes(shared_web(), &[1, 2]).annotation(annotations::IP_MODE, "bogus");
     let state = state_with_agents(rejected_service(), all_agents());
     assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2"]);
     assert_exposure(&state, Reason::InvalidAnnotation, &["bogus"]);
     let state = state_with_agents(rejected_service(), vec![agent("n1"), agent("n2").silent(), agent("n3")]);
     assert_eq!(desired_addresses(&state), ["10.0.0.1"]);
     let silent_agents = ["n1", "n2", "n3"].map(|node| agent(node).silent());
-    assert_eq!(desired_addresses(&state_with_agents(rejected_service(), silent_agents.into())), ["10.0.0.1", "10.0.0.2"]);
+    assert_eq!(
+        desired_addresses(&state_with_agents(rejected_service(), silent_agents.into())),
+        ["10.0.0.1", "10.0.0.2"]
+    );
 }
 
 #[test]

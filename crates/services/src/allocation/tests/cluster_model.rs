@@ -70,7 +70,10 @@ impl Observations for ClusterModel {
         };
         let selected_nodes =
             self.nodes.iter().filter(|node| spec.nodes.matches(node) && allocation.allows(spec, node));
-        OccupiedPorts { frontends: spec.frontends(), nodes: selected_nodes.map(|node| node.name.clone()).collect() }
+        OccupiedPorts {
+            frontends: spec.frontends(),
+            nodes: selected_nodes.map(|node| node.name.clone()).collect(),
+        }
     }
 
     fn recent_endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {

@@ -40,7 +40,10 @@ fn local_services_with_one_port_get_the_nodes_of_their_endpoints() {
     }
     cluster.allocate();
     for (name, node) in [("b1", "n1"), ("b2", "n2"), ("b3", "n3")] {
-        assert_eq!((cluster.allowed_nodes(name), cluster.conflicts(name)), (vec![node.to_owned()], Vec::new()));
+        assert_eq!(
+            (cluster.allowed_nodes(name), cluster.conflicts(name)),
+            (vec![node.to_owned()], Vec::new())
+        );
     }
     // Service b1 also gets an endpoint on n2, but Service b2 keeps the port on n2.
     cluster.nodes_with_ready_endpoint.insert(key("b1"), names(&["n1", "n2"]));
@@ -113,7 +116,10 @@ fn restart_between_two_workload_writes_keeps_ports_without_a_conflict() {
     cluster.nodes_with_ready_endpoint.insert(key("local"), names(&["n2"]));
     cluster.restart();
     cluster.allocate();
-    assert_eq!((cluster.allowed_nodes("local"), cluster.allowed_nodes("web")), (vec!["n2".to_owned()], vec![]));
+    assert_eq!(
+        (cluster.allowed_nodes("local"), cluster.allowed_nodes("web")),
+        (vec!["n2".to_owned()], vec![])
+    );
     assert_eq!(cluster.allowed_nodes("other"), ALL_NODES);
 }
 

@@ -7,8 +7,8 @@ use akrobateo_core::Frontend;
 use k8s_openapi::api::core::v1::Service;
 use proptest::prelude::*;
 
-use super::events::{Event, NODES, SERVICE_COUNT, ServiceModel, any_event, any_model, key};
 use super::cluster_model::ClusterModel;
+use super::events::{Event, NODES, SERVICE_COUNT, ServiceModel, any_event, any_model, key};
 use crate::allocation::node_ports::NodePorts;
 use crate::allocation::{AllocationResult, Observations, OccupiedPorts};
 use crate::key::ServiceKey;
@@ -49,7 +49,11 @@ impl ClusterModel {
                 if let Some(granted) = &self.allocations.entries[key].granted_nodes {
                     occupied_ports.nodes.retain(|node| granted.contains(node));
                 }
-                if self.has_reserved_port(&occupied_ports.frontends) { OccupiedPorts::default() } else { occupied_ports }
+                if self.has_reserved_port(&occupied_ports.frontends) {
+                    OccupiedPorts::default()
+                } else {
+                    occupied_ports
+                }
             }
             None => OccupiedPorts::default(),
         };
@@ -76,7 +80,9 @@ impl ClusterModel {
     fn count_workloads_with_port(&self, node: &str, ports: &BTreeSet<Frontend>) -> usize {
         let occupied_ports = self.services.keys().map(|key| self.occupied_ports(key));
         occupied_ports
-            .filter(|occupied_ports| occupied_ports.nodes.contains(node) && !occupied_ports.frontends.is_disjoint(ports))
+            .filter(|occupied_ports| {
+                occupied_ports.nodes.contains(node) && !occupied_ports.frontends.is_disjoint(ports)
+            })
             .count()
     }
 
@@ -114,7 +120,10 @@ fn check_owners(cluster: &ClusterModel) -> Result<(), TestCaseError> {
     let mut owners = BTreeMap::new();
     for key in cluster.services.keys() {
         for (node, port) in cluster.owned_ports(key) {
-            prop_assert!(!cluster.reserved_ports.contains(port.host_port()), "{key} owns the reserved port {port}");
+            prop_assert!(
+                !cluster.reserved_ports.contains(port.host_port()),
+                "{key} owns the reserved port {port}"
+            );
             if let Some(other) = owners.insert((node, port), key) {
                 // Both Services were rejected while their workloads still had the same port.
                 let are_rejected = cluster.is_rejected(key) && cluster.is_rejected(other);
@@ -142,7 +151,8 @@ fn check_kept_ports(
             Some(spec) => !cluster_after.is_claiming(key, spec, node),
             None => !cluster_after.occupied_ports(key).nodes.contains(name),
         });
-        let is_released = cluster_after.has_reserved_port(&frontends) || is_abandoned || may_lose(name, &frontends);
+        let is_released =
+            cluster_after.has_reserved_port(&frontends) || is_abandoned || may_lose(name, &frontends);
         prop_assert!(is_released || owned_ports_after.contains(&(name, port)), "{key} lost {port} on {name}");
     }
     Ok(())
@@ -165,8 +175,10 @@ fn check_waiting_services(
     };
     for key in cluster_after.services.keys() {
         let Some(spec) = cluster_after.spec(key) else { continue };
-        let owned_nodes: BTreeSet<_> = cluster_after.owned_ports(key).into_iter().map(|(node, _)| node).collect();
-        let claimed_nodes = cluster_after.nodes.iter().filter(|node| cluster_after.is_claiming(key, spec, node));
+        let owned_nodes: BTreeSet<_> =
+            cluster_after.owned_ports(key).into_iter().map(|(node, _)| node).collect();
+        let claimed_nodes =
+            cluster_after.nodes.iter().filter(|node| cluster_after.is_claiming(key, spec, node));
         for NodeInfo { name: node, .. } in
             claimed_nodes.filter(|node| !owned_nodes.contains(node.name.as_str()))
         {
