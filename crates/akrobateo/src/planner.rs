@@ -33,6 +33,7 @@ mod agents;
 mod allocation_input;
 mod assumed_endpoints;
 mod clock;
+mod lease_report;
 mod observations;
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Returns true if the agent's DaemonSet no longer runs an agent on this node.
 ///
 /// An agent without its ServiceAccount (401) was uninstalled. An agent without its rights (403) was uninstalled only if
-/// the ServiceAccount disappears too. Otherwise somebody has changed the roles by mistake, and the rules must remain.
+/// the ServiceAccount disappears too. Otherwise an administrator has changed the roles by mistake, and the rules must remain.
 pub(super) async fn is_uninstalled(
     api: &Api<DaemonSet>,
     name: &str,

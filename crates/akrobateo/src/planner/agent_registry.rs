@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use akrobateo_services::agent_report::{AgentReport, LEASE_DURATION_SECONDS, REPORT_ANNOTATION, lease_name};
+use akrobateo_services::agent_report::{AgentReport, LEASE_DURATION_SECONDS, REPORT_ANNOTATION};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::SignedDuration;
 use kube::ResourceExt;
 
 use super::clock::Clock;
+use super::lease_report::parse_report;
 use crate::decide::{AgentState, AgentStates, ObservedReport};
 
 /// An agent is silent if it has not renewed its Lease for this time.
@@ -241,23 +242,6 @@ impl Agent {
     }
 }
 
-/// Parses the report in a Lease. If the report is invalid or is about another node, logs a warning and returns `None`.
-fn parse_report(instance: &str, name: &str, lease: &Lease) -> Option<AgentReport> {
-    match AgentReport::from_lease(lease) {
-        Some(Ok(report)) if name == lease_name(instance, &report.node) => Some(report),
-        Some(Ok(report)) => {
-            tracing::warn!(lease = name, node = report.node, "ignoring a report about another node");
-            None
-        }
-        Some(Err(error)) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(lease = name, error, "ignoring a report that cannot be parsed");
-            None
-        }
-        None => None,
-    }
-}
-
 /// Returns true if the agent cannot change its rules, or has not written them yet.
 fn is_failing(report: &AgentReport) -> bool {
     report.error.is_some() || report.applied.is_none()
@@ -266,6 +250,8 @@ fn is_failing(report: &AgentReport) -> bool {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+
+    use akrobateo_services::agent_report::lease_name;
 
     use super::*;
 
