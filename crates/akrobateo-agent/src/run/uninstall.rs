@@ -1,4 +1,4 @@
-//! Finds out at the end whether the agent was uninstalled from its node. Does I/O.
+//! Finds out if the agent was uninstalled from its node. The agent checks this when it ends. Does I/O.
 
 use api_client::{ApiMetrics, CallError, call};
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -7,7 +7,8 @@ use kube::{Api, ResourceExt};
 
 /// Returns true if the agent's DaemonSet no longer runs an agent on this node.
 ///
-/// If the agent has lost its rights, its ServiceAccount or its role was deleted, so Akrobateo was uninstalled.
+/// If the API server denies the request, the agent's ServiceAccount or role was deleted. So Akrobateo was uninstalled,
+/// and the result is true too.
 pub(super) async fn is_uninstalled(
     api: &Api<DaemonSet>,
     name: &str,
@@ -17,7 +18,7 @@ pub(super) async fn is_uninstalled(
     match call(metrics, "read_daemonset", api.get_opt(name)).await {
         Ok(None) => Ok(true),
         Ok(Some(daemonset)) => {
-            Ok(daemonset.metadata.deletion_timestamp.is_some() || !selects(&daemonset, node))
+            Ok(daemonset.metadata.deletion_timestamp.is_some() || !selects_node(&daemonset, node))
         }
         Err(CallError::RequestFailed(kube::Error::Api(status))) if matches!(status.code, 401 | 403) => {
             Ok(true)
@@ -27,7 +28,7 @@ pub(super) async fn is_uninstalled(
 }
 
 /// Returns true if the node selector of the DaemonSet matches the node.
-fn selects(daemonset: &DaemonSet, node: &Node) -> bool {
+fn selects_node(daemonset: &DaemonSet, node: &Node) -> bool {
     let pod_spec = daemonset.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
     let mut requirements = pod_spec.iter().flat_map(|spec| spec.node_selector.iter().flatten());
     requirements.all(|(name, value)| node.labels().get(name) == Some(value))
@@ -60,10 +61,10 @@ mod tests {
         result
     }
 
-    fn daemonset(os: &str, deletion: Option<&str>) -> Value {
+    fn daemonset(os: &str, deletion_timestamp: Option<&str>) -> Value {
         json!({
             "apiVersion": "apps/v1", "kind": "DaemonSet",
-            "metadata": { "name": "akrobateo-agent", "deletionTimestamp": deletion },
+            "metadata": { "name": "akrobateo-agent", "deletionTimestamp": deletion_timestamp },
             "spec": {
                 "selector": {},
                 "template": { "spec": { "containers": [], "nodeSelector": { "kubernetes.io/os": os } } },
