@@ -1,7 +1,7 @@
 //! The features of nftables that the data path needs from the kernel, as small tables that use one feature each. Pure.
 //!
-//! A kernel has a feature if it accepts the table. The version of a kernel says little, because distributions add features
-//! to old kernels, and build kernels without features.
+//! A kernel has a feature if it accepts the table. The agent does not examine the kernel's version, because
+//! distributions add features to old kernels, and build kernels without some features.
 
 use netfilter::nft::Table;
 use netfilter::nft::abi::reject;
@@ -22,8 +22,7 @@ pub(crate) struct KernelFeature {
     pub(crate) table: Table,
 }
 
-/// Returns the first feature without which the data path does not work, and that the kernel lacks. `accepts` returns true
-/// if the kernel accepts a table.
+/// Returns the first required feature that the kernel lacks. `accepts` returns true if the kernel accepts a table.
 pub(crate) fn find_missing_feature<E>(
     mut accepts: impl FnMut(&Table) -> Result<bool, E>,
 ) -> Result<Option<KernelFeature>, E> {
@@ -42,7 +41,7 @@ pub(crate) fn egress_hook() -> Table {
     table(TableFamily::Netdev, vec![chain], Vec::new())
 }
 
-/// Returns the features without which the data path does not work, oldest first.
+/// Returns the features without which the data path does not work, in the order of the versions of Linux.
 fn required_features() -> [KernelFeature; 4] {
     let nat_chain = |rules| Chain::base("prerouting", ChainType::Nat, Hook::Prerouting, 0, rules);
     let inet = |chains, sets| table(TableFamily::Inet, chains, sets);

@@ -1,4 +1,4 @@
-//! The node agent's command line: applies a configuration, shows the data path, and removes it.
+//! The node agent's command line: runs the agent, applies one configuration, shows the data path, or removes it.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -28,8 +28,8 @@ enum Command {
     Run(Box<RunOptions>),
     /// Install the rules of a configuration in the kernel. Established connections survive.
     ///
-    /// The command changes only what differs from the installed rules. It ends after the change, so it neither restores
-    /// objects that other programs delete, nor finds the ways to other nodes: the configuration names the ways.
+    /// The command changes only rules that differ from the installed rules, and then ends. It does not restore objects
+    /// that other programs delete. It does not look for ways to other nodes, because the configuration names the ways.
     Apply {
         /// The file with the node's configuration in JSON; `-` reads standard input. The repository has an example:
         /// `examples/node-agent/node1.json`.
@@ -89,13 +89,19 @@ fn run(command: Command) -> Result<(), CliError> {
             let changes = data_path.apply(&config)?;
             format!(
                 "nftables steps: {}, tunnel changes: {}, deleted UDP conntrack entries: {}, deleted affinities: {}\n",
-                changes.steps, changes.tunnel, changes.flows, changes.affinities
+                changes.nftables_steps,
+                changes.tunnel_changes,
+                changes.deleted_flows,
+                changes.deleted_affinities
             )
         }
         Command::Show => show::describe(DataPath::open()?.read_table()?.as_ref())?,
         Command::Cleanup => {
             let changes = DataPath::open()?.cleanup()?;
-            format!("nftables steps: {}, tunnel changes: {}\n", changes.steps, changes.tunnel)
+            format!(
+                "nftables steps: {}, tunnel changes: {}\n",
+                changes.nftables_steps, changes.tunnel_changes
+            )
         }
     };
     Ok(io::stdout().write_all(text.as_bytes())?)

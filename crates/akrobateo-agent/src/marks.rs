@@ -15,12 +15,12 @@ pub const MAX_NODE_NUMBER: NodeNumber = 0x3fff;
 pub const FORWARD_ACCEPTED_BIT: u32 = 0x4000;
 /// The bit in a conntrack entry's mark that means: the agent has translated the flow's destination.
 pub const FLOW_BIT: u32 = 0x2000_0000;
-/// The bit in a conntrack entry's mark that means: the client's address is masqueraded on every way.
+/// The bit in a conntrack entry's mark that means: the flow is masqueraded, even if a way keeps the client's address.
 pub const MASQUERADED_FLOW_BIT: u32 = 0x4000_0000;
 /// The bit in a conntrack entry's mark that means: the Service has session affinity.
 pub const AFFINITY_FLOW_BIT: u32 = 0x1000_0000;
-/// The bit in a conntrack entry's mark that means: the flow has come through a peer. The entry also has the peer's zone, but
-/// the kernel reads the mark of an entry faster than its zone.
+/// The bit in a conntrack entry's mark that means: the flow has come through a peer. The entry also has the peer's
+/// zone, but the kernel reads the mark of an entry faster than its zone.
 pub const PEER_FLOW_BIT: u32 = 0x0800_0000;
 /// The mask of two groups of bits: the bits that are common to all marks of the agent, and the bits of the purpose.
 pub const PURPOSE_MASK: u32 = 0xffff_0000;

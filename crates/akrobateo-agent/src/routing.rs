@@ -2,7 +2,7 @@
 //!
 //! With the egress hook, the tunnel needs one routing rule per family, and the direct way needs none ([`tunnel`]).
 //! Without the hook (Linux before 5.16), each way to each peer has its own routing rule and table. The kernel examines
-//! rules one after another, so packets of neighbours skip the rules of the peers:
+//! rules one after another, so packets without a mark of the agent skip the rules of the peers:
 //!
 //! ```text
 //! 96: not fwmark 0x6b700000/0xfff00000 goto 98
@@ -25,7 +25,7 @@ use crate::tunnel::{self, RULE_PRIORITY, Tunnel, default_destination, node_mac};
 
 /// The priority of the rules of the peers.
 const PEER_PRIORITY: u32 = RULE_PRIORITY + 1;
-/// The priority of the rule with which packets of neighbours continue.
+/// The priority of the rule at which packets without a mark of the agent continue.
 const END_PRIORITY: u32 = RULE_PRIORITY + 2;
 /// The number of the first routing table of the direct way. A peer's number is added.
 const DIRECT_TABLE: u32 = 0x6b73_0000;
@@ -157,13 +157,13 @@ mod tests {
         let config = config_without_egress_hook(Way::Tunnel);
         let objects = network_objects(&config, 2);
         assert!(objects.device.is_some());
-        let is_for_marked = |rule: &&Rule| matches!(rule.condition, RuleCondition::HasMark(_));
+        let is_for_marked_packets = |rule: &&Rule| matches!(rule.condition, RuleCondition::HasMark(_));
         for family in Family::ALL {
             let rules: Vec<_> = objects.rules.iter().filter(|rule| rule.family == family).collect();
-            let own = rules.iter().copied().filter(is_for_marked);
+            let peer_rules = rules.iter().copied().filter(is_for_marked_packets);
             // Two peers have two ways each. All these rules are between the first rule and its target.
-            assert_eq!(own.clone().count(), 4);
-            assert!(own.clone().all(|rule| rule.priority == PEER_PRIORITY));
+            assert_eq!(peer_rules.clone().count(), 4);
+            assert!(peer_rules.clone().all(|rule| rule.priority == PEER_PRIORITY));
             assert_eq!(rules.len(), 6);
             assert!(rules.iter().any(|rule| {
                 rule.priority < PEER_PRIORITY && rule.action == RuleAction::Goto(END_PRIORITY)

@@ -35,9 +35,15 @@ pub struct RunOptions {
     #[arg(long, env = "POD_RANGES", value_name = "RANGES", default_value = "")]
     pod_ranges: PodRanges,
 
-    /// Watch the pods of the node, so that no Service takes the hostPort of a pod; if false, the agent needs no right to
-    /// read pods
-    #[arg(long, env = "WATCH_HOST_PORTS", value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
+    /// Watch the pods of the node, so that no Service takes the hostPort of a pod; if false, the agent needs no right
+    /// to read pods
+    #[arg(
+        long,
+        env = "WATCH_HOST_PORTS",
+        value_name = "true|false",
+        default_value_t = true,
+        action = clap::ArgAction::Set
+    )]
     pub(crate) watch_host_ports: bool,
 
     /// Name of the agents' DaemonSet; when it no longer selects the node, the agent removes its rules

@@ -13,8 +13,8 @@ use crate::probe::Way;
 use crate::table::keys::{PortKey, parse_endpoint, parse_service};
 use crate::table::{family_set, ways_in_table};
 
-/// Returns a description of the table: one line for each frontend with its
-/// endpoints, and one line for each way to a peer.
+/// Returns a description of the table: one line for each frontend with its endpoints, one line for each way to a peer,
+/// and one line for each change by another program.
 pub fn describe(installed: Option<&InstalledTable>) -> Result<String, fmt::Error> {
     let Some(installed) = installed else {
         return Ok("no data path is installed in this network namespace\n".to_owned());
@@ -51,14 +51,17 @@ pub fn describe(installed: Option<&InstalledTable>) -> Result<String, fmt::Error
         }
     }
     for object in &installed.foreign_objects {
-        let what = match object {
+        let changed_object = match object {
             ForeignObject::TableFlag => "a flag of the table".to_owned(),
             ForeignObject::Set(name) => format!("the set {name}"),
             ForeignObject::Chain(name) => format!("the chain {name}"),
             ForeignObject::RuleIn(chain) => format!("a rule in the chain {chain}"),
             ForeignObject::ElementIn(set) => format!("an element of the set {set}"),
         };
-        writeln!(text, "changed by another program: {what}; the next change of the agent restores it")?;
+        writeln!(
+            text,
+            "changed by another program: {changed_object}; the next change of the agent restores it"
+        )?;
     }
     Ok(text)
 }

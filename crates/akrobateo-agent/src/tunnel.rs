@@ -1,9 +1,10 @@
 //! The objects that the kernel needs for the tunnel between the nodes. Pure.
 //!
 //! A packet enters the tunnel because of its mark ([`Marks::tunnel`]): one rule and one route per family send the
-//! packet to the device. Without the egress hook, each peer has its own rule and route ([`crate::routing`]). The next hop of the route is an address that no node has, with a fixed MAC address. The
+//! packet to the device. The next hop of the route is an address that no node has, with a fixed MAC address. The
 //! table's egress hook replaces this MAC address by the MAC address of the node whose number is in the mark. Therefore
-//! the number of rules and routes does not grow with the number of nodes.
+//! the number of rules and routes does not grow with the number of nodes. Without the egress hook, each peer has its
+//! own rule and route ([`crate::routing`]).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -155,7 +156,8 @@ impl Tunnel {
     }
 }
 
-/// Returns the address of a next hop in the tunnel. No node has this address. The last one is that of all peers.
+/// Returns the address of the next hop for a peer in the tunnel. No node has this address. With [`MAX_NODE_NUMBER`],
+/// returns the next hop that all peers share.
 pub(crate) fn next_hop(family: Family, number: NodeNumber) -> IpAddr {
     let [high, low] = (number | !MAX_NODE_NUMBER).to_be_bytes();
     match family {

@@ -1,4 +1,4 @@
-//! The commands that the thread of an agent receives, and its reports. Does I/O.
+//! The commands to the thread of an agent, and the interface that receives the thread's reports. Does I/O.
 
 use std::io;
 use std::os::fd::OwnedFd;

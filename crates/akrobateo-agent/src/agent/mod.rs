@@ -16,7 +16,7 @@ use crate::data_path::DataPathError;
 use mailbox::{Command, Mailbox};
 use worker::Worker;
 
-/// The agent of the node in whose network namespace it was started.
+/// The thread that changes the data path of one node. It works in the network namespace in which it was started.
 ///
 /// The agent's rules remain in the kernel when the agent stops.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub struct Agent {
 impl Agent {
     /// Starts the agent in the network namespace of the calling thread.
     ///
-    /// The observer learns the `id` of each configuration that the agent has applied.
+    /// The observer receives the `id` of each configuration that the agent has applied.
     pub fn start(id: u64, config: NodeConfig, observer: impl Observer) -> Result<Self, DataPathError> {
         let (mailbox, inbox) = mailbox::open().map_err(DataPathError::Thread)?;
         let worker = Worker::open(id, config, mailbox.clone())?;

@@ -17,8 +17,8 @@ pub type Modes = BTreeMap<TargetId, ForwardingMode>;
 /// The way for each peer and family. A peer without a way is not in the map.
 pub(super) type Ways = BTreeMap<TargetId, Way>;
 
-/// Returns the ways after a report of the probe. A peer keeps its way while the probe is undecided. Therefore a restart
-/// of the agent changes nothing.
+/// Returns the ways after a report of the probe. A peer keeps its way while the probe is undecided about the peer.
+/// Therefore a restart of the agent does not change the ways.
 pub(super) fn next_ways(ways: &Ways, modes: &Modes) -> Ways {
     let next_way = |(id, mode): (&TargetId, &ForwardingMode)| {
         let way = match mode {
@@ -31,8 +31,8 @@ pub(super) fn next_ways(ways: &Ways, modes: &Modes) -> Ways {
     modes.iter().filter_map(next_way).collect()
 }
 
-/// Returns true if the probe must try the tunnel, because the direct way to a peer does not work. While the probe is
-/// undecided about a peer, the earlier answer `was_needed` counts.
+/// Returns true if the probe must try the tunnel, because the direct way to a peer does not work. For a peer about
+/// which the probe is undecided, the previous result `was_needed` decides.
 pub(super) fn needs_tunnel(modes: &Modes, was_needed: bool) -> bool {
     modes.values().any(|mode| match mode {
         ForwardingMode::Keep(Way::Direct) => false,
@@ -53,17 +53,17 @@ pub(super) fn installed_ways(table: &Table) -> Ways {
 }
 
 /// Removes the ways to peers whose number now belongs to another node. The probe finds the ways to the new node.
-pub(super) fn forget_replaced_peers(ways: &mut Ways, before: &[Peer], after: &[Peer]) {
+pub(super) fn forget_replaced_peers(ways: &mut Ways, old_peers: &[Peer], new_peers: &[Peer]) {
     let addresses = |peers: &[Peer], number| {
         peers.iter().find(|peer| peer.number == number).map(|peer| peer.addresses.clone())
     };
-    ways.retain(|id, _| match (addresses(before, id.peer), addresses(after, id.peer)) {
-        (Some(before), Some(after)) => before.iter().any(|address| after.contains(address)),
+    ways.retain(|id, _| match (addresses(old_peers, id.peer), addresses(new_peers, id.peer)) {
+        (Some(old), Some(new)) => old.iter().any(|address| new.contains(address)),
         _ => true,
     });
 }
 
-/// Replaces the ways of the configuration.
+/// Replaces the ways of all peers in the configuration.
 pub(super) fn set_ways(config: &mut NodeConfig, ways: &Ways) {
     for peer in &mut config.peers {
         let way_of_family =
@@ -72,9 +72,9 @@ pub(super) fn set_ways(config: &mut NodeConfig, ways: &Ways) {
     }
 }
 
-/// Returns the targets of the probe: each peer in each family that both nodes have.
-/// `tunnel_exists` is false if the kernel could not create the tunnel.
-pub(super) fn targets(config: &NodeConfig, tunnel_exists: bool) -> Vec<Target> {
+/// Returns the targets of the probe: each peer, in each family in which both nodes have an address. `tunnel_exists` is
+/// false if the kernel could not create the tunnel.
+pub(super) fn probe_targets(config: &NodeConfig, tunnel_exists: bool) -> Vec<Target> {
     let has_tunnel = |addresses: &[IpAddr]| {
         let underlay_family = config.node.addresses.first().map(|ip| Family::from_ip(*ip));
         tunnel_exists
@@ -114,29 +114,29 @@ mod tests {
             next_ways(&ways, &modes),
             Ways::from([(PEER_2_IPV4, Way::Direct), (PEER_3_IPV6, Way::Direct)])
         );
-        let lost = ForwardingMode::Masquerade(MasqueradeReason::NoAnswer);
-        let modes = Modes::from([(PEER_2_IPV4, lost)]);
+        let no_answer = ForwardingMode::Masquerade(MasqueradeReason::NoAnswer);
+        let modes = Modes::from([(PEER_2_IPV4, no_answer)]);
         assert_eq!(next_ways(&ways, &modes), Ways::new());
     }
 
     #[test]
     fn way_of_a_replaced_peer_is_forgotten() {
-        let before = config().peers;
+        let old_peers = config().peers;
         let ways = Ways::from([(PEER_2_IPV4, Way::Direct), (PEER_3_IPV6, Way::Tunnel)]);
-        let forget = |after: &[Peer]| {
+        let remaining_ways = |new_peers: &[Peer]| {
             let mut ways = ways.clone();
-            forget_replaced_peers(&mut ways, &before, after);
+            forget_replaced_peers(&mut ways, &old_peers, new_peers);
             ways.into_keys().collect::<Vec<_>>()
         };
-        assert_eq!(forget(&before), [PEER_2_IPV4, PEER_3_IPV6]);
-        let mut after = before.clone();
-        after[0].addresses = vec!["10.99.0.77".parse().unwrap()];
-        // A new address beside the old one, or another MAC address, may belong to the same node.
-        after[1].addresses.push("10.99.0.78".parse().unwrap());
-        after[1].mac = "02:00:00:00:00:77".parse().unwrap();
-        assert_eq!(forget(&after), [PEER_3_IPV6]);
+        assert_eq!(remaining_ways(&old_peers), [PEER_2_IPV4, PEER_3_IPV6]);
+        let mut new_peers = old_peers.clone();
+        new_peers[0].addresses = vec!["10.99.0.77".parse().unwrap()];
+        // A peer that keeps one of its addresses is the same node, even if it has another MAC address.
+        new_peers[1].addresses.push("10.99.0.78".parse().unwrap());
+        new_peers[1].mac = "02:00:00:00:00:77".parse().unwrap();
+        assert_eq!(remaining_ways(&new_peers), [PEER_3_IPV6]);
         // A peer may be absent for some time, for example while its agent restarts.
-        assert_eq!(forget(&[]), [PEER_2_IPV4, PEER_3_IPV6]);
+        assert_eq!(remaining_ways(&[]), [PEER_2_IPV4, PEER_3_IPV6]);
     }
 
     #[test]

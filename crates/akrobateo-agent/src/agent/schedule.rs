@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 /// The time after which a failed change is tried again, and a failed watch is opened again.
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// The shortest time between a change and the next restoration. Without it, two programs that change the same objects
-/// would use all of the processor's time.
+/// The minimum time between a change and the next restoration. Without this minimum, two programs that change the same
+/// objects would use all of the processor's time.
 const RESTORE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The times of the next steps.
@@ -14,8 +14,9 @@ const RESTORE_INTERVAL: Duration = Duration::from_millis(200);
 pub(super) struct Schedule {
     /// The time at which the configuration must be applied; `None` after it was applied.
     apply_at: Option<Instant>,
-    last_applied: Option<Instant>,
-    /// True if the last change failed.
+    /// The time of the last attempt to apply the configuration.
+    last_applied_at: Option<Instant>,
+    /// True if the last attempt failed.
     has_failed: bool,
     /// The time until which the watch is not used, because it has failed.
     watch_failed_until: Option<Instant>,
@@ -24,7 +25,7 @@ pub(super) struct Schedule {
 impl Schedule {
     /// Creates the schedule of a thread that applies its configuration at once.
     pub(super) const fn new(now: Instant) -> Self {
-        Self { apply_at: Some(now), last_applied: None, has_failed: false, watch_failed_until: None }
+        Self { apply_at: Some(now), last_applied_at: None, has_failed: false, watch_failed_until: None }
     }
 
     /// Applies the configuration now, because it has changed.
@@ -32,10 +33,10 @@ impl Schedule {
         self.apply_at = Some(now);
     }
 
-    /// Applies the configuration soon, because another program may have changed the data path. After a failure, the time
-    /// of the next attempt remains.
+    /// Applies the configuration soon, because another program may have changed the data path. After a failed attempt,
+    /// the time of the next attempt does not change.
     pub(super) fn on_foreign_change(&mut self, now: Instant) {
-        let restore_at = self.last_applied.map_or(now, |applied| now.max(applied + RESTORE_INTERVAL));
+        let restore_at = self.last_applied_at.map_or(now, |applied| now.max(applied + RESTORE_INTERVAL));
         match self.apply_at {
             Some(apply_at) if self.has_failed || apply_at <= restore_at => {}
             _ => self.apply_at = Some(restore_at),
@@ -48,7 +49,8 @@ impl Schedule {
         self.on_foreign_change(now);
     }
 
-    /// Returns true if a failed watch must be opened again. From then on, the watch is used again.
+    /// Returns true if a failed watch must be opened again. After the function has returned true, the schedule uses the
+    /// watch again.
     pub(super) fn must_reopen_watch(&mut self, now: Instant) -> bool {
         let is_due = self.watch_failed_until.is_some_and(|until| until <= now);
         if is_due {
@@ -67,9 +69,10 @@ impl Schedule {
         self.apply_at.is_some_and(|apply_at| apply_at <= now)
     }
 
-    /// Stores the end of a change. After success, a part of the change that must be repeated is due at `repeat_at`.
+    /// Records the end of an attempt to apply the configuration. After a success, `repeat_at` is the time at which a
+    /// part of the change must be repeated.
     pub(super) fn on_applied(&mut self, now: Instant, is_successful: bool, repeat_at: Option<Instant>) {
-        self.last_applied = Some(now);
+        self.last_applied_at = Some(now);
         self.has_failed = !is_successful;
         self.apply_at = if is_successful { repeat_at } else { Some(now + RETRY_INTERVAL) };
     }
@@ -93,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_changes_are_restored_at_once_but_not_continuously() {
+    fn foreign_changes_are_reverted_at_once_but_not_continuously() {
         let start = Instant::now();
         let mut schedule = applied_schedule(start);
         let later = start + Duration::from_secs(9);
@@ -103,19 +106,19 @@ mod tests {
         schedule.on_foreign_change(later);
         assert!(!schedule.must_apply(later));
         assert!(schedule.must_apply(later + RESTORE_INTERVAL));
-        // A new configuration does not wait.
+        // A new configuration is applied without this pause.
         schedule.on_command(later);
         assert!(schedule.must_apply(later));
     }
 
     #[test]
-    fn failed_change_is_repeated_and_foreign_changes_do_not_hasten_it() {
+    fn foreign_change_does_not_shorten_the_pause_after_a_failure() {
         let now = Instant::now();
         let mut schedule = applied_schedule(now);
         schedule.on_applied(now, false, None);
         schedule.on_foreign_change(now + RESTORE_INTERVAL);
         assert_eq!(schedule.next_event(), Some(now + RETRY_INTERVAL));
-        // A foreign change hastens the repetition of a part.
+        // After a success, a foreign change is reverted before the time of the repetition.
         let later = now + Duration::from_secs(20);
         schedule.on_applied(now, true, Some(now + Duration::from_secs(30)));
         schedule.on_foreign_change(later);
@@ -123,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_watch_rests_and_is_opened_again() {
+    fn failed_watch_is_opened_again_after_a_pause() {
         let now = Instant::now();
         let mut schedule = applied_schedule(now);
         schedule.on_watch_failure(now);
@@ -132,7 +135,7 @@ mod tests {
         let later = now + RETRY_INTERVAL;
         assert!(schedule.must_apply(later));
         schedule.on_applied(now, true, None);
-        // The thread does not sleep for ever.
+        // The thread wakes up when it must open the watch again.
         assert_eq!(schedule.next_event(), Some(later));
         assert!(schedule.must_reopen_watch(later));
         assert!(schedule.uses_watch());

@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::mailbox::{Command, Inbox, Mailbox, Observer};
 use super::modes::{
-    Modes, Ways, forget_replaced_peers, installed_ways, needs_tunnel, next_ways, set_ways, targets,
+    Modes, Ways, forget_replaced_peers, installed_ways, needs_tunnel, next_ways, probe_targets, set_ways,
 };
 use super::schedule::Schedule;
 use crate::config::{LocalNode, NodeConfig};
@@ -15,9 +15,9 @@ use crate::data_path::{DataPath, DataPathError, DataPathWatch};
 use crate::probe::{self, Node as ProbeNode, ProbeService, Way};
 use crate::tunnel;
 
-/// The time after which a probe that did not start is started again.
+/// The time after which the thread tries again to start a probe that did not start.
 const PROBE_RETRY_INTERVAL: Duration = Duration::from_secs(5);
-/// The time for which the tunnel remains after the last use. A peer may still send through it.
+/// The time for which the tunnel remains after its last use, because a peer may still send packets through the tunnel.
 const TUNNEL_RETENTION: Duration = Duration::from_mins(1);
 
 /// The state of the thread.
@@ -26,17 +26,16 @@ pub(super) struct Worker {
     data_path: DataPath,
     watch: DataPathWatch,
     mailbox: Mailbox,
-    /// The ID of the configuration.
-    id: u64,
+    config_id: u64,
     config: NodeConfig,
     ways: Ways,
     has_egress_hook: bool,
-    /// True if the direct way to a peer does not work.
+    /// True if the probe must try the tunnel, because the direct way to a peer does not work.
     probes_tunnel: bool,
-    /// The time at which the tunnel is removed; `None` if it is needed or does not exist.
-    keeps_tunnel_until: Option<Instant>,
+    /// The time at which the thread removes the tunnel; `None` if the tunnel is needed or does not exist.
+    remove_tunnel_at: Option<Instant>,
     probe: Option<RunningProbe>,
-    tunnel_device: Option<u32>,
+    tunnel_device_index: Option<u32>,
     schedule: Schedule,
 }
 
@@ -48,7 +47,7 @@ struct RunningProbe {
 }
 
 impl Worker {
-    pub(super) fn open(id: u64, config: NodeConfig, mailbox: Mailbox) -> Result<Self, DataPathError> {
+    pub(super) fn open(config_id: u64, config: NodeConfig, mailbox: Mailbox) -> Result<Self, DataPathError> {
         let data_path = DataPath::open()?;
         data_path.check_kernel()?;
         let watch = data_path.open_watch()?;
@@ -57,15 +56,15 @@ impl Worker {
         Ok(Self {
             has_egress_hook: data_path.has_egress_hook()?,
             probes_tunnel: false,
-            keeps_tunnel_until: None,
+            remove_tunnel_at: None,
             data_path,
             watch,
             mailbox,
-            id,
+            config_id,
             config,
             ways,
             probe: None,
-            tunnel_device: None,
+            tunnel_device_index: None,
             schedule: Schedule::new(Instant::now()),
         })
     }
@@ -76,7 +75,7 @@ impl Worker {
                 match command {
                     Command::SetConfig(id, config) => {
                         forget_replaced_peers(&mut self.ways, &self.config.peers, &config.peers);
-                        (self.id, self.config) = (id, *config);
+                        (self.config_id, self.config) = (id, *config);
                     }
                     Command::SetModes(modes) => {
                         observer.on_modes(&modes);
@@ -86,14 +85,14 @@ impl Worker {
                 }
                 self.schedule.on_command(Instant::now());
             }
-            if self.keeps_tunnel_until.is_some_and(|until| until <= Instant::now()) {
-                self.keeps_tunnel_until = None;
+            if self.remove_tunnel_at.is_some_and(|until| until <= Instant::now()) {
+                self.remove_tunnel_at = None;
                 self.schedule.on_command(Instant::now());
             }
             self.find_foreign_changes();
             if self.schedule.must_apply(Instant::now()) {
                 let result = self.apply();
-                observer.on_applied(self.id, result.as_ref().map(|_| ()));
+                observer.on_applied(self.config_id, result.as_ref().map(|_| ()));
                 let is_complete = self.delete_stale() && result.is_ok();
                 let repeat_at = result.as_ref().ok().copied().flatten();
                 self.schedule.on_applied(Instant::now(), is_complete, repeat_at);
@@ -107,9 +106,9 @@ impl Worker {
         self.ways = next_ways(&self.ways, modes);
         self.probes_tunnel = needs_tunnel(modes, had_tunnel);
         if self.probes_tunnel {
-            self.keeps_tunnel_until = None;
+            self.remove_tunnel_at = None;
         } else if had_tunnel {
-            self.keeps_tunnel_until = Some(Instant::now() + TUNNEL_RETENTION);
+            self.remove_tunnel_at = Some(Instant::now() + TUNNEL_RETENTION);
         }
     }
 
@@ -131,7 +130,7 @@ impl Worker {
         if !self.schedule.uses_watch() {
             return;
         }
-        match self.watch.has_changes(self.tunnel_device, &self.config.node.uplink) {
+        match self.watch.has_changes(self.tunnel_device_index, &self.config.node.uplink) {
             Ok(false) => {}
             Ok(true) => {
                 self.data_path.forget_installed();
@@ -141,22 +140,23 @@ impl Worker {
         }
     }
 
-    /// Rests for some time. Otherwise a watch that fails again and again would use all of the processor's time.
+    /// Stops the use of the watch for some time. Without this pause, a watch that fails repeatedly would use all of the
+    /// processor's time.
     fn on_watch_failure(&mut self, error: &DataPathError, now: Instant) {
         tracing::warn!(%error, "cannot read notifications of changes");
         self.data_path.forget_installed();
         self.schedule.on_watch_failure(now);
     }
 
-    /// Applies the configuration. Returns the time at which a part of it must be repeated.
+    /// Applies the configuration. Returns the time at which a part of the change must be repeated.
     fn apply(&mut self) -> Result<Option<Instant>, DataPathError> {
         set_ways(&mut self.config, &self.ways);
-        self.config.probes_tunnel = self.probes_tunnel || self.keeps_tunnel_until.is_some();
+        self.config.probes_tunnel = self.probes_tunnel || self.remove_tunnel_at.is_some();
         self.config.node.has_egress_hook &= self.has_egress_hook;
         let changes = self.data_path.install(&self.config)?;
         tracing::debug!(?changes, "applied the configuration");
-        self.tunnel_device = self.data_path.tunnel_device()?;
-        if changes.tunnel > 0
+        self.tunnel_device_index = self.data_path.tunnel_device_index()?;
+        if changes.tunnel_changes > 0
             && !self.data_path.skip_own_tunnel_changes(&self.watch, &self.config.node.uplink)?
         {
             self.data_path.forget_installed();
@@ -166,8 +166,9 @@ impl Worker {
         Ok([probe_retry_at, self.data_path.tunnel_retry_at()].into_iter().flatten().min())
     }
 
-    /// Deletes what earlier rules have left behind. New flows do not wait for this, because the observer knows already that
-    /// the rules are in force. Returns true if it succeeds.
+    /// Deletes the flows, affinities and elements that earlier rules have left behind. Returns true after a success.
+    ///
+    /// The observer knows already that the new rules are in force. So new flows do not wait for this step.
     fn delete_stale(&mut self) -> bool {
         let result = self.data_path.delete_stale();
         if let Err(error) = &result {
@@ -176,11 +177,12 @@ impl Worker {
         result.is_ok()
     }
 
-    /// Starts the probe after its rules were installed. Restarts the probe if the node has changed. If the probe cannot
-    /// start, the ways remain, and the result is the time of the next attempt.
+    /// Starts the probe, whose rules must be installed before. Restarts the probe if the node has changed. If the probe
+    /// cannot start, the ways remain, and the function returns the time of the next attempt.
     fn update_probe(&mut self) -> Option<Instant> {
         if !self.config.keeps_client_addresses() {
-            // Without the rules of clients' packets, no probe is answered. The answers say nothing about the network.
+            // The table has no rules for the probe, so the probe would receive no answers. Missing answers would say
+            // nothing about the network.
             if self.probe.take().is_some() {
                 self.mailbox.send(Command::SetModes(Modes::new()));
             }
@@ -204,13 +206,13 @@ impl Worker {
         }
         if let Some(probe) = &self.probe {
             let has_tunnel = self.data_path.tunnel_error().is_none();
-            probe.service.set_targets(targets(&self.config, has_tunnel));
+            probe.service.set_targets(probe_targets(&self.config, has_tunnel));
         }
         None
     }
 
     fn wait(&self, inbox: &Inbox) {
-        let next_event = [self.schedule.next_event(), self.keeps_tunnel_until].into_iter().flatten().min();
+        let next_event = [self.schedule.next_event(), self.remove_tunnel_at].into_iter().flatten().min();
         let remaining_time = next_event.map(|time| time.saturating_duration_since(Instant::now()));
         // Rounds up, because poll(2) counts milliseconds in older kernels.
         let timeout = remaining_time

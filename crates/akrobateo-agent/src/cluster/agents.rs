@@ -8,47 +8,49 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::plan::{NumberClaim, rightful_claims};
+use crate::plan::{NumberClaim, accepted_claims};
 
-/// The time after which an agent that does not renew its Lease counts as lost.
+/// The time for which an agent is alive after a renewal of its Lease.
 const LEASE_DURATION: Duration = Duration::from_secs(LEASE_DURATION_SECONDS.unsigned_abs() as u64);
-/// The time for which the rules of an agent that has announced its end count as valid.
+/// The time for which a paused agent is alive after the last renewal of its Lease. A paused agent has announced its
+/// end, and its rules remain in the kernel.
 const MAX_PAUSE: Duration = Duration::from_mins(1);
-/// The longest time between two renewals of this agent's Lease, as this agent sees it. A longer time means that this
-/// agent receives no events of the watch, so that it does not know the state of the other agents.
+/// The maximum time since the watch has last reported a renewal of this agent's own Lease. After a longer time, the
+/// watch seems to report no events, so this agent does not know which other agents are alive.
 const MAX_OWN_SILENCE: Duration = Duration::from_secs(10);
 
 /// The agents of all nodes.
 #[derive(Debug)]
 pub(crate) struct Agents {
-    /// The name of the operator's instance, with which the names of Leases begin.
+    /// The name of the operator's instance. The names of the Leases begin with this name.
     instance: String,
     /// The name of this agent's Lease.
-    own_lease: String,
-    entries: HashMap<String, Entry>,
+    own_lease_name: String,
+    /// The agents by the names of their Leases.
+    entries: HashMap<String, AgentEntry>,
 }
 
 #[derive(Debug)]
-struct Entry {
-    created: Timestamp,
+struct AgentEntry {
+    lease_created_at: Timestamp,
     renew_time: Option<MicroTime>,
     /// The time at which this process has seen the last renewal.
     renewed_at: Instant,
-    /// `None` if the Lease has no report, or one that cannot be read.
+    /// The report in the Lease; `None` if the Lease has no report, or if the report is invalid.
     report: Option<AgentReport>,
-    /// True if the agent counted as alive in the last result.
+    /// True if the agent was alive in the last result of [`Agents::alive_peer_reports`].
     was_alive: bool,
 }
 
 impl Agents {
-    /// Returns no agents. The agent itself belongs to this instance and node.
-    pub(crate) fn new(instance: &str, node: &str) -> Self {
-        let own_lease = lease_name(instance, node);
-        Self { instance: instance.to_owned(), own_lease, entries: HashMap::new() }
+    /// Returns an empty list. `instance` and `own_node` identify this agent.
+    pub(crate) fn new(instance: &str, own_node: &str) -> Self {
+        let own_lease_name = lease_name(instance, own_node);
+        Self { instance: instance.to_owned(), own_lease_name, entries: HashMap::new() }
     }
 
-    /// Records the current content of a Lease, or that the Lease does not exist. Returns true if the agents that are
-    /// alive, or the facts about them, changed.
+    /// Records the current content of a Lease; `None` means that the Lease does not exist. Returns true if the set of
+    /// agents that are alive may have changed, or if a fact in the report has changed that decides about forwarding.
     pub(crate) fn update(&mut self, name: &str, lease: Option<&Lease>, now: Instant) -> bool {
         let Some(lease) = lease else { return self.entries.remove(name).is_some() };
         let report = AgentReport::from_lease(lease).and_then(|report| {
@@ -58,15 +60,17 @@ impl Agents {
                 )
                 .ok()
         });
-        // The policy for Leases ties the name of a Lease to the agent's node. So no agent can report for another node.
+        // An admission policy allows each agent to write only the Lease with the name of its node. So an agent cannot
+        // report for another node.
         let report = report.filter(|report| lease_name(&self.instance, &report.node) == name);
         let renew_time = lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
-        let created = lease.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0);
+        let lease_created_at =
+            lease.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0);
         let previous = self.entries.get(name);
         let is_renewed = previous.is_none_or(|previous| previous.renew_time != renew_time);
         let previous_facts = previous.map(|entry| (facts(entry.report.as_ref()), entry.was_alive));
-        let entry = Entry {
-            created,
+        let entry = AgentEntry {
+            lease_created_at,
             renew_time,
             renewed_at: previous.filter(|_| !is_renewed).map_or(now, |previous| previous.renewed_at),
             report,
@@ -82,12 +86,12 @@ impl Agents {
         self.entries.keys().cloned().collect()
     }
 
-    /// Returns the numbers in all Leases.
+    /// Returns the numbers in the reports of all Leases.
     pub(crate) fn number_claims(&self) -> Vec<NumberClaim> {
-        let claim = |entry: &Entry| {
+        let claim = |entry: &AgentEntry| {
             let report = entry.report.as_ref()?;
             Some(NumberClaim {
-                created: entry.created,
+                lease_created_at: entry.lease_created_at,
                 node: report.node.clone(),
                 number: report.network.as_ref()?.number,
             })
@@ -95,45 +99,50 @@ impl Agents {
         self.entries.values().filter_map(claim).collect()
     }
 
-    /// Returns the reports of the other agents that are alive, sorted by node. If this agent receives no
-    /// events of the watch, the result does not change.
-    pub(crate) fn alive(&mut self, now: Instant) -> Vec<AgentReport> {
+    /// Returns the reports of the other agents that are alive, sorted by node.
+    ///
+    /// While the watch reports no events, the agents of the previous result remain in the result.
+    pub(crate) fn alive_peer_reports(&mut self, now: Instant) -> Vec<AgentReport> {
         let receives_events = self
             .entries
-            .get(&self.own_lease)
+            .get(&self.own_lease_name)
             .is_some_and(|own| now.saturating_duration_since(own.renewed_at) < MAX_OWN_SILENCE);
         if receives_events {
             for entry in self.entries.values_mut() {
-                entry.was_alive = now < entry.expiry();
+                entry.was_alive = now < entry.expires_at();
             }
         }
         let claims = self.number_claims();
-        let rightful: Vec<_> = rightful_claims(&claims).map(|claim| claim.node.as_str()).collect();
-        let others = self.entries.iter().filter(|(name, entry)| **name != self.own_lease && entry.was_alive);
-        let mut reports: Vec<_> = others
-            .filter_map(|(_, entry)| entry.report.clone())
-            .filter(|report| rightful.contains(&report.node.as_str()))
+        let accepted_nodes: Vec<_> = accepted_claims(&claims).map(|claim| claim.node.as_str()).collect();
+        let mut reports: Vec<_> = self
+            .alive_peers()
+            .filter_map(|entry| entry.report.clone())
+            .filter(|report| accepted_nodes.contains(&report.node.as_str()))
             .collect();
-        reports.sort_by(|left, right| left.node.cmp(&right.node));
+        reports.sort_by(|report, other| report.node.cmp(&other.node));
         reports
     }
 
-    /// Returns the time at which the next agent counts as lost, if it does not renew its Lease.
+    /// Returns the earliest time at which another agent is no longer alive if it does not renew its Lease.
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
-        let others = self.entries.iter().filter(|(name, entry)| **name != self.own_lease && entry.was_alive);
-        others.map(|(_, entry)| entry.expiry()).min()
+        self.alive_peers().map(AgentEntry::expires_at).min()
+    }
+
+    fn alive_peers(&self) -> impl Iterator<Item = &AgentEntry> {
+        let other_entries = self.entries.iter().filter(|(name, _)| **name != self.own_lease_name);
+        other_entries.map(|(_, entry)| entry).filter(|entry| entry.was_alive)
     }
 }
 
-impl Entry {
-    fn expiry(&self) -> Instant {
+impl AgentEntry {
+    fn expires_at(&self) -> Instant {
         let is_paused = self.report.as_ref().is_some_and(|report| report.is_paused);
         self.renewed_at + if is_paused { MAX_PAUSE } else { LEASE_DURATION }
     }
 }
 
-/// The facts in a report that decide about forwarding: the node, whether the agent is paused, its network, and the
-/// Services with their own proxies that it still serves.
+/// The facts in a report that decide about forwarding: the name of the node, true if the agent is paused, the network
+/// of the node, and the Services in dedicated mode that the agent still serves.
 type Facts<'a> = (&'a str, bool, Option<&'a NodeNetwork>, &'a [String]);
 
 /// Returns the facts in a report that decide about forwarding.
@@ -151,7 +160,7 @@ mod tests {
 
     use super::*;
 
-    fn lease(node: &str, number: u16, created: i64, renewed: i64, is_paused: bool) -> Lease {
+    fn lease(node: &str, number: u16, created_second: i64, renewed_second: i64, is_paused: bool) -> Lease {
         let report = AgentReport {
             node: node.to_owned(),
             is_paused,
@@ -161,23 +170,24 @@ mod tests {
         let mut lease = Lease::default();
         lease.metadata.annotations =
             Some(BTreeMap::from([(REPORT_ANNOTATION.to_owned(), report.to_json().unwrap())]));
-        lease.metadata.creation_timestamp = Some(Time(Timestamp::from_second(created).unwrap()));
-        let renew_time = Some(MicroTime(Timestamp::from_second(renewed).unwrap()));
+        lease.metadata.creation_timestamp = Some(Time(Timestamp::from_second(created_second).unwrap()));
+        let renew_time = Some(MicroTime(Timestamp::from_second(renewed_second).unwrap()));
         lease.spec = Some(LeaseSpec { renew_time, ..LeaseSpec::default() });
         lease
     }
 
-    struct World {
+    /// The agents as the agent of node `n1` sees them, and a clock.
+    struct TestAgents {
         agents: Agents,
         start: Instant,
     }
 
-    impl World {
+    impl TestAgents {
         fn new() -> Self {
             Self { agents: Agents::new("akrobateo", "n1"), start: Instant::now() }
         }
 
-        fn at(&self, seconds: u64) -> Instant {
+        fn time_at(&self, seconds: u64) -> Instant {
             self.start + Duration::from_secs(seconds)
         }
 
@@ -185,79 +195,79 @@ mod tests {
         fn renew(&mut self, node: &str, seconds: u64) -> bool {
             let number = node[1..].parse().unwrap();
             let lease = lease(node, number, 1, seconds.try_into().unwrap(), false);
-            let now = self.at(seconds);
+            let now = self.time_at(seconds);
             self.agents.update(&lease_name("akrobateo", node), Some(&lease), now)
         }
 
-        fn alive(&mut self, seconds: u64) -> Vec<String> {
-            let now = self.at(seconds);
-            self.agents.alive(now).into_iter().map(|report| report.node).collect()
+        fn alive_nodes(&mut self, seconds: u64) -> Vec<String> {
+            let now = self.time_at(seconds);
+            self.agents.alive_peer_reports(now).into_iter().map(|report| report.node).collect()
         }
     }
 
     #[test]
-    fn only_a_changed_report_is_a_change() {
-        let mut world = World::new();
-        assert!(world.renew("n2", 0));
-        assert!(!world.renew("n2", 5));
-        let paused = lease("n2", 2, 1, 6, true);
-        let now = world.at(6);
-        assert!(world.agents.update(&lease_name("akrobateo", "n2"), Some(&paused), now));
+    fn renewal_with_the_same_report_is_no_change() {
+        let mut test = TestAgents::new();
+        assert!(test.renew("n2", 0));
+        assert!(!test.renew("n2", 5));
+        let paused_lease = lease("n2", 2, 1, 6, true);
+        let now = test.time_at(6);
+        assert!(test.agents.update(&lease_name("akrobateo", "n2"), Some(&paused_lease), now));
         assert!(
-            world.agents.update(&lease_name("akrobateo", "n2"), None, now)
-                && !world.agents.update(&lease_name("akrobateo", "n2"), None, now)
+            test.agents.update(&lease_name("akrobateo", "n2"), None, now)
+                && !test.agents.update(&lease_name("akrobateo", "n2"), None, now)
         );
     }
 
     #[test]
-    fn silent_agent_is_lost_after_its_lease() {
-        let mut world = World::new();
+    fn agent_that_does_not_renew_its_lease_is_not_alive() {
+        let mut test = TestAgents::new();
         for seconds in [0, 5, 10, 15] {
-            world.renew("n1", seconds);
+            test.renew("n1", seconds);
         }
-        world.renew("n2", 0);
-        world.renew("n3", 5);
-        assert_eq!(world.alive(14), ["n2", "n3"]);
-        assert_eq!(world.agents.next_expiry(), Some(world.at(15)));
-        assert_eq!(world.alive(15), ["n3"]);
-        assert!(world.renew("n2", 16));
-        assert_eq!(world.alive(17), ["n2", "n3"]);
+        test.renew("n2", 0);
+        test.renew("n3", 5);
+        assert_eq!(test.alive_nodes(14), ["n2", "n3"]);
+        assert_eq!(test.agents.next_expiry(), Some(test.time_at(15)));
+        assert_eq!(test.alive_nodes(15), ["n3"]);
+        assert!(test.renew("n2", 16));
+        assert_eq!(test.alive_nodes(17), ["n2", "n3"]);
     }
 
     #[test]
     fn agent_without_watch_events_keeps_its_peers() {
-        let mut world = World::new();
-        assert!(world.renew("n1", 0) && world.renew("n2", 0));
-        assert_eq!(world.alive(3600), ["n2"]);
-        world.renew("n1", 3601);
-        assert!(world.alive(3602).is_empty());
+        let mut test = TestAgents::new();
+        assert!(test.renew("n1", 0) && test.renew("n2", 0));
+        assert_eq!(test.alive_nodes(3600), ["n2"]);
+        test.renew("n1", 3601);
+        assert!(test.alive_nodes(3602).is_empty());
     }
 
     #[test]
     fn paused_agent_is_alive_for_a_minute() {
-        let mut world = World::new();
-        let now = world.at(0);
-        world.agents.update(&lease_name("akrobateo", "n2"), Some(&lease("n2", 2, 1, 0, true)), now);
-        (0..14).for_each(|index| _ = world.renew("n1", index * 5));
-        assert_eq!(world.alive(59), ["n2"]);
-        assert!(world.alive(61).is_empty());
+        let mut test = TestAgents::new();
+        let now = test.time_at(0);
+        test.agents.update(&lease_name("akrobateo", "n2"), Some(&lease("n2", 2, 1, 0, true)), now);
+        (0..14).for_each(|index| _ = test.renew("n1", index * 5));
+        assert_eq!(test.alive_nodes(59), ["n2"]);
+        assert!(test.alive_nodes(61).is_empty());
     }
 
     #[test]
     fn agent_with_the_number_of_an_older_lease_is_no_peer() {
-        let mut world = World::new();
-        let now = world.at(0);
-        world.agents.update(&lease_name("akrobateo", "n2"), Some(&lease("n2", 7, 1, 0, false)), now);
-        world.agents.update(&lease_name("akrobateo", "n3"), Some(&lease("n3", 7, 2, 0, false)), now);
-        assert_eq!(world.alive(1), ["n2"]);
-        assert_eq!(world.agents.number_claims().len(), 2);
+        let mut test = TestAgents::new();
+        let now = test.time_at(0);
+        test.agents.update(&lease_name("akrobateo", "n2"), Some(&lease("n2", 7, 1, 0, false)), now);
+        test.agents.update(&lease_name("akrobateo", "n3"), Some(&lease("n3", 7, 2, 0, false)), now);
+        assert_eq!(test.alive_nodes(1), ["n2"]);
+        assert_eq!(test.agents.number_claims().len(), 2);
     }
 
     #[test]
     fn agent_cannot_report_for_another_node() {
-        let mut world = World::new();
-        let now = world.at(0);
-        world.agents.update("akrobateo-n3", Some(&lease("n2", 2, 1, 0, false)), now);
-        assert!(world.alive(1).is_empty() && world.agents.number_claims().is_empty());
+        let mut test = TestAgents::new();
+        let now = test.time_at(0);
+        test.agents.update("akrobateo-n3", Some(&lease("n2", 2, 1, 0, false)), now);
+        assert!(test.alive_nodes(1).is_empty() && test.agents.number_claims().is_empty());
     }
 }

@@ -21,9 +21,11 @@ pub(crate) struct ProxyLabels {
 }
 
 impl ProxyLabels {
-    /// Returns the Service whose proxy the pod is. Users can set the same labels in their own namespaces, so there a pod
-    /// counts only as a proxy of a Service in its own namespace.
-    fn service_of(&self, pod: &Pod) -> Option<ServiceKey> {
+    /// Returns the Service that the pod serves as a proxy; `None` if the pod is no proxy.
+    ///
+    /// Users can set the labels of proxies on pods in their own namespaces. So a pod is no proxy if it is not in the
+    /// namespace in which the operator creates the proxies of the Service.
+    fn proxied_service(&self, pod: &Pod) -> Option<ServiceKey> {
         let has_label = |name: &str, value: &str| pod.labels().get(name).is_some_and(|it| it == value);
         if !has_label(labels::APP_NAME, labels::PROXY_APP_NAME)
             || !has_label(labels::MANAGED_BY, &self.instance)
@@ -37,37 +39,42 @@ impl ProxyLabels {
     }
 }
 
-/// Returns a pod and its hostPorts; `None` if the pod has no hostPort or has ended. `addresses` are those of the node.
-pub(crate) fn host_port_pod(pod: &Pod, proxies: &ProxyLabels, addresses: &[IpAddr]) -> Option<HostPortPod> {
+/// Returns a pod and its hostPorts; `None` if the pod has no hostPort or has ended.
+pub(crate) fn host_port_pod(
+    pod: &Pod,
+    proxy_labels: &ProxyLabels,
+    node_addresses: &[IpAddr],
+) -> Option<HostPortPod> {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     if matches!(phase, Some("Succeeded" | "Failed")) {
         return None;
     }
     let containers = pod.spec.iter().flat_map(|spec| {
-        // Only init containers that restart always run beside the other containers.
+        // An init container with the restart policy Always runs beside the other containers. The other init containers
+        // have ended before.
         let sidecars = spec.init_containers.iter().flatten();
         spec.containers.iter().chain(sidecars.filter(|it| it.restart_policy.as_deref() == Some("Always")))
     });
     let ports = containers.flat_map(|container| container.ports.iter().flatten());
-    let frontends: BTreeSet<_> = ports.flat_map(|port| frontends(port, addresses)).collect();
+    let frontends: BTreeSet<_> = ports.flat_map(|port| frontends(port, node_addresses)).collect();
     (!frontends.is_empty()).then(|| HostPortPod {
         name: format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any()),
         frontends,
-        proxy_of: proxies.service_of(pod),
+        proxied_service: proxy_labels.proxied_service(pod),
         is_ready: is_ready(pod),
     })
 }
 
-/// Returns the ports of the node that lead to a container's port. A hostPort on an address that clients cannot use is no
-/// such port.
-fn frontends(port: &ContainerPort, addresses: &[IpAddr]) -> Vec<Frontend> {
+/// Returns the ports of the node that lead to a container's port. Returns no ports if the container's port has a hostIP
+/// that is not an address of the node.
+fn frontends(port: &ContainerPort, node_addresses: &[IpAddr]) -> Vec<Frontend> {
     let number = port.host_port.and_then(|port| u16::try_from(port).ok()).and_then(NonZeroU16::new);
     let protocol = port.protocol.as_deref().unwrap_or("TCP").parse().ok();
     let (Some(number), Some(protocol)) = (number, protocol) else { return Vec::new() };
     let host_ip: Option<IpAddr> = port.host_ip.as_deref().and_then(|text| text.parse().ok());
     let families = match host_ip {
         None => Family::ALL.to_vec(),
-        Some(address) if address.is_unspecified() || addresses.contains(&address) => {
+        Some(address) if address.is_unspecified() || node_addresses.contains(&address) => {
             vec![Family::from_ip(address)]
         }
         Some(_) => Vec::new(),
@@ -97,13 +104,13 @@ mod tests {
         serde_json::from_value(pod).unwrap()
     }
 
-    fn proxies(namespace: Option<&str>) -> ProxyLabels {
+    fn proxy_labels(namespace: Option<&str>) -> ProxyLabels {
         ProxyLabels { instance: "akrobateo".to_owned(), namespace: namespace.map(str::to_owned) }
     }
 
     fn frontend_texts(pod: &Pod) -> Vec<String> {
-        let found = host_port_pod(pod, &proxies(None), &["10.0.0.1".parse().unwrap()]);
-        found.iter().flat_map(|pod| &pod.frontends).map(ToString::to_string).collect()
+        let host_port_pod = host_port_pod(pod, &proxy_labels(None), &["10.0.0.1".parse().unwrap()]);
+        host_port_pod.iter().flat_map(|pod| &pod.frontends).map(ToString::to_string).collect()
     }
 
     #[test]
@@ -123,21 +130,22 @@ mod tests {
     }
 
     #[test]
-    fn labels_count_only_in_the_namespace_of_the_proxies() {
-        let proxy_labels = json!({
+    fn pod_outside_the_namespace_of_proxies_is_no_proxy() {
+        let labels = json!({
             "app.kubernetes.io/name": "akrobateo-lb", "app.kubernetes.io/managed-by": "akrobateo",
             "akrobateo.io/service-name": "web", "akrobateo.io/service-namespace": "default",
         });
         let ports = json!([{ "containerPort": 80, "hostPort": 80 }]);
-        let proxy_of = |namespace: &str, proxies: &ProxyLabels| {
-            host_port_pod(&pod(namespace, &proxy_labels, &ports), proxies, &[]).unwrap().proxy_of
+        let proxied_service = |namespace: &str, proxy_labels: &ProxyLabels| {
+            host_port_pod(&pod(namespace, &labels, &ports), proxy_labels, &[]).unwrap().proxied_service
         };
-        let shared = proxies(Some("akrobateo-proxies"));
-        assert_eq!(proxy_of("akrobateo-proxies", &shared), Some(key("web")));
-        assert_eq!(proxy_of("default", &shared), None);
-        assert_eq!(proxy_of("default", &proxies(None)), Some(key("web")));
-        assert_eq!(proxy_of("shop", &proxies(None)), None);
-        let other = ProxyLabels { instance: "other".to_owned(), ..proxies(None) };
-        assert_eq!(proxy_of("default", &other), None);
+        let one_namespace = proxy_labels(Some("akrobateo-proxies"));
+        assert_eq!(proxied_service("akrobateo-proxies", &one_namespace), Some(key("web")));
+        assert_eq!(proxied_service("default", &one_namespace), None);
+        let service_namespace = proxy_labels(None);
+        assert_eq!(proxied_service("default", &service_namespace), Some(key("web")));
+        assert_eq!(proxied_service("shop", &service_namespace), None);
+        let other_instance = ProxyLabels { instance: "other".to_owned(), ..service_namespace };
+        assert_eq!(proxied_service("default", &other_instance), None);
     }
 }

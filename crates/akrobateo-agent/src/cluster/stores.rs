@@ -21,11 +21,11 @@ const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trigger {
     /// A Service, an `EndpointSlice` or a pod changed.
-    Changed,
+    ServicesOrPods,
     /// A watch has listed all objects of its kind. Each object may have changed since the previous list.
     Relisted,
     /// An interface or an address of the node changed.
-    Host,
+    HostNetwork,
     /// The node with this name changed.
     Node(String),
     /// The Lease with this name changed.
@@ -43,8 +43,8 @@ pub(crate) struct WatchScope<'a> {
     pub(crate) agent_namespace: &'a str,
     /// The name of the operator's instance.
     pub(crate) instance: &'a str,
-    /// The node whose pods are watched; `None` if pods are not watched.
-    pub(crate) node_of_pods: Option<&'a str>,
+    /// The node whose pods the agent watches; `None` if the agent watches no pods.
+    pub(crate) watched_pods_node: Option<&'a str>,
 }
 
 /// One store for each watched kind.
@@ -58,33 +58,33 @@ pub(crate) struct Stores {
 
 impl Stores {
     /// Starts a watch of each kind.
-    pub(crate) fn watch(client: &Client, scope: &WatchScope, triggers: &TriggerSender) -> Self {
+    pub(crate) fn start_watches(client: &Client, scope: &WatchScope, triggers: &TriggerSender) -> Self {
         let lease_config = watch_config().labels(&format!("{AGENT_LABEL}={}", scope.instance));
         let watch_pods = |node: &str| {
             let config = watch_config().fields(&format!("spec.nodeName={node}"));
-            spawn_reflector(Api::all(client.clone()), config, pod(), triggers)
+            spawn_reflector(Api::all(client.clone()), config, pod_watch_spec(), triggers)
         };
         Self {
             services: spawn_reflector(
                 service_api(client, scope.service_namespace),
                 watch_config(),
-                service(),
+                service_watch_spec(),
                 triggers,
             ),
             endpoint_slices: spawn_reflector(
                 service_api(client, scope.service_namespace),
                 watch_config(),
-                endpoint_slice(),
+                endpoint_slice_watch_spec(),
                 triggers,
             ),
-            nodes: spawn_reflector(Api::all(client.clone()), watch_config(), node(), triggers),
+            nodes: spawn_reflector(Api::all(client.clone()), watch_config(), node_watch_spec(), triggers),
             leases: spawn_reflector(
                 Api::namespaced(client.clone(), scope.agent_namespace),
                 lease_config,
-                lease(),
+                lease_watch_spec(),
                 triggers,
             ),
-            pods: scope.node_of_pods.map(watch_pods),
+            pods: scope.watched_pods_node.map(watch_pods),
         }
     }
 
@@ -136,7 +136,7 @@ impl Stores {
         self.leases.get(&ObjectRef::new(name).within(namespace))
     }
 
-    /// Returns the pods of the node; no pods if pods are not watched.
+    /// Returns the pods of the node. Returns no pods if the agent watches no pods.
     pub(crate) fn pods(&self) -> Vec<Arc<Pod>> {
         self.pods.as_ref().map(Store::state).unwrap_or_default()
     }
@@ -162,11 +162,14 @@ fn service_of_slice(slice: &EndpointSlice) -> Option<ServiceKey> {
     Some(ServiceKey { namespace: slice.namespace()?, name })
 }
 
-fn service() -> WatchSpec<Service, Trigger> {
-    WatchSpec::new(|service: &mut Service| service.managed_fields_mut().clear(), |_| Some(Trigger::Changed))
+fn service_watch_spec() -> WatchSpec<Service, Trigger> {
+    WatchSpec::new(
+        |service: &mut Service| service.managed_fields_mut().clear(),
+        |_| Some(Trigger::ServicesOrPods),
+    )
 }
 
-fn endpoint_slice() -> WatchSpec<EndpointSlice, Trigger> {
+fn endpoint_slice_watch_spec() -> WatchSpec<EndpointSlice, Trigger> {
     WatchSpec::new(
         |slice: &mut EndpointSlice| {
             slice.managed_fields_mut().clear();
@@ -174,13 +177,13 @@ fn endpoint_slice() -> WatchSpec<EndpointSlice, Trigger> {
                 endpoint.target_ref = None;
             }
         },
-        |slice| service_of_slice(slice).map(|_| Trigger::Changed),
+        |slice| service_of_slice(slice).map(|_| Trigger::ServicesOrPods),
     )
 }
 
-/// A node keeps only the fields that decisions read. The kubelet writes the status of a node every few minutes, and
-/// usually only the heartbeat has changed.
-fn node() -> WatchSpec<Node, Trigger> {
+/// Returns the watch of nodes. The store contains only the fields of nodes that decisions read. So a heartbeat of the
+/// kubelet, every few minutes, changes no node in the store.
+fn node_watch_spec() -> WatchSpec<Node, Trigger> {
     let prune = |node: &mut Node| {
         node.managed_fields_mut().clear();
         node.meta_mut().resource_version = None;
@@ -193,15 +196,16 @@ fn node() -> WatchSpec<Node, Trigger> {
     WatchSpec::new(prune, |node| Some(Trigger::Node(node.name_any())))
 }
 
-fn lease() -> WatchSpec<Lease, Trigger> {
+fn lease_watch_spec() -> WatchSpec<Lease, Trigger> {
     WatchSpec::new(
         |lease: &mut Lease| lease.managed_fields_mut().clear(),
         |lease| Some(Trigger::Lease(lease.name_any())),
     )
 }
 
-/// Pods in the store have only the fields that describe their hostPorts and whether they are ready.
-fn pod() -> WatchSpec<Pod, Trigger> {
+/// Returns the watch of pods. The agent needs only the hostPorts and the readiness of pods. So the store omits large
+/// fields that describe other things.
+fn pod_watch_spec() -> WatchSpec<Pod, Trigger> {
     let prune = |pod: &mut Pod| {
         pod.managed_fields_mut().clear();
         pod.annotations_mut().clear();
@@ -213,5 +217,5 @@ fn pod() -> WatchSpec<Pod, Trigger> {
             }
         }
     };
-    WatchSpec::new(prune, |_| Some(Trigger::Changed))
+    WatchSpec::new(prune, |_| Some(Trigger::ServicesOrPods))
 }

@@ -8,7 +8,8 @@ use netfilter::nft::NftError;
 pub enum DataPathError {
     /// The process lacks the capability `NET_ADMIN`.
     #[error(
-        "not allowed to change the node's network: run as root with the capability NET_ADMIN in the node's network namespace"
+        "not allowed to change the node's network: run as root with the capability NET_ADMIN in the node's network \
+         namespace"
     )]
     NoNetAdmin,
     /// The kernel lacks a feature without which the data path does not work.

@@ -1,4 +1,5 @@
-//! Deletes what earlier rules have left behind: conntrack entries, affinities, and elements of former endpoints. Does I/O.
+//! Deletes what earlier rules have left behind: conntrack entries, affinities, and elements of former endpoints. Does
+//! I/O.
 
 use akrobateo_core::Family;
 use netfilter::conntrack::{Conntrack, Entry, EntryFilter};
@@ -7,7 +8,7 @@ use netfilter::nft::model::Set;
 use netfilter::nft::{Action, Transaction};
 
 use super::error::DataPathError;
-use super::former_elements::{FormerElements, UsedSet};
+use super::former_elements::{ConnectionSet, FormerElements};
 use super::installed::TableChange;
 use super::leftovers::CurrentRules;
 use super::stale::{StaleAffinities, StaleFlows};
@@ -15,34 +16,37 @@ use crate::table::NodeTables;
 
 /// Deletes the elements of former endpoints that no connection needs. The elements that connections need remain in the
 /// list.
-pub(super) fn delete_unused(
+pub(super) fn delete_unused_elements(
     conntrack: &Conntrack,
     nftables: &Nftables,
-    former: &mut Vec<FormerElements>,
+    former_elements: &mut Vec<FormerElements>,
     desired: &NodeTables,
 ) -> Result<(), DataPathError> {
-    for used_set in UsedSet::ALL {
-        if former.iter().all(|former| former.set != used_set) {
+    for connection_set in ConnectionSet::ALL {
+        if former_elements.iter().all(|elements| elements.set != connection_set) {
             continue;
         }
-        let filter = used_set.filter();
+        let filter = connection_set.filter();
         let entries = conntrack.entries(&filter).map_err(DataPathError::Conntrack)?;
-        for former in former.iter_mut().filter(|former| former.set == used_set) {
-            let unused = former.remove_unused(&entries);
-            if let (false, Some(set)) = (unused.is_empty(), former.find_set(&desired.inet)) {
+        for elements in former_elements.iter_mut().filter(|elements| elements.set == connection_set) {
+            let unused_elements = elements.remove_unused(&entries);
+            if let (false, Some(set)) = (unused_elements.is_empty(), elements.find_set(&desired.inet)) {
                 let mut transaction = Transaction::default();
-                let action = Action::DeleteElements(set, unused.iter().collect());
+                let action = Action::DeleteElements(set, unused_elements.iter().collect());
                 transaction.push(&desired.inet.id, action);
                 nftables.execute(&transaction)?;
             }
         }
     }
-    former.retain(|former| !former.is_empty());
+    former_elements.retain(|elements| !elements.is_empty());
     Ok(())
 }
 
-/// Deletes the conntrack entries of flows that no longer agree with the desired tables, and returns their number.
-pub(super) fn delete_stale(conntrack: &Conntrack, change: &TableChange) -> Result<usize, DataPathError> {
+/// Deletes the conntrack entries of flows that contradict the desired tables, and returns the number of these entries.
+pub(super) fn delete_stale_flows(
+    conntrack: &Conntrack,
+    change: &TableChange,
+) -> Result<usize, DataPathError> {
     let (installed, desired) = (change.installed_table(), &change.desired.inet);
     let (mut filters, mut stale_flows, mut current_rules) = (Vec::new(), Vec::new(), Vec::new());
     for family in Family::ALL {
@@ -70,13 +74,13 @@ pub(super) fn delete_stale(conntrack: &Conntrack, change: &TableChange) -> Resul
     conntrack.delete_entries_if(&filter, is_stale).map_err(DataPathError::Conntrack)
 }
 
-/// Deletes the affinities to endpoints that are gone, and returns their number.
+/// Deletes the affinities to lost endpoints, and returns the number of these affinities.
 pub(super) fn delete_stale_affinities(
     nftables: &Nftables,
     change: &TableChange,
 ) -> Result<usize, DataPathError> {
     let (installed, desired) = (change.installed_table(), &change.desired.inet);
-    let mut deleted = 0;
+    let mut deleted_count = 0;
     for family in Family::ALL {
         let suffix = if family == Family::V4 { '4' } else { '6' };
         let is_affinity_set = |set: &&Set| set.definition.dynamic.is_some() && set.name.ends_with(suffix);
@@ -89,8 +93,9 @@ pub(super) fn delete_stale_affinities(
             continue;
         };
         for set in affinity_sets {
-            deleted += nftables.delete_dynamic_elements(&desired.id, set, |it| affinities.contains(it))?;
+            deleted_count +=
+                nftables.delete_dynamic_elements(&desired.id, set, |it| affinities.contains(it))?;
         }
     }
-    Ok(deleted)
+    Ok(deleted_count)
 }

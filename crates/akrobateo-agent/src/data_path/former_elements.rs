@@ -1,10 +1,12 @@
 //! The elements of former endpoints, which established connections may need. Pure.
 //!
-//! The packets of a connection with the client's address need elements of two sets, although the endpoint was chosen
-//! long ago. On the endpoint's node, `own_destinations` leads to the zone of the flow. On the node that the client
-//! addressed, `tunnel_marks` sends the packets into the tunnel. An endpoint that is no endpoint of a Service any more may
-//! still serve its clients, for example after the Service's selector has changed. A change of the tables leaves these
-//! elements. After the change, the agent deletes those that no connection needs.
+//! Two sets contain elements that all packets of a connection need, not only the first packet. On the endpoint's node,
+//! `own_destinations` leads to the zone of the flow. On the node that the client addressed, `tunnel_marks` sends the
+//! packets into the tunnel.
+//!
+//! A former endpoint is a pod that is no endpoint of a Service any more, for example after the Service's selector has
+//! changed. The pod may still serve its connections. So a change of the tables does not delete the elements of former
+//! endpoints. After the change, the agent deletes the elements that no connection needs.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -19,16 +21,16 @@ use crate::marks::{self, FLOW_BIT, MASQUERADED_FLOW_BIT, PEER_FLOW_BIT};
 use crate::table::family_set;
 use crate::table::keys::parse_address;
 
-/// A set whose elements established connections need.
+/// A set with elements that established connections need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UsedSet {
+pub(super) enum ConnectionSet {
     /// The addresses of endpoints on this node.
     OwnDestinations,
     /// The marks of packets to endpoints on other nodes.
     TunnelMarks,
 }
 
-impl UsedSet {
+impl ConnectionSet {
     pub(super) const ALL: [Self; 2] = [Self::OwnDestinations, Self::TunnelMarks];
 
     const fn name(self) -> &'static str {
@@ -38,8 +40,9 @@ impl UsedSet {
         }
     }
 
-    /// Returns the elements of the installed table that the desired table lacks, although it has the set.
-    pub(super) fn find_lost<'a>(
+    /// Returns the elements of former endpoints, which only the installed table has. Returns no elements if the desired
+    /// table does not have the set.
+    pub(super) fn find_former_elements<'a>(
         self,
         family: Family,
         installed: &'a Table,
@@ -49,20 +52,22 @@ impl UsedSet {
             return Vec::new();
         }
         let remaining = family_set(desired, family, self.name());
-        let is_lost = |element: &&Element| remaining.binary_search_by(|it| it.key.cmp(&element.key)).is_err();
-        let mut lost: Vec<_> = family_set(installed, family, self.name()).iter().filter(is_lost).collect();
-        if self == Self::TunnelMarks && !lost.is_empty() {
-            // New flows to an address that is an endpoint still would follow its mark too. And a peer may have lost its
-            // tunnel.
+        let is_former =
+            |element: &&Element| remaining.binary_search_by(|it| it.key.cmp(&element.key)).is_err();
+        let installed_elements = family_set(installed, family, self.name()).iter();
+        let mut former: Vec<_> = installed_elements.filter(is_former).collect();
+        if self == Self::TunnelMarks && !former.is_empty() {
+            // Two kinds of elements must not remain. If the address still belongs to an endpoint, new flows to the
+            // endpoint would get the old mark. And if the peer has no tunnel any more, the mark leads nowhere.
             let tunnels = family_set(desired, family, "zone_tunnel_marks");
             let endpoints: BTreeSet<_> =
                 endpoints(family, desired).into_iter().map(|(_, endpoint)| endpoint.ip()).collect();
-            lost.retain(|element| {
+            former.retain(|element| {
                 tunnels.iter().any(|tunnel| tunnel.value == element.value)
                     && parse_address(family, element).is_some_and(|ip| !endpoints.contains(&ip))
             });
         }
-        lost
+        former
     }
 
     fn find_set(self, family: Family, table: &Table) -> Option<&Set> {
@@ -70,7 +75,7 @@ impl UsedSet {
         table.set(&format!("{}{suffix}", self.name()))
     }
 
-    /// Returns a filter that all connections with elements of the set meet, in both families.
+    /// Returns a filter that matches all connections that need an element of the set, in both families.
     pub(super) fn filter(self) -> EntryFilter {
         let (bits, mask) = match self {
             Self::OwnDestinations => (PEER_FLOW_BIT, PEER_FLOW_BIT),
@@ -83,30 +88,31 @@ impl UsedSet {
         }
     }
 
-    /// Returns the endpoint of a connection that needs an element of the set.
-    fn used_address(self, entry: &Entry) -> Option<IpAddr> {
-        let is_used = match self {
+    /// Returns the address of the connection's endpoint; `None` if the connection needs no element of the set.
+    fn endpoint_address(self, entry: &Entry) -> Option<IpAddr> {
+        let needs_element = match self {
             Self::OwnDestinations => marks::node_of_zone(entry.zone).is_some(),
             Self::TunnelMarks => true,
         };
-        is_used.then_some(entry.flow.reply_source.ip())
+        needs_element.then_some(entry.flow.reply_source.ip())
     }
 }
 
 /// The elements of former endpoints in one set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FormerElements {
-    pub(super) set: UsedSet,
+    pub(super) set: ConnectionSet,
     family: Family,
     elements: Vec<Element>,
 }
 
 impl FormerElements {
-    /// Returns the elements of the installed table that the desired table lacks.
+    /// Returns the elements of former endpoints in all sets. Only the installed table has these elements.
     pub(super) fn find_all(installed: Option<&Table>, desired: &Table) -> Vec<Self> {
-        let sets = UsedSet::ALL.into_iter().flat_map(|set| Family::ALL.map(|family| (set, family)));
-        let find = |(set, family): (UsedSet, Family)| {
-            let elements: Vec<_> = set.find_lost(family, installed?, desired).into_iter().cloned().collect();
+        let sets = ConnectionSet::ALL.into_iter().flat_map(|set| Family::ALL.map(|family| (set, family)));
+        let find = |(set, family): (ConnectionSet, Family)| {
+            let elements: Vec<_> =
+                set.find_former_elements(family, installed?, desired).into_iter().cloned().collect();
             (!elements.is_empty()).then_some(Self { set, family, elements })
         };
         sets.filter_map(find).collect()
@@ -124,16 +130,18 @@ impl FormerElements {
         }
     }
 
-    /// Returns the table's set that has the elements.
+    /// Returns the table's set to which the elements belong.
     pub(super) fn find_set<'a>(&self, table: &'a Table) -> Option<&'a Set> {
         self.set.find_set(self.family, table)
     }
 
     /// Removes and returns the elements that none of these connections needs.
     pub(super) fn remove_unused(&mut self, entries: &[Entry]) -> Vec<Element> {
-        let used: BTreeSet<_> = entries.iter().filter_map(|entry| self.set.used_address(entry)).collect();
-        let is_used =
-            |element: &Element| parse_address(self.family, element).is_some_and(|ip| used.contains(&ip));
+        let used_addresses: BTreeSet<_> =
+            entries.iter().filter_map(|entry| self.set.endpoint_address(entry)).collect();
+        let is_used = |element: &Element| {
+            parse_address(self.family, element).is_some_and(|ip| used_addresses.contains(&ip))
+        };
         let (used, unused) = std::mem::take(&mut self.elements).into_iter().partition(is_used);
         self.elements = used;
         unused
@@ -179,47 +187,52 @@ mod tests {
     }
 
     #[test]
-    fn only_elements_of_former_endpoints_with_connections_are_kept() {
+    fn former_endpoint_keeps_its_element_while_it_has_connections() {
         let installed = table(&[(10, 1), (11, 1), (12, 2), (13, 2)]);
         let zone = marks::zone(3);
-        for (set, entries, kept) in [
-            (UsedSet::OwnDestinations, vec![entry("10.244.1.10:80", zone)], vec!["10.244.1.10"]),
-            (UsedSet::OwnDestinations, vec![entry("10.244.1.10:80", 0)], vec![]),
-            (UsedSet::TunnelMarks, vec![entry("10.244.2.13:80", 0)], vec!["10.244.2.13"]),
-            (UsedSet::TunnelMarks, vec![], vec![]),
+        for (set, entries, kept_addresses) in [
+            (ConnectionSet::OwnDestinations, vec![entry("10.244.1.10:80", zone)], vec!["10.244.1.10"]),
+            (ConnectionSet::OwnDestinations, vec![entry("10.244.1.10:80", 0)], vec![]),
+            (ConnectionSet::TunnelMarks, vec![entry("10.244.2.13:80", 0)], vec!["10.244.2.13"]),
+            (ConnectionSet::TunnelMarks, vec![], vec![]),
         ] {
             let mut desired = table(&[]);
             let mut former = FormerElements::find_all(Some(&installed), &desired);
             let former = former.iter_mut().find(|former| former.set == set).unwrap();
             assert_eq!(former.elements.len(), 2);
-            let before = former.find_set(&desired).unwrap().elements.len();
+            let count_before = former.find_set(&desired).unwrap().elements.len();
             former.add_to(&mut desired);
-            assert_eq!(former.find_set(&desired).unwrap().elements.len(), before + 2);
-            assert_eq!(former.remove_unused(&entries).len(), 2 - kept.len());
+            assert_eq!(former.find_set(&desired).unwrap().elements.len(), count_before + 2);
+            assert_eq!(former.remove_unused(&entries).len(), 2 - kept_addresses.len());
             let addresses = former.elements.iter().filter_map(|element| parse_address(Family::V4, element));
-            assert_eq!(addresses.map(|ip| ip.to_string()).collect::<Vec<_>>(), kept);
+            assert_eq!(addresses.map(|ip| ip.to_string()).collect::<Vec<_>>(), kept_addresses);
         }
     }
 
     #[test]
-    fn connections_leave_the_tunnel_if_the_endpoint_is_not_behind_it_any_more() {
+    fn tunnel_mark_is_deleted_if_its_endpoint_left_the_tunnel() {
         let installed = table(&[(12, 2)]);
         let mut without_node = table_with_way(&[(12, 2), (13, 2)], Way::Tunnel);
         without_node.sets.iter_mut().filter(|set| set.name == "tunnel_marks4").for_each(|set| {
             set.elements.remove(0);
         });
         for desired in [table_with_way(&[], Way::Direct), without_node] {
-            assert!(UsedSet::TunnelMarks.find_lost(Family::V4, &installed, &desired).is_empty());
+            assert!(
+                ConnectionSet::TunnelMarks.find_former_elements(Family::V4, &installed, &desired).is_empty()
+            );
         }
-        assert_eq!(UsedSet::TunnelMarks.find_lost(Family::V4, &installed, &table(&[])).len(), 1);
+        assert_eq!(
+            ConnectionSet::TunnelMarks.find_former_elements(Family::V4, &installed, &table(&[])).len(),
+            1
+        );
     }
 
     #[test]
-    fn table_without_the_set_keeps_nothing() {
+    fn elements_are_not_kept_if_the_desired_table_lacks_their_set() {
         let installed = table(&[(10, 1)]);
         let desired = NodeTables::new(&config()).inet;
         assert_eq!(
-            UsedSet::OwnDestinations.find_lost(Family::V4, &installed, &desired),
+            ConnectionSet::OwnDestinations.find_former_elements(Family::V4, &installed, &desired),
             Vec::<&Element>::new()
         );
     }

@@ -6,19 +6,19 @@ use super::former_elements::FormerElements;
 use crate::config::NodeConfig;
 use crate::table::{NodeTables, reduce};
 
-/// The tables in the kernel that have the same name.
+/// The kernel's tables of families inet and netdev with the same name.
 #[derive(Debug, Default)]
-pub(super) struct Installed {
+pub(super) struct InstalledTables {
     pub(super) inet: Option<InstalledTable>,
     pub(super) netdev: Option<InstalledTable>,
 }
 
-impl Installed {
+impl InstalledTables {
     pub(super) fn is_empty(&self) -> bool {
         self.inet.is_none() && self.netdev.is_none()
     }
 
-    /// Returns the transaction that changes the tables into the desired ones.
+    /// Returns the transaction that changes the tables into the desired tables.
     pub(super) fn diff<'a>(&'a self, desired: &'a NodeTables) -> Transaction<'a> {
         let netdev = match (&self.netdev, &desired.netdev) {
             (installed, Some(desired)) => diff(installed.as_ref(), desired),
@@ -29,9 +29,9 @@ impl Installed {
     }
 
     /// Returns the transaction that deletes the tables. The transaction first flushes the base chains. When the kernel
-    /// deletes a table, it deletes the elements of the sets before it removes the base chains from the hooks. Without the
-    /// flush, packets would meanwhile pass rules that find no elements.
-    pub(super) fn deletion(&self) -> Transaction<'_> {
+    /// deletes a table, it deletes the elements of the sets before it removes the base chains from the hooks. Without
+    /// the flush, packets would meanwhile pass rules that find no elements.
+    pub(super) fn deletion_transaction(&self) -> Transaction<'_> {
         let mut transaction = Transaction::default();
         for installed in [&self.inet, &self.netdev].into_iter().flatten() {
             let table = &installed.table;
@@ -44,7 +44,7 @@ impl Installed {
     }
 }
 
-impl From<NodeTables> for Installed {
+impl From<NodeTables> for InstalledTables {
     fn from(tables: NodeTables) -> Self {
         Self { inet: Some(tables.inet.into()), netdev: tables.netdev.map(Into::into) }
     }
@@ -53,35 +53,42 @@ impl From<NodeTables> for Installed {
 /// The tables before and after a change.
 #[derive(Debug)]
 pub(super) struct TableChange {
-    pub(super) installed: Installed,
+    pub(super) installed: InstalledTables,
     pub(super) desired: NodeTables,
     /// True if the tables lack the elements of Services that do not change.
     pub(super) is_partial: bool,
-    /// True if the tables do not show all flows of earlier rules.
+    /// True if flows of earlier rules may exist that a comparison of the two tables does not find.
     pub(super) checks_leftovers: bool,
 }
 
 impl TableChange {
-    /// Returns the change of all tables.
-    pub(super) const fn new(installed: Installed, desired: NodeTables) -> Self {
+    /// Returns the change from the installed tables to the desired tables.
+    pub(super) const fn new(installed: InstalledTables, desired: NodeTables) -> Self {
         Self { installed, desired, is_partial: false, checks_leftovers: false }
     }
 
-    /// Returns the change from the tables of one configuration to those of another, and only of the necessary parts.
-    /// `former` are the elements of former endpoints that are in the kernel, too.
-    pub(super) fn between(old: &NodeConfig, new: &NodeConfig, former: &[FormerElements]) -> Self {
-        let partial =
-            reduce(old, new).map(|(old, new)| Self { is_partial: true, ..Self::of_all(&old, &new, former) });
-        // The replacement of a table needs all of its elements.
-        let partial = partial.filter(|change| !change.transaction().recreates_objects());
-        partial.unwrap_or_else(|| Self::of_all(old, new, former))
+    /// Returns the change from the tables of one configuration to the tables of another. If possible, the tables lack
+    /// the Services that do not affect the change. The kernel's tables also contain `former_elements`.
+    pub(super) fn between(old: &NodeConfig, new: &NodeConfig, former_elements: &[FormerElements]) -> Self {
+        let partial_change = reduce(old, new).map(|(old, new)| Self {
+            is_partial: true,
+            ..Self::between_complete_tables(&old, &new, former_elements)
+        });
+        // The replacement of a table needs all elements of the table.
+        let partial_change = partial_change.filter(|change| !change.transaction().recreates_objects());
+        partial_change.unwrap_or_else(|| Self::between_complete_tables(old, new, former_elements))
     }
 
-    /// Returns the change from all tables of one configuration to those of another.
-    pub(super) fn of_all(old: &NodeConfig, new: &NodeConfig, former: &[FormerElements]) -> Self {
+    /// Returns the change from the tables of one configuration to the tables of another, with all Services. The
+    /// kernel's tables also contain `former_elements`.
+    pub(super) fn between_complete_tables(
+        old: &NodeConfig,
+        new: &NodeConfig,
+        former_elements: &[FormerElements],
+    ) -> Self {
         let mut installed = NodeTables::new(old);
-        for former in former {
-            former.add_to(&mut installed.inet);
+        for elements in former_elements {
+            elements.add_to(&mut installed.inet);
         }
         Self::new(installed.into(), NodeTables::new(new))
     }

@@ -1,6 +1,6 @@
-//! Finds the flows that an earlier process has left behind, if it was killed before it deleted them. Pure.
+//! Finds flows of earlier rules that an earlier process has not deleted, for example because it was killed. Pure.
 //!
-//! The tables in the kernel then agree with the configuration already, so their differences do not show these flows.
+//! If that process had already changed the tables, a comparison of the tables does not find these flows.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use crate::marks::{FLOW_BIT, MASQUERADED_FLOW_BIT};
 use crate::table::family_set;
 use crate::table::keys::{PortKey, parse_address, parse_service};
 
-/// The rules of one family that flows must agree with.
+/// The rules of one family, with which the conntrack entries must agree.
 #[derive(Debug)]
 pub(super) struct CurrentRules {
     frontends: BTreeSet<(IpAddr, PortKey)>,
@@ -22,29 +22,31 @@ pub(super) struct CurrentRules {
     addresses: BTreeSet<IpAddr>,
     endpoints: Endpoints,
     /// The addresses of endpoints that see the client's address.
-    kept: BTreeSet<IpAddr>,
+    addresses_seeing_client: BTreeSet<IpAddr>,
 }
 
 impl CurrentRules {
     pub(super) fn new(family: Family, table: &Table) -> Self {
         let services = family_set(table, family, "services").iter();
         let frontends: BTreeSet<_> = services.filter_map(|element| parse_service(family, element)).collect();
-        let kept = family_set(table, family, "kept").iter();
+        let kept_elements = family_set(table, family, "kept").iter();
         Self {
             addresses: frontends.iter().map(|(address, _)| *address).collect(),
             frontends,
             endpoints: endpoints(family, table),
-            kept: kept.filter_map(|element| parse_address(family, element)).collect(),
+            addresses_seeing_client: kept_elements
+                .filter_map(|element| parse_address(family, element))
+                .collect(),
         }
     }
 
-    /// Returns true if no flow can disagree.
+    /// Returns true if no flow can contradict the rules, because there are no frontends.
     pub(super) fn is_empty(&self) -> bool {
         self.frontends.is_empty()
     }
 
-    /// Returns true if the entry belongs to a flow that would go to another destination if it began now, and that does
-    /// not end by itself.
+    /// Returns true if the flow of the entry does not end by itself, and a new flow of the same client would go to
+    /// another destination.
     pub(super) fn contradict(&self, entry: &Entry) -> bool {
         let Some(frontend) = frontend(entry).filter(|(address, _)| self.addresses.contains(address)) else {
             return false;
@@ -54,9 +56,9 @@ impl CurrentRules {
             return is_udp && self.frontends.contains(&frontend);
         }
         let (_, port) = frontend;
-        let keeps_client = is_udp && entry.mark & MASQUERADED_FLOW_BIT == 0;
+        let keeps_client_address = is_udp && entry.mark & MASQUERADED_FLOW_BIT == 0;
         ((is_udp || !entry.has_reply) && !self.endpoints.contains(&(port, entry.flow.reply_source)))
-            || (keeps_client && !self.kept.contains(&entry.flow.reply_source.ip()))
+            || (keeps_client_address && !self.addresses_seeing_client.contains(&entry.flow.reply_source.ip()))
     }
 }
 
@@ -71,7 +73,7 @@ mod tests {
     use crate::table::NodeTables;
 
     #[test]
-    fn flows_that_disagree_with_the_rules_are_found() {
+    fn flows_that_contradict_the_rules_are_found() {
         let port = |protocol| ServicePort {
             protocol,
             port: std::num::NonZeroU16::new(53).unwrap(),
@@ -89,12 +91,16 @@ mod tests {
             rules.contradict(&Entry { flow, reply_destination: client, zone: 0, mark, has_reply })
         };
         let (frontend, local, remote) = ("10.99.0.1:53", "10.244.1.10:8080", "10.244.2.11:8080");
-        let masqueraded = FLOW_BIT | MASQUERADED_FLOW_BIT;
+        let masqueraded_mark = FLOW_BIT | MASQUERADED_FLOW_BIT;
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let is_udp = protocol == Protocol::Udp;
             assert!(!contradict(protocol, frontend, local, FLOW_BIT, true));
-            assert!(!contradict(protocol, frontend, remote, masqueraded, true));
-            assert_eq!(contradict(protocol, frontend, remote, FLOW_BIT, true), is_udp, "no way keeps it");
+            assert!(!contradict(protocol, frontend, remote, masqueraded_mark, true));
+            assert_eq!(
+                contradict(protocol, frontend, remote, FLOW_BIT, true),
+                is_udp,
+                "no way keeps the address"
+            );
             assert_eq!(contradict(protocol, frontend, "10.244.1.9:8080", FLOW_BIT, true), is_udp);
             assert!(contradict(protocol, frontend, "10.244.1.9:8080", FLOW_BIT, false));
             assert!(contradict(protocol, "10.99.0.1:54", local, FLOW_BIT, false), "lost frontend");

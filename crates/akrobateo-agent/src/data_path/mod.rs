@@ -24,7 +24,7 @@ use rustix::net::{AddressFamily, SocketType, socket};
 
 pub use error::DataPathError;
 use former_elements::FormerElements;
-use installed::{Installed, TableChange};
+use installed::{InstalledTables, TableChange};
 use tunnel_failure::{TunnelFailure, TunnelResult};
 pub use watch::DataPathWatch;
 
@@ -34,8 +34,8 @@ use crate::routing;
 use crate::table::{INTERIM_NAME, NAME, NodeTables, inet_id, leads_to_other_sets, table_ids};
 use crate::tunnel;
 
-/// The time for which two tables handle packets, so that each packet passes one of them completely.
-const OVERLAP: Duration = Duration::from_millis(10);
+/// The time for which both an old and a new table handle packets. So each packet passes one of the tables completely.
+const OVERLAP_TIME: Duration = Duration::from_millis(10);
 
 /// The data path of the node in whose network namespace it was opened.
 #[derive(Debug)]
@@ -45,31 +45,32 @@ pub struct DataPath {
     links: links::Client,
     /// A socket that finds the interfaces of the network namespace.
     interfaces: OwnedFd,
-    /// The configuration whose tables are in the kernel; `None` before the first change, and after a change by others.
-    installed: Option<NodeConfig>,
-    /// The elements of former endpoints that are in the kernel, too. They are only valid together with `installed`.
-    former: Vec<FormerElements>,
-    /// The last change, until [`Self::delete_stale`] has deleted what it has left behind.
+    /// The configuration whose tables are in the kernel. `None` before the first change, and after another program has
+    /// changed the tables.
+    installed_config: Option<NodeConfig>,
+    /// The elements of former endpoints in the kernel's tables. Valid only while `installed_config` is set.
+    former_elements: Vec<FormerElements>,
+    /// The last change of the tables; `None` after [`Self::delete_stale`] has deleted the flows of the earlier rules.
     unfinished_change: Option<TableChange>,
-    /// The tunnel, routes and rules that this process has installed; `None` like `installed`.
-    objects: Option<NetworkObjects>,
+    /// The tunnel, routes and rules that this process has installed. `None` in the same cases as `installed_config`.
+    installed_objects: Option<NetworkObjects>,
     /// The last attempt to create the tunnel, if it failed.
     tunnel_failure: Option<TunnelFailure>,
-    /// True if flows of earlier rules may remain that the next change of the tables does not show.
+    /// True if flows of earlier rules may exist that a comparison of the old and new tables does not find.
     may_have_leftovers: bool,
 }
 
 /// The changes that were made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// The steps of the nftables transaction.
-    pub steps: usize,
-    /// The changes of the tunnel, routes and rules.
-    pub tunnel: usize,
-    /// The deleted conntrack entries.
-    pub flows: usize,
-    /// The deleted affinities.
-    pub affinities: usize,
+    /// The number of steps of the nftables transactions.
+    pub nftables_steps: usize,
+    /// The number of changes of the tunnel, routes and rules.
+    pub tunnel_changes: usize,
+    /// The number of deleted conntrack entries.
+    pub deleted_flows: usize,
+    /// The number of deleted affinities.
+    pub deleted_affinities: usize,
 }
 
 impl DataPath {
@@ -81,10 +82,10 @@ impl DataPath {
             links: links::Client::open(tunnel::owner())?,
             interfaces: socket(AddressFamily::INET, SocketType::DGRAM, None)
                 .map_err(NetlinkError::OpenFailed)?,
-            installed: None,
-            former: Vec::new(),
+            installed_config: None,
+            former_elements: Vec::new(),
             unfinished_change: None,
-            objects: None,
+            installed_objects: None,
             tunnel_failure: None,
             may_have_leftovers: true,
         })
@@ -92,7 +93,7 @@ impl DataPath {
 
     /// Returns an error if the kernel lacks a feature without which the data path does not work.
     pub fn check_kernel(&self) -> Result<(), DataPathError> {
-        match find_missing_feature(|table| self.accepts(table))? {
+        match find_missing_feature(|table| self.kernel_accepts(table))? {
             None => Ok(()),
             Some(KernelFeature { name, version, .. }) => Err(DataPathError::MissingFeature { name, version }),
         }
@@ -100,7 +101,7 @@ impl DataPath {
 
     /// Returns true if the kernel has the egress hook of nftables (Linux 5.16).
     pub fn has_egress_hook(&self) -> Result<bool, DataPathError> {
-        let has_hook = self.accepts(&kernel_features::egress_hook())?;
+        let has_hook = self.kernel_accepts(&kernel_features::egress_hook())?;
         if !has_hook {
             tracing::info!(
                 "the kernel has no egress hook (Linux 5.16): each peer needs its own routing rules"
@@ -110,7 +111,7 @@ impl DataPath {
     }
 
     /// Returns true if the kernel accepts a table. No packet passes the table.
-    fn accepts(&self, table: &Table) -> Result<bool, DataPathError> {
+    fn kernel_accepts(&self, table: &Table) -> Result<bool, DataPathError> {
         match self.nftables.probe(table) {
             Ok(()) => Ok(true),
             Err(error) if error.is_unsupported() => Ok(false),
@@ -118,13 +119,14 @@ impl DataPath {
         }
     }
 
-    /// Changes the kernel's state to that of the configuration: [`Self::install`], and then [`Self::delete_stale`].
+    /// Changes the kernel's state so that it matches the configuration. Calls [`Self::install`], and then
+    /// [`Self::delete_stale`].
     pub fn apply(&mut self, config: &NodeConfig) -> Result<Changes, DataPathError> {
         let result = self.install(config);
-        self.finish(result)
+        self.finish_change(result)
     }
 
-    /// Changes the kernel's state to that of the configuration, but with tables of another layout.
+    /// Changes the kernel's state so that it matches the configuration, but with tables of another layout.
     pub fn apply_tables(
         &mut self,
         config: &NodeConfig,
@@ -132,46 +134,49 @@ impl DataPath {
     ) -> Result<Changes, DataPathError> {
         self.forget_installed();
         let result = self.install_tables(config, build_tables);
-        // No configuration has these tables.
+        // `installed_config` can describe only tables of the usual layout.
         self.forget_installed();
-        self.finish(result)
+        self.finish_change(result)
     }
 
-    /// Changes the tables and the tunnel to those of the configuration. Then new flows follow the configuration.
+    /// Changes the tables and the tunnel so that new flows follow the configuration.
     ///
-    /// If the kernel cannot create the tunnel, the clients of endpoints behind the tunnel are masqueraded. See
-    /// [`Self::tunnel_error`]. The caller also calls [`Self::delete_stale`]. It is a step of its own, because the kernel
-    /// needs more time to search a large conntrack table than to change some rules.
+    /// If the kernel cannot create the tunnel, the clients of endpoints behind the tunnel are masqueraded, and
+    /// [`Self::tunnel_error`] returns the reason.
+    ///
+    /// The caller must then call [`Self::delete_stale`]. The deletion is a separate step, because the kernel needs
+    /// more time to search a large conntrack table than to change some rules.
     pub fn install(&mut self, config: &NodeConfig) -> Result<Changes, DataPathError> {
         self.install_tables(config, NodeTables::new)
     }
 
     /// Deletes what earlier calls of [`Self::install`] have left behind: conntrack entries, affinities and elements of
-    /// former endpoints. Returns the numbers of entries and affinities. After an error, it is repeated after the next
-    /// change.
+    /// former endpoints. Returns the numbers of deleted entries and affinities. After an error, the deletion is
+    /// repeated after the next change.
     pub fn delete_stale(&mut self) -> Result<(usize, usize), DataPathError> {
         let Some(change) = self.unfinished_change.take() else { return Ok((0, 0)) };
         let result = self.delete_stale_after(&change);
         match result {
             Ok(_) => self.may_have_leftovers = false,
-            Err(_) => self.installed = None,
+            Err(_) => self.installed_config = None,
         }
         result
     }
 
     fn delete_stale_after(&mut self, change: &TableChange) -> Result<(usize, usize), DataPathError> {
-        // A client whose entry is deleted chooses an endpoint again. It must not find its affinity then.
+        // A flow without a conntrack entry chooses an endpoint again. So stale affinities must be deleted first.
         let affinity_count = flows::delete_stale_affinities(&self.nftables, change)?;
-        let flow_count = flows::delete_stale(&self.conntrack, change)?;
-        flows::delete_unused(&self.conntrack, &self.nftables, &mut self.former, &change.desired)?;
+        let flow_count = flows::delete_stale_flows(&self.conntrack, change)?;
+        let former_elements = &mut self.former_elements;
+        flows::delete_unused_elements(&self.conntrack, &self.nftables, former_elements, &change.desired)?;
         Ok((flow_count, affinity_count))
     }
 
-    fn finish(&mut self, result: Result<Changes, DataPathError>) -> Result<Changes, DataPathError> {
-        let deleted = self.delete_stale();
+    fn finish_change(&mut self, result: Result<Changes, DataPathError>) -> Result<Changes, DataPathError> {
+        let deletion_result = self.delete_stale();
         let changes = result?;
-        let (flows, affinities) = deleted?;
-        Ok(Changes { flows, affinities, ..changes })
+        let (deleted_flows, deleted_affinities) = deletion_result?;
+        Ok(Changes { deleted_flows, deleted_affinities, ..changes })
     }
 
     fn install_tables(
@@ -182,7 +187,7 @@ impl DataPath {
         if config.node.addresses.is_empty() {
             return Err(DataPathError::NoAddress);
         }
-        // New kernels accept a hook of a missing interface, and would never run it.
+        // New kernels accept an egress hook for an interface that does not exist, but they never run this hook.
         let uplink = name_to_index(&self.interfaces, &config.node.uplink);
         if config.keeps_client_addresses() && uplink.is_err() {
             return Err(DataPathError::NoUplink(config.node.uplink.clone()));
@@ -191,11 +196,12 @@ impl DataPath {
         let (mut changes, mut tunnel_error) = (Changes::default(), None);
         let mut config = Cow::Borrowed(config);
         let mut objects = routing::network_objects(&config, uplink);
-        let has_objects = self.objects.take().as_ref() == Some(&objects);
-        // The tables need the tunnel's device. Packets enter the device until the tables have changed.
+        let has_objects = self.installed_objects.take().as_ref() == Some(&objects);
+        // The new tables need the tunnel's device, so the tunnel is created first. The old tables send packets to the
+        // device, so the tunnel is deleted last.
         if !has_objects && objects.device.is_some() {
             match self.create_tunnel(&objects)? {
-                TunnelResult::Created(count) => changes.tunnel = count,
+                TunnelResult::Created(count) => changes.tunnel_changes = count,
                 TunnelResult::Disturbed(error) => tunnel_error = Some(error),
                 TunnelResult::Failed => {
                     config = Cow::Owned(config.without_tunnel());
@@ -203,15 +209,15 @@ impl DataPath {
                 }
             }
         }
-        changes.steps = self.change_tables(&config, build_tables)?;
+        changes.nftables_steps = self.change_tables(&config, build_tables)?;
         if !has_objects && objects.device.is_none() {
-            changes.tunnel += self.links.reconcile(&objects)?;
+            changes.tunnel_changes += self.links.reconcile(&objects)?;
         }
-        self.installed = Some(config.into_owned());
+        self.installed_config = Some(config.into_owned());
         if let Some(error) = tunnel_error {
             return Err(error);
         }
-        self.objects = Some(objects);
+        self.installed_objects = Some(objects);
         Ok(changes)
     }
 
@@ -221,34 +227,37 @@ impl DataPath {
         config: &NodeConfig,
         build_tables: impl Fn(&NodeConfig) -> NodeTables,
     ) -> Result<usize, DataPathError> {
-        // If this or the deletion of stale flows fails, the next change does not show all flows of earlier rules.
+        // If this change or the deletion of stale flows fails, the next comparison does not find all stale flows.
         let checks_leftovers = std::mem::replace(&mut self.may_have_leftovers, true);
-        let (mut change, interim) = match self.installed.take() {
-            Some(installed) if checks_leftovers => {
-                (TableChange::of_all(&installed, config, &self.former), Installed::default())
+        let mut interim_tables = InstalledTables::default();
+        let former = &self.former_elements;
+        let mut change = match self.installed_config.take() {
+            Some(old) if checks_leftovers => TableChange::between_complete_tables(&old, config, former),
+            Some(old) => TableChange::between(&old, config, former),
+            None => {
+                interim_tables = self.read_tables(INTERIM_NAME)?;
+                TableChange::new(self.read_tables(NAME)?, build_tables(config))
             }
-            Some(installed) => (TableChange::between(&installed, config, &self.former), Installed::default()),
-            None => (TableChange::new(self.read(NAME)?, build_tables(config)), self.read(INTERIM_NAME)?),
         };
         change.checks_leftovers = checks_leftovers;
-        let former = FormerElements::find_all(change.installed_table(), &change.desired.inet);
-        for former in &former {
-            former.add_to(&mut change.desired.inet);
+        let former_elements = FormerElements::find_all(change.installed_table(), &change.desired.inet);
+        for elements in &former_elements {
+            elements.add_to(&mut change.desired.inet);
         }
         let transaction = change.transaction();
         let mut step_count;
         if transaction.recreates_objects() {
-            self.delete(&interim)?;
-            step_count = self.replace(&change.installed, &change.desired)?;
+            self.delete_tables(&interim_tables)?;
+            step_count = self.replace_tables(&change.installed, &change.desired)?;
         } else {
             step_count = self.execute(transaction)?;
-            // An earlier process has not finished a replacement.
-            if !interim.is_empty() {
-                std::thread::sleep(OVERLAP);
-                step_count += self.delete(&interim)?;
+            // Interim tables exist only if an earlier process has not finished a replacement.
+            if !interim_tables.is_empty() {
+                std::thread::sleep(OVERLAP_TIME);
+                step_count += self.delete_tables(&interim_tables)?;
             }
         }
-        self.former = former;
+        self.former_elements = former_elements;
         self.unfinished_change = Some(change);
         Ok(step_count)
     }
@@ -278,13 +287,13 @@ impl DataPath {
         }
     }
 
-    /// Returns the reason why the kernel could not create the tunnel; `None` if it could, or if no tunnel is needed.
+    /// Returns the reason why the kernel could not create the tunnel; `None` if the tunnel exists or is not needed.
     #[must_use]
     pub fn tunnel_error(&self) -> Option<&DataPathError> {
         self.tunnel_failure.as_ref().map(|failure| &failure.error)
     }
 
-    /// Returns the time at which the next change tries again to create the tunnel.
+    /// Returns the time of the next attempt to create the tunnel; `None` if the last attempt has not failed.
     #[must_use]
     pub fn tunnel_retry_at(&self) -> Option<Instant> {
         self.tunnel_failure.as_ref().map(|failure| failure.retry_at)
@@ -292,8 +301,8 @@ impl DataPath {
 
     /// Forgets what this process has installed. The next change reads the kernel's state first.
     pub fn forget_installed(&mut self) {
-        self.installed = None;
-        self.objects = None;
+        self.installed_config = None;
+        self.installed_objects = None;
     }
 
     /// Deletes everything that any agent has installed in this network namespace.
@@ -301,9 +310,9 @@ impl DataPath {
         self.forget_installed();
         let mut changes = Changes::default();
         for name in [NAME, INTERIM_NAME] {
-            changes.steps += self.delete(&self.read(name)?)?;
+            changes.nftables_steps += self.delete_tables(&self.read_tables(name)?)?;
         }
-        changes.tunnel = self.links.cleanup()?;
+        changes.tunnel_changes = self.links.cleanup()?;
         Ok(changes)
     }
 
@@ -312,13 +321,13 @@ impl DataPath {
         DataPathWatch::open(self.nftables.port_id()?)
     }
 
-    /// Returns the number of the tunnel's device; `None` if there is none.
-    pub fn tunnel_device(&mut self) -> Result<Option<u32>, DataPathError> {
+    /// Returns the interface index of the tunnel's device; `None` if the device does not exist.
+    pub fn tunnel_device_index(&mut self) -> Result<Option<u32>, DataPathError> {
         Ok(self.links.device_index()?)
     }
 
-    /// Discards the kernel's reports of this process's changes of the tunnel. Returns false if the tunnel is not the one
-    /// that this process has installed, because another program has changed it meanwhile.
+    /// Discards the notifications of this process's own changes of the tunnel. Returns false if another program has
+    /// changed the tunnel meanwhile.
     pub fn skip_own_tunnel_changes(
         &mut self,
         watch: &DataPathWatch,
@@ -326,41 +335,42 @@ impl DataPath {
     ) -> Result<bool, DataPathError> {
         watch.skip_tunnel_changes(self.links.device_index()?, uplink)?;
         let observed = self.links.observe()?;
-        Ok(self.objects.as_ref().is_some_and(|desired| links::diff(&observed, desired).is_empty()))
+        Ok(self.installed_objects.as_ref().is_some_and(|desired| links::diff(&observed, desired).is_empty()))
     }
 
-    /// Returns the table of family inet in the kernel; `None` if there is none.
+    /// Returns the table of family inet in the kernel; `None` if the table does not exist.
     pub fn read_table(&self) -> Result<Option<InstalledTable>, DataPathError> {
-        self.read_one(&inet_id())
+        self.read_with_id(&inet_id())
     }
 
-    fn read(&self, name: &'static str) -> Result<Installed, DataPathError> {
+    fn read_tables(&self, name: &'static str) -> Result<InstalledTables, DataPathError> {
         let [inet, netdev] = table_ids(name);
-        Ok(Installed { inet: self.read_one(&inet)?, netdev: self.read_one(&netdev)? })
+        Ok(InstalledTables { inet: self.read_with_id(&inet)?, netdev: self.read_with_id(&netdev)? })
     }
 
-    fn read_one(&self, id: &TableId) -> Result<Option<InstalledTable>, DataPathError> {
+    fn read_with_id(&self, id: &TableId) -> Result<Option<InstalledTable>, DataPathError> {
         Ok(self.nftables.read(id)?.1)
     }
 
-    /// Replaces the tables by others of another layout. Meanwhile, interim tables do the same as the new ones.
-    fn replace(&self, installed: &Installed, desired: &NodeTables) -> Result<usize, DataPathError> {
-        let nothing = Installed::default();
+    /// Replaces the tables by tables of another layout. During the replacement, interim tables with the content of the
+    /// new tables handle the packets.
+    fn replace_tables(&self, old: &InstalledTables, desired: &NodeTables) -> Result<usize, DataPathError> {
+        let no_tables = InstalledTables::default();
         let mut interim = desired.clone().with_name(INTERIM_NAME);
-        self.copy_affinities(installed, &mut interim)?;
-        let mut step_count = self.execute(nothing.diff(&interim))?;
-        std::thread::sleep(OVERLAP);
-        step_count += self.delete(installed)?;
-        let interim = Installed::from(interim);
+        self.copy_affinities(old, &mut interim)?;
+        let mut step_count = self.execute(no_tables.diff(&interim))?;
+        std::thread::sleep(OVERLAP_TIME);
+        step_count += self.delete_tables(old)?;
+        let interim = InstalledTables::from(interim);
         let mut desired = desired.clone();
         self.copy_affinities(&interim, &mut desired)?;
-        step_count += self.execute(nothing.diff(&desired))?;
-        std::thread::sleep(OVERLAP);
-        Ok(step_count + self.delete(&interim)?)
+        step_count += self.execute(no_tables.diff(&desired))?;
+        std::thread::sleep(OVERLAP_TIME);
+        Ok(step_count + self.delete_tables(&interim)?)
     }
 
-    /// Copies the affinities of clients, as far as both tables store them in the same form.
-    fn copy_affinities(&self, from: &Installed, to: &mut NodeTables) -> Result<(), DataPathError> {
+    /// Copies the clients' affinities of each set that both tables define in the same way.
+    fn copy_affinities(&self, from: &InstalledTables, to: &mut NodeTables) -> Result<(), DataPathError> {
         let Some(from) = &from.inet else { return Ok(()) };
         for set in to.inet.sets.iter_mut().filter(|set| set.definition.dynamic.is_some()) {
             if from.table.set(&set.name).is_some_and(|old| old.definition == set.definition) {
@@ -371,8 +381,8 @@ impl DataPath {
     }
 
     /// Deletes tables, and returns the number of steps.
-    fn delete(&self, installed: &Installed) -> Result<usize, DataPathError> {
-        self.execute(installed.deletion())
+    fn delete_tables(&self, installed: &InstalledTables) -> Result<usize, DataPathError> {
+        self.execute(installed.deletion_transaction())
     }
 
     /// Executes a transaction in stages, and returns the number of its steps.

@@ -1,8 +1,8 @@
-//! Finds what earlier rules have left behind: conntrack entries, and affinities. Pure.
+//! Finds the conntrack entries and affinities that earlier rules have left behind. Pure.
 //!
-//! A flow keeps its translation as long as its conntrack entry exists. An established TCP connection ends with its endpoint.
-//! But a UDP client that goes on sending, and a TCP client that repeats its first packet, would keep a lost endpoint for
-//! ever.
+//! A flow keeps its translation as long as its conntrack entry exists. An established TCP connection ends when its
+//! endpoint ends. But two kinds of flows would go to a lost endpoint forever: UDP flows whose client continues to send,
+//! and TCP connection attempts whose client repeats the first packet.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -21,13 +21,13 @@ use crate::table::keys::{PortKey, parse_address, parse_affinity, parse_endpoint,
 /// The flows of one family that no longer agree with the desired table.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct StaleFlows {
-    /// The endpoints that are gone.
+    /// The endpoints that the desired table does not have any more.
     lost_endpoints: Endpoints,
-    /// The UDP endpoints that no longer see the client's address, because their node has lost its way.
+    /// The UDP endpoints that no longer see the client's address, because no way to their node keeps the address.
     masqueraded_endpoints: BTreeSet<SocketAddr>,
-    /// The UDP frontends that are gone.
+    /// The UDP frontends that the desired table does not have any more.
     lost_frontends: BTreeSet<(IpAddr, PortKey)>,
-    /// The UDP frontends that are new. Older flows to their addresses have no translation.
+    /// The UDP frontends that only the desired table has. Older flows to these frontends have no translation.
     new_frontends: BTreeSet<(IpAddr, PortKey)>,
 }
 
@@ -35,17 +35,19 @@ impl StaleFlows {
     /// Compares the installed table with the desired table.
     pub(super) fn find(family: Family, installed: Option<&Table>, desired: &Table) -> Self {
         let (old, new) = changed_rules(family, installed, desired);
-        let udp_only = |frontends: &BTreeSet<(IpAddr, PortKey)>, others: &BTreeSet<(IpAddr, PortKey)>| {
+        let udp_difference = |frontends: &BTreeSet<(IpAddr, PortKey)>,
+                              others: &BTreeSet<(IpAddr, PortKey)>| {
             let frontends = frontends.difference(others).copied();
             frontends.filter(|(_, port)| port.protocol == Protocol::Udp).collect()
         };
-        let installed_kept = installed.map_or(&[][..], |table| family_set(table, family, "kept"));
-        let (lost_kept, _) = changed_elements(installed_kept, family_set(desired, family, "kept"));
-        let lost_kept = lost_kept.into_iter().filter_map(|element| parse_address(family, element)).collect();
-        let masqueraded_endpoints = endpoints_at(family, desired, &lost_kept).into_iter();
+        let kept_elements = installed.map_or(&[][..], |table| family_set(table, family, "kept"));
+        let (lost_elements, _) = changed_elements(kept_elements, family_set(desired, family, "kept"));
+        let lost_addresses =
+            lost_elements.into_iter().filter_map(|element| parse_address(family, element)).collect();
+        let masqueraded_endpoints = endpoints_at(family, desired, &lost_addresses).into_iter();
         Self {
-            lost_frontends: udp_only(&old.frontends, &new.frontends),
-            new_frontends: udp_only(&new.frontends, &old.frontends),
+            lost_frontends: udp_difference(&old.frontends, &new.frontends),
+            new_frontends: udp_difference(&new.frontends, &old.frontends),
             lost_endpoints: old.endpoints.difference(&new.endpoints).copied().collect(),
             masqueraded_endpoints: masqueraded_endpoints
                 .filter(|(port, _)| port.protocol == Protocol::Udp)
@@ -54,14 +56,14 @@ impl StaleFlows {
         }
     }
 
-    /// Returns the filter that all these flows meet, also if there are others. Returns `None` if there is no such flow.
+    /// Returns a filter that matches all stale flows, and possibly other flows. Returns `None` if no flow is stale.
     pub(super) fn filter(&self, family: Family) -> Option<EntryFilter> {
         let own_flows = MarkCondition { bits: FLOW_BIT, mask: FLOW_BIT };
         let mark = self.new_frontends.is_empty().then_some(own_flows);
         (*self != Self::default()).then(|| EntryFilter { mark, ..EntryFilter::new(family) })
     }
 
-    /// Returns true if the entry belongs to one of these flows.
+    /// Returns true if the entry's flow is stale.
     pub(super) fn contains(&self, entry: &Entry) -> bool {
         let Flow { protocol, reply_source, .. } = entry.flow;
         let Some(frontend) = frontend(entry) else { return false };
@@ -69,23 +71,23 @@ impl StaleFlows {
         if entry.mark & FLOW_BIT == 0 {
             return self.new_frontends.contains(&frontend);
         }
-        // An answered connection continues as long as its endpoint exists. An unanswered one would never end.
-        let can_move = protocol == Protocol::Udp || !entry.has_reply;
-        let keeps_client = protocol == Protocol::Udp && entry.mark & MASQUERADED_FLOW_BIT == 0;
-        (can_move && self.lost_endpoints.contains(&(port, reply_source)))
-            || (keeps_client && self.masqueraded_endpoints.contains(&reply_source))
+        // An established TCP connection ends when its endpoint ends. Other flows to a lost endpoint may never end.
+        let may_never_end = protocol == Protocol::Udp || !entry.has_reply;
+        let keeps_client_address = protocol == Protocol::Udp && entry.mark & MASQUERADED_FLOW_BIT == 0;
+        (may_never_end && self.lost_endpoints.contains(&(port, reply_source)))
+            || (keeps_client_address && self.masqueraded_endpoints.contains(&reply_source))
             || self.lost_frontends.contains(&frontend)
     }
 }
 
-/// Returns the address and the port that the client used.
+/// Returns the address and the port to which the client has sent its packets.
 pub(super) fn frontend(entry: &Entry) -> Option<(IpAddr, PortKey)> {
     let Flow { protocol, original_destination, .. } = entry.flow;
     let port = NonZeroU16::new(original_destination.port())?;
     Some((original_destination.ip(), PortKey { protocol, port }))
 }
 
-/// The affinities of one family to endpoints that are gone.
+/// The affinities of one family to lost endpoints.
 #[derive(Debug)]
 pub(super) struct StaleAffinities {
     family: Family,
@@ -96,8 +98,8 @@ pub(super) struct StaleAffinities {
 }
 
 impl StaleAffinities {
-    /// Compares the installed table with the desired table. The tables of a partial change lack unchanged Services.
-    /// Returns `None` if all endpoints remain.
+    /// Compares the installed table with the desired table. Returns `None` if all endpoints remain. If `is_partial` is
+    /// true, the tables lack the Services that do not change.
     pub(super) fn find(
         family: Family,
         installed: Option<&Table>,
@@ -107,10 +109,11 @@ impl StaleAffinities {
         if installed.is_some_and(|installed| has_equal_endpoints(family, installed, desired)) {
             return None;
         }
-        let old = installed.map(|table| endpoints(family, table)).unwrap_or_default();
-        let new = endpoints(family, desired);
-        let ports = is_partial.then(|| old.iter().chain(&new).map(|(port, _)| *port).collect());
-        Some(Self { family, endpoints: new, ports })
+        let old_endpoints = installed.map(|table| endpoints(family, table)).unwrap_or_default();
+        let new_endpoints = endpoints(family, desired);
+        let all_endpoints = old_endpoints.iter().chain(&new_endpoints);
+        let ports = is_partial.then(|| all_endpoints.map(|(port, _)| *port).collect());
+        Some(Self { family, endpoints: new_endpoints, ports })
     }
 
     /// Returns true if the endpoint of an affinity is not an endpoint of its Service any more.
@@ -151,17 +154,18 @@ struct ChangedRules {
     endpoints: Endpoints,
 }
 
-/// Returns the rules in elements that differ, of the installed and of the desired table.
+/// Returns the frontends and endpoints of all elements that differ: first those of the installed table, then those of
+/// the desired table.
 ///
-/// Equal elements are left out, because sets of thousands of rules would take most of the time of a change. An endpoint with
-/// another number is in both results.
+/// The results omit equal elements, because a change would need most of its time for sets of thousands of elements. An
+/// endpoint that only has another index is in both results.
 fn changed_rules(family: Family, installed: Option<&Table>, desired: &Table) -> (ChangedRules, ChangedRules) {
-    let changed = |name| {
+    let changed_in_set = |name| {
         let installed = installed.map_or(&[][..], |table| family_set(table, family, name));
         changed_elements(installed, family_set(desired, family, name))
     };
-    let (old_frontends, new_frontends) = changed("services");
-    let (old_endpoints, new_endpoints) = changed("endpoints");
+    let (old_frontends, new_frontends) = changed_in_set("services");
+    let (old_endpoints, new_endpoints) = changed_in_set("endpoints");
     let to_rules = |frontends: Vec<&Element>, endpoints: Vec<&Element>| ChangedRules {
         frontends: frontends.into_iter().filter_map(|element| parse_service(family, element)).collect(),
         endpoints: endpoints.into_iter().filter_map(|element| parse_endpoint(family, element)).collect(),
@@ -228,7 +232,7 @@ mod tests {
             assert!(flows.contains(&entry(protocol, FLOW_BIT, false)));
             assert_eq!(flows.contains(&entry(protocol, FLOW_BIT, true)), protocol == Protocol::Udp);
             assert!(!flows.contains(&entry(protocol, 0, false)));
-            // This endpoint only has another number.
+            // The other endpoint remains, and has only another index.
             let mut remaining_flow = entry(protocol, FLOW_BIT, false);
             remaining_flow.flow.reply_source = "10.244.2.11:8080".parse().unwrap();
             assert!(!flows.contains(&remaining_flow));
@@ -236,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn udp_flows_with_the_clients_address_are_stale_if_their_endpoint_loses_its_way() {
+    fn udp_flow_with_client_address_is_stale_if_no_way_keeps_the_address() {
         let with_ways = |ways: &[(Family, Way)]| {
             let port = ServicePort {
                 protocol: Protocol::Udp,
@@ -248,8 +252,8 @@ mod tests {
             config.peers[0].ways.extend(ways.iter().copied());
             NodeTables::new(&config).inet
         };
-        let (tunnel, none) = (with_ways(&[(Family::V4, Way::Tunnel)]), with_ways(&[]));
-        let flows = find(Some(&tunnel), &none);
+        let (tunnel, without_way) = (with_ways(&[(Family::V4, Way::Tunnel)]), with_ways(&[]));
+        let flows = find(Some(&tunnel), &without_way);
         assert_eq!(flows.masqueraded_endpoints, BTreeSet::from(["10.244.2.10:8080".parse().unwrap()]));
         let mut flow = entry(Protocol::Udp, FLOW_BIT, true);
         flow.flow.reply_source = "10.244.2.10:8080".parse().unwrap();
@@ -258,17 +262,19 @@ mod tests {
         for unchanged in [with_ways(&[(Family::V4, Way::Direct)]), tunnel.clone()] {
             assert_eq!(find(Some(&tunnel), &unchanged), StaleFlows::default());
         }
-        assert_eq!(find(Some(&none), &tunnel), StaleFlows::default());
+        assert_eq!(find(Some(&without_way), &tunnel), StaleFlows::default());
     }
 
     #[test]
     fn udp_flows_of_new_and_lost_frontends_are_stale() {
-        let (new, none) = (table(Protocol::Udp, &[(10, 1)]), NodeTables::new(&config()).inet);
-        let flows = find(None, &new);
+        let with_frontend = table(Protocol::Udp, &[(10, 1)]);
+        let without_frontend = NodeTables::new(&config()).inet;
+        let flows = find(None, &with_frontend);
         assert!(flows.contains(&entry(Protocol::Udp, 0, true)));
         assert!(!flows.contains(&entry(Protocol::Udp, FLOW_BIT, true)));
         assert!(flows.filter(Family::V4).is_some_and(|filter| filter.mark.is_none()));
-        assert!(find(Some(&new), &none).contains(&entry(Protocol::Udp, FLOW_BIT, true)));
+        let flows = find(Some(&with_frontend), &without_frontend);
+        assert!(flows.contains(&entry(Protocol::Udp, FLOW_BIT, true)));
         // A TCP connection that is older than the rules belongs to another program.
         assert_eq!(find(None, &table(Protocol::Tcp, &[(10, 1)])).filter(Family::V4), None);
     }

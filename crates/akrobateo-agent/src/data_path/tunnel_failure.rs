@@ -1,4 +1,4 @@
-//! A tunnel that the kernel cannot create. Pure.
+//! A failed attempt to create the tunnel, and the time of the next attempt. Pure.
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ impl TunnelFailure {
         Self { objects, error, retry_at: now + RETRY_INTERVAL }
     }
 
-    /// Returns true if an attempt to create these objects would fail again, and is not due yet.
+    /// Returns true if the failed attempt had the same objects, and the time of the next attempt has not come yet.
     pub(super) fn applies_to(&self, objects: &NetworkObjects, now: Instant) -> bool {
         self.objects == *objects && now < self.retry_at
     }
@@ -44,13 +44,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attempt_is_repeated_after_some_time_or_with_other_objects() {
+    fn failure_does_not_apply_to_other_objects_or_after_the_retry_time() {
         let now = Instant::now();
         let objects = NetworkObjects::default();
         let failure = TunnelFailure::new(objects.clone(), DataPathError::NoAddress, now);
         assert!(failure.applies_to(&objects, now));
         assert!(!failure.applies_to(&objects, now + RETRY_INTERVAL));
-        let others = NetworkObjects { addresses: [[127, 0, 0, 1].into()].into(), ..objects };
-        assert!(!failure.applies_to(&others, now));
+        let other_objects = NetworkObjects { addresses: [[127, 0, 0, 1].into()].into(), ..objects };
+        assert!(!failure.applies_to(&other_objects, now));
     }
 }

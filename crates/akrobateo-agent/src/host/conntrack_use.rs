@@ -4,8 +4,8 @@ use std::{fs, io};
 
 use super::error::HostError;
 
-const COUNT_PATH: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
-const MAX_PATH: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
+const CONNTRACK_COUNT_PATH: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
+const CONNTRACK_MAX_PATH: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 
 /// The use of the conntrack table of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct ConntrackUse {
 impl ConntrackUse {
     /// Reads the use in the network namespace of the calling thread.
     pub fn read() -> Result<Self, HostError> {
-        Ok(Self { count: read_number(COUNT_PATH)?, max: read_number(MAX_PATH)? })
+        Ok(Self { count: read_number(CONNTRACK_COUNT_PATH)?, max: read_number(CONNTRACK_MAX_PATH)? })
     }
 }
 

@@ -13,8 +13,8 @@ pub enum HostError {
     NoNodeAddress,
     /// No interface has an address of the node.
     #[error(
-        "no network interface of this node has any of the node's addresses ({}); expected at least one address of an \
-         interface; check the kubelet's flag --node-ip, and that the agent's pod has hostNetwork: true",
+        "no network interface of this node has any of the node's addresses ({}); expected an interface with at least \
+         one of these addresses; check the kubelet's flag --node-ip, and that the agent's pod has hostNetwork: true",
         join(.0)
     )]
     NoInterface(Vec<IpAddr>),

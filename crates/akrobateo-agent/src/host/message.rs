@@ -1,7 +1,7 @@
 //! The messages of interfaces and addresses (`linux/rtnetlink.h`). Pure.
 //!
-//! Parses only the needed attributes. So attributes of new kernels or of unusual kinds of interfaces cannot hide the
-//! uplink.
+//! The parsers ignore all attributes that they do not need. So the agent finds the uplink even if an interface has
+//! attributes that the parsers do not know.
 
 use std::net::IpAddr;
 
@@ -29,15 +29,15 @@ const OMIT_STATISTICS: u32 = 1 << 3;
 /// `ARPHRD_ETHER` (`linux/if_arp.h`).
 const ETHERNET: u16 = 1;
 /// `IFF_UP` (linux/if.h).
-const IS_UP: u32 = 1;
+const FLAG_UP: u32 = 1;
 
 /// `IFA_ADDRESS` and `IFA_LOCAL` (`linux/if_addr.h`).
 const ADDRESS: u16 = 1;
 const LOCAL_ADDRESS: u16 = 2;
 /// `IFA_F_OPTIMISTIC`, `IFA_F_DADFAILED` and `IFA_F_TENTATIVE`: the states of duplicate address detection.
-const IS_OPTIMISTIC: u8 = 0x04;
-const IS_DUPLICATE: u8 = 0x08;
-const IS_TENTATIVE: u8 = 0x40;
+const FLAG_OPTIMISTIC: u8 = 0x04;
+const FLAG_DUPLICATE: u8 = 0x08;
+const FLAG_TENTATIVE: u8 = 0x40;
 
 /// Returns the request for all interfaces.
 pub(super) fn list_links() -> Messages {
@@ -51,7 +51,7 @@ pub(super) fn list_addresses() -> Messages {
     Messages::single(GET_ADDRESS, message::DUMP, &[0; ADDRESS_HEADER_LEN], |_| ())
 }
 
-/// Parses an interface. Its addresses are in other messages.
+/// Parses an interface without its addresses. The kernel sends the addresses in other messages.
 pub(super) fn parse_link(answer: &Message<'_>) -> Option<Interface> {
     if answer.kind != NEW_LINK {
         return None;
@@ -63,7 +63,7 @@ pub(super) fn parse_link(answer: &Message<'_>) -> Option<Interface> {
     Some(Interface {
         index: u32::from_ne_bytes(*answer.payload.get(4..)?.first_chunk()?),
         name: Attr::find_text(attrs, LINK_NAME)?.to_owned(),
-        is_up: flags & IS_UP != 0,
+        is_up: flags & FLAG_UP != 0,
         mac: mac.and_then(|bytes| bytes.try_into().ok()).map(MacAddress),
         mtu: u32::from_ne_bytes(Attr::find(attrs, LINK_MTU)?.try_into().ok()?),
         addresses: Vec::new(),
@@ -79,7 +79,7 @@ pub(super) fn parse_address(answer: &Message<'_>) -> Option<(u32, IpAddr)> {
         return None;
     }
     let flags = *answer.payload.get(2)?;
-    if flags & IS_DUPLICATE != 0 || flags & (IS_TENTATIVE | IS_OPTIMISTIC) == IS_TENTATIVE {
+    if flags & FLAG_DUPLICATE != 0 || flags & (FLAG_TENTATIVE | FLAG_OPTIMISTIC) == FLAG_TENTATIVE {
         return None;
     }
     let index = u32::from_ne_bytes(*answer.payload.get(4..)?.first_chunk()?);
@@ -108,14 +108,14 @@ mod tests {
     }
 
     #[test]
-    fn address_before_or_after_a_failed_duplicate_detection_is_ignored() {
+    fn tentative_and_duplicate_addresses_are_ignored() {
         let index = u32::from_ne_bytes([7, 0, 0, 0]);
-        let usable = Some((index, IpAddr::from([0x20; 16])));
+        let usable_address = Some((index, IpAddr::from([0x20; 16])));
         for (flags, expected) in [
-            (0x80, usable),
-            (IS_TENTATIVE, None),
-            (IS_TENTATIVE | IS_DUPLICATE, None),
-            (IS_TENTATIVE | IS_OPTIMISTIC, usable),
+            (0x80, usable_address),
+            (FLAG_TENTATIVE, None),
+            (FLAG_TENTATIVE | FLAG_DUPLICATE, None),
+            (FLAG_TENTATIVE | FLAG_OPTIMISTIC, usable_address),
         ] {
             assert_eq!(parse_address_with_flags(flags), expected, "{flags:#x}");
         }

@@ -1,4 +1,5 @@
-//! The network of this node, as its own kernel has it. Only [`read`], [`HostWatch`] and [`ConntrackUse::read`] do I/O.
+//! The network of this node, as the node's kernel reports it. Only [`read`], [`HostWatch`] and [`ConntrackUse::read`]
+//! do I/O.
 
 mod client;
 mod conntrack_use;
@@ -16,7 +17,7 @@ pub use interface::LOOPBACK_INDEX;
 pub use network::HostNetwork;
 pub use watch::HostWatch;
 
-/// Reads the network of the node in whose network namespace the calling thread is.
+/// Reads the network of the node. The calling thread must be in the node's network namespace.
 ///
 /// `node_addresses` are the addresses to which clients send packets, in the order of the Node's status.
 pub fn read(node_addresses: &[IpAddr]) -> Result<HostNetwork, HostError> {

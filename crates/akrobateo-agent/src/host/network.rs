@@ -18,16 +18,16 @@ pub struct HostNetwork {
     pub mtu: u32,
     /// The node's addresses that an interface has, in the order of the Node's status.
     ///
-    /// Other addresses of the node belong to a NAT outside of the node. No packet arrives with these destinations.
+    /// The node's other addresses belong to a NAT outside of the node. So no packet with such a destination arrives.
     pub local_addresses: Vec<IpAddr>,
 }
 
 impl HostNetwork {
     /// Finds the uplink and the local addresses.
     ///
-    /// The loopback interface is the uplink only if no other interface has an address of the node. If several interfaces
-    /// have the same address, an interface that is up takes precedence. For example, the interface `kube-ipvs0` of
-    /// kube-proxy is down, and may have addresses of other interfaces.
+    /// The loopback interface is the uplink only if no other interface has an address of the node. If several
+    /// interfaces have the same address, an interface that is up takes precedence. For example, kube-proxy's interface
+    /// `kube-ipvs0` may have the addresses of other interfaces, but it is down.
     pub(super) fn new(interfaces: &[Interface], node_addresses: &[IpAddr]) -> Result<Self, HostError> {
         if node_addresses.is_empty() {
             return Err(HostError::NoNodeAddress);
@@ -52,7 +52,7 @@ impl HostNetwork {
 mod tests {
     use super::*;
 
-    fn ips(texts: &[&str]) -> Vec<IpAddr> {
+    fn parse_ips(texts: &[&str]) -> Vec<IpAddr> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
@@ -63,12 +63,12 @@ mod tests {
             is_up: true,
             mac: Some(MacAddress([2, 0, 0, 0, 0, 1])),
             mtu: 1500,
-            addresses: ips(addresses),
+            addresses: parse_ips(addresses),
         }
     }
 
     fn find_uplink(interfaces: &[Interface], node_addresses: &[&str]) -> String {
-        HostNetwork::new(interfaces, &ips(node_addresses)).unwrap().uplink
+        HostNetwork::new(interfaces, &parse_ips(node_addresses)).unwrap().uplink
     }
 
     #[test]
@@ -87,8 +87,8 @@ mod tests {
     #[test]
     fn address_behind_a_nat_is_not_local() {
         let interfaces = [interface(2, "eth0", &["192.0.2.1", "192.0.2.9"])];
-        let network = HostNetwork::new(&interfaces, &ips(&["203.0.113.7", "192.0.2.1"])).unwrap();
-        assert_eq!(network.local_addresses, ips(&["192.0.2.1"]));
+        let network = HostNetwork::new(&interfaces, &parse_ips(&["203.0.113.7", "192.0.2.1"])).unwrap();
+        assert_eq!(network.local_addresses, parse_ips(&["192.0.2.1"]));
     }
 
     #[test]
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn error_names_the_addresses_that_no_interface_has() {
         let interfaces = [interface(2, "eth0", &["192.0.2.1"])];
-        let error = HostNetwork::new(&interfaces, &ips(&["203.0.113.7", "2001:db8::9"])).unwrap_err();
+        let error = HostNetwork::new(&interfaces, &parse_ips(&["203.0.113.7", "2001:db8::9"])).unwrap_err();
         assert!(error.to_string().contains("(203.0.113.7, 2001:db8::9)"), "{error}");
         assert!(matches!(HostNetwork::new(&interfaces, &[]), Err(HostError::NoNodeAddress)));
     }

@@ -11,7 +11,7 @@ const MULTICAST_GROUPS: u32 = 1 | 1 << (5 - 1) | 1 << (9 - 1);
 
 /// Receives the kernel's notifications in the network namespace of the thread that opened the watch.
 ///
-/// A caller that opens the watch before it reads the network misses no change.
+/// If the caller opens the watch before it reads the network, the caller misses no change.
 #[derive(Debug)]
 pub struct HostWatch(Socket);
 
@@ -23,7 +23,7 @@ impl HostWatch {
 
     /// Reads the waiting notifications. Returns true if an interface or an address has changed.
     ///
-    /// Also returns true for the interfaces of pods and of the agent itself.
+    /// The function also returns true if an interface of a pod or of the agent itself has changed.
     pub fn has_changes(&self) -> Result<bool, HostError> {
         let mut has_notifications = false;
         let is_complete = self.0.receive_notifications(|_| has_notifications = true);

@@ -35,9 +35,10 @@ pub(super) fn list() -> Result<BTreeSet<(Frontend, IpAddr)>, ListenersError> {
     for protocol in Protocol::ALL {
         for family in Family::ALL {
             let request = message::list_listeners(protocol, family);
-            match socket.dump(&request, |answer| message::parse(answer, protocol)) {
+            match socket.dump(&request, |answer| message::parse_listeners(answer, protocol)) {
                 Ok(answers) => listeners.extend(answers.into_iter().flatten()),
-                // This request does not load the module for SCTP, so there are no such sockets.
+                // The kernel has not loaded its SCTP module, and does not load the module for this request. Without the
+                // module, no SCTP sockets exist.
                 Err(NetlinkError::Rejected { errno: Errno::NOENT, .. }) if protocol == Protocol::Sctp => {}
                 Err(NetlinkError::Rejected { errno: Errno::NOENT, .. }) => {
                     return Err(ListenersError::Unsupported { protocol, family });

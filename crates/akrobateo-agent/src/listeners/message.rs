@@ -15,9 +15,9 @@ const REQUEST_LEN: usize = 56;
 /// The length of struct `inet_diag_msg`.
 const ANSWER_LEN: usize = 72;
 /// `INET_DIAG_SKV6ONLY`: 1 if an IPv6 socket receives no IPv4 packets.
-const IS_IPV6_ONLY: u16 = 11;
+const IPV6_ONLY_ATTR: u16 = 11;
 /// `INET_DIAG_LOCALS`: all addresses of an SCTP socket, as an array of struct `sockaddr_storage`.
-const LOCAL_ADDRESSES: u16 = 12;
+const LOCAL_ADDRESSES_ATTR: u16 = 12;
 /// The length of struct `sockaddr_storage`.
 const SOCKET_ADDRESS_LEN: usize = 128;
 /// `AF_INET` and `AF_INET6`.
@@ -43,11 +43,11 @@ pub(super) fn list_listeners(protocol: Protocol, family: Family) -> Messages {
     Messages::single(SOCKETS_BY_FAMILY, message::DUMP, &header, |_| ())
 }
 
-/// Returns the frontends and addresses on which the socket in an answer listens.
+/// Returns the frontends and addresses on which the socket in the kernel's answer listens.
 ///
 /// Returns an empty list for a socket that receives packets only from the loopback interface (`SO_BINDTODEVICE`).
-/// Returns `None` if the message describes no socket with a port.
-pub(super) fn parse(answer: &Message<'_>, protocol: Protocol) -> Option<Vec<(Frontend, IpAddr)>> {
+/// Returns `None` if the message does not describe a socket, or if the socket has no port.
+pub(super) fn parse_listeners(answer: &Message<'_>, protocol: Protocol) -> Option<Vec<(Frontend, IpAddr)>> {
     if answer.kind != SOCKETS_BY_FAMILY {
         return None;
     }
@@ -58,11 +58,11 @@ pub(super) fn parse(answer: &Message<'_>, protocol: Protocol) -> Option<Vec<(Fro
         return Some(Vec::new());
     }
     let attrs = answer.attrs(ANSWER_LEN);
-    let addresses = match Attr::find(attrs, LOCAL_ADDRESSES) {
+    let addresses = match Attr::find(attrs, LOCAL_ADDRESSES_ATTR) {
         Some(value) => value.chunks_exact(SOCKET_ADDRESS_LEN).filter_map(parse_socket_address).collect(),
         None => vec![parse_address(payload[0], &payload[8..])?],
     };
-    let is_ipv6_only = Attr::find_u8(attrs, IS_IPV6_ONLY) == Some(1);
+    let is_ipv6_only = Attr::find_u8(attrs, IPV6_ONLY_ATTR) == Some(1);
     let listeners = addresses.into_iter().flat_map(|address| receiving_addresses(address, is_ipv6_only));
     let with_frontend = |address| (Frontend { family: Family::from_ip(address), protocol, port }, address);
     Some(listeners.map(with_frontend).collect())
@@ -121,7 +121,7 @@ mod tests {
     }
 
     fn parse_first(messages: &Messages, protocol: Protocol) -> Option<Vec<IpAddr>> {
-        let listeners = parse(&Message::parse_all(messages.bytes()).next().unwrap(), protocol)?;
+        let listeners = parse_listeners(&Message::parse_all(messages.bytes()).next().unwrap(), protocol)?;
         assert!(listeners.iter().all(|(frontend, address)| {
             frontend.port.get() == 80
                 && frontend.protocol == protocol
@@ -143,7 +143,7 @@ mod tests {
             ("::ffff:192.0.2.1", Some(0), vec!["192.0.2.1"]),
             ("::ffff:0.0.0.0", Some(0), vec!["0.0.0.0"]),
         ] {
-            let attrs: Vec<_> = is_ipv6_only.map(|value| (IS_IPV6_ONLY, vec![value])).into_iter().collect();
+            let attrs: Vec<_> = is_ipv6_only.map(|value| (IPV6_ONLY_ATTR, vec![value])).into_iter().collect();
             let expected: Vec<IpAddr> = expected.iter().map(|address| address.parse().unwrap()).collect();
             let addresses = parse_first(&answer(address.parse().unwrap(), 0, &attrs), Protocol::Tcp);
             assert_eq!(addresses, Some(expected), "{address} {is_ipv6_only:?}");
@@ -164,7 +164,7 @@ mod tests {
         value[4..8].copy_from_slice(&[192, 0, 2, 2]);
         value[SOCKET_ADDRESS_LEN..][..2].copy_from_slice(&u16::from(AF_INET6).to_ne_bytes());
         value[SOCKET_ADDRESS_LEN + 23] = 1;
-        let attrs = [(LOCAL_ADDRESSES, value.to_vec())];
+        let attrs = [(LOCAL_ADDRESSES_ATTR, value.to_vec())];
         let addresses = parse_first(&answer("192.0.2.1".parse().unwrap(), 0, &attrs), Protocol::Sctp);
         assert_eq!(addresses, Some(vec!["192.0.2.2".parse().unwrap(), "::1".parse().unwrap()]));
     }
@@ -178,12 +178,12 @@ mod tests {
                 *byte = family;
             }
             if has_attr && payload.len() > ANSWER_LEN + 4 {
-                payload[ANSWER_LEN + 2..ANSWER_LEN + 4].copy_from_slice(&LOCAL_ADDRESSES.to_ne_bytes());
+                payload[ANSWER_LEN + 2..ANSWER_LEN + 4].copy_from_slice(&LOCAL_ADDRESSES_ATTR.to_ne_bytes());
                 payload[ANSWER_LEN..ANSWER_LEN + 2].copy_from_slice(&200_u16.to_ne_bytes());
             }
             let answer = Message { kind: SOCKETS_BY_FAMILY, flags: 0, seq: 1, port_id: 1, payload: &payload };
             for protocol in Protocol::ALL {
-                let _ = parse(&answer, protocol);
+                let _ = parse_listeners(&answer, protocol);
             }
         }
     }

@@ -19,7 +19,7 @@ impl Listeners {
     ///
     /// Such a socket is bound to one of `addresses` or to the wildcard address.
     #[must_use]
-    pub fn holds(&self, frontend: Frontend, addresses: &[IpAddr]) -> bool {
+    pub fn has_listener(&self, frontend: Frontend, addresses: &[IpAddr]) -> bool {
         let wildcard_address: IpAddr = match frontend.family {
             Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
             Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
@@ -49,16 +49,17 @@ mod tests {
     }
 
     #[test]
-    fn listener_holds_its_port_only_on_its_address() {
-        let node: IpAddr = "192.0.2.1".parse().unwrap();
-        let other: IpAddr = "192.0.2.2".parse().unwrap();
+    fn listener_occupies_its_port_only_on_its_address() {
+        let node_address: IpAddr = "192.0.2.1".parse().unwrap();
+        let other_address: IpAddr = "192.0.2.2".parse().unwrap();
         let wildcard: IpAddr = "0.0.0.0".parse().unwrap();
         let tcp_port = |port| frontend(Family::V4, Protocol::Tcp, port);
-        let listeners =
-            Listeners([(tcp_port(80), node), (tcp_port(81), other), (tcp_port(82), wildcard)].into());
-        let held_ports = [80, 81, 82, 83].map(|port| listeners.holds(tcp_port(port), &[node]));
-        assert_eq!(held_ports, [true, false, true, false]);
-        assert!(!listeners.holds(frontend(Family::V4, Protocol::Udp, 82), &[node]));
-        assert!(!listeners.holds(frontend(Family::V6, Protocol::Tcp, 82), &[node]));
+        let listeners = Listeners(
+            [(tcp_port(80), node_address), (tcp_port(81), other_address), (tcp_port(82), wildcard)].into(),
+        );
+        let has_listener = |frontend| listeners.has_listener(frontend, &[node_address]);
+        assert_eq!([80, 81, 82, 83].map(|port| has_listener(tcp_port(port))), [true, false, true, false]);
+        assert!(!has_listener(frontend(Family::V4, Protocol::Udp, 82)));
+        assert!(!has_listener(frontend(Family::V6, Protocol::Tcp, 82)));
     }
 }

@@ -12,21 +12,21 @@ use k8s_openapi::api::core::v1::Service;
 
 use super::template::ServiceTemplate;
 
-/// The observations of the allocation on one node.
+/// The facts about one node that the allocation of ports needs.
 pub(super) struct NodeObservations<'a> {
     node: &'a NodeInfo,
     /// The Services that the node serves now.
-    held: &'a BTreeMap<ServiceKey, ServiceTemplate>,
+    current_services: &'a BTreeMap<ServiceKey, ServiceTemplate>,
     recent_endpoints: &'a RecentEndpoints,
 }
 
 impl<'a> NodeObservations<'a> {
     pub(super) const fn new(
         node: &'a NodeInfo,
-        held: &'a BTreeMap<ServiceKey, ServiceTemplate>,
+        current_services: &'a BTreeMap<ServiceKey, ServiceTemplate>,
         recent_endpoints: &'a RecentEndpoints,
     ) -> Self {
-        Self { node, held, recent_endpoints }
+        Self { node, current_services, recent_endpoints }
     }
 }
 
@@ -36,7 +36,7 @@ impl Observations for NodeObservations<'_> {
     }
 
     fn occupied_ports(&self, key: &ServiceKey) -> OccupiedPorts {
-        self.held.get(key).map_or_else(OccupiedPorts::default, |template| OccupiedPorts {
+        self.current_services.get(key).map_or_else(OccupiedPorts::default, |template| OccupiedPorts {
             frontends: template.frontends(),
             nodes: [self.node.name.clone()].into(),
         })

@@ -17,41 +17,43 @@ pub(super) fn endpoints(
     slices: &[Arc<EndpointSlice>],
     port_name: &str,
     protocol: Protocol,
-    numbers: &BTreeMap<&str, NodeNumber>,
+    node_numbers: &BTreeMap<&str, NodeNumber>,
 ) -> Vec<Endpoint> {
     let mut endpoints = Vec::new();
     for slice in slices {
-        let matching_port = slice.ports.iter().flatten().find(|port| is_port(port, port_name, protocol));
+        let mut ports = slice.ports.iter().flatten();
+        let matching_port = ports.find(|port| has_name_and_protocol(port, port_name, protocol));
         let Some(number) = matching_port.and_then(|port| u16::try_from(port.port?).ok()) else { continue };
-        endpoints.extend(slice.endpoints.iter().flatten().filter_map(|it| endpoint(it, number, numbers)));
+        let slice_endpoints = slice.endpoints.iter().flatten();
+        endpoints.extend(slice_endpoints.filter_map(|it| endpoint(it, number, node_numbers)));
     }
     endpoints.sort();
     endpoints.dedup();
     endpoints
 }
 
-fn is_port(port: &EndpointPort, name: &str, protocol: Protocol) -> bool {
+fn has_name_and_protocol(port: &EndpointPort, name: &str, protocol: Protocol) -> bool {
     port.name.as_deref().unwrap_or_default() == name
         && port.protocol.as_deref().unwrap_or("TCP") == protocol.api_name()
 }
 
-/// Returns an endpoint with this port; `None` if its address is no IP address. Only the first address counts
-/// (<https://kubernetes.io/docs/reference/kubernetes-api/>, `EndpointSlice`).
+/// Returns an endpoint with this port; `None` if the endpoint's first address is not an IP address. Further addresses
+/// have no meaning (<https://kubernetes.io/docs/reference/kubernetes-api/>, `EndpointSlice`).
 fn endpoint(
     endpoint: &discovery::Endpoint,
     port: u16,
-    numbers: &BTreeMap<&str, NodeNumber>,
+    node_numbers: &BTreeMap<&str, NodeNumber>,
 ) -> Option<Endpoint> {
     let address: IpAddr = endpoint.addresses.first()?.parse().ok()?;
     let conditions = endpoint.conditions.as_ref();
     let is_terminating = conditions.and_then(|it| it.terminating).unwrap_or(false);
-    // An absent condition means ready.
+    // An endpoint without the condition `ready` is ready.
     let is_ready = conditions.and_then(|it| it.ready).unwrap_or(true);
     let is_serving = conditions.and_then(|it| it.serving).unwrap_or(is_ready);
     let hints = endpoint.hints.as_ref();
     Some(Endpoint {
         address: SocketAddr::new(address, port),
-        node: endpoint.node_name.as_deref().and_then(|name| numbers.get(name)).copied(),
+        node: endpoint.node_name.as_deref().and_then(|name| node_numbers.get(name)).copied(),
         is_ready,
         is_serving_while_terminating: is_serving && is_terminating,
         hinted_zones: hints
@@ -93,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn port_has_the_endpoints_of_the_port_with_its_name_and_protocol() {
+    fn endpoints_match_the_name_and_the_protocol_of_the_port() {
         let ports = json!([
             { "name": "dns", "port": 5353, "protocol": "UDP" },
             { "name": "dns-tcp", "port": 5354 },
@@ -106,13 +108,13 @@ mod tests {
         );
         assert_eq!(addresses(&slices[..1], "dns-tcp", Protocol::Tcp), ["10.1.0.1:5354 Some(1) true false"]);
         assert!(addresses(&slices, "dns", Protocol::Tcp).is_empty());
-        let unnamed = [slice("10.1.0.1", "n1", &json!({}), &json!([{ "port": 80 }]))];
-        assert_eq!(addresses(&unnamed, "", Protocol::Tcp).len(), 1);
+        let slices_without_port_name = [slice("10.1.0.1", "n1", &json!({}), &json!([{ "port": 80 }]))];
+        assert_eq!(addresses(&slices_without_port_name, "", Protocol::Tcp).len(), 1);
         assert_eq!(addresses(&[slices[0].clone(), slices[0].clone()], "dns", Protocol::Udp).len(), 1);
     }
 
     #[test]
-    fn conditions_are_those_of_the_slice() {
+    fn endpoint_has_the_conditions_of_its_slice() {
         let ports = json!([{ "port": 80 }]);
         for (conditions, expected) in [
             (json!({ "ready": false, "serving": true, "terminating": true }), "false true"),

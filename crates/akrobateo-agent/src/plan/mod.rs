@@ -30,7 +30,7 @@ use kube::ResourceExt;
 
 use crate::config::NodeConfig;
 use allocation::NodeObservations;
-pub(crate) use number::{NumberClaim, choose_number, rightful_claims};
+pub(crate) use number::{NumberClaim, accepted_claims, choose_number};
 pub(crate) use observation::{HostPortPod, Observation};
 use template::ServiceTemplate;
 
@@ -43,97 +43,106 @@ pub(crate) struct Plan {
     pub(crate) network: NodeNetwork,
     /// The Services that the agent refuses.
     pub(crate) refused: Vec<PortProblem>,
-    /// The ports that the agent serves although another owner came later.
+    /// The ports that the agent serves, and that a pod or a process began to use later.
     pub(crate) shared_ports: Vec<PortProblem>,
-    /// The Services with their own proxies that the agent still serves.
+    /// The Services in dedicated mode that the agent serves until their proxy on this node is ready. Each entry is
+    /// `<namespace>/<name>`.
     pub(crate) handing_over: Vec<String>,
     /// The time of the next plan if no event happens earlier.
-    pub(crate) next_at: Option<Instant>,
+    pub(crate) next_plan_at: Option<Instant>,
 }
 
-/// Plans, and remembers what the last plan served.
+/// Makes plans, and remembers the Services that the last plan served.
 pub(crate) struct Planner {
     defaults: ServiceDefaults,
-    /// The ranges of pods that the administrator configures.
-    pod_ranges: Vec<IpNet>,
+    /// The address ranges of pods that the administrator has configured.
+    configured_pod_ranges: Vec<IpNet>,
     allocations: PortAllocations,
     recent_endpoints: RecentEndpoints,
     /// The Services that the last plan served; `None` before the first plan.
-    served: Option<BTreeMap<ServiceKey, ServiceTemplate>>,
+    served_services: Option<BTreeMap<ServiceKey, ServiceTemplate>>,
 }
 
 /// The decisions of one plan.
 #[derive(Default)]
 struct Decisions {
-    served: BTreeMap<ServiceKey, ServiceTemplate>,
-    taken: BTreeSet<Frontend>,
+    served_services: BTreeMap<ServiceKey, ServiceTemplate>,
+    /// The frontends of the served Services.
+    used_frontends: BTreeSet<Frontend>,
     refused: Vec<PortProblem>,
     shared_ports: Vec<PortProblem>,
     handing_over: Vec<String>,
 }
 
 impl Planner {
-    /// Returns a planner that has not planned yet.
-    pub(crate) fn new(defaults: ServiceDefaults, pod_ranges: Vec<IpNet>) -> Self {
+    /// Returns a planner that has not made a plan yet.
+    pub(crate) fn new(defaults: ServiceDefaults, configured_pod_ranges: Vec<IpNet>) -> Self {
         Self {
             defaults,
-            pod_ranges,
+            configured_pod_ranges,
             allocations: PortAllocations::default(),
             recent_endpoints: RecentEndpoints::default(),
-            served: None,
+            served_services: None,
         }
     }
 
-    /// Returns the plan for an observation; `None` while the object of the node does not exist.
+    /// Returns the plan for an observation; `None` while this node has no Node object.
     pub(crate) fn plan(&mut self, observation: &Observation, now: Instant) -> Option<Plan> {
-        let node_object = observation.nodes.iter().find(|node| node.name_any() == observation.node)?;
+        let node_object = observation.nodes.iter().find(|node| node.name_any() == observation.node_name)?;
         let node = NodeInfo::new(node_object, self.defaults.node_policy);
         self.record_endpoints(observation, &node, now);
-        let held = self.held_services(observation, &node);
+        let current_services = self.find_current_services(observation, &node);
         let mut decisions = Decisions::default();
         let mut services = observation.services.clone();
-        services.retain(|service| !self.is_foreign(observation, service, &node, &held, &mut decisions));
-        let observations = NodeObservations::new(&node, &held, &self.recent_endpoints);
+        services.retain(|service| {
+            !self.refuse_occupied_ports(observation, service, &node, &current_services, &mut decisions)
+        });
+        let observations = NodeObservations::new(&node, &current_services, &self.recent_endpoints);
         let nodes = std::slice::from_ref(&node);
         self.allocations = self.allocations.update(&services, nodes, &self.defaults, &observations);
         services.sort_by_cached_key(|service| ServiceKey::from_service(service));
         for service in &services {
-            self.decide(observation, service, &node, &held, &mut decisions);
+            self.decide(observation, service, &node, &current_services, &mut decisions);
         }
         let peers = node::peers(observation);
-        let numbers = node::numbers(observation, &peers);
+        let numbers = node::node_numbers(observation, &peers);
         let slices = |key: &ServiceKey| observation.slices_of(key);
-        let served = { decisions.served.values() }.map(|it| it.to_service(slices(&it.key), &numbers));
-        let transit = self.transit_templates(observation, &decisions.served);
-        let transit =
-            transit.filter_map(|it| it.to_transit_service(slices(&it.key), &numbers, observation.number));
+        let templates = decisions.served_services.values();
+        let served_services = templates.map(|it| it.to_service(slices(&it.key), &numbers));
+        let other_templates = self.templates_of_other_nodes(observation, &decisions.served_services);
+        let services_of_other_nodes = other_templates.filter_map(|template| {
+            template.to_service_of_other_nodes(slices(&template.key), &numbers, observation.number)
+        });
+        let nodes = observation.nodes.iter().map(Arc::as_ref);
         let config = NodeConfig {
-            services: served.chain(transit).collect(),
+            services: served_services.chain(services_of_other_nodes).collect(),
             node: node::local_node(observation, node_object),
-            pod_ranges: node::pod_ranges(observation.nodes.iter().map(Arc::as_ref), &self.pod_ranges),
+            pod_ranges: node::pod_ranges(nodes, &self.configured_pod_ranges),
             peers,
             probes_tunnel: false,
         };
-        self.served = Some(decisions.served);
+        self.served_services = Some(decisions.served_services);
         Some(Plan {
             config,
             network: node::node_network(observation, node_object),
             refused: decisions.refused,
             shared_ports: decisions.shared_ports,
             handing_over: decisions.handing_over,
-            next_at: self.recent_endpoints.next_expiry(),
+            next_plan_at: self.recent_endpoints.next_expiry(),
         })
     }
 
-    /// Records the nodes with endpoints of Services with externalTrafficPolicy Local. Before the first plan, a published
-    /// node counts as a node that had an endpoint a moment ago.
+    /// Records for each Service with externalTrafficPolicy Local the nodes that have an endpoint.
+    ///
+    /// Before the first plan, the function also records this node if the Service's status has an address of this node.
+    /// Such a node probably had an endpoint before the agent was restarted.
     fn record_endpoints(&mut self, observation: &Observation, node: &NodeInfo, now: Instant) {
         let keys: BTreeSet<_> =
             observation.services.iter().map(|service| ServiceKey::from_service(service)).collect();
         self.recent_endpoints.retain_existing(|key| keys.contains(key));
         for service in observation.services.iter().filter(|service| is_external_policy_local(service)) {
             let (key, uid) = (ServiceKey::from_service(service), service.uid());
-            if self.served.is_none() && is_published(service, node) {
+            if self.served_services.is_none() && is_published(service, node) {
                 let this_node = BTreeSet::from([node.name.clone()]);
                 self.recent_endpoints.record(&key, uid.as_ref(), &this_node, now);
             }
@@ -144,35 +153,39 @@ impl Planner {
         self.recent_endpoints.expire(now);
     }
 
-    /// Returns the Services that the node serves now. Before the first plan, these are the Services whose ports are all
-    /// in the kernel's rules and that publish the node.
-    fn held_services(
+    /// Returns the Services that the node serves now.
+    ///
+    /// Before the first plan, a Service is in the result under two conditions: all its ports are in the kernel's rules,
+    /// and its status has an address of the node.
+    fn find_current_services(
         &self,
         observation: &Observation,
         node: &NodeInfo,
     ) -> BTreeMap<ServiceKey, ServiceTemplate> {
         let is_same_service = |service: &Service, template: &ServiceTemplate| service.uid() == template.uid;
-        let held = |service: &Arc<Service>| {
+        let find_template = |service: &Arc<Service>| {
             let key = ServiceKey::from_service(service);
-            let template = match &self.served {
-                Some(served) => {
-                    served.get(&key).filter(|template| is_same_service(service, template))?.clone()
+            let template = match &self.served_services {
+                Some(served_services) => {
+                    served_services.get(&key).filter(|template| is_same_service(service, template))?.clone()
                 }
                 None => installed_template(observation, service, node, &self.defaults)?,
             };
             Some((key, template))
         };
-        observation.services.iter().filter_map(held).collect()
+        observation.services.iter().filter_map(find_template).collect()
     }
 
-    /// Returns true if a pod or a process has a port of the Service, so that the agent cannot serve the Service. A port
-    /// that the Service holds remains its port.
-    fn is_foreign(
+    /// Refuses the Service if a pod or a process uses one of its ports. Returns true if the Service was refused.
+    ///
+    /// The Service keeps each port on which the node already serves it. If a pod or a process also uses such a port,
+    /// the function only records the port in `shared_ports`.
+    fn refuse_occupied_ports(
         &self,
         observation: &Observation,
         service: &Service,
         node: &NodeInfo,
-        held: &BTreeMap<ServiceKey, ServiceTemplate>,
+        current_services: &BTreeMap<ServiceKey, ServiceTemplate>,
         decisions: &mut Decisions,
     ) -> bool {
         if !is_eligible(service, self.defaults.is_default_class) {
@@ -183,31 +196,33 @@ impl Planner {
             return false;
         }
         let key = ServiceKey::from_service(service);
-        let frontends = own_frontends(observation, &spec);
-        let held_frontends = held.get(&key).map(ServiceTemplate::frontends).unwrap_or_default();
-        let new_frontends = frontends.difference(&held_frontends).copied().collect();
-        if let Some(problem) = ports::find_foreign_owner(observation, &key, &new_frontends) {
+        let frontends = frontends_on_node(observation, &spec);
+        let current_frontends =
+            current_services.get(&key).map(ServiceTemplate::frontends).unwrap_or_default();
+        let new_frontends = frontends.difference(&current_frontends).copied().collect();
+        if let Some(problem) = ports::find_occupied_port(observation, &key, &new_frontends) {
             decisions.refused.push(problem);
             return true;
         }
-        let kept_frontends = frontends.intersection(&held_frontends).copied().collect();
-        decisions.shared_ports.extend(ports::find_foreign_owner(observation, &key, &kept_frontends));
+        let kept_frontends = frontends.intersection(&current_frontends).copied().collect();
+        decisions.shared_ports.extend(ports::find_occupied_port(observation, &key, &kept_frontends));
         false
     }
 
-    /// Returns the Services that only other nodes serve. Their endpoints on this node get packets from the other nodes.
-    fn transit_templates(
+    /// Returns the Services that only other nodes serve. The other nodes send packets to these Services' endpoints on
+    /// this node.
+    fn templates_of_other_nodes(
         &self,
         observation: &Observation,
-        served: &BTreeMap<ServiceKey, ServiceTemplate>,
+        served_services: &BTreeMap<ServiceKey, ServiceTemplate>,
     ) -> impl Iterator<Item = ServiceTemplate> {
         let is_handed_over = |key: &ServiceKey| {
             let name = key.to_string();
-            observation.peers.iter().any(|peer| peer.handing_over.contains(&name))
+            observation.peer_reports.iter().any(|report| report.handing_over.contains(&name))
         };
         observation.services.iter().filter_map(move |service| {
             let key = ServiceKey::from_service(service);
-            if served.contains_key(&key) || !is_eligible(service, self.defaults.is_default_class) {
+            if served_services.contains_key(&key) || !is_eligible(service, self.defaults.is_default_class) {
                 return None;
             }
             let spec = valid_spec(service, &self.defaults)?;
@@ -216,21 +231,21 @@ impl Planner {
         })
     }
 
-    /// Decides whether the node serves a Service, after the allocation.
+    /// Decides from the result of the allocation if the node serves a Service.
     fn decide(
         &self,
         observation: &Observation,
         service: &Service,
         node: &NodeInfo,
-        held: &BTreeMap<ServiceKey, ServiceTemplate>,
+        current_services: &BTreeMap<ServiceKey, ServiceTemplate>,
         decisions: &mut Decisions,
     ) {
         let key = ServiceKey::from_service(service);
         match self.allocations.get(&key) {
             None | Some(AllocationResult::Rejected(SpecError::PortReserved(_))) => {}
-            // The last good state keeps running.
+            // The node continues to serve the Service with its last valid settings.
             Some(AllocationResult::Rejected(_)) => {
-                if let Some(template) = held.get(&key) {
+                if let Some(template) = current_services.get(&key) {
                     decisions.serve(template.clone());
                 }
             }
@@ -242,7 +257,7 @@ impl Planner {
                     }
                 } else if is_shared {
                     decisions.serve(ServiceTemplate::new(service, spec));
-                } else if let Some(template) = held.get(&key)
+                } else if let Some(template) = current_services.get(&key)
                     && !has_ready_proxy(observation, &key)
                     && is_published(service, node)
                     && decisions.serve(template.clone())
@@ -255,15 +270,16 @@ impl Planner {
 }
 
 impl Decisions {
-    /// Serves a Service. Returns false if another Service has one of its ports already.
+    /// Adds a Service to the served Services. Returns false, and adds nothing, if another served Service has one of the
+    /// ports.
     fn serve(&mut self, template: ServiceTemplate) -> bool {
         let frontends = template.frontends();
-        let is_free = self.taken.is_disjoint(&frontends);
-        if is_free {
-            self.taken.extend(frontends);
-            self.served.insert(template.key.clone(), template);
+        let are_ports_free = self.used_frontends.is_disjoint(&frontends);
+        if are_ports_free {
+            self.used_frontends.extend(frontends);
+            self.served_services.insert(template.key.clone(), template);
         }
-        is_free
+        are_ports_free
     }
 
     /// Reports the Services that own the ports of a refused Service on this node.
@@ -280,7 +296,7 @@ impl Decisions {
 }
 
 /// Returns the frontends of a Service in the families of the node.
-fn own_frontends(observation: &Observation, spec: &LoadBalancerSpec) -> BTreeSet<Frontend> {
+fn frontends_on_node(observation: &Observation, spec: &LoadBalancerSpec) -> BTreeSet<Frontend> {
     let mut frontends = spec.frontends();
     let addresses = observation.network.local_addresses.iter();
     let families: BTreeSet<_> = addresses.map(|address| Family::from_ip(*address)).collect();
@@ -288,8 +304,8 @@ fn own_frontends(observation: &Observation, spec: &LoadBalancerSpec) -> BTreeSet
     frontends
 }
 
-/// Returns the settings of a Service that an earlier process has served; `None` if it has not. If the Service's
-/// annotations are invalid now, they do not count.
+/// Returns the settings of a Service if an earlier process of the agent has served the Service. Ignores the Service's
+/// annotations if they are invalid now.
 fn installed_template(
     observation: &Observation,
     service: &Service,
@@ -300,12 +316,12 @@ fn installed_template(
         return None;
     }
     let spec = valid_spec(service, defaults)?;
-    let frontends = own_frontends(observation, &spec);
-    let is_installed = !frontends.is_empty() && frontends.is_subset(observation.installed);
+    let frontends = frontends_on_node(observation, &spec);
+    let is_installed = !frontends.is_empty() && frontends.is_subset(observation.installed_frontends);
     is_installed.then(|| ServiceTemplate::new(service, &spec))
 }
 
-/// Returns the spec of a Service. If the Service's annotations are invalid, they do not count.
+/// Returns the spec of a Service. Ignores the Service's annotations if they are invalid.
 fn valid_spec(service: &Service, defaults: &ServiceDefaults) -> Option<LoadBalancerSpec> {
     let spec = LoadBalancerSpec::from_service(service, defaults).or_else(|_| {
         let mut service = service.clone();
@@ -316,5 +332,5 @@ fn valid_spec(service: &Service, defaults: &ServiceDefaults) -> Option<LoadBalan
 }
 
 fn has_ready_proxy(observation: &Observation, key: &ServiceKey) -> bool {
-    observation.pods.iter().any(|pod| pod.proxy_of.as_ref() == Some(key) && pod.is_ready)
+    observation.pods.iter().any(|pod| pod.proxied_service.as_ref() == Some(key) && pod.is_ready)
 }

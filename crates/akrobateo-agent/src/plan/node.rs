@@ -15,17 +15,17 @@ use crate::marks::{Marks, NodeNumber};
 /// The label with the zone of a node (<https://kubernetes.io/docs/reference/labels-annotations-taints/>).
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
-/// Returns this node. `node` is its object.
+/// Returns the description of this node for the data path. `node` is the Node object.
 pub(super) fn local_node(observation: &Observation, node: &Node) -> LocalNode {
     LocalNode {
         number: observation.number,
-        name: observation.node.to_owned(),
+        name: observation.node_name.to_owned(),
         zone: node.labels().get(ZONE_LABEL).cloned(),
         addresses: observation.network.local_addresses.clone(),
         uplink: observation.network.uplink.clone(),
         uplink_mtu: observation.network.mtu,
         probe_addresses: probe_addresses(node),
-        // The data path finds out whether the kernel has the hook.
+        // The thread of the data path sets this to false if the kernel lacks the hook.
         has_egress_hook: true,
         marks: Marks::default(),
     }
@@ -41,12 +41,14 @@ pub(super) fn node_network(observation: &Observation, node: &Node) -> NodeNetwor
     }
 }
 
-/// Returns the other nodes with an agent, sorted by number. A node without a MAC address, or with the number or the MAC
-/// address of another node, is no peer. Its endpoints get packets with masqueraded addresses.
+/// Returns the other nodes with an agent, sorted by number.
+///
+/// A node is no peer if it has no MAC address, or if its number or its MAC address belongs to another node. The
+/// endpoints on such a node get packets with masqueraded addresses.
 pub(super) fn peers(observation: &Observation) -> Vec<Peer> {
     let mut peers: BTreeMap<NodeNumber, Peer> = BTreeMap::new();
     let mut macs = BTreeSet::new();
-    for network in observation.peers.iter().filter_map(|report| report.network.as_ref()) {
+    for network in observation.peer_reports.iter().filter_map(|report| report.network.as_ref()) {
         let Ok(mac) = network.mac.parse() else { continue };
         if network.number == observation.number || peers.contains_key(&network.number) || !macs.insert(mac) {
             continue;
@@ -66,18 +68,24 @@ pub(super) fn peers(observation: &Observation) -> Vec<Peer> {
 }
 
 /// Returns the numbers of this node and of the peers, by the names of their nodes.
-pub(super) fn numbers<'a>(observation: &'a Observation, peers: &[Peer]) -> BTreeMap<&'a str, NodeNumber> {
-    let number_of = |report: &'a AgentReport| {
+pub(super) fn node_numbers<'a>(
+    observation: &'a Observation,
+    peers: &[Peer],
+) -> BTreeMap<&'a str, NodeNumber> {
+    let name_and_number = |report: &'a AgentReport| {
         let number = report.network.as_ref()?.number;
         peers.iter().any(|peer| peer.number == number).then_some((report.node.as_str(), number))
     };
-    let peers = observation.peers.iter().filter_map(number_of);
-    peers.chain([(observation.node, observation.number)]).collect()
+    let peer_numbers = observation.peer_reports.iter().filter_map(name_and_number);
+    peer_numbers.chain([(observation.node_name, observation.number)]).collect()
 }
 
-/// Returns the ranges of the pods of all nodes.
-pub(super) fn pod_ranges<'a>(nodes: impl Iterator<Item = &'a Node>, configured: &[IpNet]) -> Vec<IpNet> {
-    let ranges = nodes.flat_map(node_pod_ranges).chain(configured.iter().copied()).collect();
+/// Returns the address ranges of the pods of all nodes, together with the configured ranges.
+pub(super) fn pod_ranges<'a>(
+    nodes: impl Iterator<Item = &'a Node>,
+    configured_ranges: &[IpNet],
+) -> Vec<IpNet> {
+    let ranges = nodes.flat_map(node_pod_ranges).chain(configured_ranges.iter().copied()).collect();
     IpNet::aggregate(&ranges)
 }
 

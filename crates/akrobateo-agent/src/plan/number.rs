@@ -1,4 +1,5 @@
-//! Chooses the number of the node. The numbers are in the Leases of the agents, and no two nodes may have the same. Pure.
+//! Chooses the number of the node. Each agent writes its number into its Lease. Two nodes must not have the same
+//! number. Pure.
 
 use std::collections::BTreeSet;
 
@@ -10,9 +11,9 @@ use crate::marks::{MAX_NODE_NUMBER, NodeNumber};
 /// The number of a node, and the Lease that contains the number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NumberClaim {
-    /// The time at which the Lease was created. Of two nodes with the same number, the node with the older Lease keeps
+    /// The time at which the Lease was created. If two nodes have the same number, the node with the older Lease keeps
     /// the number.
-    pub(crate) created: Timestamp,
+    pub(crate) lease_created_at: Timestamp,
     /// The name of the node.
     pub(crate) node: String,
     /// The number.
@@ -21,27 +22,28 @@ pub(crate) struct NumberClaim {
 
 impl NumberClaim {
     fn comes_before(&self, other: &Self) -> bool {
-        (self.created, &self.node) < (other.created, &other.node)
+        (self.lease_created_at, &self.node) < (other.lease_created_at, &other.node)
     }
 }
 
 /// Returns the number of this node. The node keeps the number of its Lease, unless an older Lease has the same number.
 pub(crate) fn choose_number(node: &str, claims: &[NumberClaim]) -> NodeNumber {
-    let others = || claims.iter().filter(|claim| claim.node != node);
-    if let Some(own) = claims.iter().find(|claim| claim.node == node && is_valid(claim.number))
-        && !others().any(|other| other.number == own.number && other.comes_before(own))
+    let other_claims = || claims.iter().filter(|claim| claim.node != node);
+    if let Some(own_claim) = claims.iter().find(|claim| claim.node == node && is_valid(claim.number))
+        && !other_claims().any(|other| other.number == own_claim.number && other.comes_before(own_claim))
     {
-        return own.number;
+        return own_claim.number;
     }
-    let taken: BTreeSet<_> = others().map(|claim| claim.number).collect();
-    // Nodes that start at the same time should not choose the same number.
+    let used_numbers: BTreeSet<_> = other_claims().map(|claim| claim.number).collect();
+    // The search starts at a number that depends on the node's name. So two nodes that start at the same time rarely
+    // choose the same number.
     let start = u16::from_str_radix(&digest(node)[..4], 16).unwrap_or_default() % MAX_NODE_NUMBER;
     let candidates = (0..MAX_NODE_NUMBER).map(|offset| (start + offset) % MAX_NODE_NUMBER + 1);
-    candidates.into_iter().find(|number| !taken.contains(number)).unwrap_or(MAX_NODE_NUMBER)
+    candidates.into_iter().find(|number| !used_numbers.contains(number)).unwrap_or(MAX_NODE_NUMBER)
 }
 
-/// Returns the claims whose number no older Lease has.
-pub(crate) fn rightful_claims(claims: &[NumberClaim]) -> impl Iterator<Item = &NumberClaim> {
+/// Returns the claims that all agents accept: the number is valid, and no older Lease has the same number.
+pub(crate) fn accepted_claims(claims: &[NumberClaim]) -> impl Iterator<Item = &NumberClaim> {
     claims.iter().filter(|claim| {
         is_valid(claim.number)
             && !claims.iter().any(|other| other.number == claim.number && other.comes_before(claim))
@@ -57,7 +59,8 @@ mod tests {
     use super::*;
 
     fn claim(node: &str, number: NodeNumber, seconds: i64) -> NumberClaim {
-        NumberClaim { created: Timestamp::from_second(seconds).unwrap(), node: node.to_owned(), number }
+        let lease_created_at = Timestamp::from_second(seconds).unwrap();
+        NumberClaim { lease_created_at, node: node.to_owned(), number }
     }
 
     #[test]
@@ -67,12 +70,12 @@ mod tests {
     }
 
     #[test]
-    fn younger_lease_gives_way_if_two_leases_have_the_same_number() {
+    fn older_lease_keeps_a_number_that_two_leases_have() {
         let claims = [claim("n1", 7, 1), claim("n2", 7, 2), claim("n3", 7, 2)];
         assert_eq!(choose_number("n1", &claims), 7);
-        assert!(![7].contains(&choose_number("n2", &claims)));
-        let rightful: Vec<_> = rightful_claims(&claims).map(|claim| claim.node.as_str()).collect();
-        assert_eq!(rightful, ["n1"]);
+        assert_ne!(choose_number("n2", &claims), 7);
+        let accepted_nodes: Vec<_> = accepted_claims(&claims).map(|claim| claim.node.as_str()).collect();
+        assert_eq!(accepted_nodes, ["n1"]);
     }
 
     #[test]

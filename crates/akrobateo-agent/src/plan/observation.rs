@@ -12,10 +12,10 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use crate::host::HostNetwork;
 use crate::marks::NodeNumber;
 
-/// Everything that decides what the agent of a node does.
+/// All facts that the agent of one node needs to make a plan.
 pub(crate) struct Observation<'a> {
     /// The name of the node.
-    pub(crate) node: &'a str,
+    pub(crate) node_name: &'a str,
     /// The number of the node.
     pub(crate) number: NodeNumber,
     /// All Services.
@@ -24,16 +24,16 @@ pub(crate) struct Observation<'a> {
     pub(crate) endpoint_slices: HashMap<ServiceKey, Vec<Arc<EndpointSlice>>>,
     /// All nodes.
     pub(crate) nodes: Vec<Arc<Node>>,
-    /// The reports of the agents of other nodes that are alive.
-    pub(crate) peers: Vec<AgentReport>,
+    /// The reports of the other nodes' agents that are alive.
+    pub(crate) peer_reports: Vec<AgentReport>,
     /// The pods of this node that have hostPorts.
     pub(crate) pods: Vec<HostPortPod>,
-    /// The node's own network.
+    /// The uplink and the addresses of the node.
     pub(crate) network: HostNetwork,
-    /// The frontends in the rules that an earlier process has installed.
-    pub(crate) installed: &'a BTreeSet<Frontend>,
+    /// The frontends in the rules that an earlier process of the agent has installed.
+    pub(crate) installed_frontends: &'a BTreeSet<Frontend>,
     /// Returns true if a process of the node listens on a frontend.
-    pub(crate) is_listening: &'a dyn Fn(Frontend) -> bool,
+    pub(crate) has_listener: &'a dyn Fn(Frontend) -> bool,
 }
 
 impl Observation<'_> {
@@ -50,8 +50,8 @@ pub(crate) struct HostPortPod {
     pub(crate) name: String,
     /// The ports of the node that lead to the pod.
     pub(crate) frontends: BTreeSet<Frontend>,
-    /// The Service whose proxy the pod is; `None` if the pod is no proxy.
-    pub(crate) proxy_of: Option<ServiceKey>,
+    /// The Service that the pod serves as a proxy; `None` if the pod is no proxy.
+    pub(crate) proxied_service: Option<ServiceKey>,
     /// True if the pod is ready.
     pub(crate) is_ready: bool,
 }

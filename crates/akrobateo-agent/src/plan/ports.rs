@@ -1,4 +1,4 @@
-//! The ports of the node that another owner than a Service has: the hostPorts of pods, and the ports of processes. Pure.
+//! Finds the ports of the node that a pod (with a hostPort) or a process uses. Pure.
 
 use std::collections::BTreeSet;
 
@@ -6,11 +6,11 @@ use akrobateo_core::Frontend;
 use akrobateo_services::agent_report::{PortOwner, PortProblem};
 use akrobateo_services::key::ServiceKey;
 
-use super::observation::Observation;
+use super::observation::{HostPortPod, Observation};
 
-/// Returns the first frontend, in their order, that has another owner than a Service. The proxies of a Service are no
-/// other owner for this Service.
-pub(super) fn find_foreign_owner(
+/// Returns the first of the Service's frontends that a pod or a process uses, together with this owner. Ignores the
+/// proxies of the Service itself.
+pub(super) fn find_occupied_port(
     observation: &Observation,
     key: &ServiceKey,
     frontends: &BTreeSet<Frontend>,
@@ -19,10 +19,12 @@ pub(super) fn find_foreign_owner(
         let pod = observation
             .pods
             .iter()
-            .find(|pod| pod.frontends.contains(frontend) && pod.proxy_of.as_ref() != Some(key));
+            .find(|pod| pod.frontends.contains(frontend) && pod.proxied_service.as_ref() != Some(key));
         let owner = match pod {
             Some(pod) => PortOwner::Pod(pod.name.clone()),
-            None if (observation.is_listening)(*frontend) && !has_own_proxy(observation, key, *frontend) => {
+            None if (observation.has_listener)(*frontend)
+                && !is_used_by_proxy(observation, key, *frontend) =>
+            {
                 PortOwner::Process
             }
             None => return None,
@@ -31,7 +33,9 @@ pub(super) fn find_foreign_owner(
     })
 }
 
-/// Returns true if a proxy of the Service has the port. In the host's network, the proxy itself may listen.
-fn has_own_proxy(observation: &Observation, key: &ServiceKey, frontend: Frontend) -> bool {
-    observation.pods.iter().any(|pod| pod.frontends.contains(&frontend) && pod.proxy_of.as_ref() == Some(key))
+/// Returns true if a proxy of the Service uses the port. In this case the listening process may be the proxy, because a
+/// proxy can run in the node's network namespace.
+fn is_used_by_proxy(observation: &Observation, key: &ServiceKey, frontend: Frontend) -> bool {
+    let is_proxy = |pod: &&HostPortPod| pod.proxied_service.as_ref() == Some(key);
+    observation.pods.iter().filter(is_proxy).any(|pod| pod.frontends.contains(&frontend))
 }

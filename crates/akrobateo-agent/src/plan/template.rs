@@ -16,7 +16,8 @@ use super::endpoints::endpoints;
 use crate::config::{self, ServicePort};
 use crate::marks::NodeNumber;
 
-/// The timeout of sessionAffinity `ClientIP` if the Service names none, in seconds. Kubernetes has the same default.
+/// The timeout of sessionAffinity `ClientIP` in seconds, for Services that set no timeout. Kubernetes has the same
+/// default.
 const DEFAULT_AFFINITY_SECONDS: NonZeroU32 = NonZeroU32::new(10_800).unwrap();
 
 /// The settings of a Service that the agent serves.
@@ -56,7 +57,8 @@ impl ServiceTemplate {
             uid: service.uid(),
             families: spec.families.clone(),
             is_traffic_policy_local: spec.is_external_traffic_policy_local,
-            // With externalTrafficPolicy Local, all endpoints are on this node, so their clients keep their addresses.
+            // With externalTrafficPolicy Local, all endpoints are on this node, so they can always see the client's
+            // address.
             keeps_client_address: spec.client_address == ClientAddress::Keep
                 || spec.is_external_traffic_policy_local,
             affinity_seconds: service.spec.as_ref().and_then(affinity_seconds),
@@ -69,22 +71,24 @@ impl ServiceTemplate {
     pub(super) fn frontends(&self) -> BTreeSet<Frontend> {
         let frontend =
             |port: &PortTemplate, family| Frontend { family, protocol: port.protocol, port: port.port };
-        let of_port = |port| self.families.iter().map(move |family| frontend(port, *family));
-        self.ports.iter().flat_map(of_port).collect()
+        let frontends_of_port = |port| self.families.iter().map(move |family| frontend(port, *family));
+        self.ports.iter().flat_map(frontends_of_port).collect()
     }
 
-    /// Returns a Service that only other nodes serve, with its endpoints on this node. The Service has no families, so it has
-    /// no frontend here. Returns `None` if no packet of a client arrives from another node.
-    pub(super) fn to_transit_service(
+    /// Returns the Service for a node that does not serve it. The result has only the endpoints on this node. It has no
+    /// families, so the Service has no frontend on this node.
+    ///
+    /// Returns `None` if this node has no endpoint, or if other nodes send no packets with clients' addresses.
+    pub(super) fn to_service_of_other_nodes(
         &self,
         slices: &[Arc<EndpointSlice>],
-        numbers: &BTreeMap<&str, NodeNumber>,
+        node_numbers: &BTreeMap<&str, NodeNumber>,
         own_number: NodeNumber,
     ) -> Option<config::Service> {
         if !self.keeps_client_address || self.is_traffic_policy_local {
             return None;
         }
-        let mut service = self.to_service(slices, numbers);
+        let mut service = self.to_service(slices, node_numbers);
         service.families.clear();
         service.affinity_seconds = None;
         service.source_ranges = None;
@@ -98,12 +102,12 @@ impl ServiceTemplate {
     pub(super) fn to_service(
         &self,
         slices: &[Arc<EndpointSlice>],
-        numbers: &BTreeMap<&str, NodeNumber>,
+        node_numbers: &BTreeMap<&str, NodeNumber>,
     ) -> config::Service {
         let ports = self.ports.iter().map(|port| ServicePort {
             protocol: port.protocol,
             port: port.port,
-            endpoints: endpoints(slices, &port.name, port.protocol, numbers),
+            endpoints: endpoints(slices, &port.name, port.protocol, node_numbers),
         });
         config::Service {
             name: self.key.to_string(),
@@ -139,16 +143,17 @@ mod tests {
 
     #[test]
     fn service_has_the_settings_of_its_spec() {
-        let built = service("web").tcp(80).udp(53).families(&["IPv6", "IPv4"]).source_ranges(&["10.0.0.0/8"]);
-        let mut built = built.build();
-        let spec = built.spec.as_mut().unwrap();
+        let builder =
+            service("web").tcp(80).udp(53).families(&["IPv6", "IPv4"]).source_ranges(&["10.0.0.0/8"]);
+        let mut service_object = builder.build();
+        let spec = service_object.spec.as_mut().unwrap();
         spec.session_affinity = Some("ClientIP".to_owned());
         let slice = json!({
             "addressType": "IPv4", "ports": [{ "port": 8080 }],
             "endpoints": [{ "addresses": ["10.1.0.1"], "nodeName": "n1" }],
         });
         let slices = [Arc::new(serde_json::from_value(slice).unwrap())];
-        let template = template(&built);
+        let template = template(&service_object);
         assert_eq!(template.frontends().len(), 4);
         let service = template.to_service(&slices, &BTreeMap::from([("n1", 1)]));
         assert_eq!(
@@ -163,10 +168,10 @@ mod tests {
     }
 
     #[test]
-    fn client_address_is_masqueraded_only_with_policy_cluster() {
+    fn annotation_masquerades_clients_only_with_traffic_policy_cluster() {
         let annotation = akrobateo_core::annotations::CLIENT_ADDRESS;
-        let masqueraded = || service("web").tcp(80).annotation(annotation, "masquerade");
-        assert!(!template(&masqueraded().build()).keeps_client_address);
-        assert!(template(&masqueraded().traffic_policy_local().build()).keeps_client_address);
+        let masqueraded_service = || service("web").tcp(80).annotation(annotation, "masquerade");
+        assert!(!template(&masqueraded_service().build()).keeps_client_address);
+        assert!(template(&masqueraded_service().traffic_policy_local().build()).keeps_client_address);
     }
 }

@@ -16,15 +16,15 @@ use serde_json::json;
 use super::*;
 use crate::host::HostNetwork;
 
-/// The objects that an agent observes, and its planner.
-struct World {
+/// A planner, and the objects that it observes.
+struct TestCluster {
     planner: Planner,
     services: BTreeMap<ServiceKey, Service>,
     slices: HashMap<ServiceKey, Vec<Arc<EndpointSlice>>>,
-    peers: Vec<AgentReport>,
+    peer_reports: Vec<AgentReport>,
     pods: Vec<HostPortPod>,
-    listening: BTreeSet<Frontend>,
-    installed: BTreeSet<Frontend>,
+    listening_frontends: BTreeSet<Frontend>,
+    installed_frontends: BTreeSet<Frontend>,
     now: Instant,
 }
 
@@ -42,17 +42,17 @@ fn node_object(name: &str, pod_range: &str) -> Node {
     node
 }
 
-impl World {
+impl TestCluster {
     fn new() -> Self {
         let defaults = ServiceDefaults { workload: WorkloadKind::Shared, ..defaults() };
         Self {
             planner: Planner::new(defaults, Vec::new()),
             services: BTreeMap::new(),
             slices: HashMap::new(),
-            peers: Vec::new(),
+            peer_reports: Vec::new(),
             pods: Vec::new(),
-            listening: BTreeSet::new(),
-            installed: BTreeSet::new(),
+            listening_frontends: BTreeSet::new(),
+            installed_frontends: BTreeSet::new(),
             now: Instant::now(),
         }
     }
@@ -62,8 +62,8 @@ impl World {
         self.services.insert(ServiceKey::from_service(&service), service);
     }
 
-    /// Gives a Service one endpoint on a node, at port 8080.
-    fn endpoint(&mut self, name: &str, node: &str) {
+    /// Replaces the endpoints of a Service by one endpoint on a node.
+    fn set_endpoint(&mut self, name: &str, node: &str) {
         let slice = json!({
             "addressType": "IPv4", "ports": [{ "port": 8080 }],
             "endpoints": [{ "addresses": ["10.244.1.10"], "nodeName": node }],
@@ -74,12 +74,12 @@ impl World {
     fn plan(&mut self) -> Plan {
         let nodes = [node_object("n1", "10.244.1.0/24"), node_object("n2", "10.244.0.0/24")];
         let observation = Observation {
-            node: "n1",
+            node_name: "n1",
             number: 1,
             services: self.services.values().cloned().map(Arc::new).collect(),
             endpoint_slices: self.slices.clone(),
             nodes: nodes.into_iter().map(Arc::new).collect(),
-            peers: self.peers.clone(),
+            peer_reports: self.peer_reports.clone(),
             pods: self.pods.clone(),
             network: HostNetwork {
                 uplink: "eth0".to_owned(),
@@ -87,49 +87,49 @@ impl World {
                 mac: "02:00:00:00:00:01".parse().ok(),
                 local_addresses: vec!["10.0.0.1".parse().unwrap()],
             },
-            installed: &self.installed,
-            is_listening: &|frontend| self.listening.contains(&frontend),
+            installed_frontends: &self.installed_frontends,
+            has_listener: &|frontend| self.listening_frontends.contains(&frontend),
         };
         self.planner.plan(&observation, self.now).unwrap()
     }
 
-    /// Returns the names of the Services that the node serves.
-    fn served(&mut self) -> Vec<String> {
+    /// Makes a plan, and returns the names of the Services that the node serves.
+    fn served_names(&mut self) -> Vec<String> {
         self.plan().config.services.into_iter().map(|service| service.name).collect()
     }
 
-    /// Starts a new process of the agent. The rules are still in the kernel.
+    /// Creates a planner as a restarted agent does. The rules of the earlier planner remain in the kernel.
     fn restart(&mut self) {
-        let served = self.planner.served.take().unwrap_or_default();
-        self.installed = served.values().flat_map(ServiceTemplate::frontends).collect();
+        let served_services = self.planner.served_services.take().unwrap_or_default();
+        self.installed_frontends = served_services.values().flat_map(ServiceTemplate::frontends).collect();
         let defaults = self.planner.defaults.clone();
         self.planner = Planner::new(defaults, Vec::new());
     }
 }
 
-/// The pod `shop/holder` with a hostPort.
-fn holder(port: u16) -> HostPortPod {
+/// Returns the pod `shop/pod` with a hostPort.
+fn host_port_pod(port: u16) -> HostPortPod {
     HostPortPod {
-        name: "shop/holder".to_owned(),
+        name: "shop/pod".to_owned(),
         frontends: [tcp(port)].into(),
-        proxy_of: None,
+        proxied_service: None,
         is_ready: true,
     }
 }
 
-fn problem(service: &str, port: &str, owner: PortOwner) -> PortProblem {
+fn port_problem(service: &str, port: &str, owner: PortOwner) -> PortProblem {
     PortProblem { service: service.to_owned(), port: port.to_owned(), owner }
 }
 
 #[test]
 fn node_serves_the_services_that_select_it() {
-    let mut world = World::new();
-    world.apply(service("web").tcp(80));
-    world.apply(service("other-type").tcp(81).service_type("NodePort"));
-    world.apply(service("elsewhere").tcp(82).annotation(NODE_SELECTOR, "pool=edge"));
-    world.apply(service("dedicated").tcp(83).annotation(WORKLOAD, "DaemonSet"));
-    world.endpoint("web", "n1");
-    let plan = world.plan();
+    let mut cluster = TestCluster::new();
+    cluster.apply(service("web").tcp(80));
+    cluster.apply(service("other-type").tcp(81).service_type("NodePort"));
+    cluster.apply(service("elsewhere").tcp(82).annotation(NODE_SELECTOR, "pool=edge"));
+    cluster.apply(service("dedicated").tcp(83).annotation(WORKLOAD, "DaemonSet"));
+    cluster.set_endpoint("web", "n1");
+    let plan = cluster.plan();
     let [web] = &plan.config.services[..] else { panic!("{:?}", plan.config.services) };
     assert_eq!(web.name, "default/web");
     assert_eq!(web.ports[0].endpoints[0].node, Some(1));
@@ -138,7 +138,7 @@ fn node_serves_the_services_that_select_it() {
 
 #[test]
 fn configuration_describes_the_node_and_its_peers() {
-    let mut world = World::new();
+    let mut cluster = TestCluster::new();
     let peer = |node: &str, number, mac: &str| AgentReport {
         node: node.to_owned(),
         network: Some(NodeNetwork {
@@ -149,16 +149,16 @@ fn configuration_describes_the_node_and_its_peers() {
         }),
         ..AgentReport::default()
     };
-    world.peers = vec![
+    cluster.peer_reports = vec![
         peer("n2", 2, "02:00:00:00:00:02"),
         peer("n3", 2, "02:00:00:00:00:03"),
         peer("n4", 4, "02:00:00:00:00:02"),
         peer("n5", 5, ""),
         peer("n6", 1, "02:00:00:00:00:06"),
     ];
-    world.apply(service("web").tcp(80));
-    world.endpoint("web", "n2");
-    let plan = world.plan();
+    cluster.apply(service("web").tcp(80));
+    cluster.set_endpoint("web", "n2");
+    let plan = cluster.plan();
     let peers: Vec<_> = plan.config.peers.iter().map(|peer| (peer.number, peer.mac.to_string())).collect();
     assert_eq!(peers, [(2, "02:00:00:00:00:02".to_owned())]);
     assert_eq!(plan.config.services[0].ports[0].endpoints[0].node, Some(2));
@@ -170,170 +170,172 @@ fn configuration_describes_the_node_and_its_peers() {
 }
 
 #[test]
-fn older_service_gets_a_free_port_and_the_holder_keeps_it() {
-    let mut world = World::new();
-    world.apply(service("older").tcp(80).created_at(1));
-    world.apply(service("younger").tcp(80).created_at(2));
-    let plan = world.plan();
+fn older_service_gets_a_free_port_but_not_an_occupied_port() {
+    let mut cluster = TestCluster::new();
+    cluster.apply(service("older").tcp(80).created_at(1));
+    cluster.apply(service("younger").tcp(80).created_at(2));
+    let plan = cluster.plan();
     assert_eq!(plan.config.services[0].name, "default/older");
     let owner = PortOwner::Service("default/older".to_owned());
-    assert_eq!(plan.refused, [problem("default/younger", "80/TCP", owner)]);
-    world.services.remove(&key("older"));
-    assert_eq!(world.served(), ["default/younger"]);
-    world.apply(service("older").tcp(80).created_at(1));
-    assert_eq!(world.served(), ["default/younger"]);
+    assert_eq!(plan.refused, [port_problem("default/younger", "80/TCP", owner)]);
+    cluster.services.remove(&key("older"));
+    assert_eq!(cluster.served_names(), ["default/younger"]);
+    cluster.apply(service("older").tcp(80).created_at(1));
+    assert_eq!(cluster.served_names(), ["default/younger"]);
 }
 
 #[test]
-fn port_of_a_process_or_pod_is_refused() {
-    let mut world = World::new();
-    world.listening.insert(tcp(80));
-    world.pods.push(holder(81));
-    world.apply(service("a").tcp(80));
-    world.apply(service("b").tcp(81).udp(53));
-    let plan = world.plan();
+fn service_is_refused_if_a_process_or_a_pod_uses_its_port() {
+    let mut cluster = TestCluster::new();
+    cluster.listening_frontends.insert(tcp(80));
+    cluster.pods.push(host_port_pod(81));
+    cluster.apply(service("a").tcp(80));
+    cluster.apply(service("b").tcp(81).udp(53));
+    let plan = cluster.plan();
     assert!(plan.config.services.is_empty());
     assert_eq!(
         plan.refused,
         [
-            problem("default/a", "80/TCP", PortOwner::Process),
-            problem("default/b", "81/TCP", PortOwner::Pod("shop/holder".to_owned())),
+            port_problem("default/a", "80/TCP", PortOwner::Process),
+            port_problem("default/b", "81/TCP", PortOwner::Pod("shop/pod".to_owned())),
         ]
     );
-    // When the owner goes, the Service takes over.
-    world.listening.clear();
-    world.pods.clear();
-    assert_eq!(world.served(), ["default/a", "default/b"]);
+    // When the process and the pod have ended, the node serves both Services.
+    cluster.listening_frontends.clear();
+    cluster.pods.clear();
+    assert_eq!(cluster.served_names(), ["default/a", "default/b"]);
 }
 
 #[test]
-fn later_owner_does_not_take_a_port() {
-    let mut world = World::new();
-    world.apply(service("web").tcp(80).published("10.0.0.1", "Proxy", "akrobateo"));
-    world.served();
-    world.listening.insert(tcp(80));
+fn service_keeps_a_port_that_a_process_uses_later() {
+    let mut cluster = TestCluster::new();
+    cluster.apply(service("web").tcp(80).published("10.0.0.1", "Proxy", "akrobateo"));
+    cluster.served_names();
+    cluster.listening_frontends.insert(tcp(80));
     for _ in 0..2 {
-        let plan = world.plan();
+        let plan = cluster.plan();
         assert_eq!(plan.config.services.len(), 1);
-        assert_eq!(plan.shared_ports, [problem("default/web", "80/TCP", PortOwner::Process)]);
+        assert_eq!(plan.shared_ports, [port_problem("default/web", "80/TCP", PortOwner::Process)]);
         assert!(plan.refused.is_empty());
-        world.restart();
+        cluster.restart();
     }
-    // A new port of the same Service has no such right.
-    world.served();
-    world.listening.insert(tcp(81));
-    world.apply(service("web").tcp(80).tcp(81).published("10.0.0.1", "Proxy", "akrobateo"));
-    assert_eq!(world.plan().refused, [problem("default/web", "81/TCP", PortOwner::Process)]);
+    // But the Service does not get a new port that the process already uses.
+    cluster.served_names();
+    cluster.listening_frontends.insert(tcp(81));
+    cluster.apply(service("web").tcp(80).tcp(81).published("10.0.0.1", "Proxy", "akrobateo"));
+    assert_eq!(cluster.plan().refused, [port_problem("default/web", "81/TCP", PortOwner::Process)]);
 }
 
 #[test]
-fn rejected_service_keeps_its_last_good_settings() {
-    let mut world = World::new();
+fn rejected_service_keeps_its_last_valid_settings() {
+    let mut cluster = TestCluster::new();
     let web = || service("web").tcp(80).published("10.0.0.1", "Proxy", "akrobateo");
-    world.apply(web());
-    world.endpoint("web", "n1");
-    world.served();
-    world.apply(web().tcp(443).annotation(IP_MODE, "typo"));
-    world.endpoint("web", "n2");
-    let config = world.plan().config;
+    cluster.apply(web());
+    cluster.set_endpoint("web", "n1");
+    cluster.served_names();
+    cluster.apply(web().tcp(443).annotation(IP_MODE, "typo"));
+    cluster.set_endpoint("web", "n2");
+    let config = cluster.plan().config;
     assert_eq!((config.services[0].ports.len(), config.services[0].ports[0].endpoints[0].node), (1, None));
-    // The table in the kernel is the record of the last good state.
-    world.apply(web().annotation(IP_MODE, "typo"));
-    world.restart();
-    assert_eq!(world.served(), ["default/web"]);
-    // A node that never served the Service does not begin.
-    world.planner = Planner::new(world.planner.defaults.clone(), Vec::new());
-    world.installed.clear();
-    assert!(world.served().is_empty());
+    // A restarted agent learns from the table in the kernel that the node serves the Service.
+    cluster.apply(web().annotation(IP_MODE, "typo"));
+    cluster.restart();
+    assert_eq!(cluster.served_names(), ["default/web"]);
+    // A node that has never served the rejected Service does not serve it now.
+    cluster.planner = Planner::new(cluster.planner.defaults.clone(), Vec::new());
+    cluster.installed_frontends.clear();
+    assert!(cluster.served_names().is_empty());
 }
 
 #[test]
-fn reserved_port_is_released() {
-    let mut world = World::new();
-    world.apply(service("web").tcp(80));
-    assert_eq!(world.served(), ["default/web"]);
-    world.planner.defaults.reserved_ports = "80".parse().unwrap();
-    assert!(world.served().is_empty());
+fn service_loses_its_port_when_the_port_becomes_reserved() {
+    let mut cluster = TestCluster::new();
+    cluster.apply(service("web").tcp(80));
+    assert_eq!(cluster.served_names(), ["default/web"]);
+    cluster.planner.defaults.reserved_ports = "80".parse().unwrap();
+    assert!(cluster.served_names().is_empty());
 }
 
 #[test]
-fn dedicated_service_is_served_until_its_proxy_is_ready() {
-    let mut world = World::new();
+fn agent_serves_a_dedicated_service_until_its_proxy_is_ready() {
+    let mut cluster = TestCluster::new();
     let web = || service("web").tcp(80).published("10.0.0.1", "Proxy", "akrobateo");
-    world.apply(web());
-    world.served();
-    world.apply(web().annotation(WORKLOAD, "DaemonSet"));
-    assert_eq!(world.plan().handing_over, ["default/web"]);
-    world.restart();
-    assert_eq!(world.served(), ["default/web"]);
-    let proxy = HostPortPod { proxy_of: Some(key("web")), is_ready: false, ..holder(80) };
-    world.pods = vec![proxy.clone()];
-    assert_eq!(world.served(), ["default/web"]);
-    world.pods = vec![HostPortPod { is_ready: true, ..proxy.clone() }];
-    assert!(world.served().is_empty());
-    // The way back: the proxies of a Service do not block its port for the agent.
-    world.apply(web());
-    assert_eq!(world.served(), ["default/web"]);
-    // A Deployment has no proxy on this node. The operator removes the node's address.
-    world.pods.clear();
-    world.apply(service("web").tcp(80).annotation(WORKLOAD, "Deployment"));
-    assert!(world.served().is_empty());
+    cluster.apply(web());
+    cluster.served_names();
+    cluster.apply(web().annotation(WORKLOAD, "DaemonSet"));
+    assert_eq!(cluster.plan().handing_over, ["default/web"]);
+    cluster.restart();
+    assert_eq!(cluster.served_names(), ["default/web"]);
+    let proxy = HostPortPod { proxied_service: Some(key("web")), is_ready: false, ..host_port_pod(80) };
+    cluster.pods = vec![proxy.clone()];
+    assert_eq!(cluster.served_names(), ["default/web"]);
+    cluster.pods = vec![HostPortPod { is_ready: true, ..proxy.clone() }];
+    assert!(cluster.served_names().is_empty());
+    // When the Service is in shared mode again, its proxy does not block the port for the agent.
+    cluster.apply(web());
+    assert_eq!(cluster.served_names(), ["default/web"]);
+    // The proxies of a Deployment are on other nodes, so the operator has removed this node's address from the status.
+    cluster.pods.clear();
+    cluster.apply(service("web").tcp(80).annotation(WORKLOAD, "Deployment"));
+    assert!(cluster.served_names().is_empty());
 }
 
 #[test]
-fn local_services_share_a_port_on_different_nodes() {
-    let mut world = World::new();
-    world.apply(service("a").tcp(80).traffic_policy_local().created_at(1));
-    world.apply(service("b").tcp(80).traffic_policy_local().created_at(2));
-    world.endpoint("a", "n2");
-    world.endpoint("b", "n1");
-    let plan = world.plan();
+fn services_with_policy_local_use_the_same_port_on_different_nodes() {
+    let mut cluster = TestCluster::new();
+    cluster.apply(service("a").tcp(80).traffic_policy_local().created_at(1));
+    cluster.apply(service("b").tcp(80).traffic_policy_local().created_at(2));
+    cluster.set_endpoint("a", "n2");
+    cluster.set_endpoint("b", "n1");
+    let plan = cluster.plan();
     assert_eq!(plan.config.services[0].name, "default/b");
     assert!(plan.config.services[0].is_traffic_policy_local && plan.refused.is_empty());
-    // The port stays with the Service for a minute after its last endpoint.
-    world.endpoint("b", "n2");
-    world.endpoint("a", "n1");
-    assert_eq!(world.served(), ["default/b"]);
-    let next_at = world.plan().next_at.unwrap();
-    world.now = next_at + Duration::from_secs(1);
-    assert_eq!(world.served(), ["default/a"]);
+    // The Service keeps the port for a minute after its last endpoint on the node has disappeared.
+    cluster.set_endpoint("b", "n2");
+    cluster.set_endpoint("a", "n1");
+    assert_eq!(cluster.served_names(), ["default/b"]);
+    let next_plan_at = cluster.plan().next_plan_at.unwrap();
+    cluster.now = next_plan_at + Duration::from_secs(1);
+    assert_eq!(cluster.served_names(), ["default/a"]);
 }
 
 #[test]
-fn another_service_with_the_same_name_inherits_nothing() {
-    let mut world = World::new();
-    world.apply(service("web").tcp(80).uid("1"));
-    world.served();
-    world.apply(service("web").tcp(80).uid("2").annotation(IP_MODE, "typo"));
-    assert!(world.served().is_empty());
+fn new_service_with_the_same_name_does_not_get_the_old_settings() {
+    let mut cluster = TestCluster::new();
+    cluster.apply(service("web").tcp(80).uid("1"));
+    cluster.served_names();
+    cluster.apply(service("web").tcp(80).uid("2").annotation(IP_MODE, "typo"));
+    assert!(cluster.served_names().is_empty());
 }
 
 #[test]
-fn endpoints_of_services_on_other_nodes_are_known() {
-    let mut world = World::new();
-    let elsewhere = || service("web").tcp(80).annotation(NODE_SELECTOR, "pool=edge");
-    let transit = |world: &mut World| {
-        let config = world.plan().config;
+fn configuration_has_local_endpoints_of_services_that_other_nodes_serve() {
+    let mut cluster = TestCluster::new();
+    let service_of_other_nodes = || service("web").tcp(80).annotation(NODE_SELECTOR, "pool=edge");
+    let family_and_endpoint_counts = |cluster: &mut TestCluster| {
+        let config = cluster.plan().config;
         config
             .services
             .into_iter()
             .map(|it| (it.families.len(), it.ports[0].endpoints.len()))
             .collect::<Vec<_>>()
     };
-    world.apply(elsewhere());
-    world.endpoint("web", "n2");
-    assert!(transit(&mut world).is_empty());
-    world.endpoint("web", "n1");
-    assert_eq!(transit(&mut world), [(0, 1)]);
-    // No client's address arrives from another node.
-    world.apply(elsewhere().annotation(akrobateo_core::annotations::CLIENT_ADDRESS, "masquerade"));
-    assert!(transit(&mut world).is_empty());
-    world.apply(elsewhere().traffic_policy_local());
-    assert!(transit(&mut world).is_empty());
-    world.apply(elsewhere().annotation(WORKLOAD, "DaemonSet"));
-    assert!(transit(&mut world).is_empty());
+    cluster.apply(service_of_other_nodes());
+    cluster.set_endpoint("web", "n2");
+    assert!(family_and_endpoint_counts(&mut cluster).is_empty());
+    cluster.set_endpoint("web", "n1");
+    assert_eq!(family_and_endpoint_counts(&mut cluster), [(0, 1)]);
+    // With masquerade, with policy Local and in dedicated mode, other nodes send no packets with clients' addresses.
+    cluster.apply(
+        service_of_other_nodes().annotation(akrobateo_core::annotations::CLIENT_ADDRESS, "masquerade"),
+    );
+    assert!(family_and_endpoint_counts(&mut cluster).is_empty());
+    cluster.apply(service_of_other_nodes().traffic_policy_local());
+    assert!(family_and_endpoint_counts(&mut cluster).is_empty());
+    cluster.apply(service_of_other_nodes().annotation(WORKLOAD, "DaemonSet"));
+    assert!(family_and_endpoint_counts(&mut cluster).is_empty());
     // Another node serves the Service until its proxy is ready.
-    world.peers =
+    cluster.peer_reports =
         vec![AgentReport { handing_over: vec!["default/web".to_owned()], ..AgentReport::default() }];
-    assert_eq!(transit(&mut world), [(0, 1)]);
+    assert_eq!(family_and_endpoint_counts(&mut cluster), [(0, 1)]);
 }

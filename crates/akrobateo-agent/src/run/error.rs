@@ -36,5 +36,5 @@ pub enum RunError {
     Thread(#[source] std::io::Error),
     /// The thread of the data path has ended.
     #[error("the thread of the data path has ended; report this fault")]
-    AgentEnded,
+    DataPathThreadEnded,
 }

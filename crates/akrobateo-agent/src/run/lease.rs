@@ -1,4 +1,4 @@
-//! Keeps the Lease of this node: renews it, and writes the report when it changes. Does I/O.
+//! Renews the Lease of this node, and writes the agent's report into the Lease after each change. Does I/O.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-/// The time between two renewals without a change.
+/// The time between two renewals of the Lease if the report does not change.
 const RENEW_INTERVAL: Duration = Duration::from_secs(5);
-/// The shortest time between two writes. Many changes in a short time need few writes.
-const MIN_INTERVAL: Duration = Duration::from_millis(200);
+/// The minimum time between two writes of the Lease. One write contains all changes of this time.
+const MIN_WRITE_INTERVAL: Duration = Duration::from_millis(200);
 /// The time after which a failed write is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// The field manager of the agents.
@@ -30,16 +30,16 @@ pub(super) struct NodeLease {
     pub(super) api: Api<Lease>,
     pub(super) name: String,
     pub(super) instance: String,
-    pub(super) node: String,
-    /// The UID of the Node object. Kubernetes deletes the Lease after the Node.
+    pub(super) node_name: String,
+    /// The UID of the Node object. The Lease has the Node as its owner, so Kubernetes deletes the Lease after the Node.
     pub(super) node_uid: String,
     pub(super) metrics: ApiMetrics,
 }
 
 impl NodeLease {
-    /// Writes the newest report whenever it changes, and at least every [`RENEW_INTERVAL`]. Never returns while a report
-    /// can come.
-    pub(super) async fn keep(self, mut reports: watch::Receiver<Arc<AgentReport>>) {
+    /// Writes the newest report after each change, and at least once in each [`RENEW_INTERVAL`]. Returns after the
+    /// sender of the reports was dropped.
+    pub(super) async fn write_reports(self, mut reports: watch::Receiver<Arc<AgentReport>>) {
         let mut next_renewal = Instant::now();
         let mut has_failed = false;
         loop {
@@ -52,12 +52,12 @@ impl NodeLease {
             let interval = match self.write(&report).await {
                 Ok(()) => {
                     if std::mem::take(&mut has_failed) {
-                        tracing::info!("the Lease of the node is written again");
+                        tracing::info!("the agent can write the Lease of the node again");
                     }
                     RENEW_INTERVAL
                 }
                 Err(error) => {
-                    // The API server may be away for days.
+                    // Only the first failure is logged, because the API server may be unavailable for days.
                     if !std::mem::replace(&mut has_failed, true) {
                         let error = error_chain(&error);
                         tracing::warn!(
@@ -69,7 +69,7 @@ impl NodeLease {
                 }
             };
             next_renewal = started_at + interval;
-            sleep_until(started_at + MIN_INTERVAL).await;
+            sleep_until(started_at + MIN_WRITE_INTERVAL).await;
         }
     }
 
@@ -99,10 +99,12 @@ impl NodeLease {
                 "name": self.name,
                 "labels": { AGENT_LABEL: self.instance, MANAGED_BY: self.instance },
                 "annotations": { REPORT_ANNOTATION: report_json },
-                "ownerReferences": [{ "apiVersion": "v1", "kind": "Node", "name": self.node, "uid": self.node_uid }],
+                "ownerReferences": [
+                    { "apiVersion": "v1", "kind": "Node", "name": self.node_name, "uid": self.node_uid },
+                ],
             },
             "spec": {
-                "holderIdentity": self.node,
+                "holderIdentity": self.node_name,
                 "leaseDurationSeconds": LEASE_DURATION_SECONDS,
                 "renewTime": MicroTime(Timestamp::now()),
             },
@@ -122,7 +124,7 @@ mod tests {
             api: Api::namespaced(client, "kube-system"),
             name: "akrobateo-n1".to_owned(),
             instance: "akrobateo".to_owned(),
-            node: "n1".to_owned(),
+            node_name: "n1".to_owned(),
             node_uid: "uid-of-n1".to_owned(),
             metrics: ApiMetrics::default(),
         };
@@ -145,18 +147,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn lease_is_renewed_and_changes_are_written_at_once() {
+    async fn agent_renews_the_lease_and_writes_changes_immediately() {
         let (lease, mut api) = lease();
         let (sender, receiver) = watch::channel(report(1));
-        tokio::spawn(lease.keep(receiver));
+        tokio::spawn(lease.write_reports(receiver));
         assert_eq!(next_served_count(&mut api).await, 1);
         let renewed_at = Instant::now();
         assert_eq!(next_served_count(&mut api).await, 1);
         assert_eq!(renewed_at.elapsed(), RENEW_INTERVAL);
-        // Many changes become one write.
+        // One write contains all changes.
         (2..10).for_each(|count| _ = sender.send(report(count)));
         assert_eq!(next_served_count(&mut api).await, 9);
-        assert!(renewed_at.elapsed() <= RENEW_INTERVAL + MIN_INTERVAL);
+        assert!(renewed_at.elapsed() <= RENEW_INTERVAL + MIN_WRITE_INTERVAL);
         api.expect_no_request().await;
     }
 
@@ -164,7 +166,7 @@ mod tests {
     async fn failed_write_is_tried_again() {
         let (lease, mut api) = lease();
         let (_sender, receiver) = watch::channel(report(1));
-        tokio::spawn(lease.keep(receiver));
+        tokio::spawn(lease.write_reports(receiver));
         let failed_at = Instant::now();
         api.next_request().await.answer_error(503, "ServiceUnavailable");
         assert_eq!(next_served_count(&mut api).await, 1);

@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 pub(super) struct Metrics {
     pub(super) api: ApiMetrics,
     /// Attempts to change the rules by result.
-    changes: Family<ChangeLabels, Counter>,
+    rule_changes: Family<ChangeLabels, Counter>,
     services: Gauge,
     refused_services: Gauge,
     masqueraded_peers: Gauge,
@@ -33,8 +33,8 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("akrobateo_agent");
         let api = ApiMetrics::default();
         api.register(&mut registry);
-        let changes = Family::<ChangeLabels, Counter>::default();
-        registry.register("rule_changes", "Attempts to change the rules by result", changes.clone());
+        let rule_changes = Family::<ChangeLabels, Counter>::default();
+        registry.register("rule_changes", "Attempts to change the rules by result", rule_changes.clone());
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -48,12 +48,15 @@ impl Default for Metrics {
             ),
             masqueraded_peers: gauge(
                 "masqueraded_peers",
-                "Nodes to whose endpoints clients' addresses are lost",
+                "Nodes whose endpoints do not see the addresses of this node's clients",
             ),
-            conntrack_entries: gauge("conntrack_entries", "Entries in conntrack on the node"),
-            conntrack_limit: gauge("conntrack_limit", "Maximum number of entries in conntrack on the node"),
+            conntrack_entries: gauge("conntrack_entries", "Entries in the node's conntrack table"),
+            conntrack_limit: gauge(
+                "conntrack_limit",
+                "Maximum number of entries in the node's conntrack table",
+            ),
             api,
-            changes,
+            rule_changes,
             registry,
         }
     }
@@ -63,15 +66,15 @@ impl Metrics {
     /// Counts an attempt to change the rules.
     pub(super) fn count_change(&self, is_ok: bool) {
         let result = if is_ok { "ok" } else { "failed" };
-        self.changes.get_or_create(&ChangeLabels { result }).inc();
+        self.rule_changes.get_or_create(&ChangeLabels { result }).inc();
     }
 
     /// Sets the values that a report contains.
     pub(super) fn set_report(&self, report: &AgentReport) {
-        let count = |count: usize| count.try_into().unwrap_or(i64::MAX);
-        self.services.set(count(report.served_count));
-        self.refused_services.set(count(report.refused.len()));
-        self.masqueraded_peers.set(count(report.masqueraded_peers.len()));
+        let to_i64 = |count: usize| count.try_into().unwrap_or(i64::MAX);
+        self.services.set(to_i64(report.served_count));
+        self.refused_services.set(to_i64(report.refused.len()));
+        self.masqueraded_peers.set(to_i64(report.masqueraded_peers.len()));
         if let Some(conntrack) = report.conntrack {
             self.conntrack_entries.set(conntrack.count.try_into().unwrap_or(i64::MAX));
             self.conntrack_limit.set(conntrack.max.try_into().unwrap_or(i64::MAX));

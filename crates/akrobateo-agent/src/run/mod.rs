@@ -1,4 +1,4 @@
-//! Runs the agent: connects to the API server, follows the cluster and the node, and keeps the data path and the Lease
+//! Runs the agent: connects to the API server, watches the cluster and the node, and keeps the data path and the Lease
 //! up to date. Does I/O.
 
 mod error;
@@ -30,7 +30,7 @@ use self::http::Health;
 use self::lease::NodeLease;
 use self::metrics::Metrics;
 use self::observer::{DataPathEvent, EventSender};
-use self::state::{Identity, State};
+use self::state::{AgentState, Identity};
 use crate::agent::Agent;
 use crate::cluster::{ProxyLabels, Stores, Trigger, TriggerSender, WatchScope};
 use crate::data_path::{DataPath, DataPathError};
@@ -43,25 +43,26 @@ pub use error::RunError;
 
 /// The namespace of the agents if the agent does not run in a pod.
 const DEFAULT_NAMESPACE: &str = "kube-system";
-/// The time between two readings of the node's listening sockets.
-const HOST_INTERVAL: Duration = Duration::from_secs(5);
-/// The time between two reactions to changes of the node's network. A new pod causes many notifications.
-const HOST_QUIET_TIME: Duration = Duration::from_millis(500);
-/// The time for which changes are collected before a new plan.
-const COLLECTION_TIME: Duration = Duration::from_millis(5);
-/// The time for the last requests after a signal.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
-/// The time for the check if the agent was uninstalled. Usually the check needs one request.
+/// The time between two reads of the node's listening sockets and network.
+const HOST_READ_INTERVAL: Duration = Duration::from_secs(5);
+/// The minimum time between two reactions to changes of the node's network. A new pod causes many notifications.
+const HOST_CHANGE_INTERVAL: Duration = Duration::from_millis(500);
+/// The time for which the agent collects changes before it makes a new plan.
+const CHANGE_COLLECTION_TIME: Duration = Duration::from_millis(5);
+/// The timeout of each API request that the agent sends after a signal.
+const SHUTDOWN_REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// The timeout of the check if the agent was uninstalled. Usually the check needs one request.
 const UNINSTALL_CHECK_TIMEOUT: Duration = Duration::from_secs(20);
 /// The maximum number of triggers that one call takes from the channel.
-const MAX_TRIGGERS: usize = 4096;
+const MAX_TRIGGERS_PER_BATCH: usize = 4096;
 
 /// Runs the agent until SIGTERM or SIGINT.
 pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let shutdown = shutdown_signal()?;
     tokio::pin!(shutdown);
-    // Without this right, the agent can do nothing. The error says so before the agent waits for the API server.
-    let installed = installed_frontends()?;
+    // Only a process with the capability NET_ADMIN can read the rules. A process without it ends here, before it waits
+    // for the API server.
+    let installed_frontends = read_installed_frontends()?;
     let health = Arc::new(Health { is_ready: AtomicBool::new(false), metrics: Metrics::default() });
     let address = options.http_address;
     let listener = TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
@@ -70,7 +71,7 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let namespace = pod_namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
     let (trigger_sender, triggers) = mpsc::unbounded_channel();
     watch_host(trigger_sender.clone())?;
-    let stores = watch(&client, &options, &namespace, &health, trigger_sender);
+    let stores = start_watches(&client, &options, &namespace, &health, trigger_sender);
     tokio::select! {
         synced = stores.wait_until_synced() => synced?,
         () = &mut shutdown => return Ok(()),
@@ -78,68 +79,68 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     tracing::info!(
         node = options.node_name,
         version = env!("CARGO_PKG_VERSION"),
-        "the agent follows the cluster"
+        "the agent has started: it watches the cluster and the node"
     );
     let identity = identity(&options, &namespace);
     let planner = Planner::new(options.services.defaults(), options.pod_ranges());
-    let mut running = Running {
+    let mut running = RunningAgent {
         client,
         namespace,
         daemonset: options.daemonset.clone(),
         lease_name: lease_name(&options.instance, &options.node_name),
-        state: State::new(identity, stores, planner, installed),
+        state: AgentState::new(identity, stores, planner, installed_frontends),
         instance: options.instance,
-        node: options.node_name,
+        node_name: options.node_name,
         health,
-        agent: None,
-        reports: None,
+        data_path_thread: None,
+        report_sender: None,
     };
-    let result = running.follow(triggers, &mut shutdown).await;
+    let result = running.run_until(&mut shutdown, triggers).await;
     running.stop().await;
     result
 }
 
-/// A connected agent.
-struct Running {
+/// An agent that is connected to the API server.
+struct RunningAgent {
     client: Client,
     namespace: String,
     daemonset: String,
     lease_name: String,
     instance: String,
-    node: String,
-    state: State,
+    node_name: String,
+    state: AgentState,
     health: Arc<Health>,
-    /// The data path; `None` before the first plan.
-    agent: Option<Agent>,
-    /// The reports for the Lease; `None` before the first plan.
-    reports: Option<watch::Sender<Arc<AgentReport>>>,
+    /// The thread that changes the data path; `None` before the first plan.
+    data_path_thread: Option<Agent>,
+    /// Sends reports to the task that writes the Lease; `None` before the first plan.
+    report_sender: Option<watch::Sender<Arc<AgentReport>>>,
 }
 
-impl Running {
-    /// Follows the cluster and the node until a signal.
-    async fn follow(
+impl RunningAgent {
+    /// Reacts to changes of the cluster and of the node until `shutdown` ends.
+    async fn run_until(
         &mut self,
-        mut triggers: mpsc::UnboundedReceiver<Trigger>,
         mut shutdown: impl Future<Output = ()> + Unpin,
+        mut triggers: mpsc::UnboundedReceiver<Trigger>,
     ) -> Result<(), RunError> {
         let (event_sender, mut events) = mpsc::unbounded_channel();
-        let mut host_interval = interval(HOST_INTERVAL);
-        host_interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut host_reads = interval(HOST_READ_INTERVAL);
+        host_reads.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.state.record_all_leases(Instant::now());
         loop {
             let needs_plan = tokio::select! {
                 batch = receive_triggers(&mut triggers) => self.state.on_triggers(batch?, Instant::now()),
                 event = events.recv() => {
-                    self.on_event(event.ok_or(RunError::AgentEnded)?);
+                    self.on_event(event.ok_or(RunError::DataPathThreadEnded)?);
                     false
                 }
-                _ = host_interval.tick() => self.state.read_host(),
+                _ = host_reads.tick() => self.state.read_host(),
                 () = wait_until(self.state.next_plan_at()) => true,
                 () = &mut shutdown => return Ok(()),
             };
             if needs_plan {
                 // Changes often come together, for example a Service and its EndpointSlices.
-                sleep(COLLECTION_TIME).await;
+                sleep(CHANGE_COLLECTION_TIME).await;
                 let batch = std::iter::from_fn(|| triggers.try_recv().ok()).collect();
                 self.state.on_triggers(batch, Instant::now());
                 self.plan(&event_sender)?;
@@ -151,9 +152,9 @@ impl Running {
     /// Makes a new plan, and gives a changed configuration to the data path.
     fn plan(&mut self, events: &mpsc::UnboundedSender<DataPathEvent>) -> Result<(), RunError> {
         let Some((id, config)) = self.state.make_plan(Instant::now()) else { return Ok(()) };
-        match &self.agent {
-            Some(agent) => agent.set_config(id, config),
-            None => self.agent = Some(Agent::start(id, config, EventSender(events.clone()))?),
+        match &self.data_path_thread {
+            Some(thread) => thread.set_config(id, config),
+            None => self.data_path_thread = Some(Agent::start(id, config, EventSender(events.clone()))?),
         }
         Ok(())
     }
@@ -163,47 +164,47 @@ impl Running {
             self.health.metrics.count_change(result.is_ok());
         }
         self.state.on_data_path_event(event);
-        if self.state.is_applied() {
+        if self.state.has_applied_rules() {
             self.health.is_ready.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Gives the current report to the Lease and to the metrics.
+    /// Updates the Lease and the metrics from the current report.
     fn report(&mut self) {
         let Some(report) = self.state.report() else { return };
         self.health.metrics.set_report(&report);
         let report = Arc::new(report);
-        if let Some(reports) = &self.reports {
-            // A changed use of conntrack is reported with the next renewal.
-            reports.send_if_modified(|previous| {
-                let is_new = !is_same_except_conntrack(previous, &report);
+        if let Some(sender) = &self.report_sender {
+            // If only the use of conntrack has changed, the next renewal of the Lease reports the change.
+            sender.send_if_modified(|previous| {
+                let must_be_written = !is_same_except_conntrack(previous, &report);
                 *previous = report;
-                is_new
+                must_be_written
             });
-        } else if let Some(lease) = self.lease() {
+        } else if let Some(lease) = self.node_lease() {
             let (sender, receiver) = watch::channel(report);
-            tokio::spawn(lease.keep(receiver));
-            self.reports = Some(sender);
+            tokio::spawn(lease.write_reports(receiver));
+            self.report_sender = Some(sender);
         }
     }
 
-    fn lease(&self) -> Option<NodeLease> {
+    fn node_lease(&self) -> Option<NodeLease> {
         Some(NodeLease {
             api: Api::namespaced(self.client.clone(), &self.namespace),
             name: self.lease_name.clone(),
             instance: self.instance.clone(),
-            node: self.node.clone(),
+            node_name: self.node_name.clone(),
             node_uid: self.state.own_node()?.uid()?,
             metrics: self.health.metrics.api.clone(),
         })
     }
 
-    /// Announces that the rules remain, or removes them if the agent was uninstalled.
+    /// Announces in the Lease that the rules remain. If the agent was uninstalled, removes the rules and the Lease.
     async fn stop(mut self) {
-        let (report, lease, node) = (self.state.report(), self.lease(), self.state.own_node());
-        // The last message of the data path tells the peers that the rules remain.
-        drop(self.agent.take());
-        drop(self.reports.take());
+        let (report, lease, node) = (self.state.report(), self.node_lease(), self.state.own_node());
+        // When the thread ends, its probe announces to the peers that the rules remain.
+        drop(self.data_path_thread.take());
+        drop(self.report_sender.take());
         let (Some(report), Some(lease), Some(node)) = (report, lease, node) else { return };
         let daemonsets: Api<DaemonSet> = Api::namespaced(self.client.clone(), &self.namespace);
         let metrics = &self.health.metrics.api;
@@ -211,23 +212,26 @@ impl Running {
         match timeout(UNINSTALL_CHECK_TIMEOUT, check).await {
             Ok(Ok(true)) => {
                 remove_data_path();
-                if let Ok(Err(error)) = timeout(SHUTDOWN_TIMEOUT, lease.delete()).await {
+                if let Ok(Err(error)) = timeout(SHUTDOWN_REQUEST_TIMEOUT, lease.delete()).await {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(error, "cannot delete the Lease of the node");
                 }
             }
             Ok(Ok(false)) => {
                 let report = AgentReport { is_paused: true, ..report };
-                if let Ok(Err(error)) = timeout(SHUTDOWN_TIMEOUT, lease.write(&report)).await {
+                if let Ok(Err(error)) = timeout(SHUTDOWN_REQUEST_TIMEOUT, lease.write(&report)).await {
                     let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "cannot announce the end of the agent");
+                    tracing::warn!(
+                        error,
+                        "cannot announce in the Lease of the node that the agent has ended"
+                    );
                 }
             }
             Ok(Err(error)) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "cannot read the DaemonSet of the agents; the rules remain");
             }
-            Err(_) => tracing::warn!("the API server does not answer; the rules remain"),
+            Err(_) => tracing::warn!("the API server does not respond; the rules remain"),
         }
     }
 }
@@ -235,15 +239,15 @@ impl Running {
 fn identity(options: &RunOptions, namespace: &str) -> Identity {
     let proxy_namespace = Some(options.lb_namespace.clone()).filter(|namespace| namespace != "@service");
     Identity {
-        node: options.node_name.clone(),
+        node_name: options.node_name.clone(),
         instance: options.instance.clone(),
         namespace: namespace.to_owned(),
-        proxies: ProxyLabels { instance: options.instance.clone(), namespace: proxy_namespace },
+        proxy_labels: ProxyLabels { instance: options.instance.clone(), namespace: proxy_namespace },
         node_policy: options.services.defaults().node_policy,
     }
 }
 
-fn watch(
+fn start_watches(
     client: &Client,
     options: &RunOptions,
     namespace: &str,
@@ -254,15 +258,15 @@ fn watch(
         service_namespace: options.services.watch_namespace(),
         agent_namespace: namespace,
         instance: &options.instance,
-        node_of_pods: options.watch_host_ports.then_some(options.node_name.as_str()),
+        watched_pods_node: options.watch_host_ports.then_some(options.node_name.as_str()),
     };
     let metrics = health.metrics.api.clone();
     let triggers = TriggerSender { sender, list_completed: Trigger::Relisted, metrics };
-    Stores::watch(client, &scope, &triggers)
+    Stores::start_watches(client, &scope, &triggers)
 }
 
 /// Returns the frontends in the rules of an earlier process.
-fn installed_frontends() -> Result<BTreeSet<Frontend>, DataPathError> {
+fn read_installed_frontends() -> Result<BTreeSet<Frontend>, DataPathError> {
     let Some(installed) = DataPath::open()?.read_table()? else { return Ok(BTreeSet::new()) };
     let frontends = Family::ALL.into_iter().flat_map(|family| {
         let services = family_set(&installed.table, family, "services").iter();
@@ -284,8 +288,8 @@ fn remove_data_path() {
     }
 }
 
-fn is_same_except_conntrack(left: &AgentReport, right: &AgentReport) -> bool {
-    AgentReport { conntrack: None, ..left.clone() } == AgentReport { conntrack: None, ..right.clone() }
+fn is_same_except_conntrack(report: &AgentReport, other: &AgentReport) -> bool {
+    AgentReport { conntrack: None, ..report.clone() } == AgentReport { conntrack: None, ..other.clone() }
 }
 
 /// Starts a thread that sends a trigger when an interface or an address of the node changes.
@@ -298,15 +302,15 @@ fn watch_host(sender: mpsc::UnboundedSender<Trigger>) -> Result<(), RunError> {
             let has_changes = watch.has_changes().unwrap_or_else(|error| {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "cannot read a change of the network"
+                    "cannot read the notifications about the node's network"
                 );
                 true
             });
-            // The send fails when the agent stops.
-            if has_changes && sender.send(Trigger::Host).is_err() {
+            // The send fails only when the agent stops.
+            if has_changes && sender.send(Trigger::HostNetwork).is_err() {
                 return;
             }
-            std::thread::sleep(HOST_QUIET_TIME);
+            std::thread::sleep(HOST_CHANGE_INTERVAL);
         }
     };
     std::thread::Builder::new().name("host".to_owned()).spawn(send_triggers).map_err(RunError::Thread)?;
@@ -318,13 +322,13 @@ async fn receive_triggers(
     triggers: &mut mpsc::UnboundedReceiver<Trigger>,
 ) -> Result<Vec<Trigger>, WatchEnded> {
     let mut batch = Vec::new();
-    if triggers.recv_many(&mut batch, MAX_TRIGGERS).await == 0 {
+    if triggers.recv_many(&mut batch, MAX_TRIGGERS_PER_BATCH).await == 0 {
         return Err(WatchEnded);
     }
     Ok(batch)
 }
 
-/// Waits until a time. If the time is `None`, waits for ever.
+/// Waits until a time. If the time is `None`, waits forever.
 async fn wait_until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time.into()).await,

@@ -8,9 +8,9 @@ use crate::data_path::DataPathError;
 /// An event of the data path.
 #[derive(Debug)]
 pub(super) enum DataPathEvent {
-    /// The treatment of clients' addresses towards each peer.
+    /// The forwarding mode of each peer, after a report of the probe.
     Modes(Modes),
-    /// An attempt to apply the configuration with this ID, and its error.
+    /// The result of an attempt to apply the configuration with this ID.
     Applied(u64, Result<(), String>),
 }
 
@@ -18,7 +18,7 @@ pub(super) enum DataPathEvent {
 pub(super) struct EventSender(pub(super) UnboundedSender<DataPathEvent>);
 
 impl Observer for EventSender {
-    // Each send fails only while the agent stops.
+    // A send fails only while the agent stops.
     fn on_modes(&mut self, modes: &Modes) {
         let _ = self.0.send(DataPathEvent::Modes(modes.clone()));
     }

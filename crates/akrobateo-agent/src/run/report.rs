@@ -1,4 +1,4 @@
-//! Writes the agent's report from its plan and the state of its data path. Pure.
+//! Builds the agent's report from its plan and the state of its data path. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,51 +13,51 @@ use crate::probe::{ForwardingMode, MasqueradeReason};
 #[derive(Debug, Default)]
 pub(super) struct DataPathState {
     /// The versions of the objects that the rules contain.
-    pub(super) applied: Option<AppliedVersions>,
+    pub(super) applied_versions: Option<AppliedVersions>,
     /// The error of the last attempt to change the rules.
     pub(super) error: Option<String>,
-    /// The treatment of clients' addresses towards each peer.
+    /// The forwarding mode of each peer.
     pub(super) modes: Modes,
 }
 
 /// Returns the report of a node.
-pub(super) fn report(
-    node: &str,
+pub(super) fn build_report(
+    node_name: &str,
     plan: &Plan,
     state: &DataPathState,
-    peers: &[AgentReport],
+    peer_reports: &[AgentReport],
     conntrack: Option<ConntrackUse>,
 ) -> AgentReport {
     AgentReport {
-        node: node.to_owned(),
+        node: node_name.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         is_paused: false,
-        applied: state.applied.clone(),
+        applied: state.applied_versions.clone(),
         served_count: plan.config.services.iter().filter(|service| !service.families.is_empty()).count(),
         refused: plan.refused.clone(),
         shared_ports: plan.shared_ports.clone(),
         handing_over: plan.handing_over.clone(),
         error: state.error.clone(),
         network: Some(plan.network.clone()),
-        masqueraded_peers: masqueraded_peers(&state.modes, peers),
+        masqueraded_peers: masqueraded_peers(&state.modes, peer_reports),
         conntrack,
     }
 }
 
-/// Returns the peers to whose endpoints clients' addresses are lost. An undecided peer is none of them, because its
-/// state lasts only for the first seconds.
-fn masqueraded_peers(modes: &Modes, peers: &[AgentReport]) -> Vec<MasqueradedPeer> {
-    let names: BTreeMap<NodeNumber, &str> =
-        peers.iter().filter_map(|peer| Some((peer.network.as_ref()?.number, peer.node.as_str()))).collect();
-    let masqueraded = modes.iter().filter_map(|(id, mode)| match mode {
+/// Returns the peers whose endpoints do not see the addresses of this node's clients. Omits the peers about which the
+/// probe is undecided, because the probe decides within seconds.
+fn masqueraded_peers(modes: &Modes, peer_reports: &[AgentReport]) -> Vec<MasqueradedPeer> {
+    let number_and_name = |report: &AgentReport| Some((report.network.as_ref()?.number, report.node.clone()));
+    let names: BTreeMap<NodeNumber, String> = peer_reports.iter().filter_map(number_and_name).collect();
+    let masqueraded_peers = modes.iter().filter_map(|(id, mode)| match mode {
         ForwardingMode::Masquerade(MasqueradeReason::Undecided) | ForwardingMode::Keep(_) => None,
         ForwardingMode::Masquerade(reason) => Some(MasqueradedPeer {
-            node: (*names.get(&id.peer)?).to_owned(),
+            node: names.get(&id.peer)?.clone(),
             reason: format!("{}: {reason}", id.family),
         }),
     });
-    let masqueraded: BTreeSet<_> = masqueraded.collect();
-    masqueraded.into_iter().collect()
+    let sorted_peers: BTreeSet<_> = masqueraded_peers.collect();
+    sorted_peers.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -69,7 +69,7 @@ mod tests {
     use crate::probe::{TargetId, Way};
 
     #[test]
-    fn report_names_the_peers_to_which_addresses_are_lost() {
+    fn report_names_the_peers_whose_endpoints_do_not_see_the_client() {
         let peer = |node: &str, number| AgentReport {
             node: node.to_owned(),
             network: Some(NodeNetwork { number, ..NodeNetwork::default() }),
@@ -82,8 +82,8 @@ mod tests {
             (id(4), ForwardingMode::Masquerade(MasqueradeReason::OneWay)),
             (id(5), ForwardingMode::Masquerade(MasqueradeReason::NoAnswer)),
         ]);
-        let found = masqueraded_peers(&modes, &[peer("n2", 2), peer("n3", 3), peer("n4", 4)]);
-        let [n4] = &found[..] else { panic!("{found:?}") };
+        let masqueraded = masqueraded_peers(&modes, &[peer("n2", 2), peer("n3", 3), peer("n4", 4)]);
+        let [n4] = &masqueraded[..] else { panic!("{masqueraded:?}") };
         assert_eq!(n4.node, "n4");
         assert!(n4.reason.starts_with("IPv4: ") && n4.reason.contains("one direction"), "{}", n4.reason);
     }

@@ -1,5 +1,5 @@
-//! The state of a running agent: what it observes, its plan, and the state of its data path. Reads the node's sockets
-//! and interfaces; everything else is without I/O.
+//! The state of a running agent: its observations, its plan, and the state of its data path. Reads the node's sockets
+//! and interfaces, and does no other I/O.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 
 use super::observer::DataPathEvent;
-use super::report::{DataPathState, report};
+use super::report::{DataPathState, build_report};
 use crate::cluster::{Agents, ProxyLabels, Stores, Trigger, host_port_pod};
 use crate::config::NodeConfig;
 use crate::host::{self, HostNetwork};
@@ -24,35 +24,36 @@ use crate::plan::{Observation, Plan, Planner, choose_number};
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
     /// The name of the node.
-    pub(super) node: String,
+    pub(super) node_name: String,
     /// The name of the operator's instance.
     pub(super) instance: String,
     /// The namespace of the agents.
     pub(super) namespace: String,
     /// The labels and the namespace of proxies.
-    pub(super) proxies: ProxyLabels,
-    /// The rules for reading node objects.
+    pub(super) proxy_labels: ProxyLabels,
+    /// The administrator's settings that decide which addresses of a Node object the agent uses.
     pub(super) node_policy: NodePolicy,
 }
 
 /// The state of a running agent.
-pub(super) struct State {
+pub(super) struct AgentState {
     identity: Identity,
     stores: Stores,
     agents: Agents,
-    /// The nodes of the last plan.
-    nodes: HashMap<String, Arc<Node>>,
+    /// The Node objects of the last plan, by name.
+    planned_nodes: HashMap<String, Arc<Node>>,
     planner: Planner,
     /// The frontends in the rules at the start of the process.
-    installed: BTreeSet<Frontend>,
+    installed_frontends: BTreeSet<Frontend>,
     listeners: Listeners,
     network: Option<HostNetwork>,
-    peers: Vec<AgentReport>,
+    /// The reports of the other agents that were alive at the last plan.
+    peer_reports: Vec<AgentReport>,
     plan: Option<Plan>,
     data_path: DataPathState,
     /// The configuration that the data path has not applied yet.
-    pending: Option<PendingConfig>,
-    last_id: u64,
+    pending_config: Option<PendingConfig>,
+    newest_config_id: u64,
 }
 
 /// A configuration that the data path has not applied yet.
@@ -62,37 +63,37 @@ struct PendingConfig {
     versions: AppliedVersions,
 }
 
-impl State {
+impl AgentState {
     pub(super) fn new(
         identity: Identity,
         stores: Stores,
         planner: Planner,
-        installed: BTreeSet<Frontend>,
+        installed_frontends: BTreeSet<Frontend>,
     ) -> Self {
-        let agents = Agents::new(&identity.instance, &identity.node);
+        let agents = Agents::new(&identity.instance, &identity.node_name);
         Self {
             identity,
             stores,
             agents,
-            nodes: HashMap::new(),
+            planned_nodes: HashMap::new(),
             planner,
-            installed,
+            installed_frontends,
             listeners: Listeners::default(),
             network: None,
-            peers: Vec::new(),
+            peer_reports: Vec::new(),
             plan: None,
             data_path: DataPathState::default(),
-            pending: None,
-            last_id: 0,
+            pending_config: None,
+            newest_config_id: 0,
         }
     }
 
-    /// Returns the object of this node; `None` while it does not exist.
+    /// Returns the Node object of this node; `None` while the object does not exist.
     pub(super) fn own_node(&self) -> Option<Arc<Node>> {
-        self.stores.node(&self.identity.node)
+        self.stores.node(&self.identity.node_name)
     }
 
-    /// Records all Leases, also those that no longer exist.
+    /// Records the current content of all Leases, and forgets the Leases that no longer exist.
     pub(super) fn record_all_leases(&mut self, now: Instant) {
         let names: BTreeSet<_> =
             self.stores.lease_names().into_iter().chain(self.agents.lease_names()).collect();
@@ -101,18 +102,18 @@ impl State {
         }
     }
 
-    /// Records changes in the cluster. Returns true if they need a new plan.
+    /// Records the changes that the triggers report. Returns true if a new plan is necessary.
     pub(super) fn on_triggers(&mut self, triggers: Vec<Trigger>, now: Instant) -> bool {
         let mut needs_plan = false;
         for trigger in triggers {
             needs_plan |= match trigger {
-                Trigger::Changed => true,
+                Trigger::ServicesOrPods => true,
                 Trigger::Relisted => {
                     self.record_all_leases(now);
                     true
                 }
-                Trigger::Host => self.read_host(),
-                Trigger::Node(name) => self.stores.node(&name).as_ref() != self.nodes.get(&name),
+                Trigger::HostNetwork => self.read_host(),
+                Trigger::Node(name) => self.stores.node(&name).as_ref() != self.planned_nodes.get(&name),
                 Trigger::Lease(name) => self.record_lease(&name, now),
             };
         }
@@ -124,8 +125,8 @@ impl State {
         self.agents.update(name, lease.as_deref(), now)
     }
 
-    /// Reads the node's listening sockets and its network again. Returns true if they have changed. After an error, the
-    /// earlier facts remain.
+    /// Reads the node's listening sockets and its network again. Returns true if the sockets or the network have
+    /// changed. After an error, the result of the previous read remains.
     pub(super) fn read_host(&mut self) -> bool {
         let mut has_changed = false;
         match listeners::read() {
@@ -161,50 +162,50 @@ impl State {
         let network = self.network.clone()?;
         let (services, endpoint_slices) = self.stores.newest_versions();
         let versions = AppliedVersions { services, endpoint_slices };
-        self.peers = self.agents.alive(now);
+        self.peer_reports = self.agents.alive_peer_reports(now);
         let nodes = self.stores.nodes();
-        self.nodes = nodes.iter().map(|node| (node.name_any(), Arc::clone(node))).collect();
+        self.planned_nodes = nodes.iter().map(|node| (node.name_any(), Arc::clone(node))).collect();
         let addresses = network.local_addresses.clone();
-        let (listeners, proxies) = (&self.listeners, &self.identity.proxies);
+        let (listeners, proxy_labels) = (&self.listeners, &self.identity.proxy_labels);
         let pods = self.stores.pods();
         let observation = Observation {
-            node: &self.identity.node,
-            number: self.number(),
+            node_name: &self.identity.node_name,
+            number: self.node_number(),
             services: self.stores.services(),
             endpoint_slices: self.stores.endpoint_slices(),
             nodes,
-            peers: self.peers.clone(),
-            pods: pods.iter().filter_map(|pod| host_port_pod(pod, proxies, &addresses)).collect(),
-            installed: &self.installed,
-            is_listening: &|frontend| listeners.holds(frontend, &addresses),
+            peer_reports: self.peer_reports.clone(),
+            pods: pods.iter().filter_map(|pod| host_port_pod(pod, proxy_labels, &addresses)).collect(),
+            installed_frontends: &self.installed_frontends,
+            has_listener: &|frontend| listeners.has_listener(frontend, &addresses),
             network,
         };
         let plan = self.planner.plan(&observation, now)?;
-        let is_same = self.plan.as_ref().is_some_and(|previous| previous.config == plan.config);
+        let is_same_config = self.plan.as_ref().is_some_and(|previous| previous.config == plan.config);
         let config = plan.config.clone();
         self.plan = Some(plan);
-        if is_same {
-            match &mut self.pending {
+        if is_same_config {
+            match &mut self.pending_config {
                 Some(pending) => pending.versions = versions,
-                // The rules of the last plan contain these versions too.
-                None if self.data_path.error.is_none() => self.data_path.applied = Some(versions),
+                // The new versions do not change the configuration, so the installed rules already contain them.
+                None if self.data_path.error.is_none() => self.data_path.applied_versions = Some(versions),
                 None => {}
             }
             return None;
         }
-        self.last_id += 1;
-        self.pending = Some(PendingConfig { id: self.last_id, versions });
-        Some((self.last_id, config))
+        self.newest_config_id += 1;
+        self.pending_config = Some(PendingConfig { id: self.newest_config_id, versions });
+        Some((self.newest_config_id, config))
     }
 
-    fn number(&self) -> NodeNumber {
+    fn node_number(&self) -> NodeNumber {
         let claims = self.agents.number_claims();
         let own_number = self.plan.as_ref().map(|plan| plan.config.node.number);
-        let has_own_lease = claims.iter().any(|claim| claim.node == self.identity.node);
-        // Until this process sees its own Lease, it keeps the number that it has chosen.
+        let has_own_lease = claims.iter().any(|claim| claim.node == self.identity.node_name);
+        // Until the watch returns this agent's own Lease, the agent keeps the number that it has chosen.
         match own_number {
             Some(number) if !has_own_lease => number,
-            _ => choose_number(&self.identity.node, &claims),
+            _ => choose_number(&self.identity.node_name, &claims),
         }
     }
 
@@ -215,8 +216,8 @@ impl State {
             DataPathEvent::Applied(_, Err(error)) => self.data_path.error = Some(error),
             DataPathEvent::Applied(id, Ok(())) => {
                 self.data_path.error = None;
-                if let Some(pending) = self.pending.take_if(|pending| pending.id == id) {
-                    self.data_path.applied = Some(pending.versions);
+                if let Some(pending) = self.pending_config.take_if(|pending| pending.id == id) {
+                    self.data_path.applied_versions = Some(pending.versions);
                 }
             }
         }
@@ -224,13 +225,13 @@ impl State {
 
     /// Returns the time at which a new plan is necessary if nothing happens earlier.
     pub(super) fn next_plan_at(&self) -> Option<Instant> {
-        let planned = self.plan.as_ref().and_then(|plan| plan.next_at);
-        planned.into_iter().chain(self.agents.next_expiry()).min()
+        let planned_at = self.plan.as_ref().and_then(|plan| plan.next_plan_at);
+        planned_at.into_iter().chain(self.agents.next_expiry()).min()
     }
 
-    /// Returns true if the rules contain the current objects.
-    pub(super) fn is_applied(&self) -> bool {
-        self.data_path.applied.is_some()
+    /// Returns true after the first rules were installed.
+    pub(super) fn has_applied_rules(&self) -> bool {
+        self.data_path.applied_versions.is_some()
     }
 
     /// Returns the current report; `None` before the first plan.
@@ -238,6 +239,6 @@ impl State {
         let conntrack = host::ConntrackUse::read().ok();
         let conntrack = conntrack.map(|it| ConntrackUse { count: it.count.into(), max: it.max.into() });
         let plan = self.plan.as_ref()?;
-        Some(report(&self.identity.node, plan, &self.data_path, &self.peers, conntrack))
+        Some(build_report(&self.identity.node_name, plan, &self.data_path, &self.peer_reports, conntrack))
     }
 }

@@ -1,4 +1,4 @@
-//! Finds out at the end whether the agent was uninstalled from its node. Does I/O.
+//! Finds out if the agent was uninstalled from its node. The agent checks this when it ends. Does I/O.
 
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Returns true if the agent's DaemonSet no longer runs an agent on this node.
 ///
 /// An agent without its ServiceAccount (401) was uninstalled. An agent without its rights (403) was uninstalled only if
-/// the ServiceAccount disappears too. Otherwise an administrator has changed the roles by mistake, and the rules must remain.
+/// the ServiceAccount disappears too. Otherwise an administrator has changed the roles by mistake, and the rules must
+/// remain.
 pub(super) async fn is_uninstalled(
     api: &Api<DaemonSet>,
     name: &str,
@@ -28,7 +29,7 @@ pub(super) async fn is_uninstalled(
         match call(metrics, "read_daemonset", api.get_opt(name)).await {
             Ok(None) => return Ok(true),
             Ok(Some(daemonset)) => {
-                return Ok(daemonset.metadata.deletion_timestamp.is_some() || !selects(&daemonset, node));
+                return Ok(daemonset.metadata.deletion_timestamp.is_some() || !selects_node(&daemonset, node));
             }
             Err(error) if has_code(&error, 401) => return Ok(true),
             Err(error) if has_code(&error, 403) && Instant::now() < forbidden_until => {
@@ -44,7 +45,7 @@ fn has_code(error: &CallError, code: u16) -> bool {
 }
 
 /// Returns true if the node selector of the DaemonSet matches the node.
-fn selects(daemonset: &DaemonSet, node: &Node) -> bool {
+fn selects_node(daemonset: &DaemonSet, node: &Node) -> bool {
     let pod_spec = daemonset.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
     let mut requirements = pod_spec.iter().flat_map(|spec| spec.node_selector.iter().flatten());
     requirements.all(|(name, value)| node.labels().get(name) == Some(value))
@@ -57,7 +58,8 @@ mod tests {
 
     use super::*;
 
-    /// Returns the result if the API server gives these answers: objects, or the codes of errors. The last answer repeats.
+    /// Returns the result if the API server gives these answers: objects, or the codes of errors. The server repeats the
+    /// last answer.
     async fn is_uninstalled_with(answers: &[Result<Value, u16>]) -> Result<bool, CallError> {
         let (client, mut api) = scripted_api();
         let daemonsets = Api::namespaced(client, "kube-system");
@@ -83,10 +85,10 @@ mod tests {
         }
     }
 
-    fn daemonset(os: &str, deletion: Option<&str>) -> Value {
+    fn daemonset(os: &str, deletion_timestamp: Option<&str>) -> Value {
         json!({
             "apiVersion": "apps/v1", "kind": "DaemonSet",
-            "metadata": { "name": "akrobateo-agent", "deletionTimestamp": deletion },
+            "metadata": { "name": "akrobateo-agent", "deletionTimestamp": deletion_timestamp },
             "spec": {
                 "selector": {},
                 "template": { "spec": { "containers": [], "nodeSelector": { "kubernetes.io/os": os } } },

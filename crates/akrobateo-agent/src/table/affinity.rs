@@ -2,8 +2,8 @@
 //!
 //! There is one dynamic map for each timeout and family. Its keys are a client and a Service port, and its values are
 //! endpoints. The chain of a Service looks up the client (step 2 in [`super`]). The chain `nat_post` adds the endpoint
-//! of a new client, and restarts the timeout with each new flow. It does so after the translation, when the packet's
-//! destination is the endpoint.
+//! of a new client, and restarts the timeout with each new flow. At this hook, the packet's destination is already the
+//! endpoint.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -19,7 +19,7 @@ use super::expressions::{has_flow_bits, load_protocol_and_port, rule};
 use super::ip_version::IpVersion;
 use crate::marks::AFFINITY_FLOW_BIT;
 
-/// The highest number of clients in one map. Further clients have no affinity.
+/// The maximum number of clients in one map. Further clients have no affinity.
 const MAX_CLIENTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(262_143);
 
 /// The prefix of the names of the maps.
@@ -62,11 +62,11 @@ pub(super) fn sets(
     sets
 }
 
-/// Returns the rule that translates the destination to the endpoint of the client, if the map has the client.
+/// Returns the rule that translates the destination to the endpoint of the client, if the map contains the client.
 pub(super) fn look_up_rule(ip_version: IpVersion, seconds: NonZeroU32) -> Rule {
     rule([
         &ip_version.match_packets(),
-        &[ip_version.source(Reg(0))],
+        &[ip_version.load_source(Reg(0))],
         &load_protocol_and_port(ip_version.address_registers),
         &[
             Expr::map(map_name(ip_version, seconds), Reg(0), Reg(ENDPOINT_REGISTER)),
@@ -82,10 +82,10 @@ pub(super) fn remember_chain(seconds: NonZeroU32, ip_versions: &[IpVersion]) -> 
         rule([
             &ip_version.match_packets(),
             &[
-                ip_version.source(Reg(0)),
+                ip_version.load_source(Reg(0)),
                 Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(register_after_address) },
                 load_original_port(register_after_address + 1),
-                ip_version.destination(Reg(ENDPOINT_REGISTER)),
+                ip_version.load_destination(Reg(ENDPOINT_REGISTER)),
                 Expr::payload(PayloadBase::Transport, 2, 2, Reg(ENDPOINT_REGISTER + register_after_address)),
                 Expr::ChangeElement {
                     set: map_name(*ip_version, seconds),
@@ -113,7 +113,7 @@ pub(super) fn remember_rule(ip_version: IpVersion) -> Rule {
     ])
 }
 
-/// Returns the expression that loads the destination port from before the translation.
+/// Returns the expression that loads the destination port that the client has used.
 const fn load_original_port(reg: u8) -> Expr {
     Expr::Ct { key: ct::KEY_DESTINATION_PORT, direction: Some(Direction::Original), dreg: Reg(reg) }
 }

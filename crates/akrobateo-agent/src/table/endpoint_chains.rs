@@ -13,8 +13,8 @@ use super::ip_version::IpVersion;
 use crate::config::Service;
 use crate::marks::{AFFINITY_FLOW_BIT, FLOW_BIT, FORWARD_ACCEPTED_BIT, MASQUERADED_FLOW_BIT};
 
-/// The chain of Services without endpoints.
-pub(super) const REFUSE: &str = "refuse";
+/// The name of the chain of Services without endpoints.
+pub(super) const REFUSE_CHAIN: &str = "refuse";
 
 /// The properties that are the same for all Services of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +28,7 @@ pub(super) struct EndpointChain {
 }
 
 impl EndpointChain {
-    /// Returns the chain of a Service for this number of endpoints; `None` if it has no endpoint.
+    /// Returns the chain of a Service with this number of endpoints; `None` if the number is 0.
     pub(super) fn new(service: &Service, endpoint_count: usize) -> Option<Self> {
         Some(Self {
             endpoint_count: u32::try_from(endpoint_count).ok().and_then(NonZeroU32::new)?,
@@ -57,7 +57,7 @@ impl EndpointChain {
         }
         let mut rules = vec![rule([&set_flow_bits(bits), &set_packet_bits(FORWARD_ACCEPTED_BIT)])];
         if self.keeps_client_address {
-            rules.extend(ip_versions.iter().map(|ip_version| masquerade_cluster_clients(*ip_version)));
+            rules.extend(ip_versions.iter().map(|ip_version| masquerade_cluster_clients_rule(*ip_version)));
         }
         if let Some(seconds) = self.affinity_seconds {
             rules.extend(ip_versions.iter().map(|ip_version| affinity::look_up_rule(*ip_version, seconds)));
@@ -80,12 +80,12 @@ impl EndpointChain {
     }
 }
 
-/// Returns the rule that masquerades clients inside the cluster. Otherwise an endpoint could reply to such a client
-/// directly.
-fn masquerade_cluster_clients(ip_version: IpVersion) -> Rule {
+/// Returns the rule that masquerades clients inside the cluster. Without the masquerade, an endpoint could send its
+/// replies directly to such a client, and the client would not accept these replies.
+fn masquerade_cluster_clients_rule(ip_version: IpVersion) -> Rule {
     rule([
         &ip_version.match_packets(),
-        &[ip_version.source(Reg(0)), Expr::is_in(ip_version.add_suffix("inside"), Reg(0))],
+        &[ip_version.load_source(Reg(0)), Expr::is_in(ip_version.add_suffix("inside"), Reg(0))],
         &set_flow_bits(MASQUERADED_FLOW_BIT),
     ])
 }
@@ -97,14 +97,14 @@ pub(super) fn refuse_chain() -> Chain {
         rule([&is_tcp, &[Expr::Reject(Reject::TcpReset)]]),
         Rule::new(vec![Expr::Reject(Reject::Icmpx(reject::ICMPX_PORT_UNREACHABLE))]),
     ];
-    Chain::regular(REFUSE, rules)
+    Chain::regular(REFUSE_CHAIN, rules)
 }
 
 /// Returns the goto to the chain of a Service. A Service without endpoints (`None`) refuses the flow.
 pub(super) fn goto_service_chain(chain: Option<EndpointChain>) -> Verdict {
     match chain {
         Some(chain) => Verdict::Goto(chain.name()),
-        None => Verdict::goto(REFUSE),
+        None => Verdict::goto(REFUSE_CHAIN),
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) const fn load_zone(reg: Reg) -> Expr {
     Expr::Ct { key: ct::KEY_ZONE, direction: Some(Direction::Original), dreg: reg }
 }
 
-/// Returns the expressions that match flows that have come through a peer. Other programs may use other zones.
+/// Returns the expressions that match flows that have come through a peer. Zones of other programs do not match.
 pub(super) fn has_peer_zone() -> [Expr; 3] {
     let mask = Expr::Bitwise {
         sreg: Reg(0),

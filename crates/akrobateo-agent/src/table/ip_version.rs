@@ -62,18 +62,18 @@ impl IpVersion {
     }
 
     /// Returns the expression that loads the source address.
-    pub(super) const fn source(self, reg: Reg) -> Expr {
+    pub(super) const fn load_source(self, reg: Reg) -> Expr {
         Expr::payload(PayloadBase::Network, self.source_offset, self.address_type.len, reg)
     }
 
     /// Returns the expression that loads the destination address.
-    pub(super) const fn destination(self, reg: Reg) -> Expr {
+    pub(super) const fn load_destination(self, reg: Reg) -> Expr {
         Expr::payload(PayloadBase::Network, self.destination_offset, self.address_type.len, reg)
     }
 
-    /// Returns the expressions that match packets from the addresses of a range. They use register 0.
+    /// Returns the expressions that match packets from the addresses of a range. The expressions use register 0.
     ///
-    /// The kernel compares a few whole bytes much faster than it finds an address between two others.
+    /// If possible, the expressions compare a few whole bytes, because the comparison with a range is much slower.
     pub(super) fn is_source_in(self, range: &IpNet) -> Vec<Expr> {
         let (first, last) = (address_value(range.network()), address_value(range.broadcast()));
         let prefix_bytes = range.prefix_len() / 8;
@@ -83,7 +83,9 @@ impl IpVersion {
                 Expr::payload(PayloadBase::Network, self.source_offset, prefix_bytes.into(), Reg(0)),
                 Expr::equal(Reg(0), prefix),
             ],
-            _ => vec![self.source(Reg(0)), Expr::Range { sreg: Reg(0), is_inverted: false, first, last }],
+            _ => {
+                vec![self.load_source(Reg(0)), Expr::Range { sreg: Reg(0), is_inverted: false, first, last }]
+            }
         }
     }
 }

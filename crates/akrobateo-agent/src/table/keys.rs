@@ -53,9 +53,9 @@ pub fn ways_in_table(table: &Table) -> Vec<(Family, u16, Way)> {
     for family in Family::ALL {
         for (map, way) in [("zone_direct_marks", Way::Direct), ("zone_tunnel_marks", Way::Tunnel)] {
             let kept_peers = family_set(table, family, KEPT_PEERS);
-            let is_kept = |element: &&Element| kept_peers.iter().any(|peer| peer.key == element.key);
+            let has_way = |element: &&Element| kept_peers.iter().any(|peer| peer.key == element.key);
             let zone = |element: &Element| Some(u16::from_ne_bytes(*element.key.bytes().first_chunk()?));
-            let zones = family_set(table, family, map).iter().filter(is_kept).filter_map(zone);
+            let zones = family_set(table, family, map).iter().filter(has_way).filter_map(zone);
             ways.extend(zones.map(|zone| (family, zone, way)));
         }
     }

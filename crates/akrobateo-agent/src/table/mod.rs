@@ -10,9 +10,9 @@
 //!    ([`services`]).
 //! 3. `steer_pre` and `steer_out` mark packets that go through the tunnel ([`steering`]).
 //! 4. `nat_post` masquerades the client's address or keeps the address ([`nat`]).
-//! 5. `post` marks replies that go back to the peer that has sent the request, and the egress hook writes the peer's
-//!    MAC address ([`steering`]). Without the egress hook, `steer_pre` and `steer_out` mark these replies, and routing
-//!    rules send them to the peer. `unmark` then removes the marks ([`unmarking`]).
+//! 5. `post` marks replies to a request that a peer has forwarded. The egress hook writes this peer's MAC address into
+//!    the replies ([`steering`]). Without the egress hook, `steer_pre` and `steer_out` mark the replies, and routing
+//!    rules send the replies to the peer. `unmark` then removes the marks ([`unmarking`]).
 //!
 //! [`recognition`]: self
 //! [`services`]: self
@@ -85,10 +85,10 @@ impl NodeTables {
     }
 }
 
-/// Returns true if packets that find an element of the set then look for elements of other sets.
+/// Returns true if a packet that matches an element of the set then needs elements of other sets.
 ///
 /// The agent adds elements to such a set only after it has added the elements of the other sets.
 #[must_use]
-pub fn leads_to_other_sets(set: &str) -> bool {
-    ["services", "kept", "peer_zones"].iter().any(|name| set.trim_end_matches(['4', '6']) == *name)
+pub fn leads_to_other_sets(set_name: &str) -> bool {
+    ["services", "kept", "peer_zones"].contains(&set_name.trim_end_matches(['4', '6']))
 }

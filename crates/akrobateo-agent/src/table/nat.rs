@@ -1,4 +1,4 @@
-//! The base chains of type nat. Only the first packet of a flow passes them. Pure.
+//! The base chains of type nat. Only the first packet of a flow passes these chains. Pure.
 
 use std::net::IpAddr;
 
@@ -20,16 +20,18 @@ use crate::marks::{
 };
 use crate::probe;
 
-/// Before portmap and kube-proxy, whose chains have the priority -100 (`NF_IP_PRI_NAT_DST`).
+/// The priority of the chains that translate destinations. They run before the chains of portmap and kube-proxy, which
+/// have the priority -100 (`NF_IP_PRI_NAT_DST`).
 const DESTINATION_PRIORITY: i32 = -110;
-/// Before kube-proxy and network plugins, whose chains have the priority 100 (`NF_IP_PRI_NAT_SRC`).
+/// The priority of the chain that translates sources. It runs before the chains of kube-proxy and network plugins,
+/// which have the priority 100 (`NF_IP_PRI_NAT_SRC`).
 const SOURCE_PRIORITY: i32 = 90;
 
-/// Adds the chains. `keeps_clients` is true if peers may send packets of clients.
-pub(super) fn add_to(table: &mut Table, config: &NodeConfig, keeps_clients: bool) {
+/// Adds the chains. `keeps_client_addresses` is true if packets between nodes may have the addresses of clients.
+pub(super) fn add_to(table: &mut Table, config: &NodeConfig, keeps_client_addresses: bool) {
     let find_service = all_ip_versions().map(find_service_rule);
     let mut prerouting = Vec::new();
-    if keeps_clients {
+    if keeps_client_addresses {
         prerouting.push(rule([
             &has_peer_zone(),
             &set_flow_bits(PEER_FLOW_BIT),
@@ -38,35 +40,43 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig, keeps_clients: bool
         prerouting.extend(receive_probe_rules(config));
     }
     prerouting.extend(find_service.clone());
-    let base = |name, hook, priority, rules| Chain::base(name, ChainType::Nat, hook, priority, rules);
+    let nat_chain = |name, hook, priority, rules| Chain::base(name, ChainType::Nat, hook, priority, rules);
     table.chains.extend([
-        base("nat_pre", Hook::Prerouting, DESTINATION_PRIORITY, prerouting),
-        base("nat_out", Hook::Output, DESTINATION_PRIORITY, find_service.into()),
-        base("nat_post", Hook::Postrouting, SOURCE_PRIORITY, source_rules(config, keeps_clients)),
+        nat_chain("nat_pre", Hook::Prerouting, DESTINATION_PRIORITY, prerouting),
+        nat_chain("nat_out", Hook::Output, DESTINATION_PRIORITY, find_service.into()),
+        nat_chain(
+            "nat_post",
+            Hook::Postrouting,
+            SOURCE_PRIORITY,
+            source_rules(config, keeps_client_addresses),
+        ),
     ]);
 }
 
-/// Returns the rules that choose the source address that the endpoint sees. A decision for the client's address is a
-/// translation too, so that the rules of others do not masquerade the packet.
-fn source_rules(config: &NodeConfig, keeps_clients: bool) -> Vec<Rule> {
+/// Returns the rules that choose the source address that the endpoint sees.
+///
+/// To keep the client's address, a rule translates the address to itself. After this translation, the rules of other
+/// programs do not masquerade the packet.
+fn source_rules(config: &NodeConfig, keeps_client_addresses: bool) -> Vec<Rule> {
     let ip_versions = all_ip_versions();
-    let is_not_ours = has_flow_bits(FLOW_BIT, 0);
+    let is_foreign_flow = has_flow_bits(FLOW_BIT, 0);
     let masquerade = Expr::Masquerade(NatFlags::FULLY_RANDOM);
     let mut rules = Vec::new();
-    if keeps_clients {
+    if keeps_client_addresses {
         rules.extend(send_probe_rules(config));
         rules.extend(ip_versions.iter().map(|ip_version| {
-            rule([&is_not_ours, &has_peer_zone(), &ip_version.match_packets(), &keep_source(*ip_version)])
+            rule([&is_foreign_flow, &has_peer_zone(), &ip_version.match_packets(), &keep_source(*ip_version)])
         }));
     }
-    rules.push(rule([&is_not_ours, &[accept()]]));
+    rules.push(rule([&is_foreign_flow, &[accept()]]));
     rules.extend(ip_versions.iter().map(|ip_version| affinity::remember_rule(*ip_version)));
     rules.push(rule([
         &has_flow_bits(MASQUERADED_FLOW_BIT, MASQUERADED_FLOW_BIT),
         std::slice::from_ref(&masquerade),
     ]));
-    if keeps_clients {
-        // The way was chosen already. A later change does not matter for this flow.
+    if keeps_client_addresses {
+        // A packet with this mark already takes the tunnel. So its flow keeps the client's address, even if the set
+        // `kept` has changed meanwhile.
         let tunnel_mark = config.node.marks.tunnel(0) & PURPOSE_MASK;
         rules.extend(ip_versions.iter().map(|ip_version| {
             rule([
@@ -77,17 +87,18 @@ fn source_rules(config: &NodeConfig, keeps_clients: bool) -> Vec<Rule> {
         }));
     }
     rules.extend(ip_versions.iter().map(|ip_version| {
-        let is_kept = [ip_version.destination(Reg(0)), Expr::is_in(ip_version.add_suffix("kept"), Reg(0))];
+        let is_kept =
+            [ip_version.load_destination(Reg(0)), Expr::is_in(ip_version.add_suffix("kept"), Reg(0))];
         rule([&ip_version.match_packets(), &is_kept, &keep_source(*ip_version)])
     }));
-    // The flow stays masqueraded and out of the tunnel, also when a way to its endpoint appears.
+    // The flow remains masqueraded and never enters the tunnel, even if a way to its endpoint works later.
     rules.push(rule([&set_flow_bits(MASQUERADED_FLOW_BIT), &[masquerade]]));
     rules
 }
 
-/// Translates the source address to itself.
+/// Returns the expressions that translate the source address to itself.
 fn keep_source(ip_version: IpVersion) -> [Expr; 2] {
-    [ip_version.source(Reg(0)), translate_source(ip_version)]
+    [ip_version.load_source(Reg(0)), translate_source(ip_version)]
 }
 
 const fn translate_source(ip_version: IpVersion) -> Expr {
@@ -115,7 +126,7 @@ fn receive_probe_rules(config: &NodeConfig) -> Vec<Rule> {
             &has_peer_zone(),
             &ip_version.match_packets(),
             &[
-                ip_version.source(Reg(0)),
+                ip_version.load_source(Reg(0)),
                 Expr::equal(Reg(0), address_value(probe::foreign_address(ip_version.family))),
             ],
             &is_protocol(Protocol::Udp.number()),
@@ -134,7 +145,7 @@ fn send_probe_rules(config: &NodeConfig) -> Vec<Rule> {
         rule([
             &has_packet_bits(OWN_MASK, config.node.marks.base),
             &ip_version.match_packets(),
-            &[ip_version.source(Reg(0)), Expr::equal(Reg(0), address_value(*address))],
+            &[ip_version.load_source(Reg(0)), Expr::equal(Reg(0), address_value(*address))],
             &is_protocol(Protocol::Udp.number()),
             &is_destination_port(probe::PORT),
             &[Expr::Immediate { dreg: Reg(0), value: foreign }, translate_source(ip_version)],

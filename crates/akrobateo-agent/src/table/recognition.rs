@@ -1,9 +1,11 @@
 //! Recognizes packets that a peer has sent for a client outside of the cluster. Pure.
 //!
-//! A foreign source address in a frame with a peer's MAC address means that the packet has come through that peer. The
-//! conntrack zone of the flow's original direction keeps this, and also separates flows with the same addresses and ports
-//! that come through different nodes. Every packet that arrives passes these rules. So packets from pods leave at the first
-//! comparison, packets from nodes leave after one lookup, and no set with intervals stands here.
+//! If a packet has a source address outside of the cluster and the source MAC address of a peer, the packet has come
+//! through this peer. The conntrack zone of the flow's original direction stores the peer. So flows through different
+//! peers have different conntrack entries, even if their addresses and ports are the same.
+//!
+//! Every packet that arrives at the node passes these rules, so they must be fast. Packets from pods leave the chain
+//! after the first comparison, and packets from nodes after one lookup. No rule looks up a set with intervals.
 
 use std::net::IpAddr;
 
@@ -22,10 +24,11 @@ use crate::config::NodeConfig;
 use crate::marks;
 use crate::tunnel;
 
-/// Before conntrack, and before the raw tables of other programs (`NF_IP_PRI_RAW` is -300).
+/// The priority of the base chains. They run before conntrack and before the raw tables of other programs, which have
+/// the priority -300 (`NF_IP_PRI_RAW`).
 const PRIORITY: i32 = -310;
-/// The chain of packets that no pod has sent.
-const RECOGNIZE: &str = "recognize";
+/// The name of the chain that packets from outside of the pod ranges pass.
+const RECOGNIZE_CHAIN: &str = "recognize";
 
 pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
     let ip_versions = all_ip_versions();
@@ -45,73 +48,80 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
         Set::new(ip_version.add_suffix("nodes"), SetDefinition::set(ip_version.address_type), nodes.collect())
     }));
     let is_tunnel_packet = [is_protocol(Protocol::Udp.number()), is_destination_port(tunnel::PORT)].concat();
-    let untracked = rule([&is_tunnel_packet, &[Expr::NoTrack]]);
+    let untrack_tunnel = rule([&is_tunnel_packet, &[Expr::NoTrack]]);
     let mut prerouting = Vec::new();
     for ip_version in &ip_versions {
-        prerouting
-            .extend(config.pod_ranges(ip_version.family).iter().map(|range| skip_pods(*ip_version, range)));
+        prerouting.extend(
+            config.pod_ranges(ip_version.family).iter().map(|range| skip_pods_rule(*ip_version, range)),
+        );
     }
-    // The sources of these packets are nodes.
+    // Tunnel packets come from nodes, so the rules for packets from pods can precede this rule.
     if config.needs_tunnel() {
-        prerouting.push(untracked.clone());
+        prerouting.push(untrack_tunnel.clone());
     }
     prerouting.extend(ip_versions.iter().map(|ip_version| {
-        let goto = Expr::Verdict(Verdict::goto(ip_version.add_suffix(RECOGNIZE)));
+        let goto = Expr::Verdict(Verdict::goto(ip_version.add_suffix(RECOGNIZE_CHAIN)));
         rule([&ip_version.match_packets(), &[goto]])
     }));
-    let drop_strangers = ip_versions.map(|ip_version| {
+    let drop_unless_from_node = ip_versions.map(|ip_version| {
         rule([
             &is_tunnel_packet,
             &ip_version.match_packets(),
             &[
-                ip_version.source(Reg(0)),
+                ip_version.load_source(Reg(0)),
                 Expr::is_not_in(ip_version.add_suffix("nodes"), Reg(0)),
                 Expr::Verdict(Verdict::Drop),
             ],
         ])
     });
     table.chains.extend(ip_versions.iter().map(|ip_version| {
-        let mut rules = vec![skip_nodes(*ip_version), recognize(*ip_version, &config.node.uplink)];
+        let mut rules =
+            vec![skip_nodes_rule(*ip_version), recognition_rule(*ip_version, &config.node.uplink)];
         if config.needs_tunnel() {
-            rules.push(recognize(*ip_version, tunnel::DEVICE));
+            rules.push(recognition_rule(*ip_version, tunnel::DEVICE));
         }
-        Chain::regular(ip_version.add_suffix(RECOGNIZE), rules)
+        Chain::regular(ip_version.add_suffix(RECOGNIZE_CHAIN), rules)
     }));
     let base = |name, hook, rules| Chain::base(name, ChainType::Filter, hook, PRIORITY, rules);
     table.chains.push(base("raw_pre", Hook::Prerouting, prerouting));
     if config.needs_tunnel() {
         table.chains.extend([
-            base("raw_out", Hook::Output, vec![untracked]),
-            base("tunnel_in", Hook::Input, drop_strangers.into()),
+            base("raw_out", Hook::Output, vec![untrack_tunnel]),
+            base("tunnel_in", Hook::Input, drop_unless_from_node.into()),
         ]);
     }
 }
 
-/// Returns the addresses to which peers send packets of clients: those of the node's endpoints, and the probe's.
+/// Returns the addresses to which peers send packets of clients: the node's endpoints and the node's probe addresses.
 fn own_destinations(config: &NodeConfig, ip_version: IpVersion) -> impl Iterator<Item = IpAddr> {
     let services = config.services.iter().filter(|service| service.keeps_client_address);
     let endpoints = services.flat_map(|service| &service.ports).flat_map(|port| &port.endpoints);
-    let local = endpoints.filter(|endpoint| config.is_local(endpoint)).map(|endpoint| endpoint.address.ip());
-    local
+    let local_endpoints = endpoints.filter(|endpoint| config.is_local(endpoint));
+    local_endpoints
+        .map(|endpoint| endpoint.address.ip())
         .chain(config.node.probe_addresses.iter().copied())
         .filter(move |address| Family::from_ip(*address) == ip_version.family)
 }
 
-/// Packets from pods leave the chain.
-fn skip_pods(ip_version: IpVersion, range: &ipnet::IpNet) -> Rule {
+/// Returns the rule with which packets from pods leave the chain.
+fn skip_pods_rule(ip_version: IpVersion, range: &ipnet::IpNet) -> Rule {
     rule([&ip_version.match_packets(), &ip_version.is_source_in(range), &[accept()]])
 }
 
-/// Packets from nodes leave the chain: a peer masquerades its own packets and those of its pods.
-fn skip_nodes(ip_version: IpVersion) -> Rule {
-    let is_node = [ip_version.source(Reg(0)), Expr::is_in(ip_version.add_suffix("nodes"), Reg(0))];
+/// Returns the rule with which packets from nodes leave the chain. Such packets come from a node itself, or the node
+/// has masqueraded them.
+fn skip_nodes_rule(ip_version: IpVersion) -> Rule {
+    let is_node = [ip_version.load_source(Reg(0)), Expr::is_in(ip_version.add_suffix("nodes"), Reg(0))];
     rule([&is_node, &[accept()]])
 }
 
-/// Sets the zone of packets that arrive at an own endpoint in a frame of a peer.
-fn recognize(ip_version: IpVersion, interface: &str) -> Rule {
+/// Returns the rule that sets the zone of packets from peers to endpoints on this node.
+fn recognition_rule(ip_version: IpVersion, interface: &str) -> Rule {
     rule([
-        &[ip_version.destination(Reg(0)), Expr::is_in(ip_version.add_suffix("own_destinations"), Reg(0))],
+        &[
+            ip_version.load_destination(Reg(0)),
+            Expr::is_in(ip_version.add_suffix("own_destinations"), Reg(0)),
+        ],
         &is_input_interface(interface),
         &[
             Expr::payload(PayloadBase::Link, 6, 6, Reg(0)),

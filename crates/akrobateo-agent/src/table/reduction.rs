@@ -10,23 +10,24 @@ use super::endpoint_chains::EndpointChain;
 use super::services::endpoint_chains;
 use crate::config::{NodeConfig, Service};
 
-/// Returns both configurations with fewer Services. The difference of their tables is the difference of the tables of
-/// the whole configurations. Returns `None` if the difference concerns all Services.
+/// Returns both configurations without the Services that do not matter. The tables of the reduced configurations have
+/// the same differences as the tables of the whole configurations. Returns `None` if the change concerns all Services.
 #[must_use]
 pub fn reduce(old: &NodeConfig, new: &NodeConfig) -> Option<(NodeConfig, NodeConfig)> {
-    // The sets and base chains that only address-keeping Services need have elements of all Services.
+    // Some sets and base chains exist only if a Service keeps the client's address. Their content depends on all
+    // Services.
     if !has_equal_nodes(old, new) || old.keeps_client_addresses() != new.keeps_client_addresses() {
         return None;
     }
-    let (old_services, new_services) = (by_name(old)?, by_name(new)?);
+    let (old_services, new_services) = (services_by_name(old)?, services_by_name(new)?);
     let (unchanged, changed): (Vec<_>, Vec<_>) =
         new.services.iter().partition(|service| old_services.get(&*service.name) == Some(service));
     let mut names: BTreeSet<_> = changed.iter().map(|service| &*service.name).collect();
     names.extend(old_services.keys().filter(|name| !new_services.contains_key(*name)));
     let changed_old: Vec<_> = names.iter().filter_map(|name| old_services.get(name).copied()).collect();
-    let mut shared = SharedObjects::new(new, &changed_old, &changed);
-    let companions = unchanged.into_iter().filter(|service| shared.are_used_by(service));
-    names.extend(companions.map(|service| &*service.name));
+    let mut shared_objects = SharedObjects::new(new, &changed_old, &changed);
+    let needed_services = unchanged.into_iter().filter(|service| shared_objects.need_service(service));
+    names.extend(needed_services.map(|service| &*service.name));
     let reduce = |config: &NodeConfig| NodeConfig {
         node: config.node.clone(),
         pod_ranges: config.pod_ranges.clone(),
@@ -45,22 +46,22 @@ fn has_equal_nodes(config: &NodeConfig, other: &NodeConfig) -> bool {
         && *probes_tunnel == other.probes_tunnel
 }
 
-/// Returns the Services by their names, or `None` if two have the same name.
-fn by_name(config: &NodeConfig) -> Option<BTreeMap<&str, &Service>> {
+/// Returns the Services by their names, or `None` if two Services have the same name.
+fn services_by_name(config: &NodeConfig) -> Option<BTreeMap<&str, &Service>> {
     let services: BTreeMap<_, _> = config.services.iter().map(|service| (&*service.name, service)).collect();
     (services.len() == config.services.len()).then_some(services)
 }
 
-/// The parts of the tables that several Services may need. They must not look new or lost if an unchanged Service needs
-/// them too.
+/// The parts of the tables that a changed Service shares with unchanged Services. Without these unchanged Services, the
+/// comparison would treat the shared parts as new or lost.
 #[derive(Debug)]
 struct SharedObjects<'a> {
     config: &'a NodeConfig,
-    /// The addresses of endpoints, sorted. All Services with these endpoints are needed.
+    /// The addresses of the changed Services' endpoints, sorted. All Services with these endpoints are needed.
     addresses: Vec<IpAddr>,
-    /// The chains that only the old or only the new Services use. One Service for each of them is needed.
+    /// The chains that only the old or only the new Services use. For each chain one Service is needed.
     chains: BTreeSet<EndpointChain>,
-    /// The properties that decide which sets and base chains exist. One Service for each of them is needed.
+    /// The properties that decide which sets and base chains exist. For each property one Service is needed.
     known_properties: BTreeSet<(bool, Option<u32>)>,
 }
 
@@ -81,8 +82,8 @@ impl<'a> SharedObjects<'a> {
         }
     }
 
-    /// Returns true if the Service is needed.
-    fn are_used_by(&mut self, service: &Service) -> bool {
+    /// Returns true if the reduced configurations need the unchanged Service.
+    fn need_service(&mut self, service: &Service) -> bool {
         let timeout = service.affinity_seconds.map(Into::into);
         let has_new_property = self.known_properties.insert((service.keeps_client_address, timeout));
         let has_address =

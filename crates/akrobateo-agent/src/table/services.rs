@@ -1,4 +1,4 @@
-//! The Services: which chain a frontend has, its endpoints, and the clients that may connect. Pure.
+//! The part of the table that depends on the Services: frontends, endpoints, and the clients that may connect. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,16 +16,17 @@ use super::expressions::{load_protocol_and_port, rule};
 use super::ip_version::{IpVersion, address_value};
 use crate::config::{Endpoint, NodeConfig, Service, ServicePort};
 
-/// The chain of Services that only some clients may use.
-const RESTRICT: &str = "restrict";
+/// The name of the chain of Services that only some clients may use.
+const RESTRICT_CHAIN: &str = "restrict";
 
-/// The elements of one family's sets.
+/// The elements of one family's sets. Each field has the name of a set.
 #[derive(Debug, Default)]
 struct Elements {
     services: Vec<Element>,
     endpoints: Vec<Element>,
-    /// The chains of Services that only some clients may use.
+    /// The chains of the Services that only some clients may use.
     restricted: Vec<Element>,
+    /// The source ranges of these Services.
     allowed: Vec<Element>,
     affinity_ports: Vec<(Value, NonZeroU32)>,
     /// The addresses of endpoints that see the client's address.
@@ -73,7 +74,7 @@ impl<'a> ServicePart<'a> {
                         Element::interval(key(&[first.bytes()]), key(&[last.bytes()]))
                     },
                 ));
-                Verdict::goto(RESTRICT)
+                Verdict::goto(RESTRICT_CHAIN)
             }
         };
         let addresses = self.config.node.addresses.iter().filter(|ip| Family::from_ip(**ip) == family);
@@ -96,8 +97,10 @@ impl<'a> ServicePart<'a> {
             let sees_client = |endpoint: &&&Endpoint| {
                 self.config.is_local(endpoint) || self.config.way_to(endpoint).is_some()
             };
-            let kept = endpoints.iter().filter(sees_client);
-            elements.kept.extend(kept.map(|endpoint| Element::new(address_value(endpoint.address.ip()))));
+            let kept_endpoints = endpoints.iter().filter(sees_client);
+            elements
+                .kept
+                .extend(kept_endpoints.map(|endpoint| Element::new(address_value(endpoint.address.ip()))));
         }
     }
 
@@ -127,7 +130,7 @@ pub(super) fn endpoint_chains(config: &NodeConfig, service: &Service) -> impl It
 pub(super) fn find_service_rule(ip_version: IpVersion) -> Rule {
     rule([
         &ip_version.match_packets(),
-        &[ip_version.destination(Reg(0))],
+        &[ip_version.load_destination(Reg(0))],
         &load_protocol_and_port(ip_version.address_registers),
         &[Expr::verdict_map(ip_version.add_suffix("services"), Reg(0))],
     ])
@@ -150,7 +153,7 @@ fn sets(
     let endpoint_type = DataType::concat(&[ip_version.address_type, DataType::PORT]);
     let allowed_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT, ip_version.address_type]);
     let part_lens = vec![1, 2, ip_version.address_registers * 4];
-    let inside = config
+    let inside_elements = config
         .inside_ranges(ip_version.family)
         .into_iter()
         .map(|range| Element::interval(address_value(range.network()), address_value(range.broadcast())));
@@ -178,7 +181,7 @@ fn sets(
         Set::new(
             ip_version.add_suffix("inside"),
             SetDefinition::set(ip_version.address_type).with_matching(Matching::Intervals),
-            inside.collect(),
+            inside_elements.collect(),
         ),
         Set::new(ip_version.add_suffix("kept"), SetDefinition::set(ip_version.address_type), elements.kept),
     ];
@@ -186,14 +189,14 @@ fn sets(
     sets
 }
 
-/// Sends allowed clients to the Service's chain. Drops the packets of others.
+/// Returns the chain that sends packets of allowed clients to the Service's chain, and drops all other packets.
 fn restrict_chain(ip_versions: &[IpVersion]) -> Chain {
     let allow = |ip_version: &IpVersion| {
         rule([
             &ip_version.match_packets(),
             &load_protocol_and_port(0),
             &[
-                ip_version.source(Reg(2)),
+                ip_version.load_source(Reg(2)),
                 Expr::is_in(ip_version.add_suffix("allowed"), Reg(0)),
                 Expr::verdict_map(ip_version.add_suffix("restricted"), Reg(0)),
             ],
@@ -201,10 +204,11 @@ fn restrict_chain(ip_versions: &[IpVersion]) -> Chain {
     };
     let mut rules: Vec<_> = ip_versions.iter().map(allow).collect();
     rules.push(Rule::new(vec![Expr::Verdict(Verdict::Drop)]));
-    Chain::regular(RESTRICT, rules)
+    Chain::regular(RESTRICT_CHAIN, rules)
 }
 
-/// Concatenates the parts of a key or value. Its parts are at most an address and three numbers, which always fit.
+/// Concatenates the parts of a key or a value. The parts always fit, because they are at most an address and three
+/// numbers.
 fn concat(parts: &[&[u8]]) -> Value {
     Value::concat(parts).unwrap_or_else(|| Value::from([]))
 }

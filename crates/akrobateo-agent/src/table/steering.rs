@@ -1,4 +1,4 @@
-//! Sends packets through the tunnel, and replies back to the peer that has sent the request. Pure.
+//! Marks packets that go through the tunnel, and replies that go back to the peer that has forwarded the request. Pure.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,14 +22,14 @@ use crate::marks::{self, FLOW_BIT, MASQUERADED_FLOW_BIT, OWN_MASK, PEER_FLOW_BIT
 use crate::probe::Way;
 use crate::tunnel;
 
-/// The name of the sets with the zones of the peers that have a way.
+/// The sets with the zones of the peers to which a way keeps the client's address. The names have the suffix 4 or 6.
 pub(super) const KEPT_PEERS: &str = "kept_peers";
-/// After the translation of destinations.
+/// The priority of the chains `steer_pre` and `steer_out`. They run after the translation of destinations.
 const STEERING_PRIORITY: i32 = -90;
-/// The flags of TCP that the first packet of a connection has.
+/// The TCP flag SYN, which the first packet in each direction of a connection has, and the mask of SYN and RST.
 const SYN: u8 = 0x02;
 const SYN_OR_RST: u8 = 0x06;
-/// Before the translation of sources.
+/// The priority of the chain `post`. It runs before the translation of sources.
 const REPLY_PRIORITY: i32 = -160;
 
 /// Adds the sets and chains that mark packets.
@@ -39,11 +39,14 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
         table.sets.extend(sets(config, ip_version));
     }
     let mut steering = vec![rule([&has_flow_bits(FLOW_BIT | PEER_FLOW_BIT, 0), &[accept()]])];
-    steering.extend(ip_versions.iter().map(|ip_version| mark_requests(*ip_version)));
-    steering.extend(ip_versions.iter().map(|ip_version| mark_replies(*ip_version, "zone_tunnel_marks", &[])));
+    steering.extend(ip_versions.iter().map(|ip_version| mark_requests_rule(*ip_version)));
+    steering.extend(
+        ip_versions.iter().map(|ip_version| mark_replies_rule(*ip_version, "zone_tunnel_marks", &[])),
+    );
     if !config.node.has_egress_hook {
-        steering
-            .extend(ip_versions.iter().map(|ip_version| mark_replies(*ip_version, "zone_direct_marks", &[])));
+        steering.extend(
+            ip_versions.iter().map(|ip_version| mark_replies_rule(*ip_version, "zone_direct_marks", &[])),
+        );
     }
     // Probes and their answers have a mark already.
     let own_marks = rule([&has_packet_bits(OWN_MASK, config.node.marks.base), &[accept()]]);
@@ -51,10 +54,12 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
     let leaves_uplink = is_output_interface(&config.node.uplink);
     let mut postrouting = vec![rule([&has_flow_bits(PEER_FLOW_BIT, 0), &[accept()]])];
     postrouting.extend(
-        ip_versions.iter().map(|ip_version| mark_replies(*ip_version, "zone_direct_marks", &leaves_uplink)),
+        ip_versions
+            .iter()
+            .map(|ip_version| mark_replies_rule(*ip_version, "zone_direct_marks", &leaves_uplink)),
     );
     let filter = |name, hook, priority, rules| Chain::base(name, ChainType::Filter, hook, priority, rules);
-    // Packets of neighbours pass these chains too, so they exist only if they have something to do.
+    // Packets of other programs pass these chains too. So the chains exist only if one of their rules can match.
     let has_egress_hook = config.node.has_egress_hook;
     if !has_egress_hook || Family::ALL.iter().any(|family| has_way(config, *family, Way::Tunnel)) {
         table.chains.extend([
@@ -67,22 +72,22 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
     }
 }
 
-/// Marks packets to endpoints behind the tunnel.
-fn mark_requests(ip_version: IpVersion) -> Rule {
+/// Returns the rule that marks packets to endpoints behind the tunnel.
+fn mark_requests_rule(ip_version: IpVersion) -> Rule {
     rule([
         &has_flow_bits(FLOW_BIT | MASQUERADED_FLOW_BIT, FLOW_BIT),
         &is_direction(ct::DIRECTION_ORIGINAL),
         &ip_version.match_packets(),
         &[
-            ip_version.destination(Reg(0)),
+            ip_version.load_destination(Reg(0)),
             Expr::map(ip_version.add_suffix("tunnel_marks"), Reg(0), Reg(0)),
             Expr::SetMeta { key: meta::KEY_MARK, sreg: Reg(0) },
         ],
     ])
 }
 
-/// Marks replies of flows that have come through a peer.
-fn mark_replies(ip_version: IpVersion, map: &str, condition: &[Expr]) -> Rule {
+/// Returns the rule that marks replies of flows that have come through a peer.
+fn mark_replies_rule(ip_version: IpVersion, map: &str, condition: &[Expr]) -> Rule {
     rule([
         condition,
         &has_flow_bits(PEER_FLOW_BIT, PEER_FLOW_BIT),
@@ -114,7 +119,7 @@ fn sets(config: &NodeConfig, ip_version: IpVersion) -> [Set; 4] {
         Element::new(address_value(address)).with_value(Value::from(mark.to_ne_bytes()))
     });
     let tunnel_marks = SetDefinition::map(ip_version.address_type, DataType::MARK);
-    // No rule uses this set. A restarted agent reads it, and leaves the ways as they are until the probe has decided.
+    // No rule uses this set. A restarted agent reads the ways from the set, and keeps them until the probe has decided.
     let kept_peers = config.peers.iter().filter(|peer| peer.ways.contains_key(&ip_version.family));
     let kept_peers = kept_peers.map(|peer| Element::new(Value::from(marks::zone(peer.number).to_ne_bytes())));
     [
@@ -125,8 +130,8 @@ fn sets(config: &NodeConfig, ip_version: IpVersion) -> [Set; 4] {
     ]
 }
 
-/// Returns the way of replies to a peer. Without a way, replies of established flows try the direct one: the client would
-/// not accept them from this node.
+/// Returns the way of replies to a peer. If no way works, the replies of established flows take the direct way. The
+/// client would not accept replies with this node's address.
 fn reply_way(peer: &Peer, family: Family) -> Way {
     peer.ways.get(&family).copied().unwrap_or(Way::Direct)
 }
@@ -138,11 +143,12 @@ fn has_way(config: &NodeConfig, family: Family, way: Way) -> bool {
 
 /// Returns the addresses of endpoints that packets reach through the tunnel, with the mark of these packets.
 fn endpoints_in_tunnel(config: &NodeConfig, family: Family) -> BTreeMap<IpAddr, u32> {
-    // Usually no peer needs the tunnel. Then there is no need to look at thousands of endpoints.
+    // Usually no peer needs the tunnel. In this case, the function need not examine thousands of endpoints.
     if !has_way(config, family, Way::Tunnel) {
         return BTreeMap::new();
     }
-    // Masqueraded flows do not look for their mark. The other flows of a Service remain after it has begun to masquerade.
+    // The result includes Services that masquerade. Their new flows ignore the mark, but flows from the time before the
+    // masquerade may still need the mark.
     let ports = config.services.iter().flat_map(|service| &service.ports);
     ports
         .flat_map(|port| &port.endpoints)
@@ -165,9 +171,9 @@ pub(super) fn netdev_table(config: &NodeConfig) -> Table {
     let has_direct_mark = has_packet_bits(PURPOSE_MASK, marks.direct(0));
     let write_mac = write_mac();
     let uplink = vec![rule([&has_direct_mark, &write_mac])];
-    let mut tunnel = Vec::from(Family::ALL.map(|family| clamp_segment_size(config, family)));
+    let mut tunnel = Vec::from(Family::ALL.map(|family| clamp_segment_size_rule(config, family)));
     tunnel.push(Rule::new(write_mac));
-    tunnel.push(drop_packets_without_peer());
+    tunnel.push(drop_packets_without_peer_rule());
     let egress = |name: &'static str, interface: &str, rules| {
         let hook = Hook::Egress(vec![interface.to_owned().into()]);
         Chain::base(name, ChainType::Filter, hook, 0, rules)
@@ -183,7 +189,7 @@ pub(super) fn netdev_table(config: &NodeConfig) -> Table {
     }
 }
 
-/// Writes the MAC address that belongs to the packet's mark, and removes the mark.
+/// Returns the expressions that write the MAC address for the packet's mark, and remove the mark.
 fn write_mac() -> Vec<Expr> {
     vec![
         Expr::Meta { key: meta::KEY_MARK, dreg: Reg(0) },
@@ -194,8 +200,8 @@ fn write_mac() -> Vec<Expr> {
     ]
 }
 
-/// Drops packets for which no peer was found.
-fn drop_packets_without_peer() -> Rule {
+/// Returns the rule that drops packets without a peer.
+fn drop_packets_without_peer_rule() -> Rule {
     Rule::new(vec![
         Expr::payload(PayloadBase::Link, 0, 6, Reg(0)),
         Expr::equal(Reg(0), tunnel::NEXT_HOP_MAC.0),
@@ -203,8 +209,9 @@ fn drop_packets_without_peer() -> Rule {
     ])
 }
 
-/// Reduces the segment size of TCP connections through the tunnel to its MTU, because ICMP errors may be lost.
-pub(super) fn clamp_segment_size(config: &NodeConfig, family: Family) -> Rule {
+/// Returns the rule that reduces the segment size of TCP connections to the tunnel's MTU, because ICMP errors may be
+/// lost.
+pub(super) fn clamp_segment_size_rule(config: &NodeConfig, family: Family) -> Rule {
     let (ether_type, headers_len): (u16, u32) = match family {
         Family::V4 => (0x0800, 40),
         Family::V6 => (0x86dd, 60),

@@ -22,7 +22,7 @@ fn config_with(services: Vec<Service>) -> NodeConfig {
     NodeConfig { services, ..config() }
 }
 
-fn all_kinds() -> NodeConfig {
+fn config_of_all_kinds() -> NodeConfig {
     let endpoints = || vec![endpoint(10, 1), endpoint(10, 2), endpoint(10, 3)];
     let mut config = config_with(vec![
         service_on(80, endpoints()),
@@ -38,11 +38,10 @@ fn all_kinds() -> NodeConfig {
 
 #[test]
 fn tables_are_consistent() {
-    let mut without_egress_hook = all_kinds();
+    let mut without_egress_hook = config_of_all_kinds();
     without_egress_hook.node.has_egress_hook = false;
-    for config in
-        [config(), all_kinds(), NodeConfig { peers: Vec::new(), ..all_kinds() }, without_egress_hook]
-    {
+    let without_peers = NodeConfig { peers: Vec::new(), ..config_of_all_kinds() };
+    for config in [config(), config_of_all_kinds(), without_peers, without_egress_hook] {
         let tables = NodeTables::new(&config);
         tables.inet.check().unwrap();
         if let Some(netdev) = &tables.netdev {
@@ -65,7 +64,7 @@ fn number_of_rules_does_not_grow_with_services_and_endpoints() {
 #[test]
 fn node_without_peers_has_nat_chains_only() {
     for has_egress_hook in [true, false] {
-        let mut config = NodeConfig { peers: Vec::new(), ..all_kinds() };
+        let mut config = NodeConfig { peers: Vec::new(), ..config_of_all_kinds() };
         config.node.has_egress_hook = has_egress_hook;
         let tables = NodeTables::new(&config);
         let base_chains = tables.inet.chains.iter().filter(|chain| chain.base.is_some());
@@ -79,7 +78,7 @@ fn node_without_peers_has_nat_chains_only() {
 
 #[test]
 fn replies_are_marked_before_routing_if_the_kernel_has_no_egress_hook() {
-    let with_hook = all_kinds();
+    let with_hook = config_of_all_kinds();
     let mut without_hook = with_hook.clone();
     without_hook.node.has_egress_hook = false;
     let [with_hook, without_hook] = [with_hook, without_hook].map(|config| NodeTables::new(&config));
@@ -88,25 +87,25 @@ fn replies_are_marked_before_routing_if_the_kernel_has_no_egress_hook() {
         assert_eq!(without_hook.inet.chain(chain).is_some(), has_chain, "{chain}");
     }
     assert!(with_hook.inet.chain("unmark").is_none());
-    // The same endpoints see the client, and the same sets choose the way back.
+    // With and without the hook, the same endpoints see the client, and replies take the same ways.
     for set in ["kept4", "kept6", "zone_direct_marks4", "zone_tunnel_marks6", "kept_peers4"] {
         assert_eq!(with_hook.inet.set(set), without_hook.inet.set(set), "{set}");
     }
 }
 
 #[test]
-fn client_address_is_kept_for_local_endpoints_and_where_a_way_keeps_it() {
-    let tables = NodeTables::new(&all_kinds());
-    let kept = tables.inet.set("kept4").unwrap();
-    let addresses: Vec<_> = kept.elements.iter().map(|element| element.key.bytes().to_vec()).collect();
-    // Node 3 has no way.
+fn client_address_is_kept_for_local_endpoints_and_peers_with_a_way() {
+    let tables = NodeTables::new(&config_of_all_kinds());
+    let kept_set = tables.inet.set("kept4").unwrap();
+    let addresses: Vec<_> = kept_set.elements.iter().map(|element| element.key.bytes().to_vec()).collect();
+    // No way leads to node 3.
     assert_eq!(addresses, [[10, 244, 1, 10], [10, 244, 2, 10]]);
 }
 
 #[test]
 fn packets_are_steered_only_if_a_peer_needs_the_tunnel() {
     let with_way = |way| {
-        let mut config = all_kinds();
+        let mut config = config_of_all_kinds();
         config.peers.iter_mut().for_each(|peer| peer.ways = Family::ALL.map(|family| (family, way)).into());
         NodeTables::new(&config).inet
     };
@@ -119,9 +118,9 @@ fn packets_are_steered_only_if_a_peer_needs_the_tunnel() {
 
 #[test]
 fn change_of_one_endpoint_changes_elements_only() {
-    let services = |last: u8| {
+    let services = |second_endpoint: u8| {
         (0..100)
-            .map(|number| service_on(1000 + number, vec![endpoint(10, 1), endpoint(last, 2)]))
+            .map(|number| service_on(1000 + number, vec![endpoint(10, 1), endpoint(second_endpoint, 2)]))
             .collect::<Vec<_>>()
     };
     let before = config_with(services(10));

@@ -1,7 +1,7 @@
 //! Removes the marks from packets that leave the node, if the kernel has no egress hook. Pure.
 //!
-//! The tunnel's device routes the outer packet by the mark of the inner packet in older kernels. So a packet that enters
-//! the device with a mark would enter it again and again.
+//! In older kernels, the tunnel's device routes the outer packet by the mark of the inner packet. So a packet that
+//! enters the device with a mark would enter the device again and again.
 
 use akrobateo_core::Family;
 use netfilter::nft::Table;
@@ -9,12 +9,12 @@ use netfilter::nft::abi::meta;
 use netfilter::nft::model::{Chain, ChainType, Expr, Hook, Reg, Rule, Value};
 
 use super::expressions::{accept, is_output_interface, rule};
-use super::steering::clamp_segment_size;
+use super::steering::clamp_segment_size_rule;
 use crate::config::NodeConfig;
 use crate::marks::OWN_MASK;
 use crate::tunnel;
 
-/// After the translation of sources, which examines the marks.
+/// The priority of the chain. It runs after the translation of sources, because the translation examines the marks.
 const PRIORITY: i32 = 200;
 
 /// Adds the chain.
@@ -26,7 +26,7 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
     ])];
     if config.needs_tunnel() {
         rules.extend(Family::ALL.map(|family| {
-            let clamp = clamp_segment_size(config, family);
+            let clamp = clamp_segment_size_rule(config, family);
             rule([&is_output_interface(tunnel::DEVICE), &clamp.expressions])
         }));
     }

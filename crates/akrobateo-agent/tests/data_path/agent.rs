@@ -68,7 +68,7 @@ fn start_all_agents(options: &Options, has_egress_hook: bool) -> (Cluster, Vec<(
 pub(crate) fn endpoint_sees_client(cluster: &Cluster) -> bool {
     let client_addresses: Vec<_> = cluster.families.iter().map(|family| client_address(*family)).collect();
     let seen_addresses = cluster.families.iter().map(|family| {
-        let answer = cluster.ask(&cluster.laboratory.client, Protocol::Tcp, *family, 1);
+        let answer = cluster.request(&cluster.laboratory.client, Protocol::Tcp, *family, 1);
         answer.map(|answer| answer.client.ip())
     });
     seen_addresses
@@ -96,7 +96,7 @@ fn agents_find_a_way_and_keep_the_client_address() {
 }
 
 #[test]
-fn agents_follow_the_network_and_restart_without_changes() {
+fn agents_change_ways_after_network_changes_but_not_after_a_restart() {
     isolated(|| {
         for has_egress_hook in [true, false] {
             check_restart_and_filter(has_egress_hook);
@@ -134,7 +134,8 @@ fn check_restart_and_filter(has_egress_hook: bool) {
     });
 }
 
-/// A command of another program, and a command that succeeds and lists something after the agent has restored the object.
+/// A command that deletes an object, and a command that lists the object. The second command succeeds and prints text
+/// only if the object exists.
 type Deletion = (&'static str, &'static str);
 
 const DELETIONS: [Deletion; 3] = [
@@ -167,14 +168,14 @@ fn check_deletions(cluster: &Cluster, node: usize, deletions: &[&[Deletion]]) {
         program.args(words);
         program
     };
-    let exists = |list: &str| {
-        let output = namespace.run(|| command(list).output().unwrap());
+    let exists = |list_command: &str| {
+        let output = namespace.run(|| command(list_command).output().unwrap());
         output.status.success() && !output.stdout.is_empty()
     };
-    for (deletion, list) in deletions.iter().copied().flatten() {
+    for (deletion, list_command) in deletions.iter().copied().flatten() {
         namespace.run_program(&mut command(deletion), "");
         let start = Instant::now();
-        eventually(list, || exists(list).then_some(()));
+        eventually(list_command, || exists(list_command).then_some(()));
         eprintln!("{deletion}: restored after {:?}", start.elapsed());
         eventually("the endpoint sees the client", || endpoint_sees_client(cluster).then_some(()));
     }
@@ -184,13 +185,13 @@ fn check_deletions(cluster: &Cluster, node: usize, deletions: &[&[Deletion]]) {
 fn agent_restores_objects_that_another_program_deletes() {
     isolated(|| {
         let options = Options { pod_network: PodNetwork::Overlay, ..Options::default() };
-        for (has_egress_hook, own_deletions) in
+        for (has_egress_hook, mode_deletions) in
             [(true, &EGRESS_HOOK_DELETIONS[..]), (false, &PEER_RULE_DELETIONS)]
         {
             let (cluster, _agents) = start_all_agents(&options, has_egress_hook);
             eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
-            // The objects of the last group exist again too, because the device exists again.
-            check_deletions(&cluster, 1, &[own_deletions, &DELETIONS, &TUNNEL_DELETIONS, own_deletions]);
+            // The last group checks that the agent has also restored the objects that depend on the tunnel's device.
+            check_deletions(&cluster, 1, &[mode_deletions, &DELETIONS, &TUNNEL_DELETIONS, mode_deletions]);
         }
     });
 }
@@ -211,7 +212,8 @@ fn agent_restores_its_objects_after_the_uplink_was_down_or_replaced() {
             node.restore_uplink(&options);
             eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
             node.namespace.ip(&format!(
-                "link delete uplink\nlink add uplink address {} type bridge\nlink set eth0 master uplink\nlink set uplink up",
+                "link delete uplink\nlink add uplink address {} type bridge\n\
+                 link set eth0 master uplink\nlink set uplink up",
                 node.mac
             ));
             node.restore_uplink(&options);
@@ -221,7 +223,7 @@ fn agent_restores_its_objects_after_the_uplink_was_down_or_replaced() {
 }
 
 #[test]
-fn reports_of_own_changes_of_the_tunnel_are_discarded_but_not_those_of_others() {
+fn only_notifications_of_own_tunnel_changes_are_discarded() {
     isolated(|| {
         let mut cluster = Cluster::new(&Options::default(), Some(Way::Tunnel));
         cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
@@ -230,10 +232,11 @@ fn reports_of_own_changes_of_the_tunnel_are_discarded_but_not_those_of_others() 
         namespace.run(|| {
             let mut data_path = DataPath::open().unwrap();
             let watch = data_path.open_watch().unwrap();
-            assert!(data_path.apply(&config).unwrap().tunnel > 0);
+            assert!(data_path.apply(&config).unwrap().tunnel_changes > 0);
             assert!(data_path.skip_own_tunnel_changes(&watch, &config.node.uplink).unwrap());
-            let device = data_path.tunnel_device().unwrap();
-            assert!(device.is_some() && !watch.has_changes(device, &config.node.uplink).unwrap());
+            let device_index = data_path.tunnel_device_index().unwrap();
+            assert!(device_index.is_some());
+            assert!(!watch.has_changes(device_index, &config.node.uplink).unwrap());
             namespace.ip("rule delete priority 96");
             assert!(!data_path.skip_own_tunnel_changes(&watch, &config.node.uplink).unwrap());
         });
@@ -245,23 +248,26 @@ fn agent_applies_new_configurations_and_retries_after_an_error() {
     isolated(|| {
         let (mut cluster, agents) = start_all_agents(&Options::default(), true);
         let (agent, reports) = &agents[0];
-        let ask = |cluster: &Cluster| cluster.ask(&cluster.laboratory.client, Protocol::Udp, Family::V4, 1);
+        let request =
+            |cluster: &Cluster| cluster.request(&cluster.laboratory.client, Protocol::Udp, Family::V4, 1);
         cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 1, 2))];
         agent.set_config(1, cluster.config(1));
-        eventually("the other pod answers", || ask(&cluster).ok().filter(|answer| answer.backend == "n1p2"));
+        eventually("the other pod answers", || {
+            request(&cluster).ok().filter(|answer| answer.backend == "n1p2")
+        });
         let mut config = cluster.config(1);
         config.node.uplink = "missing".to_owned();
         agent.set_config(1, config);
         let error = eventually("the error is reported", || reports.last_error());
         assert!(error.contains("no network interface missing"), "{error}");
-        assert_eq!(ask(&cluster).unwrap().backend, "n1p2");
+        assert_eq!(request(&cluster).unwrap().backend, "n1p2");
         agent.set_config(1, cluster.config(1));
         eventually("the error is over", || reports.last_error().is_none().then_some(()));
     });
 }
 
 #[test]
-fn agents_without_services_report_no_ways_and_find_them_with_the_first_service() {
+fn agents_look_for_ways_only_while_services_exist() {
     isolated(|| {
         let mut cluster = Cluster::new(&Options::default(), Mode { way: None, has_egress_hook: true });
         let agents: Vec<_> =
@@ -310,18 +316,18 @@ fn agent_moves_udp_flows_and_affinities_of_a_lost_endpoint() {
                 .laboratory
                 .client
                 .run(|| Flow::open(Protocol::Udp, None, to, ANSWER_TIMEOUT).unwrap());
-            let mut has_backend = |cluster: &Cluster, name: &str| {
-                let tcp_answer = cluster.ask(&cluster.laboratory.client, Protocol::Tcp, family, 1);
+            let mut both_answers_come_from = |cluster: &Cluster, name: &str| {
+                let tcp_answer = cluster.request(&cluster.laboratory.client, Protocol::Tcp, family, 1);
                 let answers = [tcp_answer.ok(), flow.ask(1).ok()];
                 answers
                     .iter()
                     .all(|answer| answer.as_ref().is_some_and(|it| it.backend == name))
                     .then_some(())
             };
-            eventually("the first endpoint answers", || has_backend(&cluster, "n1p1"));
+            eventually("the first endpoint answers", || both_answers_come_from(&cluster, "n1p1"));
             cluster.services[0] = services(&second).remove(0);
             agent.set_config(1, cluster.config(1));
-            eventually("the second endpoint answers", || has_backend(&cluster, "n1p2"));
+            eventually("the second endpoint answers", || both_answers_come_from(&cluster, "n1p2"));
             cluster.services[0] = services(&first).remove(0);
             agent.set_config(1, cluster.config(1));
         }

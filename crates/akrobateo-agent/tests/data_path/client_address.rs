@@ -10,7 +10,7 @@ use netns_testkit::isolation::report_not_tested;
 use netns_testkit::laboratory::addresses::client_address;
 use netns_testkit::laboratory::{Backend, KubeProxy, Options, PodMasquerade, PodNetwork, Underlay, Uplink};
 
-use crate::cluster::{ALL_MODES, Cluster, KEEPING_MODES, Mode, PORT, endpoint, pod, service};
+use crate::cluster::{ADDRESS_KEEPING_MODES, ALL_MODES, Cluster, Mode, PORT, endpoint, pod, service};
 
 /// Sends requests through each node to an endpoint on each node. Checks the client address that the endpoint sees.
 fn check_seen_addresses(options: &Options, mode: Mode) {
@@ -19,10 +19,13 @@ fn check_seen_addresses(options: &Options, mode: Mode) {
     for endpoint_node in 1..=options.nodes {
         cluster.services = vec![service(PORT, &pod(&cluster.laboratory, endpoint_node, 1))];
         cluster.apply_all();
-        for asked_node in 1..=options.nodes {
-            let seen_addresses =
-                cluster.seen_clients(&cluster.laboratory.client, asked_node, &format!("n{endpoint_node}p1"));
-            let keeps_client_address = mode.way.is_some() || asked_node == endpoint_node;
+        for addressed_node in 1..=options.nodes {
+            let seen_addresses = cluster.seen_client_addresses(
+                &cluster.laboratory.client,
+                addressed_node,
+                &format!("n{endpoint_node}p1"),
+            );
+            let keeps_client_address = mode.way.is_some() || addressed_node == endpoint_node;
             let expected: Vec<_> = cluster
                 .families
                 .iter()
@@ -30,7 +33,7 @@ fn check_seen_addresses(options: &Options, mode: Mode) {
                     if keeps_client_address {
                         client_address(*family)
                     } else {
-                        cluster.laboratory.node(asked_node).address(*family)
+                        cluster.laboratory.node(addressed_node).address(*family)
                     }
                 })
                 .collect();
@@ -38,7 +41,7 @@ fn check_seen_addresses(options: &Options, mode: Mode) {
             if keeps_client_address || options.pod_network == PodNetwork::HostRoutes {
                 assert_eq!(
                     seen_addresses, expected,
-                    "{options:?} {mode:?}: node {asked_node}, pod on {endpoint_node}"
+                    "{options:?} {mode:?}: node {addressed_node}, pod on {endpoint_node}"
                 );
             }
         }
@@ -60,7 +63,7 @@ fn client_address_is_kept_in_direct_mode() {
             Options { pod_masquerade: PodMasquerade::OutsideNode, ..options.clone() },
             Options { underlay: Underlay::Ipv6, ..options },
         ] {
-            for mode in KEEPING_MODES.into_iter().filter(|mode| mode.way == Some(Way::Direct)) {
+            for mode in ADDRESS_KEEPING_MODES.into_iter().filter(|mode| mode.way == Some(Way::Direct)) {
                 check_seen_addresses(&options, mode);
             }
         }
@@ -81,7 +84,7 @@ fn client_address_is_kept_through_the_tunnel() {
             Options { pod_network: PodNetwork::Overlay, ..options.clone() },
             Options { underlay: Underlay::Ipv6, pod_network: PodNetwork::Overlay, ..options },
         ] {
-            for mode in KEEPING_MODES.into_iter().filter(|mode| mode.way == Some(Way::Tunnel)) {
+            for mode in ADDRESS_KEEPING_MODES.into_iter().filter(|mode| mode.way == Some(Way::Tunnel)) {
                 check_seen_addresses(&options, mode);
             }
         }
@@ -93,7 +96,7 @@ fn client_address_is_masqueraded_if_no_way_keeps_it() {
     isolated(|| {
         for options in [
             Options::default(),
-            // kube-proxy masquerades too.
+            // Without kube-proxy, no other program masquerades.
             Options { kube_proxy: KubeProxy::Absent, drops_forwarded: false, ..Options::default() },
             Options {
                 kube_proxy: KubeProxy::Nftables,
@@ -110,7 +113,7 @@ fn client_address_is_masqueraded_if_no_way_keeps_it() {
 fn client_address_is_kept_with_each_reverse_path_filter() {
     isolated(|| {
         for reverse_path_filter in [1, 2] {
-            for mode in KEEPING_MODES {
+            for mode in ADDRESS_KEEPING_MODES {
                 check_seen_addresses(&Options { reverse_path_filter, ..Options::default() }, mode);
             }
         }
@@ -126,7 +129,7 @@ fn client_address_is_kept_with_each_uplink() {
                 continue;
             }
             let filters_bridged_packets = uplink != Uplink::Bridge;
-            for mode in KEEPING_MODES {
+            for mode in ADDRESS_KEEPING_MODES {
                 check_seen_addresses(
                     &Options { filters_bridged_packets, uplink, ..Options::default() },
                     mode,
@@ -140,12 +143,13 @@ fn client_address_is_kept_with_each_uplink() {
 fn service_can_request_masquerade() {
     isolated(|| {
         let cluster = Cluster::start(&Options::default(), Some(Way::Direct), |laboratory| {
-            let masqueraded = service(PORT, &pod(laboratory, 1, 1));
+            let masqueraded_service =
+                Service { keeps_client_address: false, ..service(PORT, &pod(laboratory, 1, 1)) };
             // Another Service with the same endpoint keeps the client's address.
-            let kept = service(PORT + 1, &pod(laboratory, 1, 1));
-            vec![Service { keeps_client_address: false, ..masqueraded }, kept]
+            let keeping_service = service(PORT + 1, &pod(laboratory, 1, 1));
+            vec![masqueraded_service, keeping_service]
         });
-        let seen_addresses = cluster.seen_clients(&cluster.laboratory.client, 1, "n1p1");
+        let seen_addresses = cluster.seen_client_addresses(&cluster.laboratory.client, 1, "n1p1");
         // The endpoint sees the address of the node's bridge.
         assert!(
             seen_addresses.iter().all(|ip| *ip != client_address(Family::from_ip(*ip))),
@@ -157,7 +161,7 @@ fn service_can_request_masquerade() {
 #[test]
 fn endpoint_in_the_host_network_sees_the_client() {
     isolated(|| {
-        for mode in KEEPING_MODES {
+        for mode in ADDRESS_KEEPING_MODES {
             let cluster = Cluster::start(&Options::default(), mode, |laboratory| {
                 let node = laboratory.node(2);
                 let endpoints: Vec<_> = node.addresses.iter().map(|ip| endpoint(*ip, 2)).collect();
@@ -167,15 +171,15 @@ fn endpoint_in_the_host_network_sees_the_client() {
             let clients: Vec<IpAddr> = Family::ALL.map(client_address).into();
             for node in [1, 2] {
                 assert_eq!(
-                    cluster.seen_clients(&cluster.laboratory.client, node, "host2"),
+                    cluster.seen_client_addresses(&cluster.laboratory.client, node, "host2"),
                     clients,
                     "{mode:?}"
                 );
             }
             // Requests from the node of the endpoint, and from another node.
             for client_node in [2, 1] {
-                cluster.seen_clients(&cluster.laboratory.node(client_node).namespace, 2, "host2");
-                cluster.seen_clients(&cluster.laboratory.node(client_node).namespace, 1, "host2");
+                cluster.seen_client_addresses(&cluster.laboratory.node(client_node).namespace, 2, "host2");
+                cluster.seen_client_addresses(&cluster.laboratory.node(client_node).namespace, 1, "host2");
             }
         }
     });
@@ -190,12 +194,12 @@ fn clients_inside_the_cluster_receive_answers() {
                 let cluster =
                     Cluster::start(&options, mode, |laboratory| vec![service(PORT, &pod(laboratory, 2, 1))]);
                 let laboratory = &cluster.laboratory;
-                for asked_node in 1..=3 {
+                for addressed_node in 1..=3 {
                     // The clients are nodes, pods of each node, and the endpoint itself.
                     for node in &laboratory.nodes {
-                        cluster.seen_clients(&node.namespace, asked_node, "n2p1");
+                        cluster.seen_client_addresses(&node.namespace, addressed_node, "n2p1");
                         for pod in &node.pods {
-                            cluster.seen_clients(&pod.namespace, asked_node, "n2p1");
+                            cluster.seen_client_addresses(&pod.namespace, addressed_node, "n2p1");
                         }
                     }
                 }

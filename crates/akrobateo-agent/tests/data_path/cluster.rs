@@ -15,14 +15,14 @@ use netns_testkit::privileges::{CapabilitySet, keep_capabilities};
 use netns_testkit::{DEADLINE, Namespace};
 
 pub(crate) const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
-/// The port of the Service in tests that need one only.
+/// The port of the Service in tests with one Service.
 pub(crate) const PORT: u16 = 80;
 
 /// The way between each two nodes, and the kernel of the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mode {
     pub(crate) way: Option<Way>,
-    /// False if the nodes do without the egress hook, as on kernels before Linux 5.16.
+    /// False if the nodes do not use the egress hook, like nodes with a kernel before Linux 5.16.
     pub(crate) has_egress_hook: bool,
 }
 
@@ -39,7 +39,7 @@ impl From<Option<Way>> for Mode {
 }
 
 /// The modes that keep the client's address.
-pub(crate) const KEEPING_MODES: [Mode; 4] = [
+pub(crate) const ADDRESS_KEEPING_MODES: [Mode; 4] = [
     Mode { way: Some(Way::Direct), has_egress_hook: true },
     Mode { way: Some(Way::Tunnel), has_egress_hook: true },
     Mode::without_egress_hook(Way::Direct),
@@ -47,7 +47,7 @@ pub(crate) const KEEPING_MODES: [Mode; 4] = [
 ];
 /// The modes that keep the client's address, and the mode in which all nodes masquerade.
 pub(crate) const ALL_MODES: [Mode; 5] = {
-    let [a, b, c, d] = KEEPING_MODES;
+    let [a, b, c, d] = ADDRESS_KEEPING_MODES;
     [Mode { way: None, has_egress_hook: true }, a, b, c, d]
 };
 
@@ -59,9 +59,9 @@ pub(crate) struct Cluster {
     /// The ways between each two nodes, for all families.
     pub(crate) way: Option<Way>,
     pub(crate) services: Vec<Service>,
-    /// The tunnel exists although no way needs it, as when agents change their ways.
+    /// True if the tunnel exists even if no way needs it, as during a change of the ways.
     pub(crate) probes_tunnel: bool,
-    /// False if the nodes do without the egress hook, as on kernels before Linux 5.16.
+    /// False if the nodes do not use the egress hook, like nodes with a kernel before Linux 5.16.
     pub(crate) has_egress_hook: bool,
 }
 
@@ -70,7 +70,7 @@ impl Cluster {
     pub(crate) fn new(options: &Options, mode: impl Into<Mode>) -> Self {
         let Mode { way, mut has_egress_hook } = mode.into();
         if has_egress_hook && !DataPath::open().unwrap().has_egress_hook().unwrap() {
-            report_not_tested("egress hook: this kernel has none, so the nodes do without it");
+            report_not_tested("egress hook: this kernel does not have the hook, so the nodes do not use it");
             has_egress_hook = false;
         }
         let laboratory = Laboratory::new(options);
@@ -137,8 +137,8 @@ impl Cluster {
         }
     }
 
-    /// Applies a configuration on a node, in a new process as far as the kernel sees. It has no capability except
-    /// `NET_ADMIN`.
+    /// Applies a configuration on a node with a new [`DataPath`], as a restarted agent does. The data path has only the
+    /// capability `NET_ADMIN`.
     pub(crate) fn apply(&self, node: usize, config: &NodeConfig) -> Changes {
         self.with_data_path(node, |data_path| data_path.apply(config).unwrap())
     }
@@ -155,8 +155,8 @@ impl Cluster {
         })
     }
 
-    /// Asks a node's Service on port [`PORT`].
-    pub(crate) fn ask(
+    /// Sends a request to the Service on port [`PORT`] of a node, and returns the answer.
+    pub(crate) fn request(
         &self,
         from: &Namespace,
         protocol: Protocol,
@@ -167,19 +167,19 @@ impl Cluster {
         from.run(|| ask(protocol, to, DEADLINE))
     }
 
-    /// Asks a node's Service over TCP and UDP in each family. Returns the address that the endpoint saw, which must be the
-    /// same for both protocols. `backend` is the endpoint that must answer.
-    pub(crate) fn seen_clients(&self, from: &Namespace, node: usize, backend: &str) -> Vec<IpAddr> {
-        let seen = |family: &Family| {
+    /// Sends requests to a node's Service over TCP and UDP in each family. Returns the client address that the endpoint
+    /// has seen in each family. The address must be the same for both protocols. The endpoint `backend` must answer.
+    pub(crate) fn seen_client_addresses(&self, from: &Namespace, node: usize, backend: &str) -> Vec<IpAddr> {
+        let seen_address = |family: &Family| {
             let answers = PROTOCOLS.map(|protocol| {
-                let answer = self.ask(from, protocol, *family, node);
+                let answer = self.request(from, protocol, *family, node);
                 answer.unwrap_or_else(|error| panic!("{protocol} {family} to node {node}: {error}"))
             });
             assert!(answers.iter().all(|answer| answer.backend == backend), "{answers:?} {backend}");
             assert_eq!(answers[0].client.ip(), answers[1].client.ip(), "{family} to node {node}");
             answers[0].client.ip()
         };
-        self.families.iter().map(seen).collect()
+        self.families.iter().map(seen_address).collect()
     }
 }
 

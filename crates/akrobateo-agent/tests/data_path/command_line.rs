@@ -38,7 +38,7 @@ fn commands_apply_show_and_remove_a_configuration() {
         };
         assert!(stdout_text(run(&cluster, &["show"], "")).contains("no data path"));
         stdout_text(run(&cluster, &["apply", "--config", "-"], CONFIG));
-        let answer = cluster.ask(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 1).unwrap();
+        let answer = cluster.request(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 1).unwrap();
         assert_eq!(answer.backend, "n1p1");
         assert_eq!(
             stdout_text(run(&cluster, &["show"], "")),

@@ -1,4 +1,4 @@
-//! Established flows survive changes of the configuration, if their endpoints stay.
+//! Established flows survive changes of the configuration if their endpoints remain.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -8,7 +8,6 @@ use akrobateo_agent::probe::Way;
 use akrobateo_agent::table::NodeTables;
 use akrobateo_core::{Family, Protocol};
 use netfilter::conntrack::{Conntrack, EntryFilter};
-
 use netns_testkit::laboratory::{Flow, Options};
 use netns_testkit::{DEADLINE, isolated};
 
@@ -28,7 +27,8 @@ fn open_flows(cluster: &Cluster, node: usize, port: u16) -> Vec<Flow> {
         .collect()
 }
 
-fn ask_all(flows: &mut [Flow], backend: &str, context: &str) {
+/// Sends a request on each flow. The endpoint `backend` must answer.
+fn check_backend(flows: &mut [Flow], backend: &str, context: &str) {
     for flow in flows {
         let answer = flow.ask(1).unwrap_or_else(|error| panic!("{context}: {flow:?}: {error}"));
         assert_eq!(answer.backend, backend, "{context}");
@@ -47,26 +47,26 @@ fn established_flows_survive_each_change_of_the_way() {
                 vec![service(PORT, &pod(laboratory, 2, 1))]
             });
             let mut flows = open_flows(&cluster, 1, PORT);
-            ask_all(&mut flows, "n2p1", "before the change");
+            check_backend(&mut flows, "n2p1", "before the change");
             cluster.way = after;
             // The nodes learn of the change one after the other.
             for node in [1, 2, 3] {
                 cluster.apply(node, &cluster.config(node));
-                ask_all(&mut flows, "n2p1", &format!("{mode:?} to {after:?} on node {node}"));
+                check_backend(&mut flows, "n2p1", &format!("{mode:?} to {after:?} on node {node}"));
             }
         }
     });
 }
 
 #[test]
-fn connections_to_former_endpoints_survive_while_their_pods_live() {
+fn connections_to_former_endpoints_survive_while_their_pods_run() {
     isolated(|| {
         for way in [None, Some(Way::Direct), Some(Way::Tunnel)] {
             // Another Service also keeps the clients' addresses.
             let mut cluster = Cluster::start(&Options::default(), way, |laboratory| {
                 vec![service(PORT, &pod(laboratory, 2, 1)), service(PORT + 1, &pod(laboratory, 3, 1))]
             });
-            let open = |cluster: &Cluster| -> Vec<_> {
+            let open_connections = |cluster: &Cluster| -> Vec<_> {
                 let addresses = &cluster.laboratory.node(1).addresses;
                 let open = |ip: &IpAddr| {
                     let to = SocketAddr::new(*ip, PORT);
@@ -78,36 +78,40 @@ fn connections_to_former_endpoints_survive_while_their_pods_live() {
                 addresses.iter().map(open).collect()
             };
             let services = cluster.services.clone();
-            let other_endpoint = service(PORT, &pod(&cluster.laboratory, 3, 2));
-            let masqueraded = Service { keeps_client_address: false, ..services[0].clone() };
-            for change in [Some(other_endpoint), Some(masqueraded), None] {
-                let mut flows = open(&cluster);
-                ask_all(&mut flows, "n2p1", "before the change");
-                cluster.services = change.into_iter().chain([services[1].clone()]).collect();
-                // The nodes learn of the change one after the other. Later changes do not matter.
+            let service_with_other_endpoint = service(PORT, &pod(&cluster.laboratory, 3, 2));
+            let masqueraded_service = Service { keeps_client_address: false, ..services[0].clone() };
+            for changed_service in [Some(service_with_other_endpoint), Some(masqueraded_service), None] {
+                let mut flows = open_connections(&cluster);
+                check_backend(&mut flows, "n2p1", "before the change");
+                cluster.services = changed_service.into_iter().chain([services[1].clone()]).collect();
+                // The nodes learn of the change one after the other. Later changes must not end the connections.
                 for node in [1, 2, 3, 2, 1] {
                     let mut config = cluster.config(node);
                     config.services.push(service(PORT + 2, &[]));
                     cluster.apply(node, &config);
-                    ask_all(&mut flows, "n2p1", &format!("{way:?} on node {node}: {:?}", cluster.services));
+                    check_backend(
+                        &mut flows,
+                        "n2p1",
+                        &format!("{way:?} on node {node}: {:?}", cluster.services),
+                    );
                 }
                 cluster.services = services.clone();
                 cluster.apply_all();
-                ask_all(&mut flows, "n2p1", "after the change");
+                check_backend(&mut flows, "n2p1", "after the change");
             }
         }
     });
 }
 
 #[test]
-fn new_flows_follow_an_endpoint_although_connections_use_its_earlier_node() {
+fn new_flows_reach_an_endpoint_whose_address_moved_to_another_node() {
     isolated(|| {
         for way in [None, Some(Way::Direct), Some(Way::Tunnel)] {
             let mut cluster = Cluster::start(&Options::default(), way, |laboratory| {
                 vec![service(PORT, &pod(laboratory, 2, 1))]
             });
             let mut flows = open_flows(&cluster, 1, PORT);
-            ask_all(&mut flows, "n2p1", "before the change");
+            check_backend(&mut flows, "n2p1", "before the change");
             // The endpoint's address now belongs to a pod of the node that the client addressed.
             let node = &cluster.laboratory.node(1).namespace;
             let pod = cluster.laboratory.pod(1, 2);
@@ -119,10 +123,10 @@ fn new_flows_follow_an_endpoint_although_connections_use_its_earlier_node() {
             let ports = cluster.services.iter_mut().flat_map(|service| &mut service.ports);
             ports.flat_map(|port| &mut port.endpoints).for_each(|endpoint| endpoint.node = Some(1));
             cluster.apply_all();
-            // A backend's answers over UDP have the pod's first address.
+            // The test uses only TCP, because the backend's answers over UDP have the pod's first address.
             for family in Family::ALL {
                 let client = &cluster.laboratory.client;
-                let answer = cluster.ask(client, Protocol::Tcp, family, 1);
+                let answer = cluster.request(client, Protocol::Tcp, family, 1);
                 assert_eq!(answer.unwrap().backend, "n1p2", "{way:?} {family}");
             }
         }
@@ -130,22 +134,22 @@ fn new_flows_follow_an_endpoint_although_connections_use_its_earlier_node() {
 }
 
 #[test]
-fn elements_of_former_endpoints_are_deleted_with_their_connections() {
+fn elements_of_former_endpoints_are_deleted_after_their_connections() {
     isolated(|| {
         let mut cluster = Cluster::start(&Options::default(), Some(Way::Tunnel), |laboratory| {
             vec![service(PORT, &pod(laboratory, 2, 1))]
         });
         let mut flows = open_flows(&cluster, 1, PORT);
-        ask_all(&mut flows, "n2p1", "before the change");
+        check_backend(&mut flows, "n2p1", "before the change");
         cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 3, 1))];
-        let elements = |node: usize, set: &str| {
+        let has_element = |node: usize, set: &str| {
             let table = cluster.laboratory.node(node).namespace.nft("list table inet akrobateo");
             let set = table.split_once(&format!(" {set} {{")).unwrap().1.split_once("\n\t}").unwrap().0;
             set.contains(&cluster.laboratory.pod(2, 1).address(Family::V4).to_string())
         };
         cluster.apply_all();
-        assert!(elements(1, "tunnel_marks4") && elements(2, "own_destinations4"));
-        // A closed connection remains in conntrack for some time.
+        assert!(has_element(1, "tunnel_marks4") && has_element(2, "own_destinations4"));
+        // Closed connections remain in conntrack for some time, so the test deletes their entries.
         drop(flows);
         for node in [1, 2] {
             let namespace = &cluster.laboratory.node(node).namespace;
@@ -155,21 +159,21 @@ fn elements_of_former_endpoints_are_deleted_with_their_connections() {
             }
         }
         cluster.apply_all();
-        assert!(!elements(1, "tunnel_marks4") && !elements(2, "own_destinations4"));
+        assert!(!has_element(1, "tunnel_marks4") && !has_element(2, "own_destinations4"));
     });
 }
 
-/// The number of random sequences, and of changes in each.
-const SEQUENCES: u64 = 20;
-const CHANGES: usize = 12;
+/// The number of random sequences, and the number of changes in each sequence.
+const SEQUENCE_COUNT: u64 = 20;
+const CHANGES_PER_SEQUENCE: usize = 12;
 
-/// Changes something in the configuration of one node. The first pod of node 2 and the port [`PORT`] stay, and the Service
-/// keeps the clients' addresses.
+/// Changes a part of the configuration of one node. The endpoints `remaining_endpoints` and the port [`PORT`] remain,
+/// and the Service keeps the clients' addresses.
 fn change_node(config: &mut NodeConfig, remaining_endpoints: &[Endpoint], random: &mut Random) {
     let service = &mut config.services[0];
-    let others: Vec<_> =
+    let other_endpoints: Vec<_> =
         service.ports[0].endpoints.iter().filter(|it| !remaining_endpoints.contains(it)).cloned().collect();
-    match random.below(6) {
+    match random.number_below(6) {
         0 => {
             for port in &mut service.ports {
                 for endpoint in port.endpoints.iter_mut().filter(|it| !remaining_endpoints.contains(it)) {
@@ -178,8 +182,8 @@ fn change_node(config: &mut NodeConfig, remaining_endpoints: &[Endpoint], random
             }
         }
         1 => {
-            let kept = random.choose_some(&others);
-            let endpoints = [remaining_endpoints, &kept].concat();
+            let chosen_endpoints = random.choose_some(&other_endpoints);
+            let endpoints = [remaining_endpoints, &chosen_endpoints].concat();
             service.ports.iter_mut().for_each(|port| port.endpoints.clone_from(&endpoints));
         }
         2 => service.affinity_seconds = *random.choose(&[None, NonZeroU32::new(60), NonZeroU32::new(90)]),
@@ -189,11 +193,11 @@ fn change_node(config: &mut NodeConfig, remaining_endpoints: &[Endpoint], random
             service.source_ranges = ranges.map(|it| it.map(|range| range.parse().unwrap()).into());
         }
         4 => {
-            let other =
-                self::service(PORT + 1 + u16::try_from(random.below(3)).unwrap(), remaining_endpoints);
-            match config.services.iter().position(|service| service.name == other.name) {
+            let other_service =
+                self::service(PORT + 1 + u16::try_from(random.number_below(3)).unwrap(), remaining_endpoints);
+            match config.services.iter().position(|service| service.name == other_service.name) {
                 Some(index) => _ = config.services.remove(index),
-                None => config.services.push(other),
+                None => config.services.push(other_service),
             }
         }
         _ => {
@@ -204,8 +208,9 @@ fn change_node(config: &mut NodeConfig, remaining_endpoints: &[Endpoint], random
     }
 }
 
-/// Changes a node as a new process does. Sometimes the layout changes, or another program deletes a table before.
-fn apply_at_random(cluster: &Cluster, node: usize, config: &NodeConfig, random: &mut Random) {
+/// Applies a configuration as a new process does. In some cases, another program has deleted a table before, or the
+/// tables had another layout.
+fn apply_after_random_disturbance(cluster: &Cluster, node: usize, config: &NodeConfig, random: &mut Random) {
     if random.has_chance(20) {
         let families: &[_] = if config.node.has_egress_hook { &["inet", "netdev"] } else { &["inet"] };
         let family = *random.choose(families);
@@ -226,7 +231,7 @@ fn established_flows_to_remaining_endpoints_survive_random_sequences() {
     isolated(|| {
         let mut cluster = Cluster::new(&Options::default(), Some(Way::Direct));
         let remaining_endpoints = pod(&cluster.laboratory, 2, 1);
-        for_each_seed(SEQUENCES, |seed| {
+        for_each_seed(SEQUENCE_COUNT, |seed| {
             let mut random = Random::new(seed);
             cluster.services = vec![service(PORT, &remaining_endpoints)];
             cluster.way = Some(*random.choose(&Way::ALL));
@@ -234,16 +239,20 @@ fn established_flows_to_remaining_endpoints_survive_random_sequences() {
             cluster.apply_all();
             let mut flows: Vec<_> =
                 [1, 2, 3].map(|node| open_flows(&cluster, node, PORT)).into_iter().flatten().collect();
-            ask_all(&mut flows, "n2p1", "before the changes");
+            check_backend(&mut flows, "n2p1", "before the changes");
             cluster.services = vec![service(PORT, &all_pods(&cluster.laboratory))];
             let mut configs: Vec<_> = [1, 2, 3].map(|node| cluster.config(node)).into();
-            for step in 0..CHANGES {
-                let node = random.below(configs.len());
-                for _ in 0..=random.below(3) {
+            for step in 0..CHANGES_PER_SEQUENCE {
+                let node = random.number_below(configs.len());
+                for _ in 0..=random.number_below(3) {
                     change_node(&mut configs[node], &remaining_endpoints, &mut random);
                 }
-                apply_at_random(&cluster, node + 1, &configs[node], &mut random);
-                ask_all(&mut flows, "n2p1", &format!("step {step}, node {}: {:?}", node + 1, configs[node]));
+                apply_after_random_disturbance(&cluster, node + 1, &configs[node], &mut random);
+                check_backend(
+                    &mut flows,
+                    "n2p1",
+                    &format!("step {step}, node {}: {:?}", node + 1, configs[node]),
+                );
             }
         });
     });

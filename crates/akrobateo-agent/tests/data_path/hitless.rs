@@ -18,10 +18,10 @@ use crate::random_config::change_layout;
 
 /// The kinds of changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// No change. This phase shows how reliable the machine is.
+enum ChangeKind {
+    /// No change. This phase shows how many segments are lost without changes.
     Nothing,
-    /// Other endpoints, of the same number.
+    /// Other endpoints, but the same number of endpoints.
     Elements,
     /// Other numbers of endpoints, affinity, and source ranges.
     Chains,
@@ -29,7 +29,7 @@ enum Kind {
     Ways,
     /// Other layouts of the tables.
     Layouts,
-    /// All of these.
+    /// All these changes.
     All,
 }
 
@@ -56,14 +56,14 @@ impl<'a> ChangingNodes<'a> {
     }
 
     /// Changes the configuration of one node.
-    fn change(&mut self, kind: Kind) {
-        let node = self.random.below(self.configs.len());
-        let has = |part| kind == part || kind == Kind::All;
-        if has(Kind::Elements) || has(Kind::Chains) {
-            let count = if has(Kind::Chains) { 1 + self.random.below(6) } else { 2 };
+    fn change(&mut self, kind: ChangeKind) {
+        let node = self.random.number_below(self.configs.len());
+        let includes = |other_kind| kind == other_kind || kind == ChangeKind::All;
+        if includes(ChangeKind::Elements) || includes(ChangeKind::Chains) {
+            let count = if includes(ChangeKind::Chains) { 1 + self.random.number_below(6) } else { 2 };
             self.choose_endpoints(node, count);
         }
-        if has(Kind::Chains) {
+        if includes(ChangeKind::Chains) {
             let service = &mut self.configs[node].services[0];
             service.affinity_seconds = *self.random.choose(&[None, NonZeroU32::new(60), NonZeroU32::new(61)]);
             let ranges = [
@@ -75,17 +75,17 @@ impl<'a> ChangingNodes<'a> {
             let ranges = *self.random.choose(&ranges);
             service.source_ranges = ranges.map(|it| it.map(|range| range.parse().unwrap()).into());
         }
-        if has(Kind::Ways) {
+        if includes(ChangeKind::Ways) {
             for peer in &mut self.configs[node].peers {
                 let mut way = || *self.random.choose(&[None, Some(Way::Direct), Some(Way::Tunnel)]);
                 let ways = Family::ALL.into_iter().filter_map(|family| Some((family, way()?)));
                 peer.ways = ways.collect();
             }
         }
-        if kind != Kind::Nothing {
+        if kind != ChangeKind::Nothing {
             let config = &self.configs[node];
             let mut tables = NodeTables::new(config);
-            if kind == Kind::Layouts || (kind == Kind::All && self.random.has_chance(20)) {
+            if kind == ChangeKind::Layouts || (kind == ChangeKind::All && self.random.has_chance(20)) {
                 self.has_other_layout[node] = !self.has_other_layout[node];
             }
             if self.has_other_layout[node] {
@@ -95,16 +95,16 @@ impl<'a> ChangingNodes<'a> {
         }
     }
 
-    /// Selects random endpoints of TCP. The others terminate, but serve their connections still. UDP flows to unselected
-    /// endpoints would be deleted, so UDP keeps its endpoints.
+    /// Selects random endpoints for TCP. The other endpoints terminate, but still serve their connections. UDP keeps
+    /// all its endpoints, because the agent would delete the UDP flows to other endpoints.
     fn choose_endpoints(&mut self, node: usize, count: usize) {
         let mut pods = all_pods(&self.cluster.laboratory);
-        let mut selected: Vec<_> = (0..pods.len() / 2).collect();
-        while selected.len() > count {
-            selected.remove(self.random.below(selected.len()));
+        let mut selected_pods: Vec<_> = (0..pods.len() / 2).collect();
+        while selected_pods.len() > count {
+            selected_pods.remove(self.random.number_below(selected_pods.len()));
         }
         for (index, pod) in pods.iter_mut().enumerate() {
-            pod.is_ready = selected.contains(&(index / 2));
+            pod.is_ready = selected_pods.contains(&(index / 2));
             pod.is_serving_while_terminating = !pod.is_ready;
         }
         let ports = &mut self.configs[node].services[0].ports;
@@ -114,7 +114,7 @@ impl<'a> ChangingNodes<'a> {
     }
 }
 
-/// The Service of the test, and another one.
+/// Returns the Service of the test, and another Service.
 fn services(cluster: &Cluster) -> Vec<Service> {
     let pods = all_pods(&cluster.laboratory);
     vec![service(PORT, &pods), service(PORT + 1, &pods[..2])]
@@ -128,11 +128,18 @@ fn changes_of_elements_chains_ways_and_layouts_lose_no_packet() {
         load::prepare(&cluster.laboratory);
         let load = Load { laboratory: &cluster.laboratory, nodes: &[1, 2, 3] };
         let mut nodes = ChangingNodes::new(&cluster, random_seed());
-        let kinds = [Kind::Nothing, Kind::Elements, Kind::Chains, Kind::Ways, Kind::Layouts, Kind::All];
+        let kinds = [
+            ChangeKind::Nothing,
+            ChangeKind::Elements,
+            ChangeKind::Chains,
+            ChangeKind::Ways,
+            ChangeKind::Layouts,
+            ChangeKind::All,
+        ];
         let outcomes = kinds.map(|kind| {
             let mut changes = 0;
             let outcome = load.run_phase(flow_count(20_000) / kinds.len(), || {
-                if kind == Kind::Nothing {
+                if kind == ChangeKind::Nothing {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 nodes.change(kind);
@@ -141,10 +148,10 @@ fn changes_of_elements_chains_ways_and_layouts_lose_no_packet() {
             eprintln!("{kind:?}: {changes} changes, {outcome}");
             outcome
         });
-        let allowed = outcomes[0].retransmissions();
+        let allowed_retransmissions = outcomes[0].retransmissions();
         for (kind, outcome) in kinds.iter().zip(&outcomes) {
             assert_eq!(outcome.failures, Vec::<String>::new(), "{kind:?}");
-            assert!(outcome.retransmissions() <= allowed, "{kind:?}: {outcome}");
+            assert!(outcome.retransmissions() <= allowed_retransmissions, "{kind:?}: {outcome}");
         }
     });
 }
@@ -158,7 +165,7 @@ fn affinity_of_a_client_survives_another_layout() {
         });
         let backends = || -> Vec<_> {
             let answers = (0..6).flat_map(|_| Family::ALL).map(|family| {
-                cluster.ask(&cluster.laboratory.client, Protocol::Tcp, family, 1).unwrap().backend
+                cluster.request(&cluster.laboratory.client, Protocol::Tcp, family, 1).unwrap().backend
             });
             answers.collect()
         };

@@ -1,5 +1,5 @@
-//! The kernel's state of one node's data path, and changes of it by other programs. Does I/O, in the network namespace of
-//! the calling thread.
+//! The kernel's state of one node's data path, and changes of this state by other programs. Does I/O in the network
+//! namespace of the calling thread.
 
 use std::process::Command;
 
@@ -64,7 +64,7 @@ impl Default for KernelState {
     }
 }
 
-/// Commands of another program. Each may fail, because its object may not exist.
+/// Commands of another program. A command fails if its object does not exist.
 const COMMANDS: [&str; 26] = [
     "nft flush ruleset",
     "nft flush table inet akrobateo",
@@ -114,8 +114,8 @@ fn disturb_table(nftables: &Nftables, table: &Table, random: &mut Random) {
     let mut transaction = Transaction::default();
     let foreign_set = Set::new("foreign", SetDefinition::set(DataType::MARK), Vec::new());
     let foreign_chain = Chain::base("foreign", ChainType::Filter, Hook::Prerouting, 5, Vec::new());
-    let mut changed = None;
-    match random.below(7) {
+    let mut changed_element = None;
+    match random.number_below(7) {
         0 => transaction = Transaction::delete(id),
         1 => delete_rule(&mut transaction, table, random),
         2 if !table.chains.is_empty() => {
@@ -132,13 +132,13 @@ fn disturb_table(nftables: &Nftables, table: &Table, random: &mut Random) {
             let element = random.choose(&set.elements);
             transaction.push(id, Action::DeleteElements(set, vec![element]));
             if random.has_chance(50) {
-                let changed = changed.insert(element.clone());
-                match &mut changed.value {
+                let changed_element = changed_element.insert(element.clone());
+                match &mut changed_element.value {
                     Some(ElementValue::Verdict(verdict)) => *verdict = Verdict::Drop,
                     Some(ElementValue::Data(value)) => *value = invert(*value),
                     None => return,
                 }
-                transaction.push(id, Action::AddElements(set, vec![changed]));
+                transaction.push(id, Action::AddElements(set, vec![changed_element]));
             }
         }
     }
@@ -146,17 +146,17 @@ fn disturb_table(nftables: &Nftables, table: &Table, random: &mut Random) {
     let _ = nftables.execute(&transaction);
 }
 
-/// Deletes one rule of a chain. The others stay.
+/// Deletes one random rule of a random chain.
 fn delete_rule<'a>(transaction: &mut Transaction<'a>, table: &'a Table, random: &mut Random) {
     let chains: Vec<_> = table.chains.iter().filter(|chain| !chain.rules.is_empty()).collect();
     if chains.is_empty() {
         return;
     }
     let chain = *random.choose(&chains);
-    let deleted = random.below(chain.rules.len());
+    let deleted_index = random.number_below(chain.rules.len());
     transaction.push(&table.id, Action::FlushChain(&chain.name));
     for (index, rule) in chain.rules.iter().enumerate() {
-        if index != deleted {
+        if index != deleted_index {
             transaction.push(&table.id, Action::AddRule(&chain.name, rule));
         }
     }

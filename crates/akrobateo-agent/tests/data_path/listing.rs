@@ -27,8 +27,8 @@ fn nft_program_lists_all_kinds_of_services() {
                     service(PORT + 2, &[]),
                 ]
             });
-            // An affinity exists.
-            cluster.ask(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 1).unwrap();
+            // This request creates an affinity.
+            cluster.request(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 1).unwrap();
             let namespace = &cluster.laboratory.node(1).namespace;
             let ruleset = namespace.run_program(Command::new("nft").args(["list", "ruleset"]), "");
             for text in

@@ -15,17 +15,17 @@ use rustix::net::sockopt::set_socket_linger;
 use crate::cluster::PORT;
 
 /// The environment variable with the number of flows of a test.
-const COUNT_VARIABLE: &str = "AKROBATEO_DATA_PATH_FLOWS";
-/// The number of clients at the same time.
-pub(crate) const CLIENTS: usize = 4;
-/// The time after which a flow counts as failed. Lost packets of connections are repeated earlier.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const FLOW_COUNT_VARIABLE: &str = "AKROBATEO_DATA_PATH_FLOWS";
+/// The number of clients that open flows at the same time.
+pub(crate) const CLIENT_COUNT: usize = 4;
+/// The time after which a flow has failed. TCP repeats lost packets earlier.
+const FLOW_TIMEOUT: Duration = Duration::from_secs(5);
 /// The number of failures that end a phase early.
 const MAX_FAILURES: usize = 20;
 
 /// Returns the number of flows of a test.
 pub(crate) fn flow_count(default: usize) -> usize {
-    std::env::var(COUNT_VARIABLE).map_or(default, |count| count.parse().unwrap())
+    std::env::var(FLOW_COUNT_VARIABLE).map_or(default, |count| count.parse().unwrap())
 }
 
 /// The outcome of one phase.
@@ -34,9 +34,10 @@ pub(crate) struct Outcome {
     pub(crate) flows: usize,
     /// The failed flows, with their errors.
     pub(crate) failures: Vec<String>,
-    /// The segments that the client has sent again. Each stands for a connection that was held up.
+    /// The number of segments that the client has sent again. Each of these segments has delayed a connection.
     pub(crate) client_retransmissions: u64,
-    /// The segments that pods have sent again, also those of connections that have failed in an earlier phase.
+    /// The number of segments that pods have sent again. Some of them may belong to connections that have failed in an
+    /// earlier phase.
     pub(crate) pod_retransmissions: u64,
 }
 
@@ -53,13 +54,13 @@ impl fmt::Display for Outcome {
 }
 
 impl Outcome {
-    /// Returns the segments that were sent again.
+    /// Returns the number of all segments that were sent again.
     pub(crate) fn retransmissions(&self) -> u64 {
         self.client_retransmissions + self.pod_retransmissions
     }
 }
 
-/// Prepares the laboratory: a segment is only sent again if it is lost, however slow the machine is.
+/// Prepares the laboratory: TCP sends a segment again only if the segment is lost, even if the machine is slow.
 pub(crate) fn prepare(laboratory: &Laboratory) {
     for namespace in pods(laboratory).chain([&laboratory.client]) {
         namespace.set_sysctl("ipv4/tcp_early_retrans", "0");
@@ -73,7 +74,7 @@ pub(crate) fn prepare(laboratory: &Laboratory) {
     }
 }
 
-/// Stops the clients, also when a change panics.
+/// Stops the clients when it is dropped, also after a change has panicked.
 struct SetOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
@@ -86,12 +87,12 @@ impl Drop for SetOnDrop<'_> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load<'a> {
     pub(crate) laboratory: &'a Laboratory,
-    /// The nodes that the clients ask.
+    /// The nodes to which the clients open flows.
     pub(crate) nodes: &'a [usize],
 }
 
 impl Load<'_> {
-    /// Runs `change` again and again, until clients have opened `count` flows meanwhile.
+    /// Runs `change` repeatedly until the clients have opened `count` flows.
     pub(crate) fn run_phase(self, count: usize, mut change: impl FnMut()) -> Outcome {
         let laboratory = self.laboratory;
         let (is_over, flows, failures) =
@@ -101,10 +102,10 @@ impl Load<'_> {
         let before = count_retransmissions();
         let client = |number: usize| {
             laboratory.client.enter();
-            let mut turn = number;
+            let mut flow_number = number;
             while !is_over.load(Ordering::Relaxed) {
-                turn += CLIENTS + 1;
-                if let Err((flow, error)) = self.open_flow(turn) {
+                flow_number += CLIENT_COUNT + 1;
+                if let Err((flow, error)) = self.open_flow(flow_number) {
                     failures.lock().unwrap().push(format!("{flow}: {error}"));
                 }
                 flows.fetch_add(1, Ordering::Relaxed);
@@ -112,7 +113,7 @@ impl Load<'_> {
         };
         std::thread::scope(|scope| {
             let is_over = SetOnDrop(&is_over);
-            (0..CLIENTS).for_each(|number| _ = scope.spawn(move || client(number)));
+            (0..CLIENT_COUNT).for_each(|number| _ = scope.spawn(move || client(number)));
             let start = Instant::now();
             let has_failed = || failures.lock().unwrap().len() > MAX_FAILURES;
             while flows.load(Ordering::Relaxed) < count && start.elapsed() < DEADLINE * 5 && !has_failed() {
@@ -129,16 +130,17 @@ impl Load<'_> {
         }
     }
 
-    /// Opens a flow, asks once, and closes the flow.
+    /// Opens a flow, sends one request, and closes the flow.
     fn open_flow(self, number: usize) -> Result<(), (String, io::Error)> {
         let node = self.laboratory.node(self.nodes[number % self.nodes.len()]);
         let family = Family::ALL[number / 3 % 2];
         let protocol = [Protocol::Tcp, Protocol::Tcp, Protocol::Udp][number / 6 % 3];
         let to = SocketAddr::new(node.address(family), PORT);
         let ask = || {
-            let mut flow = Flow::open(protocol, None, to, TIMEOUT)?;
+            let mut flow = Flow::open(protocol, None, to, FLOW_TIMEOUT)?;
             if let Flow::Tcp(stream) = &flow {
-                // A reset leaves no state behind. The client would have no free ports otherwise.
+                // The client resets the connection, because a reset leaves no state behind. After a normal close, the
+                // source port would remain in use.
                 set_socket_linger(stream, Some(Duration::ZERO))?;
             }
             flow.ask(1)

@@ -1,4 +1,4 @@
-//! Packets of all lengths, errors of the network, and packets that the data path must leave alone.
+//! Packets of all lengths, errors of the network, and packets that the data path must not change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -16,10 +16,10 @@ use netns_testkit::laboratory::addresses::{BACKEND_PORT, client_address, pod_add
 use netns_testkit::laboratory::{Filter, Flow, KubeProxy, Options, PodMasquerade, PodNetwork, ask};
 use netns_testkit::{DEADLINE, Namespace, eventually, isolated};
 
-use crate::cluster::{ALL_MODES, Cluster, KEEPING_MODES, Mode, PORT, PROTOCOLS, pod, service};
+use crate::cluster::{ADDRESS_KEEPING_MODES, ALL_MODES, Cluster, Mode, PORT, PROTOCOLS, pod, service};
 
-/// The time for an answer, if a lost packet is part of the test.
-const SHORT: Duration = Duration::from_millis(500);
+/// The timeout of an answer in tests that expect a lost packet.
+const SHORT_TIMEOUT: Duration = Duration::from_millis(500);
 
 fn start(options: &Options, mode: impl Into<Mode>) -> Cluster {
     Cluster::start(options, mode, |laboratory| vec![service(PORT, &pod(laboratory, 2, 1))])
@@ -36,17 +36,18 @@ fn only_packets_with_foreign_source_addresses_get_the_zone_of_their_peer() {
         for mode in ALL_MODES {
             let cluster = start(&Options::default(), mode);
             for family in Family::ALL {
-                cluster.ask(&cluster.laboratory.client, Protocol::Udp, family, 1).unwrap();
+                cluster.request(&cluster.laboratory.client, Protocol::Udp, family, 1).unwrap();
                 let conntrack = cluster.laboratory.node(2).namespace.run(|| Conntrack::open().unwrap());
                 let entries = conntrack.entries(&EntryFilter::new(family)).unwrap();
                 let to_endpoint =
                     entries.iter().filter(|it| it.flow.original_destination.port() == BACKEND_PORT);
-                let seen: BTreeSet<_> = to_endpoint.map(|it| (it.flow.client.ip(), it.zone)).collect();
+                let clients_and_zones: BTreeSet<_> =
+                    to_endpoint.map(|it| (it.flow.client.ip(), it.zone)).collect();
                 let expected = match mode.way {
                     None => (cluster.laboratory.node(1).address(family), 0),
                     Some(_) => (client_address(family), marks::zone(1)),
                 };
-                assert_eq!(seen, BTreeSet::from([expected]), "{mode:?}");
+                assert_eq!(clients_and_zones, BTreeSet::from([expected]), "{mode:?}");
             }
         }
     });
@@ -59,8 +60,8 @@ fn packets_of_all_lengths_pass() {
             let cluster = start(&Options::default(), mode);
             for family in Family::ALL {
                 for len in [1352, 1402, 1452, 1472, 4_000, 30_000] {
-                    let mut flow = open(&cluster, Protocol::Udp, family, SHORT);
-                    // The tunnel has a smaller MTU. The client learns it from the error for its first datagram.
+                    let mut flow = open(&cluster, Protocol::Udp, family, SHORT_TIMEOUT);
+                    // The tunnel has a smaller MTU. The client learns the MTU from the error for the first datagram.
                     let answer = eventually("the datagram passes", || flow.ask(len).ok());
                     assert_eq!(answer.backend, "n2p1");
                 }
@@ -74,7 +75,7 @@ fn packets_of_all_lengths_pass() {
 }
 
 #[test]
-fn long_segments_pass_where_errors_of_the_network_are_lost() {
+fn long_segments_pass_if_icmp_errors_are_lost() {
     isolated(|| {
         for mode in ALL_MODES {
             let cluster = start(&Options::default(), mode);
@@ -92,17 +93,17 @@ fn errors_of_the_endpoint_reach_the_client() {
     isolated(|| {
         for mode in ALL_MODES {
             let cluster = Cluster::start(&Options::default(), mode, |laboratory| {
-                let closed = |endpoint: Endpoint| {
+                let with_closed_port = |endpoint: Endpoint| {
                     let address = SocketAddr::new(endpoint.address.ip(), 9);
                     Endpoint { address, ..endpoint }
                 };
-                let endpoints: Vec<_> = pod(laboratory, 2, 1).into_iter().map(closed).collect();
+                let endpoints: Vec<_> = pod(laboratory, 2, 1).into_iter().map(with_closed_port).collect();
                 vec![service(PORT, &endpoints)]
             });
             for (protocol, family) in
                 PROTOCOLS.into_iter().flat_map(|it| Family::ALL.map(|family| (it, family)))
             {
-                let error = cluster.ask(&cluster.laboratory.client, protocol, family, 1).unwrap_err();
+                let error = cluster.request(&cluster.laboratory.client, protocol, family, 1).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{mode:?} {protocol} {family}");
             }
         }
@@ -137,16 +138,20 @@ fn check_different_ways(mode: Mode) {
         for node in 1..=3 {
             cluster.apply(node, &config(&cluster, node));
         }
-        for asked_node in 1..=3 {
+        for addressed_node in 1..=3 {
             let backend = format!("n{endpoint_node}p1");
-            let before = received_through_tunnel(&cluster.laboratory.node(asked_node).namespace);
-            let seen = cluster.seen_clients(&cluster.laboratory.client, asked_node, &backend);
+            let count_before = received_through_tunnel(&cluster.laboratory.node(addressed_node).namespace);
+            let seen_addresses =
+                cluster.seen_client_addresses(&cluster.laboratory.client, addressed_node, &backend);
             // Replies take the same way as requests.
             let has_replies_in_tunnel =
-                received_through_tunnel(&cluster.laboratory.node(asked_node).namespace) > before;
-            assert_eq!(has_replies_in_tunnel, asked_node != endpoint_node && asked_node + endpoint_node == 4);
-            let is_kept = seen == Family::ALL.map(client_address);
-            assert_eq!(is_kept, asked_node + endpoint_node != 5 || asked_node == endpoint_node);
+                received_through_tunnel(&cluster.laboratory.node(addressed_node).namespace) > count_before;
+            assert_eq!(
+                has_replies_in_tunnel,
+                addressed_node != endpoint_node && addressed_node + endpoint_node == 4
+            );
+            let is_kept = seen_addresses == Family::ALL.map(client_address);
+            assert_eq!(is_kept, addressed_node + endpoint_node != 5 || addressed_node == endpoint_node);
         }
     }
 }
@@ -162,10 +167,11 @@ fn nodes_with_and_without_the_egress_hook_forward_to_each_other() {
                 config.services = vec![service(PORT, &services)];
                 cluster.apply(1, &config);
                 cluster.apply(2, &NodeConfig { services: config.services.clone(), ..cluster.config(2) });
-                for asked_node in [1, 2] {
+                for addressed_node in [1, 2] {
                     let backend = format!("n{}p1", services[0].node.unwrap());
-                    let seen = cluster.seen_clients(&cluster.laboratory.client, asked_node, &backend);
-                    assert_eq!(seen, Family::ALL.map(client_address), "{way:?}");
+                    let seen_addresses =
+                        cluster.seen_client_addresses(&cluster.laboratory.client, addressed_node, &backend);
+                    assert_eq!(seen_addresses, Family::ALL.map(client_address), "{way:?}");
                 }
             }
         }
@@ -180,8 +186,8 @@ fn peer_without_an_agent_is_masqueraded() {
         let mut config = cluster.config(1);
         config.peers.retain(|peer| peer.number != 2);
         cluster.apply(1, &config);
-        let seen = cluster.seen_clients(&cluster.laboratory.client, 1, "n2p1");
-        assert_eq!(seen, Family::ALL.map(|family| cluster.laboratory.node(1).address(family)));
+        let seen_addresses = cluster.seen_client_addresses(&cluster.laboratory.client, 1, "n2p1");
+        assert_eq!(seen_addresses, Family::ALL.map(|family| cluster.laboratory.node(1).address(family)));
     });
 }
 
@@ -194,7 +200,7 @@ fn received_through_tunnel(namespace: &Namespace) -> u64 {
 }
 
 #[test]
-fn only_peers_may_send_to_the_tunnel() {
+fn tunnel_accepts_packets_only_from_peers() {
     isolated(|| {
         let cluster = start(&Options::default(), Some(Way::Tunnel));
         let laboratory = &cluster.laboratory;
@@ -210,22 +216,22 @@ fn only_peers_may_send_to_the_tunnel() {
             let unspecified = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
             from.run(|| std::net::UdpSocket::bind(unspecified).unwrap().send_to(&datagram, to).unwrap());
         };
-        let before = received_through_tunnel(&target.namespace);
+        let count_before = received_through_tunnel(&target.namespace);
         send_to_tunnel(&laboratory.client, target, Family::V4);
         send_to_tunnel(&laboratory.pod(2, 1).namespace, target, Family::V4);
-        // A datagram of a peer arrives after those of the strangers.
+        // The datagram of the peer arrives after the datagrams of the client and of the pod.
         send_to_tunnel(&laboratory.node(1).namespace, target, Family::V4);
-        let received = eventually("the datagram of the peer arrives", || {
-            Some(received_through_tunnel(&target.namespace)).filter(|received| *received > before)
+        let received_count = eventually("the datagram of the peer arrives", || {
+            Some(received_through_tunnel(&target.namespace)).filter(|count| *count > count_before)
         });
-        assert_eq!(received, before + 1);
+        assert_eq!(received_count, count_before + 1);
     });
 }
 
 #[test]
-fn flows_of_others_keep_their_marks_and_addresses() {
+fn flows_of_other_programs_keep_their_marks_and_addresses() {
     isolated(|| {
-        for mode in KEEPING_MODES {
+        for mode in ADDRESS_KEEPING_MODES {
             let options = Options { pod_masquerade: PodMasquerade::OutsideCluster, ..Options::default() };
             let cluster = start(&options, mode);
             let laboratory = &cluster.laboratory;
@@ -239,7 +245,7 @@ fn flows_of_others_keep_their_marks_and_addresses() {
                 );
             }
             let clients: Vec<_> = Family::ALL.map(client_address).into();
-            assert_eq!(cluster.seen_clients(&laboratory.client, 1, "n2p1"), clients);
+            assert_eq!(cluster.seen_client_addresses(&laboratory.client, 1, "n2p1"), clients);
             for family in Family::ALL {
                 let from = laboratory.pod(1, 1);
                 let to = SocketAddr::new(pod_address(family, 3, 1), BACKEND_PORT);
@@ -256,7 +262,7 @@ fn flows_of_others_keep_their_marks_and_addresses() {
 }
 
 #[test]
-fn flows_in_zones_of_others_are_masqueraded_as_before() {
+fn flows_in_zones_of_other_programs_are_still_masqueraded() {
     isolated(|| {
         for mode in ALL_MODES {
             let cluster = start(&Options::default(), mode);
@@ -281,8 +287,9 @@ fn flows_in_zones_of_others_are_masqueraded_as_before() {
     });
 }
 
-/// Returns the objects of a node's network as words, without numbers such as counters, timers and those of interfaces. A set's
-/// elements have no order.
+/// Returns the words that describe the objects of a node's network, and how often each word occurs. The result has no
+/// order, because the elements of a set have no order. The result lacks numbers, because counters, timers and interface
+/// indexes change.
 fn network_state(namespace: &Namespace) -> BTreeMap<String, usize> {
     let commands: [&[&str]; 7] = [
         &["nft", "--stateless", "list", "ruleset"],
@@ -306,7 +313,7 @@ fn network_state(namespace: &Namespace) -> BTreeMap<String, usize> {
 }
 
 #[test]
-fn cleanup_leaves_nothing() {
+fn cleanup_removes_all_objects() {
     isolated(|| {
         for (options, has_egress_hook) in [
             (Options { kube_proxy: KubeProxy::Nftables, ..Options::default() }, true),
@@ -318,19 +325,19 @@ fn cleanup_leaves_nothing() {
             let namespace = &cluster.laboratory.node(1).namespace;
             let before = network_state(namespace);
             let changes = cluster.apply(1, &cluster.config(1));
-            assert!(changes.steps > 0 && changes.tunnel > 0);
+            assert!(changes.nftables_steps > 0 && changes.tunnel_changes > 0);
             assert_ne!(network_state(namespace), before);
             let changes = cluster.with_data_path(1, |data_path| data_path.cleanup().unwrap());
-            assert!(changes.steps > 0 && changes.tunnel > 0);
+            assert!(changes.nftables_steps > 0 && changes.tunnel_changes > 0);
             assert_eq!(network_state(namespace), before);
             let changes = cluster.with_data_path(1, |data_path| data_path.cleanup().unwrap());
-            assert_eq!((changes.steps, changes.tunnel), (0, 0));
+            assert_eq!((changes.nftables_steps, changes.tunnel_changes), (0, 0));
         }
     });
 }
 
 #[test]
-fn second_application_changes_nothing() {
+fn second_apply_of_a_configuration_changes_nothing() {
     isolated(|| {
         for mode in ALL_MODES {
             let cluster = start(&Options::default(), mode);
@@ -352,7 +359,7 @@ const FOREIGN_CHANGES: [&str; 8] = [
     "ip link set akr0 down",
 ];
 const FOREIGN_CHANGES_WITH_EGRESS_HOOK: [&str; 1] = ["nft delete table netdev akrobateo"];
-/// In this order, because a rule at the front has no effect without the others.
+/// Further commands for nodes that do not use the egress hook.
 const FOREIGN_CHANGES_WITHOUT_EGRESS_HOOK: [&str; 5] = [
     "ip rule delete priority 98",
     "ip -6 rule delete fwmark 0x6b720002/0xffff3fff",
@@ -362,7 +369,7 @@ const FOREIGN_CHANGES_WITHOUT_EGRESS_HOOK: [&str; 5] = [
 ];
 
 #[test]
-fn what_another_program_deletes_is_put_back() {
+fn apply_restores_objects_that_another_program_changes() {
     isolated(|| {
         for (has_egress_hook, other_changes) in
             [(true, &FOREIGN_CHANGES_WITH_EGRESS_HOOK[..]), (false, &FOREIGN_CHANGES_WITHOUT_EGRESS_HOOK)]
@@ -377,7 +384,7 @@ fn what_another_program_deletes_is_put_back() {
                 assert_ne!(network_state(namespace), expected, "{change}");
                 cluster.apply(1, &config);
                 assert_eq!(network_state(namespace), expected, "{change}");
-                cluster.seen_clients(&cluster.laboratory.client, 1, "n2p1");
+                cluster.seen_client_addresses(&cluster.laboratory.client, 1, "n2p1");
             }
         }
     });

@@ -1,4 +1,4 @@
-//! Services work although a part of the data path cannot be created, or an earlier process was killed.
+//! Services work even if a part of the data path cannot be created, or if an earlier process was killed.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::num::NonZeroU32;
@@ -36,19 +36,19 @@ fn tunnel_keeps_client_addresses_on_nodes_without_ipv6() {
                 node.addresses.retain(IpAddr::is_ipv4);
             }
             cluster.apply_all();
-            let seen_addresses = cluster.seen_clients(&cluster.laboratory.client, 1, "n2p1");
+            let seen_addresses = cluster.seen_client_addresses(&cluster.laboratory.client, 1, "n2p1");
             assert_eq!(seen_addresses, [client_address(Family::V4)]);
         }
     });
 }
 
 #[test]
-fn services_change_although_the_tunnel_cannot_be_created() {
+fn services_change_even_if_the_tunnel_cannot_be_created() {
     isolated(|| {
         let options = Options { pod_network: PodNetwork::Overlay, ..Options::default() };
         let mut cluster = Cluster::new(&options, Some(Way::Tunnel));
         cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
-        let port = occupy_port(&cluster, 1, tunnel::PORT);
+        let port_owner = occupy_port(&cluster, 1, tunnel::PORT);
         // The clients of endpoints on other nodes are masqueraded.
         let config = cluster.config(1);
         cluster.with_data_path(1, |data_path| {
@@ -56,12 +56,12 @@ fn services_change_although_the_tunnel_cannot_be_created() {
             let error = data_path.tunnel_error().unwrap().to_string();
             assert!(error.contains("Address already in use"), "{error}");
             assert!(data_path.tunnel_retry_at().is_some());
-            // The failure leaves nothing behind, and is not repeated at once.
+            // The failed attempt leaves no objects behind, and is not repeated at once.
             let changes = data_path.apply(&config).unwrap();
-            assert_eq!((changes.steps, changes.tunnel), (0, 0));
+            assert_eq!((changes.nftables_steps, changes.tunnel_changes), (0, 0));
         });
         for family in Family::ALL {
-            let answer = cluster.ask(&cluster.laboratory.client, Protocol::Tcp, family, 1).unwrap();
+            let answer = cluster.request(&cluster.laboratory.client, Protocol::Tcp, family, 1).unwrap();
             assert_eq!(answer.backend, "n2p1");
             assert_ne!(answer.client.ip(), client_address(family));
         }
@@ -69,43 +69,43 @@ fn services_change_although_the_tunnel_cannot_be_created() {
         cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 1, 2))];
         agent.set_config(1, cluster.config(1));
         eventually("the other pod answers", || {
-            let answer = cluster.ask(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 1);
+            let answer = cluster.request(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 1);
             answer.ok().filter(|answer| answer.backend == "n1p2")
         });
         assert_eq!(reports.last_error(), None);
-        drop(port);
+        drop(port_owner);
         // The next process creates the tunnel.
         cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
         drop(agent);
         cluster.apply_all();
-        let seen_addresses = cluster.seen_clients(&cluster.laboratory.client, 1, "n2p1");
+        let seen_addresses = cluster.seen_client_addresses(&cluster.laboratory.client, 1, "n2p1");
         assert_eq!(seen_addresses, Family::ALL.map(client_address));
     });
 }
 
 #[test]
-fn services_change_although_the_probe_cannot_start() {
+fn services_change_even_if_the_probe_cannot_start() {
     isolated(|| {
         let mut cluster = Cluster::new(&Options::default(), None);
         cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 1, 1))];
-        let port = occupy_port(&cluster, 1, probe::PORT);
+        let port_owner = occupy_port(&cluster, 1, probe::PORT);
         let agents = [1, 2, 3].map(|node| start_agent(&cluster, node));
         cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
         for (node, (agent, _)) in (1..).zip(&agents) {
             agent.set_config(1, cluster.config(node));
         }
         eventually("the other pod answers", || {
-            let answer = cluster.ask(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 1);
+            let answer = cluster.request(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 1);
             answer.ok().filter(|answer| answer.backend == "n2p1")
         });
         assert_eq!(agents[0].1.last_error(), None);
-        drop(port);
+        drop(port_owner);
         eventually("the probe has found a way", || endpoint_sees_client(&cluster).then_some(()));
     });
 }
 
 #[test]
-fn flows_that_a_killed_process_has_left_behind_follow_their_endpoints() {
+fn new_process_deletes_flows_and_affinities_that_a_killed_process_left() {
     isolated(|| {
         let with_endpoint = |cluster: &Cluster, node| {
             let service = service(PORT, &pod(&cluster.laboratory, node, 1));
@@ -120,7 +120,7 @@ fn flows_that_a_killed_process_has_left_behind_follow_their_endpoints() {
                 cluster.laboratory.client.run(|| Flow::open(Protocol::Udp, None, to, DEADLINE / 10).unwrap());
             assert_eq!(flow.ask(1).unwrap().backend, "n2p1");
             let backend = |cluster: &Cluster| {
-                cluster.ask(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 1).unwrap().backend
+                cluster.request(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 1).unwrap().backend
             };
             assert_eq!(backend(&cluster), "n2p1");
             cluster.services = with_endpoint(&cluster, 3);
@@ -140,12 +140,12 @@ fn flows_that_a_killed_process_has_left_behind_follow_their_endpoints() {
             });
             assert_eq!(flow.ask(1).unwrap().backend, "n2p1");
             let changes = cluster.apply(1, &config);
-            assert_eq!((changes.steps, changes.flows), (0, 1), "{changes:?}");
+            assert_eq!((changes.nftables_steps, changes.deleted_flows), (0, 1), "{changes:?}");
             assert_eq!(flow.ask(1).unwrap().backend, "n3p1");
             assert_eq!(backend(&cluster), "n3p1");
-            // A new process leaves the other flows alone.
+            // A further process deletes no other flows.
             let changes = cluster.apply(1, &config);
-            assert_eq!((changes.flows, changes.affinities), (0, 0));
+            assert_eq!((changes.deleted_flows, changes.deleted_affinities), (0, 0));
         }
     });
 }

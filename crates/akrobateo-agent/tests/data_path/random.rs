@@ -1,4 +1,5 @@
-//! A generator of random numbers whose seed repeats a test. Pure, except for the choice of a seed.
+//! A generator of random numbers. The same seed gives the same numbers, and so repeats a test. Pure, except for the
+//! choice of a seed.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -23,16 +24,17 @@ impl Random {
     }
 
     /// Returns a number below `limit`.
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn number_below(&mut self, limit: usize) -> usize {
         usize::try_from(self.next() % u64::try_from(limit).unwrap()).unwrap()
     }
 
+    /// Returns true with a probability of `percent` %.
     pub(crate) fn has_chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
+        self.number_below(100) < percent
     }
 
     pub(crate) fn choose<'a, T>(&mut self, values: &'a [T]) -> &'a T {
-        &values[self.below(values.len())]
+        &values[self.number_below(values.len())]
     }
 
     /// Returns each value with a chance of 50 %.
@@ -43,24 +45,24 @@ impl Random {
 
 /// Runs `test` with `count` seeds, or only with the seed in the environment variable. Prints the seed of a failure.
 pub(crate) fn for_each_seed(count: u64, mut test: impl FnMut(u64)) {
-    struct PrintedOnPanic(u64);
-    impl Drop for PrintedOnPanic {
+    struct SeedPrinter(u64);
+    impl Drop for SeedPrinter {
         fn drop(&mut self) {
             if std::thread::panicking() {
                 eprintln!("to repeat this sequence, set {SEED_VARIABLE}={}", self.0);
             }
         }
     }
-    let chosen = chosen_seed();
-    let first = chosen.unwrap_or_else(new_seed);
-    for seed in first..first + chosen.map_or(count, |_| 1) {
-        let printed_on_panic = PrintedOnPanic(seed);
+    let chosen_seed = chosen_seed();
+    let first_seed = chosen_seed.unwrap_or_else(new_seed);
+    for seed in first_seed..first_seed + chosen_seed.map_or(count, |_| 1) {
+        let seed_printer = SeedPrinter(seed);
         test(seed);
-        drop(printed_on_panic);
+        drop(seed_printer);
     }
 }
 
-/// Returns the seed in the environment variable, or a random one. Prints it.
+/// Returns the seed in the environment variable, or a random seed. Prints the seed.
 pub(crate) fn random_seed() -> u64 {
     let seed = chosen_seed().unwrap_or_else(new_seed);
     eprintln!("{SEED_VARIABLE}={seed}");

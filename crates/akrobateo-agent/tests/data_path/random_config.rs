@@ -20,7 +20,7 @@ pub(crate) const INTERFACES: [&str; 2] = ["eth0", "eth1"];
 const FIRST_PORT: u16 = 1000;
 const MAX_SERVICES: u16 = 5;
 const MAX_ENDPOINTS: usize = 5;
-const NODES: NodeNumber = 4;
+const NODE_COUNT: NodeNumber = 4;
 const SOURCE_RANGES: [&str; 7] =
     ["0.0.0.0/0", "192.0.2.0/24", "192.0.2.0/25", "192.0.2.128/25", "203.0.113.7/32", "::/0", "fd77::/64"];
 const POD_RANGES: [&str; 4] = ["10.244.0.0/16", "10.245.0.0/16", "10.250.0.0/17", "fd44::/16"];
@@ -46,26 +46,26 @@ pub(crate) fn empty_config() -> NodeConfig {
     }
 }
 
-/// Changes a part of the configuration. The result may be equal.
+/// Changes a random part of the configuration. The result may be equal to the previous configuration.
 pub(crate) fn change(config: &mut NodeConfig, random: &mut Random) {
-    match random.below(20) {
+    match random.number_below(20) {
         0..4 => add_or_remove_service(config, random),
         4..14 => {
-            let index = random.below(config.services.len().max(1));
+            let index = random.number_below(config.services.len().max(1));
             match config.services.get_mut(index) {
                 Some(service) => change_service(service, random),
                 None => add_or_remove_service(config, random),
             }
         }
         14..16 => {
-            let number = 2 + u16::try_from(random.below(usize::from(NODES) - 1)).unwrap();
+            let number = 2 + u16::try_from(random.number_below(usize::from(NODE_COUNT) - 1)).unwrap();
             match config.peers.iter().position(|peer| peer.number == number) {
                 Some(index) => _ = config.peers.remove(index),
                 None => config.peers.push(peer(number, random)),
             }
         }
         16..19 => {
-            let index = random.below(config.peers.len().max(1));
+            let index = random.number_below(config.peers.len().max(1));
             if let Some(peer) = config.peers.get_mut(index) {
                 change_peer(peer, random);
             }
@@ -87,7 +87,7 @@ pub(crate) fn change_layout(tables: &mut NodeTables) {
 }
 
 fn add_or_remove_service(config: &mut NodeConfig, random: &mut Random) {
-    let port = FIRST_PORT + u16::try_from(random.below(usize::from(MAX_SERVICES))).unwrap();
+    let port = FIRST_PORT + u16::try_from(random.number_below(usize::from(MAX_SERVICES))).unwrap();
     let name = format!("test/port-{port}");
     if let Some(index) = config.services.iter().position(|service| service.name == name) {
         config.services.remove(index);
@@ -110,7 +110,7 @@ fn add_or_remove_service(config: &mut NodeConfig, random: &mut Random) {
 }
 
 fn change_service(service: &mut Service, random: &mut Random) {
-    match random.below(12) {
+    match random.number_below(12) {
         0 => service.families = random.choose_some(&Family::ALL),
         1 => service.is_traffic_policy_local = !service.is_traffic_policy_local,
         2 => service.keeps_client_address = !service.keeps_client_address,
@@ -123,23 +123,23 @@ fn change_service(service: &mut Service, random: &mut Random) {
             let ranges = ranges.iter().map(|range| range.parse().unwrap()).collect();
             service.source_ranges = random.has_chance(70).then_some(ranges);
         }
-        7 if service.ports.len() > 1 => _ = service.ports.remove(random.below(2)),
+        7 if service.ports.len() > 1 => _ = service.ports.remove(random.number_below(2)),
         7 => {
             let mut port = service.ports[0].clone();
-            let has_other = |protocol: &&Protocol| **protocol != port.protocol;
-            port.protocol = *PROTOCOLS.iter().find(has_other).unwrap();
+            let is_other = |protocol: &&Protocol| **protocol != port.protocol;
+            port.protocol = *PROTOCOLS.iter().find(is_other).unwrap();
             service.ports.push(port);
         }
         _ => {
-            let index = random.below(service.ports.len());
+            let index = random.number_below(service.ports.len());
             change_endpoints(&mut service.ports[index].endpoints, random);
         }
     }
 }
 
 fn change_endpoints(endpoints: &mut Vec<Endpoint>, random: &mut Random) {
-    let index = random.below(endpoints.len().max(1));
-    match random.below(6) {
+    let index = random.number_below(endpoints.len().max(1));
+    match random.number_below(6) {
         0 if !endpoints.is_empty() => _ = endpoints.remove(index),
         1 if !endpoints.is_empty() => endpoints[index] = endpoint(random),
         2 if !endpoints.is_empty() => {
@@ -157,8 +157,8 @@ fn change_endpoints(endpoints: &mut Vec<Endpoint>, random: &mut Random) {
 }
 
 fn endpoint(random: &mut Random) -> Endpoint {
-    let node = NodeNumber::try_from(random.below(usize::from(NODES) + 1)).unwrap();
-    let host = u16::try_from(10 + random.below(3)).unwrap();
+    let node = NodeNumber::try_from(random.number_below(usize::from(NODE_COUNT) + 1)).unwrap();
+    let host = u16::try_from(10 + random.number_below(3)).unwrap();
     let address = match random.choose(&Family::ALL) {
         Family::V4 => IpAddr::from(Ipv4Addr::from(0x0af4_0000 + u32::from(node * 256 + host))),
         Family::V6 => Ipv6Addr::new(0xfd44, node, 0, 0, 0, 0, 0, host).into(),
@@ -189,7 +189,7 @@ fn peer(number: NodeNumber, random: &mut Random) -> Peer {
 
 fn change_peer(peer: &mut Peer, random: &mut Random) {
     // Ways change more often than the other parts.
-    let part = random.below(6);
+    let part = random.number_below(6);
     change_part_of_peer(peer, part, random);
 }
 
@@ -213,7 +213,7 @@ fn change_part_of_peer(peer: &mut Peer, part: usize, random: &mut Random) {
 
 fn change_node(config: &mut NodeConfig, random: &mut Random) {
     let node = &mut config.node;
-    match random.below(7) {
+    match random.number_below(7) {
         0 => {
             let all = [1, 101].map(|host| Family::ALL.map(|family| node_address(family, host))).concat();
             node.addresses = random.choose_some(&all);

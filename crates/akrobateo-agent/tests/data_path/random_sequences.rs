@@ -15,8 +15,8 @@ use crate::random::{Random, for_each_seed};
 use crate::random_config::{INTERFACES, change, change_layout, empty_config};
 
 /// The number of sequences. Several threads run them, because the kernel waits most of the time.
-const SEQUENCES: u64 = 500;
-const THREADS: u64 = 5;
+const SEQUENCE_COUNT: u64 = 500;
+const THREAD_COUNT: u64 = 5;
 const MAX_STEPS: usize = 7;
 
 fn new_node() -> Namespace {
@@ -29,7 +29,7 @@ fn new_node() -> Namespace {
     namespace
 }
 
-/// Does a part of the steps of [`DataPath::apply`]. Then the process is killed.
+/// Executes only some steps of [`DataPath::apply`], like a process that is killed during the change.
 fn apply_partly(config: &NodeConfig, random: &mut Random) {
     let tables = NodeTables::new(config);
     if config.keeps_client_addresses() {
@@ -39,7 +39,7 @@ fn apply_partly(config: &NodeConfig, random: &mut Random) {
         let objects = routing::network_objects(config, uplink);
         if random.has_chance(40) {
             let changes = links::diff(&links.observe().unwrap(), &objects);
-            links.apply(&changes[..random.below(changes.len() + 1)]).unwrap();
+            links.apply(&changes[..random.number_below(changes.len() + 1)]).unwrap();
             return;
         }
         links.reconcile(&objects).unwrap();
@@ -52,12 +52,12 @@ fn apply_partly(config: &NodeConfig, random: &mut Random) {
     let installed = nftables.read(&tables.inet.id).unwrap().1;
     let stages = diff(installed.as_ref(), &tables.inet).into_stages(leads_to_other_sets);
     let stages = [stages.additions, stages.changes, stages.deletions];
-    for stage in &stages[..=random.below(stages.len())] {
+    for stage in &stages[..=random.number_below(stages.len())] {
         nftables.execute(stage).unwrap();
     }
 }
 
-/// Does a part of the replacement of tables by others of another layout.
+/// Executes only some steps of the replacement of tables by tables of another layout.
 fn replace_partly(nftables: &Nftables, tables: NodeTables, random: &mut Random) {
     let interim = tables.with_name(INTERIM_NAME);
     // The tables may exist already, and another program may have deleted the interface of a chain.
@@ -70,17 +70,17 @@ fn replace_partly(nftables: &Nftables, tables: NodeTables, random: &mut Random) 
     }
 }
 
-/// Runs a sequence, and returns its last configuration. It is applied then.
+/// Runs a sequence, and returns its last configuration. This configuration is applied.
 fn run_sequence(seed: u64) -> NodeConfig {
     let mut random = Random::new(seed);
     let mut config = empty_config();
     let mut data_path = DataPath::open().unwrap();
     data_path.apply(&config).unwrap();
-    for _ in 0..=random.below(MAX_STEPS) {
-        for _ in 0..=random.below(6) {
+    for _ in 0..=random.number_below(MAX_STEPS) {
+        for _ in 0..=random.number_below(6) {
             change(&mut config, &mut random);
         }
-        match random.below(10) {
+        match random.number_below(10) {
             0..5 => {}
             5 => data_path = DataPath::open().unwrap(),
             6..8 => {
@@ -91,7 +91,7 @@ fn run_sequence(seed: u64) -> NodeConfig {
                 }
             }
             _ => {
-                for _ in 0..=random.below(3) {
+                for _ in 0..=random.number_below(3) {
                     disturb(&mut random);
                 }
                 data_path.forget_installed();
@@ -111,10 +111,12 @@ fn run_sequence(seed: u64) -> NodeConfig {
 fn random_sequences_end_in_the_state_of_a_fresh_start() {
     isolated(|| {
         std::thread::scope(|scope| {
-            for _ in 0..THREADS {
+            for _ in 0..THREAD_COUNT {
                 scope.spawn(|| {
                     let (node, fresh_node) = (new_node(), new_node());
-                    for_each_seed(SEQUENCES / THREADS, |seed| check_sequence(seed, &node, &fresh_node));
+                    for_each_seed(SEQUENCE_COUNT / THREAD_COUNT, |seed| {
+                        check_sequence(seed, &node, &fresh_node)
+                    });
                 });
             }
         });
@@ -128,7 +130,7 @@ fn check_sequence(seed: u64, node: &Namespace, fresh_node: &Namespace) {
         // The next change finds nothing to do.
         let mut data_path = DataPath::open().unwrap();
         let changes = data_path.apply(&config).unwrap();
-        assert_eq!((changes.steps, changes.tunnel), (0, 0), "{config:?}");
+        assert_eq!((changes.nftables_steps, changes.tunnel_changes), (0, 0), "{config:?}");
         data_path.cleanup().unwrap();
         assert_eq!(KernelState::read(), KernelState::default(), "{config:?}");
         (config, state)

@@ -1,4 +1,4 @@
-//! The change of a few Services is the same whether the tables contain all Services or only the necessary ones. Pure.
+//! A change has the same effects with the tables of all Services and with the tables of the necessary Services. Pure.
 
 use std::collections::BTreeSet;
 
@@ -10,8 +10,8 @@ use netfilter::nft::{Action, InstalledTable, Transaction, diff};
 use crate::random::{Random, for_each_seed};
 use crate::random_config::{change, empty_config};
 
-const SEQUENCES: u64 = 500;
-const CHANGES: usize = 40;
+const SEQUENCE_COUNT: u64 = 500;
+const CHANGES_PER_SEQUENCE: usize = 40;
 
 /// Returns the effect of each step of the transaction that changes the tables of `old` into those of `new`.
 fn effects(old: &NodeConfig, new: &NodeConfig) -> BTreeSet<String> {
@@ -38,12 +38,12 @@ fn to_effects(transaction: &Transaction<'_>) -> BTreeSet<String> {
 #[test]
 fn reduced_change_has_the_effects_of_the_whole_change() {
     let mut reduced_changes = 0;
-    for_each_seed(SEQUENCES, |seed| {
+    for_each_seed(SEQUENCE_COUNT, |seed| {
         let mut random = Random::new(seed);
         let mut config = empty_config();
-        for _ in 0..CHANGES {
+        for _ in 0..CHANGES_PER_SEQUENCE {
             let old = config.clone();
-            for _ in 0..=random.below(3) {
+            for _ in 0..=random.number_below(3) {
                 change(&mut config, &mut random);
             }
             let Some((reduced_old, reduced_new)) = reduce(&old, &config) else { continue };

@@ -17,7 +17,7 @@ fn user_with_only_net_admin_can_apply_the_configuration() {
         make_sysctls_read_only();
         cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
         cluster.apply_all();
-        let seen_addresses = cluster.seen_clients(&cluster.laboratory.client, 1, "n2p1");
+        let seen_addresses = cluster.seen_client_addresses(&cluster.laboratory.client, 1, "n2p1");
         assert_eq!(seen_addresses, Family::ALL.map(client_address));
     });
 }

@@ -21,7 +21,8 @@ fn backends(cluster: &mut Cluster, service: Service) -> Vec<String> {
     for (protocol, family) in PROTOCOLS.into_iter().flat_map(|it| Family::ALL.map(|family| (it, family))) {
         let mut of_family = BTreeSet::new();
         for _ in 0..REQUESTS {
-            of_family.insert(cluster.ask(&cluster.laboratory.client, protocol, family, 1).unwrap().backend);
+            of_family
+                .insert(cluster.request(&cluster.laboratory.client, protocol, family, 1).unwrap().backend);
         }
         assert!(backends.is_empty() || backends == of_family, "{protocol} {family}: {of_family:?}");
         backends = of_family;
@@ -55,8 +56,8 @@ fn policy_local_selects_endpoints_of_the_requested_node() {
         let remote = pod(&cluster.laboratory, 2, 1);
         cluster.services = vec![Service { is_traffic_policy_local: true, ..service(PORT, &remote) }];
         cluster.apply_all();
-        cluster.ask(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 1).unwrap_err();
-        cluster.ask(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 2).unwrap();
+        cluster.request(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 1).unwrap_err();
+        cluster.request(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 2).unwrap();
     });
 }
 
@@ -88,10 +89,10 @@ fn node_that_does_not_serve_a_service_returns_replies_to_the_node_of_the_client(
             let mut config = cluster.config(2);
             config.services[0].families.clear();
             cluster.apply(2, &config);
-            let seen = cluster.seen_clients(&cluster.laboratory.client, 1, "n2p1");
+            let seen = cluster.seen_client_addresses(&cluster.laboratory.client, 1, "n2p1");
             let clients = Family::ALL.map(netns_testkit::laboratory::addresses::client_address);
             assert_eq!(seen, clients, "{way:?}");
-            cluster.ask(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 2).unwrap_err();
+            cluster.request(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 2).unwrap_err();
         }
     });
 }

@@ -1,4 +1,4 @@
-//! Which clients a Service answers, and with which endpoint.
+//! Tests of the clients that a Service accepts, and of the endpoints that the clients reach.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -15,12 +15,12 @@ use netns_testkit::{DEADLINE, Namespace, isolated};
 
 use crate::cluster::{Cluster, PORT, PROTOCOLS, all_pods, pod, service};
 
-/// The time after which a packet counts as lost.
-const LOST: Duration = Duration::from_millis(300);
+/// The time after which the tests consider a packet lost.
+const LOSS_TIMEOUT: Duration = Duration::from_millis(300);
 
 fn is_lost(cluster: &Cluster, from: &Namespace, protocol: Protocol, family: Family, node: usize) -> bool {
     let to = SocketAddr::new(cluster.laboratory.node(node).address(family), PORT);
-    from.run(|| ask(protocol, to, LOST)).is_err_and(|error| error.kind() == ErrorKind::TimedOut)
+    from.run(|| ask(protocol, to, LOSS_TIMEOUT)).is_err_and(|error| error.kind() == ErrorKind::TimedOut)
 }
 
 #[test]
@@ -31,18 +31,18 @@ fn each_endpoint_gets_its_share_of_the_clients() {
         });
         let mut counts = BTreeMap::new();
         for _ in 0..300 {
-            let answer = cluster.ask(&cluster.laboratory.client, Protocol::Udp, Family::V4, 1).unwrap();
+            let answer = cluster.request(&cluster.laboratory.client, Protocol::Udp, Family::V4, 1).unwrap();
             assert_eq!(answer.client.ip(), client_address(Family::V4));
             *counts.entry(answer.backend).or_insert(0) += 1;
         }
-        // Each of six endpoints has 50 clients on average; 20 or fewer occur once in a million times.
+        // Each of six endpoints has 50 clients on average. An endpoint has 20 or fewer clients once in a million runs.
         assert_eq!(counts.len(), 6);
         assert!(counts.values().all(|count| *count > 20), "{counts:?}");
     });
 }
 
 #[test]
-fn service_without_endpoints_refuses_at_once() {
+fn service_without_endpoints_refuses_clients_at_once() {
     isolated(|| {
         for kube_proxy in [KubeProxy::Iptables, KubeProxy::Nftables] {
             let options = Options { kube_proxy, ..Options::default() };
@@ -60,51 +60,55 @@ fn service_without_endpoints_refuses_at_once() {
                     PROTOCOLS.into_iter().flat_map(|it| Family::ALL.map(|family| (it, family)))
                 {
                     let start = Instant::now();
-                    let error = cluster.ask(from, protocol, family, 1).unwrap_err();
+                    let error = cluster.request(from, protocol, family, 1).unwrap_err();
                     // The kernel reports a refused datagram of the same host as not permitted.
                     let is_refused = [ErrorKind::ConnectionRefused, ErrorKind::PermissionDenied];
                     assert!(is_refused.contains(&error.kind()), "{protocol} {family}: {error}");
                     assert!(start.elapsed() < DEADLINE / 2);
                 }
-                cluster.seen_clients(from, 2, "n2p1");
+                cluster.seen_client_addresses(from, 2, "n2p1");
             }
         }
     });
 }
 
 #[test]
-fn source_ranges_allow_their_clients_only_and_close_the_other_family() {
+fn only_clients_in_the_source_ranges_can_connect() {
     isolated(|| {
         let cluster = Cluster::start(&Options::default(), Some(Way::Direct), |laboratory| {
-            let allowed = format!("{}/32", client_address(Family::V4)).parse().unwrap();
+            let client_range = format!("{}/32", client_address(Family::V4)).parse().unwrap();
             let service = service(PORT, &pod(laboratory, 2, 1));
-            vec![Service { source_ranges: Some(vec![allowed, "10.244.3.0/24".parse().unwrap()]), ..service }]
+            vec![Service {
+                source_ranges: Some(vec![client_range, "10.244.3.0/24".parse().unwrap()]),
+                ..service
+            }]
         });
         let laboratory = &cluster.laboratory;
         for protocol in PROTOCOLS {
             for node in [1, 2] {
-                let answer = cluster.ask(&laboratory.client, protocol, Family::V4, node).unwrap();
+                let answer = cluster.request(&laboratory.client, protocol, Family::V4, node).unwrap();
                 assert_eq!(answer.client.ip(), client_address(Family::V4));
                 assert!(is_lost(&cluster, &laboratory.client, protocol, Family::V6, node));
-                // Clients inside the cluster count with their own addresses.
+                // The clients inside the cluster have addresses outside of the source ranges.
                 assert!(is_lost(&cluster, &laboratory.node(3).namespace, protocol, Family::V4, node));
                 assert!(is_lost(&cluster, &laboratory.pod(1, 1).namespace, protocol, Family::V4, node));
-                // A pod that asks another node has the address of its node, because the CNI masquerades it.
-                cluster.ask(&laboratory.pod(3, 1).namespace, protocol, Family::V4, 3).unwrap();
+                // This pod has an address in the source ranges. It sends to its own node, because the CNI masquerades
+                // packets to other nodes.
+                cluster.request(&laboratory.pod(3, 1).namespace, protocol, Family::V4, 3).unwrap();
             }
         }
-        // A Service without endpoints answers allowed clients only.
+        // A Service without endpoints refuses only allowed clients. It drops the packets of other clients.
         let mut cluster = cluster;
         cluster.services[0].ports.iter_mut().for_each(|port| port.endpoints.clear());
         cluster.apply_all();
-        let error = cluster.ask(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 1).unwrap_err();
+        let error = cluster.request(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 1).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         assert!(is_lost(&cluster, &cluster.laboratory.client, Protocol::Tcp, Family::V6, 1));
     });
 }
 
 #[test]
-fn client_with_affinity_stays_with_its_endpoint_while_it_exists() {
+fn client_with_affinity_keeps_its_endpoint_while_the_endpoint_exists() {
     isolated(|| {
         let affinity = |seconds, endpoints: &[Endpoint]| {
             vec![Service { affinity_seconds: NonZeroU32::new(seconds), ..service(PORT, endpoints) }]
@@ -114,36 +118,36 @@ fn client_with_affinity_stays_with_its_endpoint_while_it_exists() {
         });
         let backend = |cluster: &Cluster, family, protocol| {
             let answers: Vec<_> = (0..12)
-                .map(|_| cluster.ask(&cluster.laboratory.client, protocol, family, 1).unwrap().backend)
+                .map(|_| cluster.request(&cluster.laboratory.client, protocol, family, 1).unwrap().backend)
                 .collect();
             assert!(answers.iter().all(|backend| *backend == answers[0]), "{answers:?}");
             answers[0].clone()
         };
         for family in Family::ALL {
             for protocol in PROTOCOLS {
-                let first = backend(&cluster, family, protocol);
-                // Other changes leave it.
+                let first_backend = backend(&cluster, family, protocol);
+                // Changes of other Services do not change the client's endpoint.
                 cluster.services.push(service(PORT + 1, &[]));
                 cluster.apply_all();
                 cluster.services.pop();
                 cluster.apply_all();
-                assert_eq!(backend(&cluster, family, protocol), first);
-                // The endpoint goes: another one takes over at once.
-                let all = cluster.services.clone();
+                assert_eq!(backend(&cluster, family, protocol), first_backend);
+                // If the endpoint disappears, another endpoint answers at once.
+                let services_before = cluster.services.clone();
                 for port in &mut cluster.services[0].ports {
                     port.endpoints.retain(|endpoint| {
                         let pods = cluster.laboratory.nodes.iter().flat_map(|node| &node.pods);
                         let pod = pods.into_iter().find(|pod| pod.addresses.contains(&endpoint.address.ip()));
-                        pod.unwrap().name != first
+                        pod.unwrap().name != first_backend
                     });
                 }
                 cluster.apply_all();
-                assert_ne!(backend(&cluster, family, protocol), first);
-                cluster.services = all;
+                assert_ne!(backend(&cluster, family, protocol), first_backend);
+                cluster.services = services_before;
                 cluster.apply_all();
             }
         }
-        // An affinity ends after its time without a new flow.
+        // An affinity ends if the client opens no new flow within the timeout.
         cluster.services = affinity(1, &all_pods(&cluster.laboratory));
         cluster.apply_all();
         let backends: Vec<_> = (0..6)
@@ -163,15 +167,16 @@ fn udp_flows_follow_their_endpoints() {
         cluster.apply_all();
         for family in Family::ALL {
             let to = SocketAddr::new(cluster.laboratory.node(1).address(family), PORT);
-            let open =
-                || cluster.laboratory.client.run(|| Flow::open(Protocol::Udp, None, to, LOST).unwrap());
-            // The flow begins before its Service.
+            let open = || {
+                cluster.laboratory.client.run(|| Flow::open(Protocol::Udp, None, to, LOSS_TIMEOUT).unwrap())
+            };
+            // The flow begins before its Service exists.
             let mut flow = open();
             flow.ask(1).unwrap_err();
             cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
             cluster.apply_all();
             assert_eq!(flow.ask(1).unwrap().backend, "n2p1", "{family}");
-            // Its endpoint changes, and then its Service goes.
+            // The endpoint of the Service changes, and then the Service is deleted.
             cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 1, 1))];
             cluster.apply_all();
             assert_eq!(flow.ask(1).unwrap().backend, "n1p1", "{family}");
@@ -198,27 +203,27 @@ fn established_flows_survive_changes_of_other_endpoints_and_of_the_rules() {
                 .flat_map(|protocol| Family::ALL.map(|family| (protocol, family)))
                 .map(|(protocol, family)| open(&cluster, protocol, family))
                 .collect();
-            let mut ask_all =
+            let mut check_backend =
                 || flows.iter_mut().for_each(|flow| assert_eq!(flow.ask(1).unwrap().backend, "n2p1"));
-            ask_all();
+            check_backend();
             let endpoints = [pod(&cluster.laboratory, 2, 1), pod(&cluster.laboratory, 3, 1)].concat();
             cluster.services = vec![service(PORT, &endpoints), service(PORT + 1, &endpoints)];
             cluster.apply_all();
-            ask_all();
+            check_backend();
             cluster.services[0].affinity_seconds = NonZeroU32::new(60);
             cluster.apply_all();
-            ask_all();
+            check_backend();
             cluster.services[0].source_ranges =
                 Some(vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()]);
             cluster.services.pop();
             cluster.apply_all();
-            ask_all();
+            check_backend();
         }
     });
 }
 
 #[test]
-fn client_can_use_one_port_for_several_nodes_and_for_the_pod() {
+fn client_can_use_one_source_port_for_several_nodes_and_the_pod() {
     isolated(|| {
         for way in Way::ALL {
             let cluster = Cluster::start(&Options::default(), Some(way), |laboratory| {
@@ -230,28 +235,30 @@ fn client_can_use_one_port_for_several_nodes_and_for_the_pod() {
                     let pod = SocketAddr::new(laboratory.pod(2, 1).address(family), 8080);
                     let nodes =
                         laboratory.nodes.iter().map(|node| SocketAddr::new(node.address(family), PORT));
-                    let local = SocketAddr::new(client_address(family), 40_000);
+                    let client_socket = SocketAddr::new(client_address(family), 40_000);
                     let mut flows: Vec<_> = nodes
                         .chain([pod])
                         .map(|to| {
-                            laboratory.client.run(|| Flow::open(protocol, Some(local), to, DEADLINE).unwrap())
+                            laboratory
+                                .client
+                                .run(|| Flow::open(protocol, Some(client_socket), to, DEADLINE).unwrap())
                         })
                         .collect();
-                    // The pod sees the client's address. The port of some flows is another one, because the pod could not
-                    // distinguish the flows otherwise.
-                    let mut ask_all = || -> Vec<_> {
+                    // The pod sees the client's address, but another source port for some flows. With the same port,
+                    // the pod could not distinguish the flows.
+                    let mut ask_on_all_flows = || -> Vec<_> {
                         let answers = flows.iter_mut().map(|flow| flow.ask(1).unwrap());
                         answers.map(|answer| (answer.backend, answer.client)).collect()
                     };
-                    let answers = ask_all();
+                    let answers = ask_on_all_flows();
                     assert!(
                         answers
                             .iter()
-                            .all(|(backend, client)| backend == "n2p1" && client.ip() == local.ip())
+                            .all(|(backend, client)| backend == "n2p1" && client.ip() == client_socket.ip())
                     );
                     let clients: BTreeSet<_> = answers.iter().map(|(_, client)| client).collect();
                     assert_eq!(clients.len(), answers.len(), "{way:?} {protocol}");
-                    assert_eq!(ask_all(), answers);
+                    assert_eq!(ask_on_all_flows(), answers);
                 }
             }
         }
@@ -259,7 +266,7 @@ fn client_can_use_one_port_for_several_nodes_and_for_the_pod() {
 }
 
 #[test]
-fn agent_precedes_kube_proxy_and_portmap_and_leaves_their_ports_alone() {
+fn agent_precedes_kube_proxy_and_portmap_but_their_own_ports_work() {
     isolated(|| {
         for kube_proxy in [KubeProxy::Iptables, KubeProxy::Nftables] {
             for (has_load_balancer_address, has_host_port_80) in [(true, false), (false, true), (true, true)]
@@ -271,8 +278,8 @@ fn agent_precedes_kube_proxy_and_portmap_and_leaves_their_ports_alone() {
                 });
                 let laboratory = &cluster.laboratory;
                 let clients: Vec<IpAddr> = Family::ALL.map(client_address).into();
-                assert_eq!(cluster.seen_clients(&laboratory.client, 1, "n3p1"), clients);
-                cluster.seen_clients(&laboratory.pod(1, 1).namespace, 1, "n3p1");
+                assert_eq!(cluster.seen_client_addresses(&laboratory.client, 1, "n3p1"), clients);
+                cluster.seen_client_addresses(&laboratory.pod(1, 1).namespace, 1, "n3p1");
                 for family in Family::ALL {
                     let node = laboratory.node(1).address(family);
                     let ask_for = |from: &Namespace, to: (IpAddr, u16)| {

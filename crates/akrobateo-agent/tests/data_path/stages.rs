@@ -1,4 +1,5 @@
-//! A packet that meets a change between two lookups still finds its endpoint. In memory, with a model of the kernel.
+//! A packet finds its endpoint even if the tables change between two lookups of the packet. The test runs in memory,
+//! with a model of the kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -11,11 +12,11 @@ use netfilter::nft::{Action, InstalledTable, Stages, Transaction, diff};
 use crate::random::{Random, for_each_seed};
 use crate::random_config::{change, empty_config};
 
-const SEQUENCES: u64 = 400;
+const SEQUENCE_COUNT: u64 = 400;
 /// A client in some of the source ranges.
-const CLIENT: &str = "192.0.2.1";
+const CLIENT_ADDRESS: &str = "192.0.2.1";
 
-/// Executes a transaction as the kernel does: it rejects impossible steps.
+/// Executes a transaction as the kernel does. Panics at an impossible step.
 fn execute(table: &Table, transaction: &Transaction<'_>) -> Table {
     let mut table = table.clone();
     for step in &transaction.steps {
@@ -84,9 +85,9 @@ fn states(before: &Table, after: &Table) -> Vec<Table> {
     states
 }
 
-/// Returns true if each packet to a frontend finds an endpoint. `entry` is the state when the packet entered the chains:
-/// it sees their rules. The lookups see the states in `lookups`, one after the other.
-fn finds_endpoint(entry: &Table, lookups: [&Table; 4], suffix: &str, frontend: &Value) -> bool {
+/// Returns true if each packet to a frontend finds an endpoint. The packet sees the rules of the chains in the state
+/// `rules_state`. Each lookup of the packet in a set sees another state in `lookups`.
+fn finds_endpoint(rules_state: &Table, lookups: [&Table; 4], suffix: &str, frontend: &Value) -> bool {
     let goto = |table: &Table, set: &str, key: &Value| match table.set(set)?.get(key)?.value.clone()? {
         ElementValue::Verdict(Verdict::Goto(chain)) => Some(chain),
         _ => None,
@@ -94,19 +95,19 @@ fn finds_endpoint(entry: &Table, lookups: [&Table; 4], suffix: &str, frontend: &
     let port = Value::from_slice(&frontend.bytes()[frontend.bytes().len() - 8..]).unwrap();
     let Some(mut chain) = goto(lookups[0], &format!("services{suffix}"), frontend) else { return false };
     if chain == "restrict" {
-        let client: IpAddr = CLIENT.parse().unwrap();
+        let client: IpAddr = CLIENT_ADDRESS.parse().unwrap();
         let IpAddr::V4(client) = client else { return false };
         let key = Value::from_slice(&[port.bytes(), &client.octets()].concat()).unwrap();
-        let allowed = lookups[1].set(&format!("allowed{suffix}")).unwrap();
+        let allowed_clients = lookups[1].set(&format!("allowed{suffix}")).unwrap();
         let key = Element::new(key);
-        if suffix == "6" || !allowed.elements.iter().any(|element| overlaps(element, &key)) {
+        if suffix == "6" || !allowed_clients.elements.iter().any(|element| overlaps(element, &key)) {
             return false;
         }
         let Some(next) = goto(lookups[2], &format!("restricted{suffix}"), &port) else { return false };
         chain = next;
     }
-    // The packet sees a chain that is new as an empty chain.
-    if entry.chain(&chain).is_none_or(|chain| chain.rules.is_empty()) {
+    // If a chain was added after the packet has entered the chains, the packet sees no rules in the new chain.
+    if rules_state.chain(&chain).is_none_or(|chain| chain.rules.is_empty()) {
         return false;
     }
     let count: String =
@@ -122,22 +123,24 @@ fn keys(table: &Table, set: &str) -> BTreeSet<Value> {
     table.set(set).into_iter().flat_map(|set| &set.elements).map(|element| element.key).collect()
 }
 
-/// Checks that elements of `first` are complete before the packets that need them find new elements of `second`.
+/// Checks that each new element of the set `second` appears after the elements of the set `first` that it needs.
 fn check_order(states: &[Table], first: &str, second: &str, is_needed: impl Fn(&Value, &Value) -> bool) {
-    let (known, needed) = (keys(&states[0], second), keys(&states[states.len() - 1], first));
+    let (old_keys, final_keys) = (keys(&states[0], second), keys(&states[states.len() - 1], first));
     for pair in states.windows(2) {
-        let present = keys(&pair[0], first);
-        for new in keys(&pair[1], second).difference(&known) {
-            let missing = needed.iter().find(|key| is_needed(key, new) && !present.contains(key));
-            assert_eq!(missing, None, "{first} lacks an element for {new:?} of {second}");
+        let present_keys = keys(&pair[0], first);
+        for new_key in keys(&pair[1], second).difference(&old_keys) {
+            let missing_key =
+                final_keys.iter().find(|key| is_needed(key, new_key) && !present_keys.contains(key));
+            assert_eq!(missing_key, None, "{first} lacks an element for {new_key:?} of {second}");
         }
     }
 }
 
+/// Checks that packets find their endpoints during a change. Returns the number of checks.
 fn check_change(before: &NodeConfig, after: &NodeConfig) -> usize {
     let tables = [before, after].map(|config| NodeTables::new(config).inet);
     let states = states(&tables[0], &tables[1]);
-    let mut checked = 0;
+    let mut check_count = 0;
     for suffix in ["4", "6"] {
         let [kept, tunnel_marks, nodes] =
             ["kept", "tunnel_marks", "nodes"].map(|set| format!("{set}{suffix}"));
@@ -145,8 +148,8 @@ fn check_change(before: &NodeConfig, after: &NodeConfig) -> usize {
         check_order(&states, &nodes, "peer_zones", |_, _| true);
         let frontends = tables[0].set(&format!("services{suffix}")).unwrap().elements.iter().map(|it| it.key);
         for frontend in frontends {
-            let always = |table| finds_endpoint(table, [table; 4], suffix, &frontend);
-            if !tables.iter().all(always) {
+            let finds_endpoint_in = |table| finds_endpoint(table, [table; 4], suffix, &frontend);
+            if !tables.iter().all(finds_endpoint_in) {
                 continue;
             }
             for pair in states.windows(2) {
@@ -157,28 +160,29 @@ fn check_change(before: &NodeConfig, after: &NodeConfig) -> usize {
                         finds_endpoint(&pair[0], lookups, suffix, &frontend),
                         "{frontend:?}, change before lookup {changed_at}: {before:?}\n{after:?}"
                     );
-                    checked += 1;
+                    check_count += 1;
                 }
             }
         }
     }
-    checked
+    check_count
 }
 
 #[test]
-fn packet_that_meets_a_change_between_two_lookups_finds_its_endpoint() {
-    let mut checked = BTreeMap::from([(false, 0), (true, 0)]);
-    for_each_seed(SEQUENCES, |seed| {
+fn packet_finds_its_endpoint_during_a_change_of_the_tables() {
+    // The number of changes without and with checks.
+    let mut change_counts = BTreeMap::from([(false, 0), (true, 0)]);
+    for_each_seed(SEQUENCE_COUNT, |seed| {
         let mut random = Random::new(seed);
         let mut before = empty_config();
         for _ in 0..10 {
             let mut after = before.clone();
-            (0..=random.below(10)).for_each(|_| change(&mut after, &mut random));
-            let count = check_change(&before, &after);
-            *checked.entry(count > 0).or_default() += 1;
+            (0..=random.number_below(10)).for_each(|_| change(&mut after, &mut random));
+            let has_checks = check_change(&before, &after) > 0;
+            *change_counts.entry(has_checks).or_default() += 1;
             before = after;
         }
     });
-    // In at least a fifth of the changes, a Service answers before and after the change.
-    assert!(checked[&true] > checked[&false] / 4, "{checked:?}");
+    // At least a fifth of the changes must have a Service with endpoints before and after the change.
+    assert!(change_counts[&true] > change_counts[&false] / 4, "{change_counts:?}");
 }

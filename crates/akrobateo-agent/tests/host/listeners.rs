@@ -22,12 +22,13 @@ fn node() -> Namespace {
     namespace
 }
 
-/// Returns the families in which a socket holds a port of the node.
-fn held_families(listeners: &Listeners, protocol: Protocol, port: u16) -> Vec<Family> {
+/// Returns the families in which a socket occupies a port of the node.
+fn occupied_families(listeners: &Listeners, protocol: Protocol, port: u16) -> Vec<Family> {
     let addresses = NODE_ADDRESSES.map(|address| address.parse::<IpAddr>().unwrap());
     let port = NonZeroU16::new(port).unwrap();
-    let is_held = |family: &Family| listeners.holds(Frontend { family: *family, protocol, port }, &addresses);
-    Family::ALL.into_iter().filter(is_held).collect()
+    let is_occupied =
+        |family: &Family| listeners.has_listener(Frontend { family: *family, protocol, port }, &addresses);
+    Family::ALL.into_iter().filter(is_occupied).collect()
 }
 
 /// Opens a socket with these options, and binds it.
@@ -50,7 +51,7 @@ fn listen(protocol: Protocol, address: &str, port: u16, set_options: impl FnOnce
 }
 
 #[test]
-fn listener_on_the_wildcard_or_a_node_address_holds_its_port() {
+fn listener_on_the_wildcard_or_a_node_address_occupies_its_port() {
     let (v4, v6) = (Family::V4, Family::V6);
     let cases = [
         ("0.0.0.0", vec![v4]),
@@ -70,9 +71,13 @@ fn listener_on_the_wildcard_or_a_node_address_holds_its_port() {
                 for (protocol, other) in [(Protocol::Tcp, Protocol::Udp), (Protocol::Udp, Protocol::Tcp)] {
                     let socket = listen(protocol, address, 80, |_| ());
                     let listeners = listeners::read().unwrap();
-                    assert_eq!(held_families(&listeners, protocol, 80), *families, "{protocol} {address}");
-                    assert_eq!(held_families(&listeners, other, 80), [], "{protocol} {address}");
-                    assert_eq!(held_families(&listeners, protocol, 81), [], "{protocol} {address}");
+                    assert_eq!(
+                        occupied_families(&listeners, protocol, 80),
+                        *families,
+                        "{protocol} {address}"
+                    );
+                    assert_eq!(occupied_families(&listeners, other, 80), [], "{protocol} {address}");
+                    assert_eq!(occupied_families(&listeners, protocol, 81), [], "{protocol} {address}");
                     drop(socket);
                     assert_eq!(listeners::read().unwrap(), Listeners::default());
                 }
@@ -92,7 +97,7 @@ fn socket_options_limit_the_families_and_interfaces_of_a_listener() {
                 let on_uplink = |socket: &Socket| socket.bind_device(Some(b"eth0")).unwrap();
                 let _on_uplink = listen(protocol, "0.0.0.0", 82, on_uplink);
                 let listeners = listeners::read().unwrap();
-                let families = [80, 81, 82].map(|port| held_families(&listeners, protocol, port));
+                let families = [80, 81, 82].map(|port| occupied_families(&listeners, protocol, port));
                 assert_eq!(families, [vec![Family::V6], vec![], vec![Family::V4]], "{protocol}");
             }
         });
@@ -100,12 +105,12 @@ fn socket_options_limit_the_families_and_interfaces_of_a_listener() {
 }
 
 #[test]
-fn connected_and_unused_sockets_hold_no_port() {
+fn connected_and_unused_sockets_occupy_no_port() {
     isolated(|| {
         node().run(|| {
-            let bound = bind(Protocol::Tcp, "0.0.0.0", 80, |_| ());
-            let connected = UdpSocket::bind("10.99.0.11:80").unwrap();
-            connected.connect("10.99.0.12:53").unwrap();
+            let bound_socket = bind(Protocol::Tcp, "0.0.0.0", 80, |_| ());
+            let connected_socket = UdpSocket::bind("10.99.0.11:80").unwrap();
+            connected_socket.connect("10.99.0.12:53").unwrap();
             let listener = listen(Protocol::Tcp, "10.99.0.12", 82, |_| ());
             let client = bind(Protocol::Tcp, "10.99.0.11", 81, |_| ());
             client.connect(&listener.local_addr().unwrap()).unwrap();
@@ -114,32 +119,32 @@ fn connected_and_unused_sockets_hold_no_port() {
             let listeners = listeners::read().unwrap();
             for protocol in Protocol::ALL {
                 for port in [80, 81, 82] {
-                    assert_eq!(held_families(&listeners, protocol, port), [], "{protocol}/{port}");
+                    assert_eq!(occupied_families(&listeners, protocol, port), [], "{protocol}/{port}");
                 }
             }
-            bound.listen(1).unwrap();
-            assert_eq!(held_families(&listeners::read().unwrap(), Protocol::Tcp, 80), [Family::V4]);
+            bound_socket.listen(1).unwrap();
+            assert_eq!(occupied_families(&listeners::read().unwrap(), Protocol::Tcp, 80), [Family::V4]);
         });
     });
 }
 
 #[test]
-fn vxlan_device_holds_its_port() {
+fn vxlan_device_occupies_its_port() {
     isolated(|| {
         let node = node();
         node.ip("link add vxlan4 type vxlan id 5 dstport 8472 local 10.99.0.11\nlink set vxlan4 up\n\
              link add vxlan6 type vxlan id 5 dstport 8473 local fd99::11\nlink set vxlan6 up");
         let listeners = node.run(|| listeners::read().unwrap());
-        assert_eq!(held_families(&listeners, Protocol::Udp, 8472), [Family::V4]);
-        assert_eq!(held_families(&listeners, Protocol::Udp, 8473), [Family::V6]);
+        assert_eq!(occupied_families(&listeners, Protocol::Udp, 8472), [Family::V4]);
+        assert_eq!(occupied_families(&listeners, Protocol::Udp, 8473), [Family::V6]);
         node.ip("link delete vxlan4");
         let listeners = node.run(|| listeners::read().unwrap());
-        assert_eq!(held_families(&listeners, Protocol::Udp, 8472), []);
+        assert_eq!(occupied_families(&listeners, Protocol::Udp, 8472), []);
     });
 }
 
 #[test]
-fn listener_in_another_network_namespace_holds_no_port() {
+fn listener_in_another_network_namespace_occupies_no_port() {
     isolated(|| {
         let _socket = Namespace::new().run(|| listen(Protocol::Tcp, "0.0.0.0", 80, |_| ()));
         assert_eq!(node().run(|| listeners::read().unwrap()), Listeners::default());
@@ -155,7 +160,7 @@ fn capability_net_admin_suffices_to_list_the_sockets() {
             keep_capabilities(CapabilitySet::NET_ADMIN);
             listeners::read().unwrap()
         });
-        assert_eq!(held_families(&listeners, Protocol::Tcp, 80), [Family::V4]);
+        assert_eq!(occupied_families(&listeners, Protocol::Tcp, 80), [Family::V4]);
     });
 }
 
@@ -173,7 +178,11 @@ fn list_of_ten_thousand_sockets_is_complete() {
             println!("{} sockets: {:?}", 2 * sockets.len(), start.elapsed());
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 for port in PORTS {
-                    assert_eq!(held_families(&listeners, protocol, port), Family::ALL, "{protocol}/{port}");
+                    assert_eq!(
+                        occupied_families(&listeners, protocol, port),
+                        Family::ALL,
+                        "{protocol}/{port}"
+                    );
                 }
             }
         });

@@ -6,12 +6,12 @@ use akrobateo_agent::host::{self, ConntrackUse, HostError, HostNetwork, HostWatc
 use netns_testkit::privileges::{CapabilitySet, keep_capabilities, make_sysctls_read_only};
 use netns_testkit::{Namespace, isolated, isolated_as_nobody};
 
-fn ips(texts: &[&str]) -> Vec<IpAddr> {
+fn parse_ips(texts: &[&str]) -> Vec<IpAddr> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
 fn read(namespace: &Namespace, node_addresses: &[&str]) -> Result<HostNetwork, HostError> {
-    namespace.run(|| host::read(&ips(node_addresses)))
+    namespace.run(|| host::read(&parse_ips(node_addresses)))
 }
 
 #[test]
@@ -24,7 +24,8 @@ fn interface_of_any_kind_with_the_address_is_the_uplink() {
             "type vxlan id 5 dstport 8472 local 10.99.0.11",
         ] {
             let namespace = Namespace::new();
-            namespace.ip("link add eth0 type veth peer name peer\nlink set eth0 up\naddress add 10.99.0.11/24 dev eth0");
+            namespace.ip("link add eth0 type veth peer name peer\nlink set eth0 up\n\
+                 address add 10.99.0.11/24 dev eth0");
             namespace.ip(&format!(
                 "link add uplink address 02:00:00:00:00:07 mtu 1400 {kind}\nlink set uplink up"
             ));
@@ -35,7 +36,7 @@ fn interface_of_any_kind_with_the_address_is_the_uplink() {
                 uplink: "uplink".to_owned(),
                 mac: Some("02:00:00:00:00:07".parse().unwrap()),
                 mtu: 1400,
-                local_addresses: ips(&node_addresses[1..]),
+                local_addresses: parse_ips(&node_addresses[1..]),
             };
             assert_eq!(read(&namespace, &node_addresses).unwrap(), expected, "{kind}");
         }
@@ -43,13 +44,13 @@ fn interface_of_any_kind_with_the_address_is_the_uplink() {
 }
 
 #[test]
-fn tun_interface_has_no_mac() {
+fn tun_interface_has_no_mac_address() {
     isolated(|| {
         let namespace = Namespace::new();
         namespace.ip("tuntap add uplink mode tun");
         namespace.ip("address add 192.0.2.1 peer 192.0.2.2 dev uplink\nlink set uplink up");
         let network = read(&namespace, &["192.0.2.1"]).unwrap();
-        assert_eq!((network.mac, network.local_addresses), (None, ips(&["192.0.2.1"])));
+        assert_eq!((network.mac, network.local_addresses), (None, parse_ips(&["192.0.2.1"])));
         // The address of the other end is not local.
         assert!(matches!(read(&namespace, &["192.0.2.2"]), Err(HostError::NoInterface(_))));
     });
@@ -75,7 +76,7 @@ fn uplink_is_found_among_hundreds_of_interfaces() {
         namespace.ip("address add 192.0.2.1/24 dev far250");
         let network = namespace.run(|| {
             let start = std::time::Instant::now();
-            let network = host::read(&ips(&["192.0.2.1"])).unwrap();
+            let network = host::read(&parse_ips(&["192.0.2.1"])).unwrap();
             println!("502 interfaces: {:?}", start.elapsed());
             network
         });
@@ -141,7 +142,7 @@ fn user_with_only_net_admin_can_read_the_network() {
         make_sysctls_read_only();
         namespace.run(|| {
             keep_capabilities(CapabilitySet::NET_ADMIN);
-            assert_eq!(host::read(&ips(&["192.0.2.1"])).unwrap().uplink, "eth0");
+            assert_eq!(host::read(&parse_ips(&["192.0.2.1"])).unwrap().uplink, "eth0");
             assert!(!HostWatch::open().unwrap().has_changes().unwrap());
             ConntrackUse::read().unwrap();
         });

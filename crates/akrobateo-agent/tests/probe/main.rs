@@ -20,7 +20,7 @@ use crate::agents::Agents;
 
 const DIRECT: ForwardingMode = ForwardingMode::Keep(Way::Direct);
 const TUNNEL: ForwardingMode = ForwardingMode::Keep(Way::Tunnel);
-/// Longer than the documented time after which a broken way is no longer used.
+/// A time that is longer than the documented time after which the agents do not use a broken way any more.
 const LOSS_TIME: Duration = Duration::from_secs(5);
 
 const fn masquerade(reason: MasqueradeReason) -> ForwardingMode {
@@ -30,31 +30,34 @@ const fn masquerade(reason: MasqueradeReason) -> ForwardingMode {
 /// Waits until all nodes except `other` have `mode` towards each other, and until the modes from and to `other` are
 /// `other_mode`. Returns the longest wait for one mode.
 fn expect_modes(agents: &Agents, mode: ForwardingMode, other: usize, other_mode: ForwardingMode) -> Duration {
-    let mut longest = Duration::ZERO;
+    let mut longest_wait = Duration::ZERO;
     for node in 1..=3 {
         for peer in (1..=3).filter(|peer| *peer != node) {
             let expected = if [node, peer].contains(&other) { other_mode } else { mode };
-            longest = longest.max(agents.wait_for(node, peer, expected));
+            longest_wait = longest_wait.max(agents.wait_for(node, peer, expected));
         }
     }
-    longest
+    longest_wait
 }
 
-/// Sends requests through node 1 to the pod of a peer. Returns true if the pod saw the client's address.
-fn keeps_client(agents: &Agents, peer: usize) -> bool {
+/// Sends requests through node 1 to the pod of a peer. Returns true if the pod has seen the client's address.
+fn pod_sees_client(agents: &Agents, peer: usize) -> bool {
     agents.apply_modes();
-    let mut has_seen_client = Vec::new();
+    let mut seen_results = Vec::new();
     for family in agents.families {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let to = (agents.laboratory.node(1).address(*family), rules::service_port(peer));
             let answer = agents.laboratory.client.run(|| ask(protocol, to.into(), DEADLINE));
             let answer = answer.unwrap_or_else(|error| panic!("{protocol} {family} to peer {peer}: {error}"));
             assert_eq!(answer.backend, format!("n{peer}p1"));
-            has_seen_client.push(answer.client.ip() == client_address(*family));
+            seen_results.push(answer.client.ip() == client_address(*family));
         }
     }
-    assert!(has_seen_client.iter().all(|other| *other == has_seen_client[0]), "{has_seen_client:?}");
-    has_seen_client[0]
+    assert!(
+        seen_results.iter().all(|has_seen_client| *has_seen_client == seen_results[0]),
+        "{seen_results:?}"
+    );
+    seen_results[0]
 }
 
 #[test]
@@ -75,7 +78,7 @@ fn all_peers_are_direct_on_a_plain_segment() {
         ] {
             let agents = Agents::start_all(&options);
             expect_modes(&agents, DIRECT, 0, DIRECT);
-            assert!(keeps_client(&agents, 2) && keeps_client(&agents, 3), "{options:?}");
+            assert!(pod_sees_client(&agents, 2) && pod_sees_client(&agents, 3), "{options:?}");
         }
     });
 }
@@ -87,7 +90,7 @@ fn peers_in_an_overlay_use_the_tunnel() {
             let options = Options { pod_network: PodNetwork::Overlay, underlay, ..Options::default() };
             let agents = Agents::start_all(&options);
             expect_modes(&agents, TUNNEL, 0, TUNNEL);
-            assert!(keeps_client(&agents, 2));
+            assert!(pod_sees_client(&agents, 2));
         }
     });
 }
@@ -99,16 +102,16 @@ fn modes_follow_filters_of_addresses_and_macs() {
             let agents = Agents::start_all(&Options::default());
             expect_modes(&agents, DIRECT, 0, DIRECT);
             agents.laboratory.set_filters(&[filter]);
-            let changed = Instant::now();
+            let changed_at = Instant::now();
             expect_modes(&agents, DIRECT, 2, TUNNEL);
-            eprintln!("{filter:?}: tunnel after {:?}", changed.elapsed());
-            assert!(keeps_client(&agents, 2) && keeps_client(&agents, 3), "{filter:?}");
-            // A way that was lost once must work for 5 seconds.
+            eprintln!("{filter:?}: tunnel after {:?}", changed_at.elapsed());
+            assert!(pod_sees_client(&agents, 2) && pod_sees_client(&agents, 3), "{filter:?}");
+            // A way that was lost once is used again only after it has worked for 5 seconds.
             agents.laboratory.set_filters(&[]);
-            let changed = Instant::now();
+            let changed_at = Instant::now();
             expect_modes(&agents, DIRECT, 2, DIRECT);
-            eprintln!("no filter: direct after {:?}", changed.elapsed());
-            assert!(keeps_client(&agents, 2));
+            eprintln!("no filter: direct after {:?}", changed_at.elapsed());
+            assert!(pod_sees_client(&agents, 2));
         }
     });
 }
@@ -119,7 +122,7 @@ fn filter_of_foreign_macs_does_not_break_the_direct_way() {
         let agents = Agents::start_all(&Options::default());
         agents.laboratory.set_filters(&[1, 2, 3].map(Filter::OwnMacOnly));
         expect_modes(&agents, DIRECT, 0, DIRECT);
-        assert!(keeps_client(&agents, 2) && keeps_client(&agents, 3));
+        assert!(pod_sees_client(&agents, 2) && pod_sees_client(&agents, 3));
     });
 }
 
@@ -129,11 +132,11 @@ fn smaller_mtu_of_the_network_leads_to_masquerade() {
         let agents = Agents::start_all(&Options::default());
         expect_modes(&agents, DIRECT, 0, DIRECT);
         agents.laboratory.set_filters(&[Filter::MaxPacketLen(1400), Filter::DropIcmpErrors]);
-        let changed = Instant::now();
+        let changed_at = Instant::now();
         let full_size_lost = masquerade(MasqueradeReason::FullSizeLost);
         expect_modes(&agents, full_size_lost, 0, full_size_lost);
-        eprintln!("smaller MTU: masquerade after {:?}", changed.elapsed());
-        assert!(!keeps_client(&agents, 2));
+        eprintln!("smaller MTU: masquerade after {:?}", changed_at.elapsed());
+        assert!(!pod_sees_client(&agents, 2));
     });
 }
 
@@ -143,11 +146,11 @@ fn filter_in_one_direction_leads_to_masquerade_on_both_nodes() {
         let agents = Agents::start_all(&Options::default());
         expect_modes(&agents, DIRECT, 0, DIRECT);
         agents.laboratory.set_filters(&[Filter::OneWay { from: 1, to: 2 }]);
-        let changed = Instant::now();
+        let changed_at = Instant::now();
         for (node, peer) in [(1, 2), (2, 1)] {
             agents.wait_for(node, peer, masquerade(MasqueradeReason::NoAnswer));
         }
-        eprintln!("filter in one direction: masquerade after {:?}", changed.elapsed());
+        eprintln!("filter in one direction: masquerade after {:?}", changed_at.elapsed());
         assert_eq!(agents.mode(1, 3, agents.families[0]), Some(DIRECT));
         agents.laboratory.set_filters(&[]);
         expect_modes(&agents, DIRECT, 0, DIRECT);
@@ -178,27 +181,29 @@ fn peer_without_agent_is_masqueraded_until_its_agent_starts() {
         agents.wait_for(1, 3, DIRECT);
         agents.wait_for(1, 2, masquerade(MasqueradeReason::NoAnswer));
         agents.start(2);
-        let started = Instant::now();
+        let started_at = Instant::now();
         agents.wait_for(1, 2, DIRECT);
-        eprintln!("new agent: direct after {:?}", started.elapsed());
-        assert!(keeps_client(&agents, 2));
+        eprintln!("new agent: direct after {:?}", started_at.elapsed());
+        assert!(pod_sees_client(&agents, 2));
     });
 }
 
 #[test]
-fn lost_peer_is_masqueraded_and_used_again_later() {
+fn direct_way_to_a_lost_peer_is_used_again_after_its_return() {
     isolated(|| {
         let mut agents = Agents::start_all(&Options::default());
         expect_modes(&agents, DIRECT, 0, DIRECT);
         agents.laboratory.disconnect(2);
-        let lost = agents.wait_for(1, 2, masquerade(MasqueradeReason::NoAnswer));
+        let loss_time = agents.wait_for(1, 2, masquerade(MasqueradeReason::NoAnswer));
         agents.laboratory.reconnect(2);
-        let found = agents.wait_for(1, 2, DIRECT);
-        eprintln!("disconnected: masquerade after {lost:?}; connected again: direct after {found:?}");
+        let return_time = agents.wait_for(1, 2, DIRECT);
+        eprintln!(
+            "disconnected: masquerade after {loss_time:?}; connected again: direct after {return_time:?}"
+        );
         agents.wait_for(2, 1, DIRECT);
         agents.stop(2);
-        let lost = agents.wait_for(1, 2, masquerade(MasqueradeReason::NoAnswer));
-        eprintln!("agent killed: masquerade after {lost:?}");
+        let loss_time = agents.wait_for(1, 2, masquerade(MasqueradeReason::NoAnswer));
+        eprintln!("agent killed: masquerade after {loss_time:?}");
     });
 }
 
@@ -209,10 +214,10 @@ fn announced_restart_of_an_agent_changes_no_mode() {
         expect_modes(&agents, DIRECT, 0, DIRECT);
         agents.apply_modes();
         agents.pause(2);
-        let stopped = Instant::now();
-        while stopped.elapsed() < LOSS_TIME + Duration::from_secs(1) {
+        let stopped_at = Instant::now();
+        while stopped_at.elapsed() < LOSS_TIME + Duration::from_secs(1) {
             assert_eq!(agents.mode(1, 2, agents.families[0]), Some(DIRECT));
-            assert!(keeps_client(&agents, 2));
+            assert!(pod_sees_client(&agents, 2));
         }
         agents.start(2);
         agents.wait_for(2, 1, DIRECT);
@@ -224,7 +229,7 @@ fn announced_restart_of_an_agent_changes_no_mode() {
 }
 
 #[test]
-fn conntrack_entries_from_before_the_rules_do_not_delay_the_probe() {
+fn conntrack_entries_that_are_older_than_the_rules_do_not_delay_the_probe() {
     isolated(|| {
         let mut agents = Agents::new(&Options::default());
         for node in &agents.laboratory.nodes {
@@ -236,9 +241,9 @@ fn conntrack_entries_from_before_the_rules_do_not_delay_the_probe() {
             node.namespace.nft("delete table netdev akrobateo");
             node.namespace.load_nft(&rules::render(&agents.laboratory, node));
         }
-        let loaded = Instant::now();
+        let loaded_at = Instant::now();
         expect_modes(&agents, DIRECT, 0, DIRECT);
-        eprintln!("rules loaded: direct after {:?}", loaded.elapsed());
+        eprintln!("rules loaded: direct after {:?}", loaded_at.elapsed());
     });
 }
 

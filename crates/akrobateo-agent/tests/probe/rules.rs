@@ -17,8 +17,8 @@ pub(crate) fn service_port(peer: usize) -> u16 {
     80 + u16::try_from(peer).unwrap()
 }
 
-/// Returns the keyword of nft(8), the suffix of the names of sets, and the type of addresses.
-fn ip(family: Family) -> (&'static str, &'static str, &'static str) {
+/// Returns the words for a family: the keyword of nft(8), the suffix of the names of sets, and the type of addresses.
+fn family_words(family: Family) -> (&'static str, &'static str, &'static str) {
     match family {
         Family::V4 => ("ip", "4", "ipv4_addr"),
         Family::V6 => ("ip6", "6", "ipv6_addr"),
@@ -101,7 +101,7 @@ fn peer_elements(laboratory: &Laboratory, node: &Node) -> (String, String) {
 }
 
 fn sets(family: Family) -> String {
-    let (_, suffix, address_type) = ip(family);
+    let (_, suffix, address_type) = family_words(family);
     format!(
         "  set kept{suffix} {{ type {address_type};
   }}
@@ -117,7 +117,7 @@ fn sets(family: Family) -> String {
 
 /// Returns the rules that set the conntrack zone by the MAC address of the peer.
 fn zone_rules(node: &Node, family: Family) -> String {
-    let (ip, ..) = ip(family);
+    let (ip, ..) = family_words(family);
     let (own_pods, pods) = (pod_range(family, node.number), cluster_pod_range(family));
     let (uplink, address) = (node.uplink, node.address(family));
     ["akr0", uplink]
@@ -129,12 +129,12 @@ fn zone_rules(node: &Node, family: Family) -> String {
 }
 
 fn probe_dnat_rule(node: &Node, family: Family) -> String {
-    let ((ip, ..), foreign, address) = (ip(family), foreign_address(family), node.address(family));
+    let ((ip, ..), foreign, address) = (family_words(family), foreign_address(family), node.address(family));
     format!("    ct original zone != 0 {ip} saddr {foreign} udp dport {PORT} dnat {ip} to {address}\n")
 }
 
 fn service_rules(laboratory: &Laboratory, node: &Node, family: Family) -> String {
-    let ((ip, ..), address) = (ip(family), node.address(family));
+    let ((ip, ..), address) = (family_words(family), node.address(family));
     let rule = |peer: &Node| {
         let endpoint = std::net::SocketAddr::new(pod_address(family, peer.number, 1), BACKEND_PORT);
         let port = service_port(peer.number);
@@ -147,7 +147,7 @@ fn service_rules(laboratory: &Laboratory, node: &Node, family: Family) -> String
 }
 
 fn probe_snat_rules(node: &Node, family: Family, own_marks: &str) -> String {
-    let ((ip, ..), foreign, address) = (ip(family), foreign_address(family), node.address(family));
+    let ((ip, ..), foreign, address) = (family_words(family), foreign_address(family), node.address(family));
     format!(
         "    {own_marks} {ip} saddr {address} udp dport {PORT} snat {ip} to {foreign}\n    \
          ct original zone != 0 snat {ip} to {ip} saddr\n"
@@ -155,12 +155,12 @@ fn probe_snat_rules(node: &Node, family: Family, own_marks: &str) -> String {
 }
 
 fn keep_client_rule(family: Family) -> String {
-    let (ip, suffix, _) = ip(family);
+    let (ip, suffix, _) = family_words(family);
     format!("    {ip} daddr @kept{suffix} snat {ip} to {ip} saddr\n")
 }
 
 fn steering_rules(family: Family) -> String {
-    let (ip, suffix, _) = ip(family);
+    let (ip, suffix, _) = family_words(family);
     format!(
         "    ct mark and {FLOW_BIT} != 0 ct direction original meta mark set {ip} daddr map @pod_mark{suffix}\n    \
          meta protocol {ip} ct original zone != 0 ct direction reply \
@@ -169,7 +169,7 @@ fn steering_rules(family: Family) -> String {
 }
 
 fn reply_mark_rule(uplink: &str, family: Family) -> String {
-    let (ip, suffix, _) = ip(family);
+    let (ip, suffix, _) = family_words(family);
     format!(
         "    oifname {uplink} meta protocol {ip} ct direction reply \
          meta mark set ct original zone map @zone_mac{suffix}\n"
@@ -178,7 +178,7 @@ fn reply_mark_rule(uplink: &str, family: Family) -> String {
 
 /// Returns the commands of nft(8) that add the elements for a mode, and delete the elements for other modes.
 pub(crate) fn render_mode(id: TargetId, mode: ForwardingMode) -> String {
-    let (_, suffix, _) = ip(id.family);
+    let (_, suffix, _) = family_words(id.family);
     let peer = usize::from(id.peer);
     let (pod, zone) = (pod_address(id.family, peer, 1), zone(peer));
     let (direct_mark, tunnel_mark) = (Marks::default().direct(id.peer), Marks::default().tunnel(id.peer));
