@@ -64,7 +64,7 @@ fn flows_are_lost_only_until_the_nodes_know_of_the_lost_peer() {
             match loss {
                 Loss::Node => laboratory.disconnect(LOST_NODE),
                 Loss::Agent => {
-                    cluster.with_data_path(LOST_NODE, |data_path| _ = data_path.cleanup().unwrap())
+                    cluster.with_data_path(LOST_NODE, |data_path| _ = data_path.cleanup().unwrap());
                 }
             }
             // The other nodes learn of the lost peer one after the other, while clients continue to open flows.

@@ -115,7 +115,7 @@ fn random_sequences_end_in_the_state_of_a_fresh_start() {
                 scope.spawn(|| {
                     let (node, fresh_node) = (new_node(), new_node());
                     for_each_seed(SEQUENCE_COUNT / THREAD_COUNT, |seed| {
-                        check_sequence(seed, &node, &fresh_node)
+                        check_sequence(seed, &node, &fresh_node);
                     });
                 });
             }
