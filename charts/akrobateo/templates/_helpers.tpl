@@ -40,6 +40,11 @@ app.kubernetes.io/name: akrobateo-agent
 checksum/settings: {{ include "akrobateo.settings" . | sha256sum }}
 {{- end -}}
 
+{{/* The name of the ConfigMap with the settings. The ConfigMap is immutable, so other settings need another name. */}}
+{{- define "akrobateo.settingsName" -}}
+{{ include "akrobateo.fullname" . }}-settings-{{ include "akrobateo.settings" . | sha256sum | trunc 10 }}
+{{- end -}}
+
 {{- define "akrobateo.image" -}}
 {{- if .Values.image.digest -}}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}
