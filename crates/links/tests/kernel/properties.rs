@@ -43,13 +43,22 @@ fn any_mac() -> impl Strategy<Value = MacAddress> {
     (2..6u8).prop_map(mac)
 }
 
+/// The addresses of peers: two of IPv4, and two of IPv6.
+const PEER_ADDRESSES: [&str; 4] = ["10.99.0.12", "10.99.0.13", "fd99::12", "fd99::13"];
+
 fn route() -> impl Strategy<Value = Route> {
     let table = prop::sample::select(vec![TABLE, 77, 254]);
     let device = prop::sample::select(vec![RouteDevice::Tunnel, RouteDevice::Other(UPLINK)]);
     (table, prop::sample::select(&DESTINATIONS[..]), 0..2usize, device).prop_map(
         |(table, destination, gateway, device)| {
             let destination: IpNet = destination.parse().unwrap();
-            let gateways = if destination.addr().is_ipv4() { &GATEWAYS[..2] } else { &GATEWAYS[2..] };
+            // Through the uplink, the gateway is the address of a peer. The kernel rejects the gateway 169.254.255.255 if
+            // another program has added a network with this broadcast address.
+            let gateways = match device {
+                RouteDevice::Tunnel => &GATEWAYS,
+                RouteDevice::Other(_) => &PEER_ADDRESSES,
+            };
+            let gateways = if destination.addr().is_ipv4() { &gateways[..2] } else { &gateways[2..] };
             Route { table, destination, gateway: gateways[gateway].parse().unwrap(), device }
         },
     )
