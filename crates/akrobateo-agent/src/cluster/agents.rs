@@ -103,11 +103,7 @@ impl Agents {
     ///
     /// While the watch reports no events, the agents of the previous result remain in the result.
     pub(crate) fn alive_peer_reports(&mut self, now: Instant) -> Vec<AgentReport> {
-        let receives_events = self
-            .entries
-            .get(&self.own_lease_name)
-            .is_some_and(|own| now.saturating_duration_since(own.renewed_at) < MAX_OWN_SILENCE);
-        if receives_events {
+        if self.receives_events(now) {
             for entry in self.entries.values_mut() {
                 entry.was_alive = now < entry.expires_at();
             }
@@ -123,9 +119,17 @@ impl Agents {
         reports
     }
 
-    /// Returns the earliest time at which another agent is no longer alive if it does not renew its Lease.
-    pub(crate) fn next_expiry(&self) -> Option<Instant> {
-        self.alive_peers().map(AgentEntry::expires_at).min()
+    /// Returns the earliest time at which another agent is no longer alive if it does not renew its Lease. Returns `None`
+    /// while the watch reports no events, because then no agent expires.
+    pub(crate) fn next_expiry(&self, now: Instant) -> Option<Instant> {
+        self.alive_peers().map(AgentEntry::expires_at).min().filter(|_| self.receives_events(now))
+    }
+
+    /// Returns true if the watch has recently reported a renewal of this agent's own Lease.
+    fn receives_events(&self, now: Instant) -> bool {
+        self.entries
+            .get(&self.own_lease_name)
+            .is_some_and(|own| now.saturating_duration_since(own.renewed_at) < MAX_OWN_SILENCE)
     }
 
     fn alive_peers(&self) -> impl Iterator<Item = &AgentEntry> {
@@ -228,7 +232,7 @@ mod tests {
         test.renew("n2", 0);
         test.renew("n3", 5);
         assert_eq!(test.alive_nodes(14), ["n2", "n3"]);
-        assert_eq!(test.agents.next_expiry(), Some(test.time_at(15)));
+        assert_eq!(test.agents.next_expiry(test.time_at(14)), Some(test.time_at(15)));
         assert_eq!(test.alive_nodes(15), ["n3"]);
         assert!(test.renew("n2", 16));
         assert_eq!(test.alive_nodes(17), ["n2", "n3"]);
@@ -239,7 +243,10 @@ mod tests {
         let mut test = TestAgents::new();
         assert!(test.renew("n1", 0) && test.renew("n2", 0));
         assert_eq!(test.alive_nodes(3600), ["n2"]);
+        // An expiry in the past would cause one plan after another.
+        assert_eq!(test.agents.next_expiry(test.time_at(3600)), None);
         test.renew("n1", 3601);
+        assert_eq!(test.agents.next_expiry(test.time_at(3601)), Some(test.time_at(15)));
         assert!(test.alive_nodes(3602).is_empty());
     }
 

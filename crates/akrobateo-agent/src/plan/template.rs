@@ -18,7 +18,7 @@ use crate::marks::NodeNumber;
 
 /// The timeout of sessionAffinity `ClientIP` in seconds, for Services that set no timeout. Kubernetes has the same
 /// default.
-const DEFAULT_AFFINITY_SECONDS: NonZeroU32 = NonZeroU32::new(10_800).unwrap();
+const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
 
 /// The settings of a Service that the agent serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ fn affinity_seconds(spec: &ServiceSpec) -> Option<NonZeroU32> {
     }
     let config = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
     let seconds = config.and_then(|config| u32::try_from(config.timeout_seconds?).ok());
-    Some(seconds.and_then(NonZeroU32::new).unwrap_or(DEFAULT_AFFINITY_SECONDS))
+    NonZeroU32::new(seconds.filter(|seconds| *seconds > 0).unwrap_or(DEFAULT_AFFINITY_SECONDS))
 }
 
 #[cfg(test)]
@@ -160,7 +160,7 @@ mod tests {
             (service.name.as_str(), &service.families[..]),
             ("default/web", &[Family::V6, Family::V4][..])
         );
-        assert_eq!(service.affinity_seconds, Some(DEFAULT_AFFINITY_SECONDS));
+        assert_eq!(service.affinity_seconds, NonZeroU32::new(DEFAULT_AFFINITY_SECONDS));
         assert_eq!(service.source_ranges.unwrap()[0].to_string(), "10.0.0.0/8");
         let endpoint_counts: Vec<_> = service.ports.iter().map(|port| port.endpoints.len()).collect();
         assert_eq!(endpoint_counts, [1, 0]);

@@ -18,6 +18,8 @@ pub(super) struct DataPathState {
     pub(super) error: Option<String>,
     /// The forwarding mode of each peer.
     pub(super) modes: Modes,
+    /// The error of the last attempt to read the node's network.
+    pub(super) host_error: Option<String>,
 }
 
 /// Returns the report of a node.
@@ -37,7 +39,7 @@ pub(super) fn build_report(
         refused: plan.refused.clone(),
         shared_ports: plan.shared_ports.clone(),
         handing_over: plan.handing_over.clone(),
-        error: state.error.clone(),
+        error: state.error.clone().or_else(|| state.host_error.clone()),
         network: Some(plan.network.clone()),
         masqueraded_peers: masqueraded_peers(&state.modes, peer_reports),
         conntrack,

@@ -47,6 +47,7 @@ pub(super) struct AgentState {
     installed_frontends: BTreeSet<Frontend>,
     listeners: Listeners,
     network: Option<HostNetwork>,
+    conntrack: Option<ConntrackUse>,
     /// The reports of the other agents that were alive at the last plan.
     peer_reports: Vec<AgentReport>,
     plan: Option<Plan>,
@@ -80,6 +81,7 @@ impl AgentState {
             installed_frontends,
             listeners: Listeners::default(),
             network: None,
+            conntrack: None,
             peer_reports: Vec::new(),
             plan: None,
             data_path: DataPathState::default(),
@@ -128,6 +130,8 @@ impl AgentState {
     /// Reads the node's listening sockets and its network again. Returns true if the sockets or the network have
     /// changed. After an error, the result of the previous read remains.
     pub(super) fn read_host(&mut self) -> bool {
+        let conntrack = host::ConntrackUse::read().ok();
+        self.conntrack = conntrack.map(|it| ConntrackUse { count: it.count.into(), max: it.max.into() });
         let mut has_changed = false;
         match listeners::read() {
             Ok(listeners) => {
@@ -145,13 +149,14 @@ impl AgentState {
             Ok(network) => {
                 has_changed |= self.network.as_ref() != Some(&network);
                 self.network = Some(network);
+                self.data_path.host_error = None;
             }
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "cannot read the network of the node"
                 );
-                self.data_path.error = Some(error.to_string());
+                self.data_path.host_error = Some(error.to_string());
             }
         }
         has_changed
@@ -159,6 +164,10 @@ impl AgentState {
 
     /// Makes a new plan. Returns the ID and the new configuration of the data path if it has changed.
     pub(super) fn make_plan(&mut self, now: Instant) -> Option<(u64, NodeConfig)> {
+        // If this plan fails, the next change triggers a plan. A time in the past would trigger it again immediately.
+        if let Some(plan) = &mut self.plan {
+            plan.next_plan_at = None;
+        }
         let network = self.network.clone()?;
         let (services, endpoint_slices) = self.stores.newest_versions();
         let versions = AppliedVersions { services, endpoint_slices };
@@ -226,7 +235,7 @@ impl AgentState {
     /// Returns the time at which a new plan is necessary if nothing happens earlier.
     pub(super) fn next_plan_at(&self) -> Option<Instant> {
         let planned_at = self.plan.as_ref().and_then(|plan| plan.next_plan_at);
-        planned_at.into_iter().chain(self.agents.next_expiry()).min()
+        planned_at.into_iter().chain(self.agents.next_expiry(Instant::now())).min()
     }
 
     /// Returns true after the first rules were installed.
@@ -236,9 +245,13 @@ impl AgentState {
 
     /// Returns the current report; `None` before the first plan.
     pub(super) fn report(&self) -> Option<AgentReport> {
-        let conntrack = host::ConntrackUse::read().ok();
-        let conntrack = conntrack.map(|it| ConntrackUse { count: it.count.into(), max: it.max.into() });
         let plan = self.plan.as_ref()?;
-        Some(build_report(&self.identity.node_name, plan, &self.data_path, &self.peer_reports, conntrack))
+        Some(build_report(
+            &self.identity.node_name,
+            plan,
+            &self.data_path,
+            &self.peer_reports,
+            self.conntrack,
+        ))
     }
 }
