@@ -177,7 +177,7 @@ impl RunningAgent {
         if let Some(sender) = &self.report_sender {
             // If only the use of conntrack has changed, the next renewal of the Lease reports the change.
             sender.send_if_modified(|previous| {
-                let must_be_written = !is_same_except_conntrack(previous, &report);
+                let must_be_written = !previous.equals_except_conntrack(&report);
                 *previous = report;
                 must_be_written
             });
@@ -286,10 +286,6 @@ fn remove_data_path() {
             tracing::error!(error, "cannot remove the rules of the agent");
         }
     }
-}
-
-fn is_same_except_conntrack(report: &AgentReport, other: &AgentReport) -> bool {
-    AgentReport { conntrack: None, ..report.clone() } == AgentReport { conntrack: None, ..other.clone() }
 }
 
 /// Starts a thread that sends a trigger when an interface or an address of the node changes.

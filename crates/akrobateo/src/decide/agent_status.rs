@@ -32,6 +32,13 @@ pub(crate) struct ObservedReport {
     pub(crate) is_silent: bool,
 }
 
+impl ObservedReport {
+    /// Returns true if decisions read the same from both.
+    pub(crate) fn is_equivalent(&self, other: &Self) -> bool {
+        self.is_silent == other.is_silent && self.report.equals_except_conntrack(&other.report)
+    }
+}
+
 /// The resourceVersions that the rules of an agent must contain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RequiredVersions {

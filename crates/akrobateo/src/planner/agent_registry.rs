@@ -126,11 +126,8 @@ impl AgentRegistry {
         }
         let (node, current) = (agent.report.node.clone(), agent.observed());
         let previous = self.agents.insert(name.to_owned(), agent).map(|previous| previous.observed());
-        (previous.as_ref() != Some(&current)).then_some(AgentChange {
-            node,
-            previous,
-            current: Some(current),
-        })
+        let has_changed = !previous.as_ref().is_some_and(|previous| previous.is_equivalent(&current));
+        has_changed.then_some(AgentChange { node, previous, current: Some(current) })
     }
 
     /// Records a renewal. If the operator had lost contact, all agents get time to renew their Leases.
@@ -251,7 +248,7 @@ fn is_failing(report: &AgentReport) -> bool {
 mod tests {
     use std::collections::BTreeMap;
 
-    use akrobateo_services::agent_report::lease_name;
+    use akrobateo_services::agent_report::{ConntrackUse, lease_name};
 
     use super::*;
 
@@ -293,6 +290,16 @@ mod tests {
             }
         }
         start + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn changed_use_of_conntrack_is_no_change_of_an_agent() {
+        let mut registry = AgentRegistry::default();
+        let mut is_change = |count| {
+            let (name, lease) = lease("n1", 1, |it| it.conntrack = Some(ConntrackUse { count, max: 9 }));
+            registry.update("akrobateo", &name, Some(&lease), Instant::now()).is_some()
+        };
+        assert!(is_change(1) && !is_change(2));
     }
 
     #[test]
