@@ -21,6 +21,7 @@
 
 mod metrics_throttle;
 mod open_connections;
+pub mod program;
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,17 +1,12 @@
-//! The operator's HTTP server for /healthz, /readyz and /metrics. Does I/O.
+//! The operator's state for its HTTP server. Does no I/O.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use admin_server::{Response, Server, StatusCode, response_with_content_type, text_response};
-use tokio::net::TcpListener;
+use admin_server::program::ProgramState;
 
 use crate::metrics::Metrics;
-
-const HEALTH_PATH: &str = "/healthz";
-const READY_PATH: &str = "/readyz";
-const METRICS_PATH: &str = "/metrics";
-const OPENMETRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The part of the operator's state that determines the responses.
 pub(crate) struct Health {
@@ -20,26 +15,13 @@ pub(crate) struct Health {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// Serves probes and metrics. The function never returns.
-pub(crate) async fn serve(listener: TcpListener, health: Arc<Health>) {
-    let server = Server::new(listener, &[HEALTH_PATH, READY_PATH], METRICS_PATH);
-    loop {
-        let connection = server.accept().await;
-        let health = Arc::clone(&health);
-        tokio::spawn(connection.serve(move |path| respond(path, &health)));
+impl ProgramState for Health {
+    fn not_ready_reason(&self) -> Option<&'static str> {
+        (!self.is_ready.load(Ordering::Relaxed)).then_some("waiting for the caches to sync")
     }
-}
 
-fn respond(path: &str, health: &Health) -> Response<String> {
-    match path {
-        METRICS_PATH => match health.metrics.text() {
-            Ok(metrics) => response_with_content_type(OPENMETRICS_CONTENT_TYPE, metrics),
-            Err(error) => text_response(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-        },
-        READY_PATH if !health.is_ready.load(Ordering::Relaxed) => {
-            text_response(StatusCode::SERVICE_UNAVAILABLE, "waiting for the caches to sync\n")
-        }
-        _ => text_response(StatusCode::OK, "ok\n"),
+    fn metrics_text(&self) -> Result<String, fmt::Error> {
+        self.metrics.text()
     }
 }
 
@@ -48,19 +30,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_readyz_depends_on_the_cache_sync() {
+    fn operator_is_ready_after_the_cache_sync_and_has_metrics_before() {
         let health = Health { is_ready: AtomicBool::new(false), metrics: Metrics::new() };
-        let statuses = |health: &Health| [HEALTH_PATH, READY_PATH].map(|path| respond(path, health).status());
-        assert_eq!(statuses(&health), [StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE]);
+        assert!(health.not_ready_reason().is_some());
+        assert!(health.metrics_text().unwrap().ends_with("# EOF\n"));
         health.is_ready.store(true, Ordering::Relaxed);
-        assert_eq!(statuses(&health), [StatusCode::OK, StatusCode::OK]);
-    }
-
-    #[test]
-    fn metrics_are_served_as_openmetrics() {
-        let health = Health { is_ready: AtomicBool::new(false), metrics: Metrics::new() };
-        let response = respond(METRICS_PATH, &health);
-        assert_eq!(response.headers()["content-type"], OPENMETRICS_CONTENT_TYPE);
-        assert!(response.body().ends_with("# EOF\n"), "{}", response.body());
+        assert_eq!(health.not_ready_reason(), None);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use admin_server::program::serve_program;
 use akrobateo_services::key::ServiceKey;
 use api_client::{ConnectError, connect};
 use k8s_openapi::jiff::Timestamp;
@@ -16,7 +17,7 @@ use crate::apply::{ApplyError, Writer};
 use crate::cache::{WatchEnded, WatchScope};
 use crate::decide::{ProxyNamespaceMismatch, ServiceState};
 use crate::host_name::host_name;
-use crate::http::{self, Health};
+use crate::http::Health;
 use crate::kube_proxy::follow_vip_danger;
 use crate::lease::LeaderElector;
 use crate::metrics::{Metrics, ReconcileLabels};
@@ -58,7 +59,7 @@ pub async fn run(config: OperatorConfig) -> Result<(), RunError> {
     let health = Arc::new(Health { is_ready: AtomicBool::new(false), metrics: metrics.clone() });
     let listener = TcpListener::bind(config.http_address).await;
     let listener = listener.map_err(|error| RunError::Http(config.http_address, error))?;
-    tokio::spawn(http::serve(listener, health.clone()));
+    tokio::spawn(serve_program(listener, health.clone()));
     let mut shutdown = Box::pin(shutdown_signal()?);
 
     let (client, pod_namespace) = connect(&config.connection).await?;

@@ -88,3 +88,14 @@ impl Metrics {
         Ok(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_begin_with_the_name_of_the_agent() {
+        let text = Metrics::default().text().unwrap();
+        assert!(text.contains("akrobateo_agent_services") && text.ends_with("# EOF\n"), "{text}");
+    }
+}

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use admin_server::program::serve_program;
 use akrobateo_core::{Family, Frontend};
 use akrobateo_services::agent_report::{AgentReport, lease_name};
 use api_client::{WatchEnded, connect};
@@ -66,7 +67,7 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let health = Arc::new(Health { is_ready: AtomicBool::new(false), metrics: Metrics::default() });
     let address = options.http_address;
     let listener = TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
-    tokio::spawn(http::serve(listener, health.clone()));
+    tokio::spawn(serve_program(listener, health.clone()));
     let (client, pod_namespace) = connect(&options.connection).await?;
     let namespace = pod_namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
     let (trigger_sender, triggers) = mpsc::unbounded_channel();
