@@ -1,4 +1,4 @@
-//! Checks that a Service is reachable from outside the cluster, and through its proxies. Does I/O.
+//! Checks that a Service is reachable from outside the cluster, by the programs of the test's mode. Does I/O.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 
 use crate::cluster::NodeAddresses;
 use crate::failure::{Failure, ensure, ensure_eq};
+use crate::mode::Mode;
 use crate::namespace::Namespace;
 use crate::polling::{consistently, eventually};
 use crate::reply::Reply;
@@ -83,7 +84,7 @@ impl Namespace {
         ensure_eq(
             "ipMode of each address",
             &ip_modes,
-            &vec![Some(service.expected_ip_mode()); expected_addresses.len()],
+            &vec![Some(service.expected_ip_mode(self.mode())); expected_addresses.len()],
         )?;
         Ok(expected_addresses)
     }
@@ -104,6 +105,15 @@ impl Namespace {
         };
         eventually("no target answers", ensure_no_answers).await?;
         consistently(KUBE_PROXY_SYNC_TIME, "no target answers", ensure_no_answers).await
+    }
+
+    /// Checks by the client's address that the programs of the test's mode forwarded each request. In shared mode the
+    /// server must have seen the client's own address. In dedicated mode it must have seen the proxy's address.
+    pub async fn ensure_forwarded(&self, service: &ServiceBuilder, replies: &[Reply]) -> Result<(), Failure> {
+        match self.mode() {
+            Mode::Shared => ensure_client_address_kept(replies),
+            Mode::Dedicated => self.ensure_answers_through_proxies(service, replies).await,
+        }
     }
 
     /// Checks that each answer came through the proxy pod of the requested node. The server must have seen the
@@ -129,6 +139,16 @@ impl Namespace {
         }
         Ok(())
     }
+}
+
+/// Checks that each server saw the client's own address.
+pub fn ensure_client_address_kept(replies: &[Reply]) -> Result<(), Failure> {
+    replies.iter().try_for_each(|reply| {
+        let observed_client = reply.answer()?.client.ip();
+        ensure(Some(observed_client) == reply.client, || {
+            format!("{}: the backend saw {observed_client}, expected {:?}", reply.target, reply.client)
+        })
+    })
 }
 
 /// Returns a target for every port of a Service on every address.

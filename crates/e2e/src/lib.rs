@@ -20,6 +20,7 @@ mod failure;
 mod faults;
 mod load;
 mod local_operator;
+mod mode;
 mod namespace;
 mod operator;
 mod permissions;
@@ -43,12 +44,13 @@ pub use cli::CommandOutput;
 pub use cluster::{Cluster, NodeAddresses};
 pub use conditions::exposed_condition;
 pub use environment::EnvironmentError;
-pub use exposure::targets;
+pub use exposure::{ensure_client_address_kept, targets};
 pub use external_client::Connections;
 pub use failure::{Failure, ensure, ensure_eq};
 pub use faults::{Faults, POOL_LABEL};
 pub use load::ensure_answers_during;
 pub use local_operator::LocalOperator;
+pub use mode::Mode;
 pub use namespace::Namespace;
 pub use operator::{OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, Operator, PROXIES_NAMESPACE};
 pub use permissions::{Permission, Permissions};
@@ -56,7 +58,10 @@ pub use pods::is_ready;
 pub use polling::{consistently, eventually, eventually_within};
 pub use proxy_protocol_server::ProxyProtocolServer;
 pub use reply::{ParseReplyError, Reply};
-pub use runner::{exposed_service_test, fault_test, fault_test_within, test};
+pub use runner::{
+    dedicated_fault_test, dedicated_fault_test_within, dedicated_test, exposed_dedicated_service_test,
+    exposed_service_test, fault_test, shared_fault_test, shared_fault_test_within, shared_test, test,
+};
 pub use service::{PortMapping, ServiceBuilder, service};
 pub use snapshot::{Snapshot, differences};
 pub use target::{ParseTargetError, Target};

@@ -11,6 +11,7 @@ use kube::{Api, Client, ResourceExt};
 use crate::cluster::Cluster;
 use crate::delete::delete_if_exists;
 use crate::failure::Failure;
+use crate::mode::Mode;
 use crate::polling::eventually;
 use crate::ports;
 use crate::service::ServiceBuilder;
@@ -24,12 +25,13 @@ pub struct Namespace {
 /// The state that all namespaces of one test share.
 pub(crate) struct TestRun {
     pub(crate) cluster: Cluster,
+    pub(crate) mode: Mode,
     namespace_names: Mutex<Vec<String>>,
 }
 
 impl TestRun {
-    pub(crate) fn new(cluster: Cluster) -> Arc<Self> {
-        Arc::new(Self { cluster, namespace_names: Mutex::default() })
+    pub(crate) fn new(cluster: Cluster, mode: Mode) -> Arc<Self> {
+        Arc::new(Self { cluster, mode, namespace_names: Mutex::default() })
     }
 
     /// Creates a namespace, and records its name for the cleanup.
@@ -55,6 +57,12 @@ impl Namespace {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Returns the mode of the test.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.test_run.mode
     }
 
     /// Returns the cluster under test.
@@ -85,10 +93,11 @@ impl Namespace {
     }
 
     /// Creates or changes a Service by server-side apply. The API server removes fields that the builder no longer
-    /// sets.
+    /// sets. The mode of the test chooses the workload if the builder does not.
     pub async fn apply(&self, service: &ServiceBuilder) -> Result<Service, Failure> {
         let params = PatchParams::apply("e2e").force();
-        Ok(self.services().patch(service.name(), &params, &Patch::Apply(service.build())).await?)
+        let object = self.mode().apply_to(service).build();
+        Ok(self.services().patch(service.name(), &params, &Patch::Apply(object)).await?)
     }
 
     /// Creates a Service that is younger than `older`. Creation times are whole seconds. If two Services have the same

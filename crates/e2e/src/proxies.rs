@@ -11,6 +11,7 @@ use kube::api::{DeleteParams, ListParams, PostParams, PropagationPolicy};
 use kube::{Api, ResourceExt};
 
 use crate::failure::{Failure, ensure, ensure_eq};
+use crate::mode::Mode;
 use crate::namespace::Namespace;
 use crate::operator::{OPERATOR_NAMESPACE, PROXIES_NAMESPACE};
 use crate::pods::is_ready;
@@ -79,6 +80,23 @@ impl Namespace {
             ips_by_node.entry(node).or_default().extend(ips);
         }
         Ok(ips_by_node)
+    }
+
+    /// Returns the UID and the generation of each `DaemonSet` of a Service. In shared mode there is none.
+    pub async fn workload_versions(
+        &self,
+        service: &ServiceBuilder,
+    ) -> Result<Vec<(Option<String>, Option<i64>)>, Failure> {
+        let daemonsets = self.list_daemonsets(service).await?.into_iter();
+        Ok(daemonsets.map(|daemonset| (daemonset.metadata.uid, daemonset.metadata.generation)).collect())
+    }
+
+    /// Waits until no rollout of the Service is in progress. In shared mode the Service has no rollouts.
+    pub async fn wait_no_rollout(&self, service: &ServiceBuilder) -> Result<(), Failure> {
+        match self.mode() {
+            Mode::Shared => Ok(()),
+            Mode::Dedicated => self.wait_rolled_out(service).await.map(drop),
+        }
     }
 
     /// Waits until a Service's DaemonSet is rolled out: every pod is current and ready, and no pod is terminating.
@@ -155,7 +173,7 @@ impl Namespace {
     /// Waits until the operator has processed all earlier changes: creates a Service, and waits for its DaemonSet.
     pub async fn wait_operator_synced(&self) -> Result<(), Failure> {
         let [port] = self.allocate_ports().await?;
-        let marker_service = service(&format!("last-{port}")).tcp(port);
+        let marker_service = service(&format!("last-{port}")).tcp(port).dedicated();
         self.apply(&marker_service).await?;
         eventually("the operator has created the DaemonSet of the new Service", async || {
             self.get_daemonset(&marker_service).await

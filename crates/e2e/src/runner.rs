@@ -19,6 +19,7 @@ use crate::delete::delete_if_exists;
 use crate::diagnostics;
 use crate::failure::{Failure, ensure_eq};
 use crate::faults::Faults;
+use crate::mode::Mode;
 use crate::namespace::{Namespace, TestRun};
 use crate::polling::eventually;
 use crate::service::ServiceBuilder;
@@ -26,36 +27,101 @@ use crate::service::ServiceBuilder;
 /// The time limit of a test.
 const TIME_LIMIT: Duration = Duration::from_mins(4);
 
-/// Runs a test that can run at the same time as other tests.
-pub async fn test(body: impl AsyncFnOnce(&Namespace) -> Result<(), Failure>) -> Result<(), Failure> {
-    run(Cluster::connect().await?, TIME_LIMIT, body, async || Ok(())).await
+/// Runs a test in both modes, one after the other. The test can run at the same time as other tests.
+pub async fn test(body: impl AsyncFn(&Namespace) -> Result<(), Failure>) -> Result<(), Failure> {
+    for mode in Mode::ALL {
+        test_in(mode, &body).await?;
+    }
+    Ok(())
+}
+
+/// Runs a [`test`] only in shared mode.
+pub async fn shared_test(body: impl AsyncFn(&Namespace) -> Result<(), Failure>) -> Result<(), Failure> {
+    test_in(Mode::Shared, body).await
+}
+
+/// Runs a [`test`] only in dedicated mode.
+pub async fn dedicated_test(body: impl AsyncFn(&Namespace) -> Result<(), Failure>) -> Result<(), Failure> {
+    test_in(Mode::Dedicated, body).await
+}
+
+async fn test_in(
+    mode: Mode,
+    body: impl AsyncFnOnce(&Namespace) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    run(Cluster::connect().await?, mode, TIME_LIMIT, body, async || Ok(())).await
 }
 
 /// Runs a [`test`] with a ready backend and an exposed Service. `build` returns the Service for a free port.
 pub async fn exposed_service_test(
-    build: impl FnOnce(u16) -> ServiceBuilder,
-    body: impl AsyncFnOnce(&Namespace, ServiceBuilder) -> Result<(), Failure>,
+    build: impl Fn(u16) -> ServiceBuilder,
+    body: impl AsyncFn(&Namespace, ServiceBuilder) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    test(async |namespace| {
-        namespace.start_backend().await?;
-        let [port] = namespace.allocate_ports().await?;
-        let service = build(port);
-        namespace.expose(&service).await?;
-        body(namespace, service).await
-    })
-    .await
+    test(async |namespace| body(namespace, expose_service(namespace, &build).await?).await).await
 }
 
-/// Runs a test that injects faults. No other fault test of the same process runs at the same time. The cluster is
-/// restored afterwards.
+/// Runs an [`exposed_service_test`] only in dedicated mode.
+pub async fn exposed_dedicated_service_test(
+    build: impl Fn(u16) -> ServiceBuilder,
+    body: impl AsyncFn(&Namespace, ServiceBuilder) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    dedicated_test(async |namespace| body(namespace, expose_service(namespace, &build).await?).await).await
+}
+
+async fn expose_service(
+    namespace: &Namespace,
+    build: impl Fn(u16) -> ServiceBuilder,
+) -> Result<ServiceBuilder, Failure> {
+    namespace.start_backend().await?;
+    let [port] = namespace.allocate_ports().await?;
+    let service = build(port);
+    namespace.expose(&service).await?;
+    Ok(service)
+}
+
+/// Runs a test that injects faults in both modes, one after the other. No other fault test of the same process runs at
+/// the same time. The cluster is restored afterwards.
 pub async fn fault_test(
-    body: impl AsyncFnOnce(&Namespace, &Faults) -> Result<(), Failure>,
+    body: impl AsyncFn(&Namespace, &Faults) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    fault_test_within(TIME_LIMIT, body).await
+    for mode in Mode::ALL {
+        fault_test_in(mode, TIME_LIMIT, &body).await?;
+    }
+    Ok(())
 }
 
-/// Runs the test like [`fault_test`], but with this time limit.
-pub async fn fault_test_within(
+/// Runs a [`fault_test`] only in shared mode.
+pub async fn shared_fault_test(
+    body: impl AsyncFn(&Namespace, &Faults) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    shared_fault_test_within(TIME_LIMIT, body).await
+}
+
+/// Runs a [`fault_test`] only in shared mode, with this time limit.
+pub async fn shared_fault_test_within(
+    time_limit: Duration,
+    body: impl AsyncFn(&Namespace, &Faults) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    fault_test_in(Mode::Shared, time_limit, body).await
+}
+
+/// Runs a [`fault_test`] only in dedicated mode.
+pub async fn dedicated_fault_test(
+    body: impl AsyncFn(&Namespace, &Faults) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    dedicated_fault_test_within(TIME_LIMIT, body).await
+}
+
+/// Runs a [`fault_test`] only in dedicated mode, with this time limit.
+pub async fn dedicated_fault_test_within(
+    time_limit: Duration,
+    body: impl AsyncFn(&Namespace, &Faults) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    fault_test_in(Mode::Dedicated, time_limit, body).await
+}
+
+async fn fault_test_in(
+    mode: Mode,
     time_limit: Duration,
     body: impl AsyncFnOnce(&Namespace, &Faults) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
@@ -66,6 +132,7 @@ pub async fn fault_test_within(
     faults.restore_all().await?;
     run(
         cluster,
+        mode,
         time_limit,
         async |namespace| body(namespace, &faults).await,
         async || faults.restore_all().await,
@@ -75,17 +142,19 @@ pub async fn fault_test_within(
 
 async fn run(
     cluster: Cluster,
+    mode: Mode,
     time_limit: Duration,
     body: impl AsyncFnOnce(&Namespace) -> Result<(), Failure>,
     restore: impl AsyncFnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let test_run = TestRun::new(cluster);
+    let test_run = TestRun::new(cluster, mode);
     let namespace = test_run.create_namespace(unique_name()).await?;
     let result = AssertUnwindSafe(timeout(time_limit, body(&namespace))).catch_unwind().await;
     let has_failed = !matches!(result, Ok(Ok(Ok(()))));
     if has_failed {
+        eprintln!("the test has failed in {mode}");
         if let Ok(Ok(Err(failure))) = &result {
-            eprintln!("the test has failed: {failure}");
+            eprintln!("{failure}");
         }
         for namespace in test_run.namespace_names() {
             diagnostics::print(&test_run.cluster.client, &namespace).await;

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::backend;
+use crate::mode::Mode;
 
 /// A builder of a Service.
 #[derive(Clone, Debug)]
@@ -17,7 +18,8 @@ pub struct ServiceBuilder {
     annotations: BTreeMap<String, String>,
     ports: Vec<PortMapping>,
     spec: ServiceSpec,
-    default_ip_mode: &'static str,
+    /// The expected ipMode without the annotation `akrobateo.io/ip-mode`; `None` if the ipMode is the mode's default.
+    default_ip_mode: Option<&'static str>,
 }
 
 /// A port of a Service, and the backend's port behind it.
@@ -46,7 +48,7 @@ pub fn service(name: &str) -> ServiceBuilder {
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
         ports: Vec::new(),
-        default_ip_mode: "VIP",
+        default_ip_mode: None,
         spec: ServiceSpec {
             type_: Some("LoadBalancer".to_owned()),
             selector: Some(backend::labels()),
@@ -115,7 +117,7 @@ impl ServiceBuilder {
         self
     }
 
-    /// Sets ipMode Proxy, so that only the proxies answer on the published addresses.
+    /// Sets ipMode Proxy, so that kube-proxy does not answer on the published addresses.
     #[must_use]
     pub fn with_ip_mode_proxy(self) -> Self {
         self.annotation(annotations::IP_MODE, "Proxy")
@@ -124,14 +126,20 @@ impl ServiceBuilder {
     /// Sets the expected ipMode in the status of a Service without the annotation `akrobateo.io/ip-mode`.
     #[must_use]
     pub fn expect_ip_mode(mut self, ip_mode: &'static str) -> Self {
-        self.default_ip_mode = ip_mode;
+        self.default_ip_mode = Some(ip_mode);
         self
     }
 
-    /// Lets the node agents forward the Service. The expected ipMode becomes Proxy.
+    /// Lets the node agents forward the Service in each mode of the test.
     #[must_use]
     pub fn shared(self) -> Self {
         self.annotation(annotations::WORKLOAD, "Shared").expect_ip_mode("Proxy")
+    }
+
+    /// Lets a DaemonSet of proxies forward the Service in each mode of the test.
+    #[must_use]
+    pub fn dedicated(self) -> Self {
+        self.annotation(annotations::WORKLOAD, "DaemonSet").expect_ip_mode("VIP")
     }
 
     /// Sets an annotation.
@@ -197,7 +205,7 @@ impl ServiceBuilder {
         self
     }
 
-    /// Selects the nodes with these names for the proxies.
+    /// Selects the nodes with these names.
     #[must_use]
     pub fn on_nodes(self, nodes: &[&str]) -> Self {
         self.annotation(
@@ -232,9 +240,14 @@ impl ServiceBuilder {
         &self.ports
     }
 
-    /// Returns the ipMode that the test expects in the status.
-    pub(crate) fn expected_ip_mode(&self) -> &str {
-        self.annotations.get(annotations::IP_MODE).map_or(self.default_ip_mode, String::as_str)
+    pub(crate) fn has_annotation(&self, name: &str) -> bool {
+        self.annotations.contains_key(name)
+    }
+
+    /// Returns the ipMode that a test in this mode expects in the status.
+    pub(crate) fn expected_ip_mode(&self, mode: Mode) -> &str {
+        let default_ip_mode = self.default_ip_mode.unwrap_or_else(|| mode.default_ip_mode());
+        self.annotations.get(annotations::IP_MODE).map_or(default_ip_mode, String::as_str)
     }
 
     pub(crate) fn build(&self) -> Service {

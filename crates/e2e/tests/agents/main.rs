@@ -6,16 +6,17 @@
 use std::time::Duration;
 
 use e2e::{
-    Agents, Failure, consistently, ensure_answers_during, ensure_eq, eventually, fault_test, service, targets,
+    Agents, Failure, consistently, ensure_answers_during, ensure_eq, eventually, service, shared_fault_test,
+    targets,
 };
 
 #[tokio::test]
 async fn agents_restart_without_a_lost_connection() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
+    shared_fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
-        let web = service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port).shared();
+        let web = service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port);
         let replies = namespace.expose(&web).await?;
         let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
         let agents = Agents::new(namespace.cluster());
@@ -33,29 +34,12 @@ async fn agents_restart_without_a_lost_connection() -> Result<(), Failure> {
 }
 
 #[tokio::test]
-async fn disconnected_node_is_not_published_until_it_reconnects() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
-        let nodes = namespace.cluster().list_nodes().await?;
-        let (disconnected_node, other_nodes) = faults.operator.select_node_without_operator(nodes).await?;
-        namespace.start_backend_on(&other_nodes[0].name).await?;
-        let [port] = namespace.allocate_ports().await?;
-        let web = service("web").tcp(port).shared();
-        namespace.expose(&web).await?;
-        faults.disconnect_node(&disconnected_node.name).await?;
-        namespace.wait_exposed_on(&web, &other_nodes).await?;
-        faults.reconnect_node(&disconnected_node.name).await?;
-        namespace.wait_exposed(&web).await.map(drop)
-    })
-    .await
-}
-
-#[tokio::test]
 async fn agents_serve_during_an_api_server_outage() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
+    shared_fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
-        let web = service("web").tcp(port).udp(port).shared();
+        let web = service("web").tcp(port).udp(port);
         let replies = namespace.expose(&web).await?;
         let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
         faults.pause_api_server().await?;
@@ -81,11 +65,11 @@ fn udp_targets(port: u16, addresses: &[std::net::IpAddr]) -> Vec<e2e::Target> {
 
 #[tokio::test]
 async fn agents_restore_deleted_rules() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
+    shared_fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
-        let web = service("web").tcp(port).udp(port).shared();
+        let web = service("web").tcp(port).udp(port);
         namespace.expose(&web).await?;
         for node in &nodes {
             faults.delete_agent_table(&node.name).await?;
@@ -97,10 +81,10 @@ async fn agents_restore_deleted_rules() -> Result<(), Failure> {
 
 #[tokio::test]
 async fn removed_agent_deletes_its_objects_on_the_node() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
+    shared_fault_test(async |namespace, faults| {
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
-        let web = service("web").tcp(port).udp(port).shared();
+        let web = service("web").tcp(port).udp(port);
         namespace.start_backend_on(&nodes[0].name).await?;
         namespace.expose(&web).await?;
         let agents = Agents::new(namespace.cluster());

@@ -6,7 +6,8 @@ use std::time::Duration;
 use akrobateo_core::annotations::{ADDRESS_TYPES, NODE_SELECTOR, REPLICAS};
 use e2e::backend::backend_pod;
 use e2e::{
-    Failure, NodeAddresses, POOL_LABEL, consistently, ensure, ensure_eq, eventually, fault_test, service,
+    Failure, NodeAddresses, POOL_LABEL, consistently, dedicated_fault_test, ensure, ensure_eq, eventually,
+    fault_test, service,
 };
 use tokio::time::sleep;
 
@@ -47,7 +48,7 @@ async fn node_with_the_cluster_autoscalers_deletion_taint_is_not_published() -> 
 }
 
 #[tokio::test]
-async fn proxies_run_on_nodes_that_match_the_node_selector() -> Result<(), Failure> {
+async fn service_is_published_on_nodes_that_match_the_node_selector() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
@@ -166,7 +167,7 @@ async fn invalid_annotation_keeps_the_type_of_the_published_addresses() -> Resul
 
 #[tokio::test]
 async fn address_override_of_one_node_does_not_change_the_data_path() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
+    dedicated_fault_test(async |namespace, faults| {
         let nodes = namespace.cluster().list_nodes().await?;
         namespace.start_pod_on_every_node(&backend_pod()).await?;
         let [port] = namespace.allocate_ports().await?;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use akrobateo_core::annotations::IP_MODE;
 use e2e::{
-    Failure, Namespace, PROXIES_NAMESPACE, ServiceBuilder, audit, ensure, ensure_eq, eventually,
-    eventually_within, fault_test, service,
+    Failure, Namespace, PROXIES_NAMESPACE, ServiceBuilder, audit, dedicated_fault_test, ensure, ensure_eq,
+    eventually, eventually_within, service, shared_fault_test,
 };
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::Service;
@@ -54,7 +54,7 @@ fn emission_count(event: &Event) -> i32 {
 
 #[tokio::test]
 async fn status_recovers_from_a_program_that_overwrites_it() -> Result<(), Failure> {
-    fault_test(async |namespace, _| {
+    shared_fault_test(async |namespace, _| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).with_ip_mode_proxy();
@@ -99,7 +99,7 @@ async fn status_recovers_from_a_program_that_overwrites_it() -> Result<(), Failu
 
 #[tokio::test]
 async fn operator_reverts_an_added_field_twice_and_then_emits_a_warning() -> Result<(), Failure> {
-    fault_test(async |namespace, _| {
+    dedicated_fault_test(async |namespace, _| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).with_ip_mode_proxy();
@@ -146,7 +146,7 @@ fn is_not_found(error: &kube::Error) -> bool {
 
 #[tokio::test]
 async fn repeated_event_is_counted_in_one_object() -> Result<(), Failure> {
-    fault_test(async |namespace, _| {
+    shared_fault_test(async |namespace, _| {
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).with_ip_mode_proxy();
         for repetition in 1..=3 {

@@ -18,7 +18,7 @@ async fn disconnected_node_is_not_published_until_it_reconnects() -> Result<(), 
         faults.disconnect_node(&disconnected_node.name).await?;
         namespace.wait_exposed_on(&web, &other_nodes).await?;
         let replies = namespace.wait_exposed_on(&dns, &other_nodes).await?;
-        namespace.ensure_answers_through_proxies(&dns, &replies).await?;
+        namespace.ensure_forwarded(&dns, &replies).await?;
         faults.reconnect_node(&disconnected_node.name).await?;
         namespace.wait_exposed(&web).await?;
         namespace.wait_exposed(&dns).await.map(drop)

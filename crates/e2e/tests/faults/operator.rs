@@ -1,7 +1,7 @@
 //! The operator stops or is killed: the proxies keep running, and the next operator applies all changes.
 
 use akrobateo_core::annotations::REPLICAS;
-use e2e::{Failure, ensure, ensure_eq, eventually, fault_test, service, targets};
+use e2e::{Failure, dedicated_fault_test, ensure, ensure_eq, eventually, fault_test, service, targets};
 
 #[tokio::test]
 async fn operator_applies_changes_that_were_made_while_it_was_stopped() -> Result<(), Failure> {
@@ -70,17 +70,10 @@ async fn operator_that_is_killed_repeatedly_completes_all_changes() -> Result<()
             namespace.delete_service(&short_lived_service).await?;
         }
         faults.operator.wait_ready().await?;
-        eventually("the proxies' DaemonSet has all ports of the Service", async || {
-            let pod = namespace.get_daemonset(&web).await?.spec.and_then(|spec| spec.template.spec);
-            let ports =
-                pod.into_iter().flat_map(|mut pod| pod.containers.remove(0).ports.unwrap_or_default());
-            let host_ports: Vec<_> = ports.filter_map(|port| port.host_port).collect();
-            ensure_eq("number of hostPorts of the proxies", &host_ports.len(), &web.ports().len())
-        })
-        .await?;
-        namespace.wait_rolled_out(&web).await?;
+        namespace.wait_exposed(&web).await?;
+        namespace.wait_no_rollout(&web).await?;
         let replies = namespace.wait_exposed(&web).await?;
-        namespace.ensure_answers_through_proxies(&web, &replies).await?;
+        namespace.ensure_forwarded(&web, &replies).await?;
         for round in 0..ports.len() {
             namespace.wait_cleaned_up(&service(&format!("short-lived-{round}"))).await?;
         }
@@ -91,7 +84,7 @@ async fn operator_that_is_killed_repeatedly_completes_all_changes() -> Result<()
 
 #[tokio::test]
 async fn recreated_invalid_service_keeps_no_proxies_of_the_deleted_service() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
+    dedicated_fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).with_ip_mode_proxy();

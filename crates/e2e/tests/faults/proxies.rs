@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use e2e::{Failure, ensure, ensure_eq, eventually, eventually_within, fault_test, service};
+use e2e::{Failure, dedicated_fault_test, ensure, ensure_eq, eventually, eventually_within, service};
 use kube::ResourceExt;
 
 #[tokio::test]
 async fn killed_proxy_restarts_with_the_same_rules_and_interrupts_no_connection() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
+    dedicated_fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).udp(port).with_ip_mode_proxy();
@@ -49,7 +49,7 @@ async fn killed_proxy_restarts_with_the_same_rules_and_interrupts_no_connection(
 
 #[tokio::test]
 async fn proxy_restores_flushed_rules_within_five_seconds() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
+    dedicated_fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let nodes = namespace.cluster().list_nodes().await?;
@@ -75,7 +75,7 @@ async fn proxy_restores_flushed_rules_within_five_seconds() -> Result<(), Failur
 
 #[tokio::test]
 async fn proxy_without_free_source_ports_emits_an_event_and_stays_ready() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
+    dedicated_fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let nodes = namespace.cluster().list_nodes().await?;

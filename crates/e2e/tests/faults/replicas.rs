@@ -49,7 +49,7 @@ async fn replica_takes_over_from_a_stopping_leader_within_five_seconds() -> Resu
         faults.operator.wait_takeover(&leader, GRACEFUL_TAKEOVER_DEADLINE).await?;
         let web = service("web").tcp(port);
         namespace.apply(&web).await?;
-        namespace.wait_rolled_out(&web).await.map(drop)
+        namespace.wait_published(&web, &namespace.cluster().list_nodes().await?).await.map(drop)
     })
     .await
 }

@@ -6,9 +6,9 @@ use std::slice;
 use akrobateo_core::annotations::{NODE_SELECTOR, REPLICAS, WORKLOAD};
 use e2e::backend::echo_pod;
 use e2e::{
-    Failure, NodeAddresses, POOL_LABEL, ensure, ensure_eq, eventually, fault_test, is_ready, service, targets,
+    Failure, Namespace, NodeAddresses, POOL_LABEL, ServiceBuilder, dedicated_fault_test, ensure, ensure_eq,
+    eventually, is_ready, service, targets,
 };
-use e2e::{Namespace, ServiceBuilder};
 use kube::ResourceExt;
 
 /// A source range that contains no client of the tests.
@@ -30,7 +30,7 @@ fn node_names(nodes: &[NodeAddresses]) -> Vec<&str> {
 
 #[tokio::test]
 async fn lost_node_does_not_delay_a_change_on_other_nodes() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
+    dedicated_fault_test(async |namespace, faults| {
         let nodes = namespace.cluster().list_nodes().await?;
         let (lost_node, other_nodes) = faults.operator.select_node_without_operator(nodes).await?;
         namespace.start_backend_on(&other_nodes[0].name).await?;
@@ -59,7 +59,7 @@ async fn lost_node_does_not_delay_a_change_on_other_nodes() -> Result<(), Failur
 
 #[tokio::test]
 async fn proxy_that_waits_for_its_port_does_not_delay_other_nodes() -> Result<(), Failure> {
-    fault_test(async |namespace, _| {
+    dedicated_fault_test(async |namespace, _| {
         let nodes = namespace.cluster().list_nodes().await?;
         let (blocked_node, other_nodes) = nodes.split_first().expect("the cluster has nodes");
         namespace.start_backend().await?;
@@ -78,7 +78,7 @@ async fn proxy_that_waits_for_its_port_does_not_delay_other_nodes() -> Result<()
 
 #[tokio::test]
 async fn other_proxies_keep_running_when_a_node_gets_another_owner() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
+    dedicated_fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let nodes = namespace.cluster().list_nodes().await?;
@@ -108,7 +108,7 @@ async fn other_proxies_keep_running_when_a_node_gets_another_owner() -> Result<(
 
 #[tokio::test]
 async fn deployment_with_more_replicas_than_nodes_rolls_out() -> Result<(), Failure> {
-    fault_test(async |namespace, _| {
+    dedicated_fault_test(async |namespace, _| {
         namespace.start_backend().await?;
         let [port, added_port] = namespace.allocate_ports().await?;
         let nodes = namespace.cluster().list_nodes().await?;
@@ -128,7 +128,7 @@ async fn deployment_with_more_replicas_than_nodes_rolls_out() -> Result<(), Fail
 
 #[tokio::test]
 async fn deployment_with_a_lost_node_rolls_out_on_the_other_nodes() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
+    dedicated_fault_test(async |namespace, faults| {
         let nodes = namespace.cluster().list_nodes().await?;
         let (lost_node, other_nodes) = faults.operator.select_node_without_operator(nodes).await?;
         namespace.start_backend_on(&other_nodes[0].name).await?;
@@ -148,7 +148,7 @@ async fn deployment_with_a_lost_node_rolls_out_on_the_other_nodes() -> Result<()
 
 #[tokio::test]
 async fn deployment_moves_away_from_a_node_that_is_no_longer_selected() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
+    dedicated_fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let nodes = namespace.cluster().list_nodes().await?;

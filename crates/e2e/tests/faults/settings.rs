@@ -3,12 +3,12 @@
 
 use akrobateo_core::LOAD_BALANCER_CLASS;
 use akrobateo_core::annotations::IP_MODE;
-use e2e::{Failure, LocalOperator, ensure, ensure_eq, eventually, fault_test, service, targets};
+use e2e::{Failure, LocalOperator, dedicated_fault_test, ensure, ensure_eq, eventually, service, targets};
 use kube::ResourceExt;
 
 #[tokio::test]
 async fn operator_without_default_class_serves_only_its_own_class() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
+    dedicated_fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [web_port, port_without_class] = namespace.allocate_ports().await?;
         faults.operator.stop().await?;
@@ -32,7 +32,7 @@ async fn operator_without_default_class_serves_only_its_own_class() -> Result<()
 
 #[tokio::test]
 async fn garbage_collector_deletes_proxies_in_the_service_namespace() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
+    dedicated_fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).with_ip_mode_proxy();
@@ -55,7 +55,7 @@ async fn garbage_collector_deletes_proxies_in_the_service_namespace() -> Result<
 
 #[tokio::test]
 async fn operator_moves_the_proxies_to_the_changed_lb_namespace() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
+    dedicated_fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [web_port, deleted_port] = namespace.allocate_ports().await?;
         let (old_namespace, new_namespace) =
@@ -89,7 +89,7 @@ async fn operator_moves_the_proxies_to_the_changed_lb_namespace() -> Result<(), 
 
 #[tokio::test]
 async fn operator_publishes_ip_mode_proxy_if_kube_proxy_uses_ipvs() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
+    dedicated_fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [web_port, annotated_port] = namespace.allocate_ports().await?;
         faults.set_kube_proxy_mode("ipvs").await?;
@@ -107,7 +107,7 @@ async fn operator_publishes_ip_mode_proxy_if_kube_proxy_uses_ipvs() -> Result<()
 
 #[tokio::test]
 async fn operator_publishes_ip_mode_proxy_after_cilium_has_replaced_kube_proxy() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
+    dedicated_fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port);
@@ -127,7 +127,7 @@ async fn operator_publishes_ip_mode_proxy_after_cilium_has_replaced_kube_proxy()
 
 #[tokio::test]
 async fn service_releases_a_port_that_becomes_reserved() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
+    dedicated_fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port);

@@ -1,11 +1,11 @@
 //! An operator that watches only one namespace.
 
-use e2e::{Failure, LocalOperator, ensure_eq, fault_test, service};
+use e2e::{Failure, LocalOperator, dedicated_fault_test, ensure_eq, service};
 use kube::ResourceExt;
 
 #[tokio::test]
 async fn operator_serves_only_the_watched_namespace() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
+    dedicated_fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let unwatched_namespace = namespace.create_another("unwatched").await?;
         let proxies_namespace = namespace.create_another("proxies").await?;

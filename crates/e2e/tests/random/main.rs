@@ -8,7 +8,9 @@ mod properties;
 
 use std::time::Duration;
 
-use e2e::{Failure, Faults, Namespace, Snapshot, differences, ensure, eventually, fault_test_within};
+use e2e::{
+    Failure, Faults, Namespace, Snapshot, dedicated_fault_test_within, differences, ensure, eventually,
+};
 use fastrand::Rng;
 use futures::future::try_join;
 use model::{Change, Model};
@@ -42,7 +44,7 @@ fn read_seed() -> u64 {
 async fn no_random_change_takes_a_port_from_another_service() -> Result<(), Failure> {
     let seed = read_seed();
     println!("{SEED_VARIABLE}={seed}");
-    let result = fault_test_within(TIME_LIMIT, async |namespace, faults| {
+    let result = dedicated_fault_test_within(TIME_LIMIT, async |namespace, faults| {
         let tenants = [namespace.create_another("a").await?, namespace.create_another("b").await?];
         let nodes = namespace.cluster().list_nodes().await?;
         let nodes: Vec<_> = nodes.into_iter().map(|node| node.name).collect();

@@ -1,15 +1,16 @@
-//! Invalid annotations and specs: the Service gets a Warning, and its previous proxies keep running.
+//! Invalid annotations and specs: the Service gets a Warning, and its previous state stays in force.
 
 use akrobateo_core::annotations::IP_MODE;
 use e2e::{Failure, ServiceBuilder, ensure_eq, eventually, exposed_service_test, service, test};
 
 #[tokio::test]
-async fn invalid_annotation_gets_one_warning_and_keeps_the_previous_proxies() -> Result<(), Failure> {
+async fn invalid_annotation_gets_one_warning_and_keeps_the_previous_state() -> Result<(), Failure> {
     exposed_service_test(
         |port| service("web").tcp(port).with_ip_mode_proxy(),
         async |namespace, web| {
             let replies_before = namespace.wait_exposed(&web).await?;
-            let daemonset_before = namespace.wait_rolled_out(&web).await?;
+            namespace.wait_no_rollout(&web).await?;
+            let workload_before = namespace.workload_versions(&web).await?;
             namespace.apply(&web.clone().annotation(IP_MODE, "Bogus")).await?;
             eventually("one Warning has the invalid value and the allowed values", async || {
                 let events = namespace.list_events(&web).await?;
@@ -23,15 +24,10 @@ async fn invalid_annotation_gets_one_warning_and_keeps_the_previous_proxies() ->
             })
             .await?;
             namespace.wait_operator_synced().await?;
-            let daemonset_after = namespace.get_daemonset(&web).await?;
-            ensure_eq(
-                "generation",
-                &daemonset_after.metadata.generation,
-                &daemonset_before.metadata.generation,
-            )?;
+            ensure_eq("workload", &namespace.workload_versions(&web).await?, &workload_before)?;
             let targets: Vec<_> = replies_before.iter().map(|reply| reply.target).collect();
             let replies = namespace.cluster().send_requests(&targets).await?;
-            namespace.ensure_answers_through_proxies(&web, &replies).await?;
+            namespace.ensure_forwarded(&web, &replies).await?;
             // The operator applies a change of the Service after the annotation is corrected.
             let [added_port] = namespace.allocate_ports().await?;
             namespace.expose(&web.tcp(added_port)).await.map(drop)

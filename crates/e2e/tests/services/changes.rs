@@ -5,18 +5,17 @@ use std::net::IpAddr;
 use akrobateo_core::Protocol;
 use e2e::{
     Failure, Namespace, NodeAddresses, ServiceBuilder, backend, ensure, ensure_eq, eventually,
-    exposed_service_test, is_ready, service, targets, test,
+    exposed_dedicated_service_test, exposed_service_test, is_ready, service, targets, test,
 };
 use k8s_openapi::api::core::v1::Pod;
 
 /// Applies a changed Service, and checks that the proxies' DaemonSet stays the same.
 async fn apply_and_ensure_no_rollout(namespace: &Namespace, service: &ServiceBuilder) -> Result<(), Failure> {
-    let daemonset_before = namespace.wait_rolled_out(service).await?;
+    namespace.wait_no_rollout(service).await?;
+    let workload_before = namespace.workload_versions(service).await?;
     namespace.apply(service).await?;
     namespace.wait_operator_synced().await?;
-    let daemonset_after = namespace.get_daemonset(service).await?;
-    ensure_eq("UID", &daemonset_after.metadata.uid, &daemonset_before.metadata.uid)?;
-    ensure_eq("generation", &daemonset_after.metadata.generation, &daemonset_before.metadata.generation)?;
+    ensure_eq("workload", &namespace.workload_versions(service).await?, &workload_before)?;
     namespace.wait_exposed(service).await.map(drop)
 }
 
@@ -47,7 +46,7 @@ async fn removed_port_does_not_answer() -> Result<(), Failure> {
         namespace.apply(&web).await?;
         let service_with_only_the_removed_ports = service("web").tcp(removed_port).udp(removed_port);
         namespace.wait_unreachable(&targets(&service_with_only_the_removed_ports, &addresses)).await?;
-        namespace.wait_rolled_out(&web).await?;
+        namespace.wait_no_rollout(&web).await?;
         namespace.wait_exposed(&web).await.map(drop)
     })
     .await
@@ -117,7 +116,7 @@ async fn ensure_proxies_forward(
 
 #[tokio::test]
 async fn every_published_address_answers_during_a_change_of_the_ip_mode() -> Result<(), Failure> {
-    exposed_service_test(
+    exposed_dedicated_service_test(
         |port| service("web").tcp(port),
         async |namespace, web| {
             let nodes = namespace.cluster().list_nodes().await?;
@@ -148,7 +147,7 @@ async fn every_published_address_answers_during_a_change_of_the_ip_mode() -> Res
 
 #[tokio::test]
 async fn status_keeps_its_addresses_during_a_rollout() -> Result<(), Failure> {
-    exposed_service_test(
+    exposed_dedicated_service_test(
         |port| service("web").tcp(port),
         async |namespace, web| {
             let generation_before = namespace.wait_rolled_out(&web).await?.metadata.generation;

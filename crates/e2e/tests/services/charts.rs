@@ -4,7 +4,7 @@ use std::slice;
 
 use akrobateo_core::Protocol;
 use e2e::backend::{PORT, backend_pod};
-use e2e::{Failure, ServiceBuilder, ensure, ensure_eq, service, test};
+use e2e::{Failure, Mode, ServiceBuilder, ensure, ensure_eq, service, test};
 use futures::future::try_join_all;
 
 /// The port of Istio's TCP gateway. Its nodePort has the same number, as in Istio's chart. The number is from the range
@@ -86,7 +86,8 @@ async fn broker_services_share_ports_on_the_nodes_of_their_brokers() -> Result<(
         // The brokers' operator may wait for all addresses before it starts a broker. Only the oldest Service claims
         // the ports. kube-proxy must not forward these ports for the other Services.
         for (index, service) in services.iter().enumerate() {
-            let ip_mode = if index == 0 { "VIP" } else { "Proxy" };
+            let is_forwarded_by_kube_proxy = index == 0 && namespace.mode() == Mode::Dedicated;
+            let ip_mode = if is_forwarded_by_kube_proxy { "VIP" } else { "Proxy" };
             namespace.wait_published(&service.clone().expect_ip_mode(ip_mode), &nodes).await?;
             namespace.wait_condition(service, "NoEndpoints", &[]).await?;
         }

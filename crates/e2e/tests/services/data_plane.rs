@@ -1,11 +1,9 @@
-//! Packets through the hostPort and the proxy pod: large packets, and packets of flows that started before the rules
-//! existed.
+//! Packets through the data path: large packets, and packets of flows that started before the rules existed.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use akrobateo_core::Protocol;
-use e2e::{Failure, Reply, Target, exposed_service_test, service, test};
+use e2e::{Failure, exposed_service_test, service, test};
 
 /// The size of a datagram in bytes. A datagram of this size needs six fragments.
 const LARGE_DATAGRAM_SIZE: usize = 8_000;
@@ -13,7 +11,7 @@ const LARGE_DATAGRAM_SIZE: usize = 8_000;
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
 
 #[tokio::test]
-async fn proxies_forward_fragmented_datagrams_in_both_directions() -> Result<(), Failure> {
+async fn fragmented_datagrams_pass_in_both_directions() -> Result<(), Failure> {
     exposed_service_test(
         |port| service("dns").families(&["IPv6", "IPv4"]).udp(port).with_ip_mode_proxy(),
         async |namespace, dns| {
@@ -22,7 +20,7 @@ async fn proxies_forward_fragmented_datagrams_in_both_directions() -> Result<(),
                 let answer =
                     namespace.cluster().send_until_answered(server, LARGE_DATAGRAM_SIZE, ANSWER_TIMEOUT);
                 reply.result = Ok(answer.await?);
-                namespace.ensure_answers_through_proxies(&dns, &[reply]).await?;
+                namespace.ensure_forwarded(&dns, &[reply]).await?;
             }
             Ok(())
         },
@@ -40,17 +38,16 @@ async fn udp_flow_that_is_older_than_the_service_reaches_the_backend() -> Result
         let ipv4_address = nodes[0].addresses.iter().copied().find(IpAddr::is_ipv4);
         let host = ipv4_address.expect("the node has an IPv4 address");
         // The client sends a datagram every 20 ms. So datagrams arrive before the rules of portmap exist, before the
-        // rules of the proxy exist, and after all these rules exist.
+        // rules of the proxy or the agent exist, and after all these rules exist.
         let send_flow = namespace.cluster().send_until_answered((host, port).into(), 1, ANSWER_TIMEOUT);
         let create_service = async {
             namespace.apply(&dns).await?;
             namespace.wait_published(&dns, &nodes[..1]).await
         };
         let (answer, _) = futures::try_join!(send_flow, create_service)?;
-        let target = Target { protocol: Protocol::Udp, host, port };
-        namespace
-            .ensure_answers_through_proxies(&dns, &[Reply { target, client: None, result: Ok(answer) }])
-            .await
+        let mut replies = namespace.wait_exposed_on(&dns, &nodes[..1]).await?;
+        replies[0].result = Ok(answer);
+        namespace.ensure_forwarded(&dns, &replies).await
     })
     .await
 }

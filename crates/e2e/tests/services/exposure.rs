@@ -1,17 +1,17 @@
-//! Services are reachable on every node's address. With ipMode VIP kube-proxy may answer instead of the proxies. With
-//! ipMode Proxy only the proxies answer.
+//! Services are reachable on every node's address. In dedicated mode, kube-proxy may answer with ipMode VIP, and only
+//! the proxies answer with ipMode Proxy. In shared mode only the agents answer.
 
 use akrobateo_core::Protocol;
 use e2e::{Failure, Namespace, ServiceBuilder, backend, ensure, eventually, service, test};
 
-/// Exposes a Service with both ipModes. With ipMode Proxy the backend must see the proxies as its clients.
+/// Exposes a Service with both ipModes. With ipMode Proxy the programs of the mode must forward.
 async fn expose_with_both_ip_modes(namespace: &Namespace, service: &ServiceBuilder) -> Result<(), Failure> {
     namespace.expose(service).await?;
     let service = service.clone().with_ip_mode_proxy();
     namespace.apply(&service).await?;
-    eventually("the answers come through the proxies", async || {
+    eventually("Akrobateo forwards the requests", async || {
         let replies = namespace.wait_exposed(&service).await?;
-        namespace.ensure_answers_through_proxies(&service, &replies).await
+        namespace.ensure_forwarded(&service, &replies).await
     })
     .await
 }
@@ -68,7 +68,7 @@ async fn expose_with_families(families: &[&str]) -> Result<(), Failure> {
 }
 
 #[tokio::test]
-async fn fifty_ports_need_one_container() -> Result<(), Failure> {
+async fn service_with_fifty_ports_needs_one_container_at_most() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_backend().await?;
         let web = build_service_with_fifty_ports(namespace.allocate_ports().await?);

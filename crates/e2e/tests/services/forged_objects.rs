@@ -39,25 +39,20 @@ async fn forged_deployments_take_no_port_from_another_service() -> Result<(), Fa
     exposed_service_test(
         |port| service("victim").tcp(port),
         async |namespace, victim| {
-            let daemonset_before = namespace.wait_rolled_out(&victim).await?;
+            namespace.wait_no_rollout(&victim).await?;
+            let workload_before = namespace.workload_versions(&victim).await?;
             let tenant = namespace.create_another("tenant").await?;
             let [port] = tenant.allocate_ports().await?;
             let tenant_service = service("tenant-service").tcp(port);
             tenant.apply(&tenant_service).await?;
-            tenant.wait_rolled_out(&tenant_service).await?;
+            tenant.wait_published(&tenant_service, &namespace.cluster().list_nodes().await?).await?;
             let port_of_victim = victim.ports()[0].port();
             forge_deployment(&tenant, "tenant-service", (&tenant, &tenant_service), port_of_victim).await?;
             forge_deployment(&tenant, "victim", (namespace, &victim), port_of_victim).await?;
             tenant.apply(&tenant_service.clone().annotation(IP_MODE, "bogus")).await?;
             tenant.wait_warning(&tenant_service, "InvalidAnnotation", &["bogus"]).await?;
             namespace.wait_operator_synced().await?;
-            let daemonset_after = namespace.get_daemonset(&victim).await?;
-            ensure_eq("UID of the DaemonSet", &daemonset_after.metadata.uid, &daemonset_before.metadata.uid)?;
-            ensure_eq(
-                "generation of the DaemonSet",
-                &daemonset_after.metadata.generation,
-                &daemonset_before.metadata.generation,
-            )?;
+            ensure_eq("workload", &namespace.workload_versions(&victim).await?, &workload_before)?;
             namespace.wait_exposed(&victim).await?;
             namespace.wait_condition(&victim, "Exposed", &[]).await?;
             namespace.ensure_no_warnings(&victim).await

@@ -3,7 +3,10 @@
 
 use akrobateo_core::Protocol;
 use e2e::backend::{EchoPod, backend_pod, echo_pod};
-use e2e::{Failure, Namespace, NodeAddresses, Target, ensure, ensure_eq, eventually, service, test};
+use e2e::{
+    Failure, Mode, Namespace, NodeAddresses, Target, dedicated_test, ensure, ensure_eq, eventually, service,
+    test,
+};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
@@ -35,8 +38,8 @@ async fn ensure_pod_keeps_port(
 
 /// Starts a pod that uses the Service's port on the first node. Checks that the pod keeps the port, and that the other
 /// nodes serve the Service.
-async fn check_pod_keeps_port_on_one_node(build_pod: impl FnOnce(u16) -> EchoPod) -> Result<(), Failure> {
-    test(async |namespace| {
+async fn check_pod_keeps_port_on_one_node(build_pod: impl Fn(u16) -> EchoPod) -> Result<(), Failure> {
+    dedicated_test(async |namespace| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -67,7 +70,7 @@ async fn pod_in_the_host_network_keeps_its_declared_port() -> Result<(), Failure
 
 #[tokio::test]
 async fn proxies_that_forward_do_not_evict_a_pod_with_a_host_port() -> Result<(), Failure> {
-    test(async |namespace| {
+    dedicated_test(async |namespace| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -95,7 +98,11 @@ async fn backend_keeps_a_host_port_that_its_service_also_uses() -> Result<(), Fa
             namespace.start_pod_on_every_node(&backend_pod().named("agent").host_port(port)).await?;
         let web = service("web").tcp(port);
         namespace.apply(&web).await?;
-        namespace.wait_warning(&web, "PortInUse", &[&format!("{port}/TCP"), "another pod"]).await?;
+        let owner = match namespace.mode() {
+            Mode::Shared => format!("pod {}/agent", namespace.name()),
+            Mode::Dedicated => "another pod".to_owned(),
+        };
+        namespace.wait_warning(&web, "PortInUse", &[&format!("{port}/TCP"), &owner]).await?;
         namespace.wait_condition(&web, "PortInUse", &[]).await?;
         for other_pod in &other_pods {
             ensure_pod_keeps_port(namespace, other_pod, &nodes, port).await?;

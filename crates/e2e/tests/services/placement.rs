@@ -3,10 +3,10 @@
 use std::slice;
 
 use akrobateo_core::annotations::{ADDRESS_TYPES, REPLICAS, WORKLOAD};
-use e2e::{Failure, ensure_eq, eventually, exposed_service_test, service, test};
+use e2e::{Failure, ensure_eq, eventually, exposed_dedicated_service_test, service, test};
 
 #[tokio::test]
-async fn node_selector_limits_the_nodes_that_run_proxies() -> Result<(), Failure> {
+async fn node_selector_limits_the_published_nodes() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -48,7 +48,7 @@ async fn service_without_a_matching_node_gets_a_warning() -> Result<(), Failure>
 
 #[tokio::test]
 async fn workload_annotation_switches_between_daemonset_and_deployment() -> Result<(), Failure> {
-    exposed_service_test(
+    exposed_dedicated_service_test(
         |port| service("web").tcp(port).udp(port).with_ip_mode_proxy(),
         async |namespace, web| {
             let service_with_deployment =

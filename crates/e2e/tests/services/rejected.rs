@@ -14,7 +14,8 @@ async fn invalid_annotation_adds_no_address_to_a_local_service() -> Result<(), F
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").families(&["IPv4", "IPv6"]).tcp(port).traffic_policy_local();
         namespace.expose_on(&web, &nodes[1..2]).await?;
-        let daemonset_before = namespace.wait_rolled_out(&web).await?;
+        namespace.wait_no_rollout(&web).await?;
+        let workload_before = namespace.workload_versions(&web).await?;
         namespace.apply(&web.clone().annotation(REPLICAS, "lots")).await?;
         let parts = ["\"lots\"", "a number from 1", "The previous settings stay in force"];
         namespace.wait_condition(&web, "InvalidAnnotation", &parts).await?;
@@ -24,8 +25,7 @@ async fn invalid_annotation_adds_no_address_to_a_local_service() -> Result<(), F
         .await?;
         namespace.wait_operator_synced().await?;
         namespace.wait_exposed_on(&web, &nodes[1..2]).await?;
-        let daemonset_after = namespace.get_daemonset(&web).await?;
-        ensure_eq("generation", &daemonset_after.metadata.generation, &daemonset_before.metadata.generation)?;
+        ensure_eq("workload", &namespace.workload_versions(&web).await?, &workload_before)?;
         // The endpoint moves to another node. The previous node cannot answer any more, and the new node is not added.
         namespace.delete_pod("backend").await?;
         namespace.start_pod(&backend_pod().named("moved").on_node(&nodes[2].name)).await?;

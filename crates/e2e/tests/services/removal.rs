@@ -1,12 +1,15 @@
 //! Cleanup of the proxies and addresses of Services that are deleted or no longer eligible.
 
-use e2e::{Failure, ensure, ensure_eq, eventually, exposed_service_test, service, targets, test};
+use e2e::{
+    Failure, dedicated_test, ensure, ensure_eq, eventually, exposed_dedicated_service_test,
+    exposed_service_test, service, targets,
+};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::DeleteParams;
 
 #[tokio::test]
-async fn operator_removes_the_proxies_of_a_deleted_service() -> Result<(), Failure> {
+async fn deleted_service_loses_its_proxies_and_does_not_answer() -> Result<(), Failure> {
     exposed_service_test(
         |port| service("web").tcp(port).udp(port),
         async |namespace, web| {
@@ -21,12 +24,12 @@ async fn operator_removes_the_proxies_of_a_deleted_service() -> Result<(), Failu
 
 #[tokio::test]
 async fn operator_removes_the_proxies_of_a_deleted_namespace() -> Result<(), Failure> {
-    test(async |namespace| {
+    dedicated_test(async |namespace| {
         let deleted_namespace = namespace.create_another("deleted").await?;
         let [port] = deleted_namespace.allocate_ports().await?;
         let web = service("web").tcp(port);
         deleted_namespace.apply(&web).await?;
-        deleted_namespace.wait_rolled_out(&web).await?;
+        deleted_namespace.wait_published(&web, &namespace.cluster().list_nodes().await?).await?;
         let api: Api<Namespace> = Api::all(namespace.cluster().client.clone());
         api.delete(deleted_namespace.name(), &DeleteParams::default()).await?;
         deleted_namespace.wait_cleaned_up(&web).await
@@ -69,7 +72,7 @@ async fn operator_ignores_a_service_of_another_class() -> Result<(), Failure> {
 
 #[tokio::test]
 async fn recreated_service_gets_proxies_with_its_new_cluster_ip() -> Result<(), Failure> {
-    exposed_service_test(
+    exposed_dedicated_service_test(
         |port| service("web").tcp(port).with_ip_mode_proxy(),
         async |namespace, web| {
             for _ in 0..3 {

@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 
 use e2e::{
-    Failure, Namespace, ServiceBuilder, ensure, ensure_eq, eventually, exposed_service_test, service, targets,
+    Failure, Namespace, ServiceBuilder, ensure, ensure_eq, eventually, exposed_dedicated_service_test,
+    service, targets,
 };
 use k8s_openapi::api::apps::v1::DaemonSet;
 
 #[tokio::test]
 async fn proxies_deny_clients_outside_the_source_ranges() -> Result<(), Failure> {
-    exposed_service_test(
+    exposed_dedicated_service_test(
         |port| service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port).with_ip_mode_proxy(),
         async |namespace, web| {
             let replies = namespace.wait_exposed(&web).await?;
@@ -27,7 +28,7 @@ async fn proxies_deny_clients_outside_the_source_ranges() -> Result<(), Failure>
 
 #[tokio::test]
 async fn family_without_a_source_range_is_not_published_with_ip_mode_vip() -> Result<(), Failure> {
-    exposed_service_test(
+    exposed_dedicated_service_test(
         |port| service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port),
         async |namespace, web| {
             let nodes = namespace.cluster().list_nodes().await?;

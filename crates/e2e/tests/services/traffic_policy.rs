@@ -5,7 +5,7 @@ use std::slice;
 use std::time::Duration;
 
 use e2e::backend::backend_pod;
-use e2e::{Failure, consistently, ensure, ensure_eq, eventually, service, targets, test};
+use e2e::{Failure, consistently, dedicated_test, ensure, ensure_eq, eventually, service, targets, test};
 
 #[tokio::test]
 async fn traffic_policy_local_exposes_nodes_with_endpoints_and_keeps_the_client_ip() -> Result<(), Failure> {
@@ -38,7 +38,7 @@ async fn traffic_policy_local_exposes_nodes_with_endpoints_and_keeps_the_client_
 
 #[tokio::test]
 async fn service_with_traffic_policy_local_and_ip_mode_proxy_gets_a_warning() -> Result<(), Failure> {
-    test(async |namespace| {
+    dedicated_test(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;
         namespace.start_backend_on(&nodes[0].name).await?;
         let [port] = namespace.allocate_ports().await?;
@@ -93,7 +93,7 @@ async fn node_whose_only_endpoint_terminates_stays_published_and_answers() -> Re
 #[tokio::test]
 async fn internal_traffic_policy_local_with_ip_mode_proxy_publishes_only_nodes_with_an_endpoint()
 -> Result<(), Failure> {
-    test(async |namespace| {
+    dedicated_test(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;
         namespace.start_backend_on(&nodes[1].name).await?;
         let [port] = namespace.allocate_ports().await?;

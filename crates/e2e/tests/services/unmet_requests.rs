@@ -1,11 +1,11 @@
 //! Settings of a Service that Akrobateo does not implement, or that have no effect. The condition names these
 //! settings.
 
-use e2e::{Failure, exposed_service_test, service};
+use e2e::{Failure, exposed_dedicated_service_test, exposed_service_test, service};
 
 #[tokio::test]
 async fn session_affinity_causes_a_warning_if_proxies_forward() -> Result<(), Failure> {
-    exposed_service_test(
+    exposed_dedicated_service_test(
         |port| service("web").tcp(port).session_affinity(),
         async |namespace, web| {
             // kube-proxy keeps the affinity.

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use akrobateo_core::annotations::{DATA_PATH, PROXY_PROTOCOL};
 use e2e::{
-    Failure, Namespace, ProxyProtocolServer, ServiceBuilder, ensure, ensure_eq, eventually,
-    exposed_service_test, service, targets, test,
+    Failure, Namespace, ProxyProtocolServer, ServiceBuilder, dedicated_test, ensure, ensure_eq, eventually,
+    exposed_dedicated_service_test, service, targets,
 };
 
 /// Sends a request to every node's address, and checks that the server returns and logs the client's address.
@@ -34,7 +34,7 @@ async fn check_client_address(namespace: &Namespace, web: &ServiceBuilder) -> Re
 }
 
 async fn check_client_address_at_server(server: ProxyProtocolServer) -> Result<(), Failure> {
-    test(async |namespace| {
+    dedicated_test(async |namespace| {
         namespace.start_server(server).await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").families(&["IPv4", "IPv6"]).tcp(port).expect_ip_mode("Proxy");
@@ -57,7 +57,7 @@ async fn haproxy_receives_the_client_address_by_proxy_protocol() -> Result<(), F
 
 #[tokio::test]
 async fn change_of_the_data_path_rolls_out_proxies_and_emits_an_event() -> Result<(), Failure> {
-    test(async |namespace| {
+    dedicated_test(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let kernel_service =
@@ -106,7 +106,7 @@ fn userspace_service(name: &str, port: u16, source_ranges: &[&str]) -> ServiceBu
 
 #[tokio::test]
 async fn userspace_proxies_deny_clients_outside_the_source_ranges() -> Result<(), Failure> {
-    exposed_service_test(
+    exposed_dedicated_service_test(
         |port| userspace_service("allowed", port, &["172.29.0.0/24", "fd29::/64"]),
         async |namespace, service_with_allowed_client| {
             let replies = namespace.wait_exposed(&service_with_allowed_client).await?;
@@ -124,7 +124,7 @@ async fn userspace_proxies_deny_clients_outside_the_source_ranges() -> Result<()
 
 #[tokio::test]
 async fn userspace_proxy_pods_are_unprivileged() -> Result<(), Failure> {
-    test(async |namespace| {
+    dedicated_test(async |namespace| {
         let [port] = namespace.allocate_ports().await?;
         let web = userspace_service("web", port, &[]);
         namespace.apply(&web).await?;

@@ -4,16 +4,9 @@
 use std::slice;
 
 use akrobateo_core::annotations::CLIENT_ADDRESS;
-use e2e::{Failure, Namespace, Reply, ensure, eventually, service, targets, test};
-
-fn ensure_backends_see_client_address(replies: &[Reply]) -> Result<(), Failure> {
-    replies.iter().try_for_each(|reply| {
-        let observed_ip = reply.answer()?.client.ip();
-        ensure(Some(observed_ip) == reply.client, || {
-            format!("{}: the backend saw {observed_ip}, expected {:?}", reply.target, reply.client)
-        })
-    })
-}
+use e2e::{
+    Failure, Namespace, Reply, ensure, ensure_client_address_kept, eventually, service, shared_test, targets,
+};
 
 /// Waits until backends on more than one node have answered requests to all addresses of a Service. Each backend must
 /// see the client's address.
@@ -24,7 +17,7 @@ async fn wait_backends_see_client_address(namespace: &Namespace, replies: &[Repl
         // Each request goes to a random endpoint.
         for _ in 0..10 {
             let replies = namespace.cluster().send_requests(&targets).await?;
-            ensure_backends_see_client_address(&replies)?;
+            ensure_client_address_kept(&replies)?;
             for reply in &replies {
                 answering_nodes.insert(reply.answer()?.node.clone());
             }
@@ -36,10 +29,10 @@ async fn wait_backends_see_client_address(namespace: &Namespace, replies: &[Repl
 
 #[tokio::test]
 async fn backends_on_all_nodes_see_the_client_address() -> Result<(), Failure> {
-    test(async |namespace| {
+    shared_test(async |namespace| {
         namespace.start_pod_on_every_node(&e2e::backend::backend_pod()).await?;
         let [port] = namespace.allocate_ports().await?;
-        let web = service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port).shared();
+        let web = service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port);
         let replies = namespace.expose(&web).await?;
         namespace.wait_condition(&web, "Exposed", &[]).await?;
         wait_backends_see_client_address(namespace, &replies).await
@@ -49,17 +42,17 @@ async fn backends_on_all_nodes_see_the_client_address() -> Result<(), Failure> {
 
 #[tokio::test]
 async fn local_service_is_exposed_on_nodes_with_endpoints() -> Result<(), Failure> {
-    test(async |namespace| {
+    shared_test(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
-        let web = service("web").tcp(port).udp(port).traffic_policy_local().shared();
+        let web = service("web").tcp(port).udp(port).traffic_policy_local();
         namespace.apply(&web).await?;
         // Other programs may wait for an address before they start the backends.
         namespace.wait_condition(&web, "NoEndpoints", &["ready endpoint"]).await?;
         namespace.wait_published(&web, &nodes).await?;
         namespace.start_backend_on(&nodes[0].name).await?;
         let replies = namespace.wait_exposed_on(&web, slice::from_ref(&nodes[0])).await?;
-        ensure_backends_see_client_address(&replies)?;
+        ensure_client_address_kept(&replies)?;
         let other_addresses: Vec<_> =
             nodes[1..].iter().flat_map(|node| node.addresses.iter().copied()).collect();
         namespace.wait_unreachable(&targets(&web, &other_addresses)).await
@@ -69,11 +62,11 @@ async fn local_service_is_exposed_on_nodes_with_endpoints() -> Result<(), Failur
 
 #[tokio::test]
 async fn annotation_masquerade_hides_the_client_address() -> Result<(), Failure> {
-    test(async |namespace| {
+    shared_test(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;
         namespace.start_backend_on(&nodes[0].name).await?;
         let [port] = namespace.allocate_ports().await?;
-        let web = service("web").tcp(port).shared().annotation(CLIENT_ADDRESS, "masquerade");
+        let web = service("web").tcp(port).annotation(CLIENT_ADDRESS, "masquerade");
         let replies = namespace.expose(&web).await?;
         for reply in replies {
             let observed_ip = reply.answer()?.client.ip();

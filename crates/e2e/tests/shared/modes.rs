@@ -1,19 +1,19 @@
 //! A Service that changes between dedicated mode and shared mode.
 
-use akrobateo_core::annotations::WORKLOAD;
-use e2e::{Failure, ensure_answers_during, ensure_eq, eventually, service, test};
+use e2e::{Failure, ensure_answers_during, ensure_eq, eventually, service, shared_test};
 
 #[tokio::test]
 async fn service_moves_between_modes_without_a_lost_connection() -> Result<(), Failure> {
-    test(async |namespace| {
+    shared_test(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
-        let dedicated_service = || service("web").tcp(port).with_ip_mode_proxy();
+        let shared_service = || service("web").tcp(port).with_ip_mode_proxy();
+        let dedicated_service = || shared_service().dedicated();
         let replies = namespace.expose(&dedicated_service()).await?;
         let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
         let cluster = namespace.cluster();
         ensure_answers_during(cluster, &targets, async || {
-            namespace.apply(&dedicated_service().annotation(WORKLOAD, "Shared")).await?;
+            namespace.apply(&shared_service()).await?;
             eventually("the Service has no proxies", async || {
                 ensure_eq("DaemonSets", &namespace.list_daemonsets(&dedicated_service()).await?.len(), &0)
             })

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use akrobateo_core::Protocol;
 use e2e::backend::echo_pod;
-use e2e::{Failure, Target, consistently, ensure_eq, eventually, service, test};
+use e2e::{Failure, Target, consistently, ensure_eq, eventually, service, shared_test};
 use kube::ResourceExt;
 
 #[tokio::test]
 async fn pod_and_process_keep_their_ports() -> Result<(), Failure> {
-    test(async |namespace| {
+    shared_test(async |namespace| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
         let [port, process_port] = namespace.allocate_ports().await?;
@@ -18,8 +18,8 @@ async fn pod_and_process_keep_their_ports() -> Result<(), Failure> {
         // If a pod runs in the host's network, its port belongs to a process of the node.
         let process = echo_pod("process").in_host_network(process_port).on_node(&nodes[0].name);
         namespace.start_pod(&process).await?;
-        let web = service("web").tcp(port).shared();
-        let api = service("api").tcp(process_port).shared();
+        let web = service("web").tcp(port);
+        let api = service("api").tcp(process_port);
         for (service, port) in [(&web, port), (&api, process_port)] {
             namespace.apply(service).await?;
             let parts = [&format!("{port}/TCP"), nodes[0].name.as_str()];
@@ -44,11 +44,11 @@ async fn pod_and_process_keep_their_ports() -> Result<(), Failure> {
 
 #[tokio::test]
 async fn service_keeps_its_port_when_a_later_pod_uses_it() -> Result<(), Failure> {
-    test(async |namespace| {
+    shared_test(async |namespace| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
-        let web = service("web").tcp(port).shared();
+        let web = service("web").tcp(port);
         let replies = namespace.expose(&web).await?;
         let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
         namespace.start_pod(&echo_pod("pod-with-port").host_port(port).on_node(&nodes[0].name)).await?;
@@ -67,11 +67,11 @@ async fn service_keeps_its_port_when_a_later_pod_uses_it() -> Result<(), Failure
 
 #[tokio::test]
 async fn older_service_owns_the_port_until_its_deletion() -> Result<(), Failure> {
-    test(async |namespace| {
+    shared_test(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
-        let older = service("older").tcp(port).shared();
-        let younger = service("younger").tcp(port).shared();
+        let older = service("older").tcp(port);
+        let younger = service("younger").tcp(port);
         namespace.expose(&older).await?;
         namespace.apply_younger(&older, &younger).await?;
         namespace.wait_warning(&younger, "PortConflict", &[&format!("{port}/TCP"), "older"]).await?;
@@ -84,15 +84,15 @@ async fn older_service_owns_the_port_until_its_deletion() -> Result<(), Failure>
 
 #[tokio::test]
 async fn shared_and_dedicated_services_do_not_share_a_port() -> Result<(), Failure> {
-    test(async |namespace| {
+    shared_test(async |namespace| {
         namespace.start_backend().await?;
         let [shared_port, dedicated_port] = namespace.allocate_ports().await?;
-        let shared = service("shared").tcp(shared_port).shared();
-        let dedicated = service("dedicated").tcp(dedicated_port);
+        let shared = service("shared").tcp(shared_port);
+        let dedicated = service("dedicated").tcp(dedicated_port).dedicated();
         namespace.expose(&shared).await?;
         namespace.expose(&dedicated).await?;
-        let late_dedicated = service("late-dedicated").tcp(shared_port);
-        let late_shared = service("late-shared").tcp(dedicated_port).shared();
+        let late_dedicated = service("late-dedicated").tcp(shared_port).dedicated();
+        let late_shared = service("late-shared").tcp(dedicated_port);
         namespace.apply_younger(&shared, &late_dedicated).await?;
         namespace.apply_younger(&dedicated, &late_shared).await?;
         namespace.wait_warning(&late_dedicated, "PortConflict", &["shared"]).await?;

@@ -1,13 +1,13 @@
 //! Settings of Services in shared mode.
 
 use akrobateo_core::annotations::{NODE_SELECTOR, PROXY_PROTOCOL, WORKLOAD};
-use e2e::{Failure, ensure, ensure_eq, eventually, service, targets, test};
+use e2e::{Failure, ensure, ensure_eq, eventually, service, shared_test, targets};
 
 #[tokio::test]
 async fn service_without_an_endpoint_rejects_connections() -> Result<(), Failure> {
-    test(async |namespace| {
+    shared_test(async |namespace| {
         let [port] = namespace.allocate_ports().await?;
-        let web = service("web").tcp(port).shared();
+        let web = service("web").tcp(port);
         namespace.apply(&web).await?;
         let nodes = namespace.cluster().list_nodes().await?;
         let addresses = namespace.wait_published(&web, &nodes).await?;
@@ -22,11 +22,11 @@ async fn service_without_an_endpoint_rejects_connections() -> Result<(), Failure
 
 #[tokio::test]
 async fn node_selector_limits_the_nodes() -> Result<(), Failure> {
-    test(async |namespace| {
+    shared_test(async |namespace| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
-        let web = service("web").tcp(port).udp(port).shared();
+        let web = service("web").tcp(port).udp(port);
         let service_on_one_node = web.clone().on_nodes(&[&nodes[1].name]);
         namespace.expose_on(&service_on_one_node, &nodes[1..2]).await?;
         let other_addresses: Vec<_> =
@@ -43,7 +43,7 @@ async fn node_selector_limits_the_nodes() -> Result<(), Failure> {
 
 #[tokio::test]
 async fn proxy_protocol_is_rejected_in_shared_mode() -> Result<(), Failure> {
-    test(async |namespace| {
+    shared_test(async |namespace| {
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).annotation(PROXY_PROTOCOL, "v2").annotation(WORKLOAD, "Shared");
         namespace.apply(&web).await?;
@@ -54,10 +54,10 @@ async fn proxy_protocol_is_rejected_in_shared_mode() -> Result<(), Failure> {
 
 #[tokio::test]
 async fn source_ranges_limit_the_clients() -> Result<(), Failure> {
-    test(async |namespace| {
+    shared_test(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
-        let web = || service("web").tcp(port).udp(port).shared().without_node_ports();
+        let web = || service("web").tcp(port).udp(port).without_node_ports();
         let replies = namespace.expose(&web()).await?;
         let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
         namespace.apply(&web().source_ranges(&["192.0.2.0/24".to_owned()])).await?;

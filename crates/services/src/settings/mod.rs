@@ -88,7 +88,7 @@ pub struct ServiceSettings {
     allowed_tolerations: Tolerations,
 
     /// Programs that forward a Service: Shared (the node agents), or a DaemonSet or Deployment of proxies for each Service
-    #[arg(long, env = "WORKLOAD", value_name = "KIND", default_value = "DaemonSet")]
+    #[arg(long, env = "WORKLOAD", value_name = "KIND", default_value = "Shared")]
     workload: WorkloadKind,
 
     /// Allow proxies for one Service (the workloads DaemonSet and Deployment); if false, the operator needs no rights on

@@ -8,7 +8,7 @@ mod stopwatch;
 use std::time::Duration;
 
 use akrobateo_core::annotations::NODE_SELECTOR;
-use e2e::{Failure, Faults, Namespace, ensure_eq, eventually, fault_test_within, service};
+use e2e::{Failure, Faults, Namespace, dedicated_fault_test_within, ensure_eq, eventually, service};
 use stopwatch::Stopwatch;
 use tokio::time::Instant;
 
@@ -19,7 +19,7 @@ const SELECTOR_WITHOUT_MATCHING_NODE: &str = "e2e.akrobateo.io/pool=nowhere";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
-    fault_test_within(TIME_LIMIT, async |namespace, faults| {
+    dedicated_fault_test_within(TIME_LIMIT, async |namespace, faults| {
         namespace.start_backend().await?;
         let idle_memory = read_memory(faults).await?;
         let mut rounds = Vec::new();

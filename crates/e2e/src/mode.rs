@@ -1,0 +1,49 @@
+//! The programs that forward the Services of a test. Pure.
+
+use std::fmt;
+
+use akrobateo_core::annotations;
+
+use crate::service::ServiceBuilder;
+
+/// The programs that forward the Services of a test, if a Service does not choose them itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The node agents, which are the operator's default.
+    Shared,
+    /// One DaemonSet of proxies for each Service.
+    Dedicated,
+}
+
+impl Mode {
+    /// Both modes, the default first.
+    pub const ALL: [Self; 2] = [Self::Shared, Self::Dedicated];
+
+    /// Returns the Service with the annotation that this mode needs. A Service that chooses its workload itself stays
+    /// the same.
+    pub(crate) fn apply_to(self, service: &ServiceBuilder) -> ServiceBuilder {
+        match self {
+            Self::Dedicated if !service.has_annotation(annotations::WORKLOAD) => {
+                service.clone().annotation(annotations::WORKLOAD, "DaemonSet")
+            }
+            Self::Dedicated | Self::Shared => service.clone(),
+        }
+    }
+
+    /// Returns the ipMode in the status of Services without the annotation `akrobateo.io/ip-mode`.
+    pub(crate) fn default_ip_mode(self) -> &'static str {
+        match self {
+            Self::Shared => "Proxy",
+            Self::Dedicated => "VIP",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shared => "shared mode",
+            Self::Dedicated => "dedicated mode",
+        })
+    }
+}
