@@ -14,11 +14,27 @@ for family in -4 -6; do
 done
 true";
 
+/// A script that deletes the tunnel device, the routes and the routing rules of the agent.
+const DELETE_ROUTING_SCRIPT: &str = "
+ip link delete akr0 2>/dev/null
+for family in -4 -6; do
+  for priority in 96 97 98; do
+    while ip $family rule delete priority $priority 2>/dev/null; do :; done
+  done
+  ip $family route flush table all proto 107 2>/dev/null
+done
+true";
+
 impl Faults {
     /// Deletes the nftables table of the agent on a node, as another program could do.
     pub async fn delete_agent_table(&self, node: &str) -> Result<(), Failure> {
         let command = ["nft", "delete", "table", "inet", "akrobateo"];
         self.run_node_command(&[&["exec", node], &command[..]].concat()).await.map(drop)
+    }
+
+    /// Deletes the tunnel device, the routes and the routing rules of the agent on a node, as another program could do.
+    pub async fn delete_agent_routing(&self, node: &str) -> Result<(), Failure> {
+        self.run_node_command(&["exec", node, "sh", "-c", DELETE_ROUTING_SCRIPT]).await.map(drop)
     }
 
     /// Returns a list of all objects of the agent on a node: tables, devices, routes and rules. The text is empty if

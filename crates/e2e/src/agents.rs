@@ -2,11 +2,13 @@
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use crate::cluster::Cluster;
+use crate::container_env::env_patch;
+use crate::delete::delete_if_exists;
 use crate::failure::{Failure, ensure, ensure_eq};
 use crate::operator::OPERATOR_NAMESPACE;
 use crate::pods::is_ready;
@@ -45,6 +47,11 @@ impl Agents {
         pod.ok_or_else(|| Failure::UnexpectedState(format!("node {node} has no agent")))
     }
 
+    /// Deletes a pod gracefully. The `DaemonSet` starts another pod.
+    pub async fn delete_pod(&self, pod: &Pod) -> Result<(), Failure> {
+        delete_if_exists(&self.pods, &pod.name_any(), &DeleteParams::default()).await
+    }
+
     /// Waits until all agents run the current template and are ready.
     pub async fn wait_rolled_out(&self) -> Result<(), Failure> {
         eventually("the agents are rolled out", async || {
@@ -67,6 +74,12 @@ impl Agents {
         let annotations = json!({ "e2e.akrobateo.io/version": version });
         let patch = json!({ "spec": { "template": { "metadata": { "annotations": annotations } } } });
         self.daemonsets.patch(NAME, &PatchParams::default(), &Patch::Strategic(patch)).await?;
+        self.wait_rolled_out().await
+    }
+
+    /// Sets an environment variable, and waits until all agents have started with it. `None` removes the variable.
+    pub(crate) async fn set_variable(&self, name: &str, value: Option<&str>) -> Result<(), Failure> {
+        self.daemonsets.patch(NAME, &PatchParams::default(), &env_patch(NAME, name, value)).await?;
         self.wait_rolled_out().await
     }
 

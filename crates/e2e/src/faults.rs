@@ -12,6 +12,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
+use crate::agents::Agents;
 use crate::answer::{Answer, ParseAnswerError};
 use crate::cluster::Cluster;
 use crate::command;
@@ -65,6 +66,8 @@ done"#;
 pub struct Faults {
     /// The operator that is deployed in the cluster.
     pub operator: Operator,
+    /// The agents that are deployed in the cluster.
+    pub agents: Agents,
     nodes: Api<Node>,
     config_maps: Api<ConfigMap>,
     node_events: Api<Event>,
@@ -77,6 +80,7 @@ impl Faults {
     pub(crate) fn new(cluster: &Cluster) -> Result<Self, Failure> {
         Ok(Self {
             operator: Operator::new(&cluster.client),
+            agents: Agents::new(cluster),
             nodes: Api::all(cluster.client.clone()),
             config_maps: Api::namespaced(cluster.client.clone(), CONFIG_NAMESPACE),
             node_events: Api::namespaced(cluster.client.clone(), "default"),
@@ -303,10 +307,7 @@ impl Faults {
                 self.operator.restart().await?;
             }
         }
-        if self.operator.has_reserved_ports().await? {
-            self.operator.start().await?;
-            self.operator.set_reserved_ports(None).await?;
-        }
+        self.restore_reserved_ports().await?;
         for node in self.nodes.list(&ListParams::default()).await? {
             self.restore_node(&node).await?;
         }

@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::cluster::NodeAddresses;
+use crate::container_env::env_patch;
 use crate::delete::delete_if_exists;
 use crate::failure::{Failure, ensure, ensure_eq};
 use crate::pods::is_ready;
@@ -26,8 +27,6 @@ pub const OPERATOR_ACCOUNT: &str = "akrobateo";
 pub(crate) const OPERATOR_SELECTOR: &str = "app.kubernetes.io/name=akrobateo";
 
 const OPERATOR_NAME: &str = "akrobateo";
-/// The environment variable with the reserved ports.
-const RESERVED_PORTS: &str = "RESERVED_PORTS";
 
 /// The Deployment of the operator under test.
 pub struct Operator {
@@ -100,16 +99,10 @@ impl Operator {
         self.wait_ready().await
     }
 
-    /// Sets the reserved ports, and waits until the operator has started with them. `None` sets the default.
-    pub async fn set_reserved_ports(&self, ports: Option<&str>) -> Result<(), Failure> {
-        let variable = match ports {
-            Some(ports) => json!({ "name": RESERVED_PORTS, "value": ports }),
-            None => json!({ "name": RESERVED_PORTS, "$patch": "delete" }),
-        };
-        let container = json!({ "name": OPERATOR_NAME, "env": [variable] });
-        let patch = json!({ "spec": { "template": { "spec": { "containers": [container] } } } });
-        let deployment =
-            self.deployments.patch(OPERATOR_NAME, &PatchParams::default(), &Patch::Strategic(patch)).await?;
+    /// Sets an environment variable, and waits until the operator has started with it. `None` removes the variable.
+    pub(crate) async fn set_variable(&self, name: &str, value: Option<&str>) -> Result<(), Failure> {
+        let patch = env_patch(OPERATOR_NAME, name, value);
+        let deployment = self.deployments.patch(OPERATOR_NAME, &PatchParams::default(), &patch).await?;
         eventually("the operator is rolled out with the changed setting", async || {
             let status = self.deployments.get(OPERATOR_NAME).await?.status.unwrap_or_default();
             ensure(status.observed_generation >= deployment.metadata.generation, || {
@@ -125,13 +118,13 @@ impl Operator {
         self.wait_ready().await.map(drop)
     }
 
-    /// Returns true if the Deployment sets the reserved ports.
-    pub(crate) async fn has_reserved_ports(&self) -> Result<bool, Failure> {
+    /// Returns true if the Deployment sets this environment variable.
+    pub(crate) async fn has_variable(&self, name: &str) -> Result<bool, Failure> {
         let pod_spec = self.deployments.get(OPERATOR_NAME).await?.spec.and_then(|spec| spec.template.spec);
         let containers = pod_spec.into_iter().flat_map(|spec| spec.containers);
         Ok(containers
             .flat_map(|container| container.env.unwrap_or_default())
-            .any(|variable| variable.name == RESERVED_PORTS))
+            .any(|variable| variable.name == name))
     }
 
     /// Deletes the operator's pods without a grace period. Does not wait for a new pod.

@@ -130,13 +130,14 @@ async fn fault_test_in(
     let cluster = Cluster::connect().await?;
     let faults = Faults::new(&cluster)?;
     faults.restore_all().await?;
-    run(
+    // The futures of some tests are too large for the stack.
+    Box::pin(run(
         cluster,
         mode,
         time_limit,
         async |namespace| body(namespace, &faults).await,
         async || faults.restore_all().await,
-    )
+    ))
     .await
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use akrobateo_core::labels;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::serde::Serialize;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
@@ -79,7 +80,10 @@ impl Namespace {
             Api::<Service>::namespaced(self.client(), self.name()).list(&ListParams::default()).await?
         {
             let condition = exposed_condition(&service);
-            ensure(condition.is_none_or(|condition| condition.reason != "ProxiesNotReady"), || {
+            let is_in_progress = |condition: &Condition| {
+                ["ProxiesNotReady", "AgentsNotReady"].contains(&condition.reason.as_str())
+            };
+            ensure(!condition.is_some_and(is_in_progress), || {
                 format!("Service {} has the condition {condition:?}", service.name_any())
             })?;
             snapshot.insert(service.name_any(), status_value(&service));

@@ -8,6 +8,7 @@ mod idempotence;
 mod loopback;
 mod nodes;
 mod operator;
+mod outage;
 mod proxies;
 mod replicas;
 mod rollouts;

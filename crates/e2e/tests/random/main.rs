@@ -1,5 +1,6 @@
-//! Two tenants make random changes while the operator is stopped and replaced. No change may take a port from another
-//! Service, and a new operator must change nothing.
+//! Two tenants make random changes while the operator and the agents are stopped and replaced. Each Service is forwarded
+//! by the agents or by its own proxies. No change may take a port from another Service, and a new operator must change
+//! nothing.
 
 mod forged;
 mod model;
@@ -8,9 +9,7 @@ mod properties;
 
 use std::time::Duration;
 
-use e2e::{
-    Failure, Faults, Namespace, Snapshot, dedicated_fault_test_within, differences, ensure, eventually,
-};
+use e2e::{Failure, Faults, Namespace, Snapshot, differences, ensure, eventually, shared_fault_test_within};
 use fastrand::Rng;
 use futures::future::try_join;
 use model::{Change, Model};
@@ -44,7 +43,7 @@ fn read_seed() -> u64 {
 async fn no_random_change_takes_a_port_from_another_service() -> Result<(), Failure> {
     let seed = read_seed();
     println!("{SEED_VARIABLE}={seed}");
-    let result = dedicated_fault_test_within(TIME_LIMIT, async |namespace, faults| {
+    let result = shared_fault_test_within(TIME_LIMIT, async |namespace, faults| {
         let tenants = [namespace.create_another("a").await?, namespace.create_another("b").await?];
         let nodes = namespace.cluster().list_nodes().await?;
         let nodes: Vec<_> = nodes.into_iter().map(|node| node.name).collect();
@@ -77,13 +76,17 @@ impl Cluster<'_> {
         model.start_round(round);
         if model.reserved_port != reserved_port_before {
             let reserved_ports = model.reserved_port.map(|port| format!("22,tcp/{port},udp/{port}"));
-            self.faults.operator.set_reserved_ports(reserved_ports.as_deref()).await?;
+            self.faults.set_reserved_ports(reserved_ports.as_deref()).await?;
         }
         let leader = self.faults.operator.wait_leader().await?;
         let stop_index = model.rng.usize(..CHANGES_PER_ROUND);
+        let agent_stop_index = model.rng.usize(..CHANGES_PER_ROUND);
         for change_index in 0..CHANGES_PER_ROUND {
             if change_index == stop_index {
                 self.stop_leader(&leader, round).await?;
+            }
+            if change_index == agent_stop_index {
+                self.stop_agent(&self.nodes[model.rng.usize(..self.nodes.len())], round).await?;
             }
             let change = model.next_change();
             println!("round {round}: {}", model.describe(&change));
@@ -114,6 +117,16 @@ impl Cluster<'_> {
         } else {
             self.faults.operator.delete_pod(leader).await
         }
+    }
+
+    /// Stops the agent of a node by a crash or by a graceful shutdown. The node keeps its rules in both cases.
+    async fn stop_agent(&self, node: &str, round: usize) -> Result<(), Failure> {
+        let pod = self.faults.agents.pod_on(node).await?;
+        if round.is_multiple_of(2) {
+            self.faults.kill_container(&pod).await?;
+        }
+        // The DaemonSet starts a new pod without a back-off.
+        self.faults.agents.delete_pod(&pod).await
     }
 
     /// Makes a change. Repeats failed requests, because the API server of a busy machine may not answer in time.

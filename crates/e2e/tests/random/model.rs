@@ -18,6 +18,8 @@ const DEFAULT_REPLICAS: usize = 2;
 const POOLS: [Option<&str>; 3] = [None, Some("edge"), Some("core")];
 const FAMILIES: [&[&str]; 6] =
     [&["IPv4"], &["IPv4"], &["IPv6"], &["IPv6"], &["IPv4", "IPv6"], &["IPv6", "IPv4"]];
+/// The workloads of Services. The agents forward a Service without the annotation.
+const WORKLOADS: [Option<&str>; 3] = [None, Some("Deployment"), Some("DaemonSet")];
 const INVALID_IP_MODE: Option<&str> = Some("Bogus");
 
 /// The tenant and the number of a Service. Both tenants use the same names.
@@ -199,7 +201,7 @@ impl Model {
             service_type: ServiceType::LoadBalancer,
             class: None,
             node_pool: None,
-            workload: None,
+            workload: self.choose_value(WORKLOADS),
             ip_mode: None,
             priority_class: None,
             is_local: self.rng.u8(..4) == 0,
@@ -239,7 +241,7 @@ impl Model {
                     if service.service_type == next_type { ServiceType::LoadBalancer } else { next_type };
             }
             4 => service.node_pool = self.choose_value(POOLS),
-            5 => service.workload = self.choose_value([None, Some("Deployment"), Some("DaemonSet")]),
+            5 => service.workload = self.choose_value(WORKLOADS),
             6 => service.ip_mode = self.choose_value([None, Some("Proxy"), INVALID_IP_MODE]),
             7 | 8 => {
                 service.is_local = !service.is_local;
@@ -285,10 +287,16 @@ impl ServiceModel {
             && !self.ports.iter().any(|(_, port)| reserved_port == Some(*port))
     }
 
-    /// Returns the ports that the Service's proxies use. Proxies that forward use each port for both families. Proxies
-    /// that only reserve ports use each port for the families of the Service.
+    /// Returns true if the agents forward the Service.
+    fn is_shared(&self) -> bool {
+        self.workload.is_none()
+    }
+
+    /// Returns the ports that the agents or the proxies use for the Service. Proxies that forward use each port for both
+    /// families. Agents, and proxies that only reserve ports, use each port for the families of the Service.
     pub(crate) fn frontends(&self) -> BTreeSet<Frontend> {
-        let has_family = |family: &Family| self.ip_mode.is_some() || self.families.contains(&family.as_str());
+        let uses_both_families = self.ip_mode.is_some() && !self.is_shared();
+        let has_family = |family: &Family| uses_both_families || self.families.contains(&family.as_str());
         let ports = self.ports.iter().filter_map(|&(protocol, port)| Some((protocol, port.try_into().ok()?)));
         ports
             .flat_map(|(protocol, port)| {

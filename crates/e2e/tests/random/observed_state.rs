@@ -1,9 +1,12 @@
-//! The observed state of the cluster: the Services, and the ports that their workloads use on nodes. Does I/O.
+//! The observed state of the cluster: the Services, and the ports that agents and workloads use for them on nodes. Does
+//! I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
+use akrobateo_core::annotations::WORKLOAD;
 use akrobateo_core::{Family, Frontend, Protocol, labels};
-use e2e::{Failure, Namespace, PROXIES_NAMESPACE};
+use e2e::{Failure, Namespace, PROXIES_NAMESPACE, exposed_condition};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{ContainerPort, Node, NodeSelectorRequirement, PodSpec, Service};
 use kube::api::ListParams;
@@ -17,7 +20,8 @@ pub(crate) type PortOnNode = (usize, Frontend);
 /// The state of the cluster that the properties check.
 #[derive(Clone, Default)]
 pub(crate) struct ObservedState {
-    /// The ports that the workload of each Service uses on the nodes that the workload selects.
+    /// The ports that each Service uses on nodes. Workloads use ports on the nodes that they select. Agents use ports on
+    /// the nodes that are published.
     pub(crate) ports_by_service: BTreeMap<ServiceId, BTreeSet<PortOnNode>>,
     pub(crate) services: BTreeMap<ServiceId, Service>,
 }
@@ -49,10 +53,11 @@ impl ObservedState {
         for (tenant, namespace) in tenants.iter().enumerate() {
             let services = Api::<Service>::namespaced(client.clone(), namespace.name());
             for service in services.list(&params).await? {
-                observed_state.services.extend(
-                    service_number(&service.name_any())
-                        .map(|service_number| (ServiceId { tenant, number: service_number }, service)),
-                );
+                if let Some(number) = service_number(&service.name_any()) {
+                    let id = ServiceId { tenant, number };
+                    observed_state.add_published_ports(id, &service, &nodes);
+                    observed_state.services.insert(id, service);
+                }
             }
         }
         Ok(observed_state)
@@ -85,10 +90,43 @@ impl ObservedState {
             .extend(ports_on_nodes);
     }
 
-    /// Returns the ports that the workload of a Service uses.
+    /// Adds the ports of a Service that the agents forward. The agents use the ports on each node with a published
+    /// address. Ignores a rejected Service, because its agents may use earlier ports, and a Service without endpoints,
+    /// because it is published without its ports.
+    fn add_published_ports(&mut self, id: ServiceId, service: &Service, nodes: &[&Node]) {
+        let is_exposed = exposed_condition(service)
+            .is_some_and(|condition| ["Exposed", "PartlyExposed"].contains(&condition.reason.as_str()));
+        if service.annotations().contains_key(WORKLOAD) || !is_exposed {
+            return;
+        }
+        let ports: Vec<_> = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten()).collect();
+        for address in published_addresses(service) {
+            let Some(node) = nodes.iter().position(|node| has_address(node, address)) else { continue };
+            let family = Family::from_ip(address);
+            let frontends = ports.iter().filter_map(|port| {
+                let number = u16::try_from(port.port).ok()?.try_into().ok()?;
+                let protocol = port.protocol.as_deref().unwrap_or("TCP").parse().ok()?;
+                Some((node, Frontend { family, protocol, port: number }))
+            });
+            self.ports_by_service.entry(id).or_default().extend(frontends);
+        }
+    }
+
+    /// Returns the ports that a Service uses.
     pub(crate) fn ports_of_service(&self, id: ServiceId) -> BTreeSet<PortOnNode> {
         self.ports_by_service.get(&id).cloned().unwrap_or_default()
     }
+}
+
+fn published_addresses(service: &Service) -> impl Iterator<Item = IpAddr> {
+    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = status.into_iter().flat_map(|status| status.ingress.iter().flatten());
+    ingress.filter_map(|ingress| ingress.ip.as_deref()?.parse().ok())
+}
+
+fn has_address(node: &Node, address: IpAddr) -> bool {
+    let mut addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    addresses.any(|node_address| node_address.address.parse() == Ok(address))
 }
 
 fn service_number(name: &str) -> Option<usize> {

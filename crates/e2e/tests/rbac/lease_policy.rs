@@ -1,7 +1,7 @@
 //! The policy for the Leases of the node agents. All writes are dry runs, so the test changes no Lease.
 
 use akrobateo_core::DEFAULT_INSTANCE;
-use e2e::{AgentAccount, Failure, OPERATOR_NAMESPACE, ensure, test};
+use e2e::{AgentAccount, Failure, OPERATOR_NAMESPACE, ensure, shared_test};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
@@ -52,7 +52,7 @@ async fn ensure_rejected(
 
 #[tokio::test]
 async fn agent_writes_only_the_lease_of_its_own_node() -> Result<(), Failure> {
-    test(async |namespace| {
+    shared_test(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;
         let [own_lease, other_lease] =
             [0, 1].map(|index: usize| format!("{DEFAULT_INSTANCE}-{}", nodes[index].name));
@@ -91,7 +91,7 @@ async fn agent_writes_only_the_lease_of_its_own_node() -> Result<(), Failure> {
 
 #[tokio::test]
 async fn other_users_write_only_leases_without_the_label_of_agents() -> Result<(), Failure> {
-    test(async |namespace| {
+    shared_test(async |namespace| {
         let administrator = &namespace.cluster().client;
         ensure_accepted(administrator, "lease-policy-test", &[]).await?;
         let message = "only the ServiceAccount kube-system/akrobateo-agent";

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use e2e::{
-    AGENT_ACCOUNT, Agents, Failure, Namespace, OPERATOR_ACCOUNT, Permission, Permissions, audit, ensure,
-    ensure_eq, eventually, fault_test,
+    AGENT_ACCOUNT, Failure, Namespace, OPERATOR_ACCOUNT, Permission, Permissions, audit,
+    dedicated_fault_test, ensure, ensure_eq, eventually, shared_fault_test,
 };
 
 /// Returns the permissions that a request needs.
@@ -53,7 +53,7 @@ async fn ensure_permissions_are_exact(
 
 #[tokio::test]
 async fn operator_uses_exactly_its_permissions() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
+    dedicated_fault_test(async |namespace, faults| {
         let restart = async || faults.operator.restart().await.map(drop);
         ensure_permissions_are_exact(namespace, OPERATOR_ACCOUNT, restart).await
     })
@@ -62,8 +62,8 @@ async fn operator_uses_exactly_its_permissions() -> Result<(), Failure> {
 
 #[tokio::test]
 async fn node_agents_use_exactly_their_permissions() -> Result<(), Failure> {
-    fault_test(async |namespace, _| {
-        let agents = Agents::new(namespace.cluster());
+    shared_fault_test(async |namespace, faults| {
+        let agents = &faults.agents;
         let restart = async || {
             // When the DaemonSet no longer selects the node, the agent reads the DaemonSet and deletes its Lease. The
             // next agent creates the Lease again.
