@@ -112,7 +112,7 @@ fn add_route(objects: &mut NetworkObjects, mark: u32, route: Route) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::fixtures::{config, service};
+    use crate::config::fixtures::{config, masqueraded_service, service};
     use crate::probe::Way;
 
     fn config_without_egress_hook(way: Way) -> NodeConfig {
@@ -128,7 +128,7 @@ mod tests {
             let mut config = config_without_egress_hook(Way::Tunnel);
             config.node.has_egress_hook = has_egress_hook;
             for config in [
-                NodeConfig { services: Vec::new(), ..config.clone() },
+                NodeConfig { services: vec![masqueraded_service()], ..config.clone() },
                 NodeConfig { peers: Vec::new(), ..config },
             ] {
                 assert_eq!(network_objects(&config, 2), NetworkObjects::default());

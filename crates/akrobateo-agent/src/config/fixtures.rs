@@ -64,6 +64,11 @@ pub(crate) fn service() -> Service {
     }
 }
 
+/// Returns a Service whose endpoints do not see the client's address.
+pub(crate) fn masqueraded_service() -> Service {
+    Service { keeps_client_address: false, ..service() }
+}
+
 /// Returns a ready endpoint with the address 10.244.`node`.`number`.
 pub(crate) fn endpoint(number: u8, node: u8) -> Endpoint {
     Endpoint {

@@ -189,9 +189,14 @@ impl NodeConfig {
     }
 
     /// Returns true if packets between nodes may have the addresses of clients.
+    ///
+    /// A node without Services returns true too, because the probe needs some time to find the ways to the peers. So the
+    /// first connections of the first Service keep the client's address.
     #[must_use]
     pub fn keeps_client_addresses(&self) -> bool {
-        !self.peers.is_empty() && self.services.iter().any(|service| service.keeps_client_address)
+        let needs_client_address =
+            self.services.is_empty() || self.services.iter().any(|service| service.keeps_client_address);
+        !self.peers.is_empty() && needs_client_address
     }
 
     /// Returns true if the node needs the tunnel. Its routing rules cost time for each packet on the node.

@@ -161,7 +161,7 @@ mod tests {
     use netfilter::conntrack::Flow;
 
     use super::*;
-    use crate::config::fixtures::{config, endpoint, service};
+    use crate::config::fixtures::{config, endpoint, masqueraded_service, service};
     use crate::config::{NodeConfig, Service, ServicePort};
     use crate::probe::Way;
     use crate::table::NodeTables;
@@ -230,7 +230,8 @@ mod tests {
     #[test]
     fn elements_are_not_kept_if_the_desired_table_lacks_their_set() {
         let installed = table(&[(10, 1)]);
-        let desired = NodeTables::new(&config()).inet;
+        let config = NodeConfig { services: vec![masqueraded_service()], ..config() };
+        let desired = NodeTables::new(&config).inet;
         assert_eq!(
             ConnectionSet::OwnDestinations.find_former_elements(Family::V4, &installed, &desired),
             Vec::<&Element>::new()

@@ -8,7 +8,7 @@ use netfilter::nft::diff;
 use netfilter::nft::{Action, InstalledTable};
 
 use super::NodeTables;
-use crate::config::fixtures::{config, endpoint, service};
+use crate::config::fixtures::{config, endpoint, masqueraded_service, service};
 use crate::config::{Endpoint, NodeConfig, Service, ServicePort};
 use crate::probe::Way;
 
@@ -74,6 +74,13 @@ fn node_without_peers_has_nat_chains_only() {
         // Only local endpoints see the client.
         assert_eq!(tables.inet.set("kept4").unwrap().elements.len(), 1);
     }
+}
+
+#[test]
+fn node_without_services_finds_the_ways_to_its_peers() {
+    let chain_count = |services| NodeTables::new(&config_with(services)).inet.chains.len();
+    assert_eq!(chain_count(Vec::new()), chain_count(vec![service()]));
+    assert!(chain_count(Vec::new()) > chain_count(vec![masqueraded_service()]));
 }
 
 #[test]

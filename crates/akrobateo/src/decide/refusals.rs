@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use akrobateo_services::agent_report::{PortOwner, PortProblem};
-use akrobateo_services::allocation::ConflictScope;
+use akrobateo_services::allocation::{Conflict, ConflictScope};
 use akrobateo_services::key::ServiceKey;
 
 use super::agent_status::{AgentStatus, problems_of};
@@ -36,7 +36,8 @@ impl Refusals {
         }
         let mut refusals = Self::default();
         for ((port, owner), node) in &problems {
-            let text = describe_port_owner(port, node, owner);
+            let text = describe_node_port(shared, port, owner)
+                .unwrap_or_else(|| describe_port_owner(port, node, owner));
             match owner {
                 PortOwner::Service(_) => refusals.conflicts.push(text),
                 PortOwner::Pod(_) | PortOwner::Process => refusals.ports_in_use.push(text),
@@ -78,6 +79,17 @@ impl Refusals {
         let solution = "use other ports, select other nodes, or stop the other program";
         conflicts.into_iter().chain(note(&self.ports_in_use, solution, Reason::PortInUse))
     }
+}
+
+/// Describes a refused port that is a nodePort or a healthCheckNodePort. The report of the agent has only the owner, so
+/// the description comes from the port allocation.
+fn describe_node_port(shared: &SharedService, port: &str, owner: &PortOwner) -> Option<String> {
+    let is_same_port = |conflict: &&Conflict| {
+        matches!(conflict.scope, ConflictScope::EveryNode(_))
+            && conflict.port.to_string() == port
+            && PortOwner::Service(conflict.owner.to_string()) == *owner
+    };
+    shared.allocation.conflicts.iter().find(is_same_port).map(ToString::to_string)
 }
 
 /// Returns a warning about the ports that agents serve although a pod or a process of the node also uses these ports.

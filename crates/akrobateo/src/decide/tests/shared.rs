@@ -159,6 +159,15 @@ fn agent_decides_which_shared_service_gets_the_port() {
 }
 
 #[test]
+fn condition_tells_that_the_refused_port_is_a_node_port() {
+    let owner = service("api").tcp(8080).node_port(80).created_at(1).build();
+    let refusing_agent = |node| agent(node).refusing(PortOwner::Service("default/api".to_owned()));
+    let agents = ["n1", "n2", "n3"].map(refusing_agent).into();
+    let state = state_with_other_services(shared_web().created_at(2), vec![owner], agents);
+    assert_exposure(&state, Reason::PortConflict, &["port 80/TCP is the nodePort of Service default/api"]);
+}
+
+#[test]
 fn node_of_a_changing_agent_stays_published_for_one_minute() {
     let outdated_agent = || agent("n2").with(|report| report.applied.as_mut().unwrap().services = 4);
     let mut failing_agent = agent("n2").with(|report| report.error = Some("busy".to_owned()));
