@@ -29,13 +29,19 @@
 {{- end }}
 {{- end -}}
 
-{{/* The program that forwards Services without an annotation; "" means the operator's default. */}}
+{{/* The program that forwards Services without an annotation; "" means the default of the operator and the agents, which
+is Shared. */}}
 {{- define "akrobateo.workload" -}}
-{{- $workload := .Values.settings.workload | default (.Values.dedicated.enabled | ternary "" "Shared") -}}
-{{- if and (eq $workload "Shared") (not .Values.agent.enabled) -}}
-{{- fail "agent.enabled is false, but settings.workload is Shared or dedicated.enabled is false; set agent.enabled=true, because the node agents forward these Services" -}}
+{{- $agents := .Values.agent.enabled -}}
+{{- $dedicated := .Values.dedicated.enabled -}}
+{{- if not (or $agents $dedicated) -}}
+{{- fail "agent.enabled and dedicated.enabled are both false, so no program can forward Services; set at least one of them to true" -}}
 {{- end -}}
-{{- if and (ne $workload "Shared") (not .Values.dedicated.enabled) -}}
+{{- $workload := .Values.settings.workload | default ($agents | ternary "" "DaemonSet") -}}
+{{- if and (eq $workload "Shared") (not $agents) -}}
+{{- fail "settings.workload is Shared, but agent.enabled is false; set agent.enabled=true, or set settings.workload to DaemonSet or Deployment" -}}
+{{- end -}}
+{{- if and (has $workload (list "DaemonSet" "Deployment")) (not $dedicated) -}}
 {{- fail (printf "settings.workload is %s, but dedicated.enabled is false; set settings.workload=Shared or dedicated.enabled=true" $workload) -}}
 {{- end -}}
 {{- $workload -}}

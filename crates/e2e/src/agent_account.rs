@@ -27,7 +27,7 @@ pub struct AgentPod {
 }
 
 impl<'a> AgentAccount<'a> {
-    /// Returns the ServiceAccount of a cluster. The component deploy/agent creates this account.
+    /// Returns the ServiceAccount of a cluster. The files in deploy/agent create this account.
     #[must_use]
     pub fn new(cluster: &'a Cluster) -> Self {
         let client = || cluster.client.clone();

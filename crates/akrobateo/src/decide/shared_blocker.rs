@@ -58,8 +58,8 @@ fn missing_agents_note(shared: &SharedService) -> Option<Note> {
     shared.state.agents.is_empty().then(|| {
         Note {
         text: format!(
-            "no node agent reports, so no node can forward; check that the agents are installed (agent.enabled in the chart, \
-             deploy/agent with kustomize) and run ({SHOW_AGENTS_COMMAND}); proxies need no agent: set the annotation {} to DaemonSet",
+            "no node agent reports, so no node can forward; check that the agents are installed (agent.enabled in the chart, no \
+             component dedicated-only with kustomize) and run ({SHOW_AGENTS_COMMAND}); proxies need no agent: set the annotation {} to DaemonSet",
             annotations::WORKLOAD
         ),
         warning_reason: Some(Reason::AgentsNotReady),
