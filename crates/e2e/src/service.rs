@@ -163,6 +163,13 @@ impl ServiceBuilder {
         self
     }
 
+    /// Removes the selector. The test creates the `EndpointSlice`.
+    #[must_use]
+    pub fn without_selector(mut self) -> Self {
+        self.spec.selector = None;
+        self
+    }
+
     /// Sets loadBalancerSourceRanges.
     #[must_use]
     pub fn source_ranges(mut self, ranges: &[String]) -> Self {

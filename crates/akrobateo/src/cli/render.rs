@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use akrobateo_services::allocation::{AllocationResult, NothingObserved, PortAllocations};
 use akrobateo_services::key::ServiceKey;
-use akrobateo_services::spec::ineligibility_reason;
+use akrobateo_services::spec::{WorkloadSpec, ineligibility_reason};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::serde::Serialize;
@@ -38,8 +38,13 @@ pub(super) fn render(config: &OperatorConfig, file: &Path, format: Format) -> Re
     for service in services {
         let key = ServiceKey::from_service(&service);
         match workload_for(&config, service) {
-            Ok(Workload::DaemonSet(daemonset)) => output.push_str(&encode(daemonset.as_ref(), format)?),
-            Ok(Workload::Deployment(deployment)) => output.push_str(&encode(deployment.as_ref(), format)?),
+            Ok(Some(Workload::DaemonSet(daemonset))) => {
+                output.push_str(&encode(daemonset.as_ref(), format)?);
+            }
+            Ok(Some(Workload::Deployment(deployment))) => {
+                output.push_str(&encode(deployment.as_ref(), format)?);
+            }
+            Ok(None) => eprintln!("akrobateo: Service {key} needs no proxies: the node agents forward it"),
             Err(reason) => {
                 eprintln!("akrobateo: no proxies for Service {key}: {reason}");
                 all_services_rendered = false;
@@ -57,9 +62,9 @@ fn encode(object: &impl Serialize, format: Format) -> Result<String, CliError> {
     }
 }
 
-/// Returns the workload that the operator creates if the cluster has no other Service. The error is the reason why the
-/// operator creates no workload.
-fn workload_for(config: &ResolvedConfig, service: Service) -> Result<Workload, String> {
+/// Returns the workload that the operator creates if the cluster has no other Service. Returns `None` if the node agents
+/// forward the Service. The error is the reason why the operator does not expose the Service.
+fn workload_for(config: &ResolvedConfig, service: Service) -> Result<Option<Workload>, String> {
     let ResolvedConfig { proxy_config, defaults } = config;
     let service = Arc::new(with_api_server_defaults(service));
     if let Some(ineligible) = ineligibility_reason(&service, defaults.is_default_class) {
@@ -68,14 +73,18 @@ fn workload_for(config: &ResolvedConfig, service: Service) -> Result<Workload, S
     let allocations =
         PortAllocations::default().update(std::slice::from_ref(&service), &[], defaults, &NothingObserved);
     let allocation_result = allocations.get(&ServiceKey::from_service(&service)).cloned();
-    if let Some(AllocationResult::Rejected(error)) = &allocation_result {
-        return Err(format!("{}: {error}", Reason::from(error)));
+    match &allocation_result {
+        Some(AllocationResult::Rejected(error)) => return Err(format!("{}: {error}", Reason::from(error))),
+        Some(AllocationResult::Accepted(spec, _)) if spec.workload == WorkloadSpec::Shared => {
+            return Ok(None);
+        }
+        _ => (),
     }
     let state = ServiceState { service: Some(service), allocation_result, ..ServiceState::default() };
     match decide(proxy_config, &state, Timestamp::now()).proxy {
-        ProxyDecision::RunWorkload(workload) => Ok(workload),
+        ProxyDecision::RunWorkload(workload) => Ok(Some(workload)),
         ProxyDecision::DeleteWorkloads | ProxyDecision::KeepWorkloads => {
-            Err("the node agents forward it, or its ports belong to another Service".to_owned())
+            Err("its ports belong to another Service".to_owned())
         }
     }
 }
@@ -166,7 +175,7 @@ items:
       ports: [{port: 53, protocol: UDP}]
 ";
 
-    fn workload_with_default_config(service: Service) -> Result<Workload, String> {
+    fn workload_with_default_config(service: Service) -> Result<Option<Workload>, String> {
         workload_for(&ResolvedConfig { proxy_config: proxy_config(), defaults: defaults() }, service)
     }
 
@@ -184,8 +193,9 @@ items:
             annotations.insert("akrobateo.io/ip-mode".to_owned(), "Proxy".to_owned());
             service
         });
-        let arguments: Vec<_> =
-            services.map(|service| workload_with_default_config(service).unwrap().arguments()).collect();
+        let arguments: Vec<_> = services
+            .map(|service| workload_with_default_config(service).unwrap().unwrap().arguments())
+            .collect();
         assert_eq!(arguments[0][0], "--forward=tcp/80=192.0.2.1:80");
         assert_eq!(
             arguments[1][..2],
@@ -196,7 +206,7 @@ items:
     #[test]
     fn yaml_output_is_a_complete_object() {
         let web_service = parse_services(MANIFEST).unwrap().remove(0);
-        let Ok(Workload::DaemonSet(daemonset)) = workload_with_default_config(web_service) else {
+        let Ok(Some(Workload::DaemonSet(daemonset))) = workload_with_default_config(web_service) else {
             panic!("no DaemonSet")
         };
         let text = encode(daemonset.as_ref(), Format::Yaml).unwrap();
@@ -208,6 +218,14 @@ items:
         }
         let decoded_object: Value = serde_saphyr::from_str(&text).unwrap();
         assert_eq!(decoded_object, serde_json::to_value(&daemonset).unwrap());
+    }
+
+    #[test]
+    fn service_that_the_agents_forward_has_no_workload() {
+        let mut service = parse_services(MANIFEST).unwrap().remove(0);
+        service.metadata.annotations =
+            Some([("akrobateo.io/workload".to_owned(), "Shared".to_owned())].into());
+        assert_eq!(workload_with_default_config(service), Ok(None));
     }
 
     #[test]
