@@ -54,6 +54,9 @@ struct NodeExplanation {
     /// True if the node has a ready proxy, or if its agent serves the Service.
     #[serde(rename = "ready")]
     has_ready_proxy: bool,
+    /// True if the node's agent refuses the Service, because a port belongs to another owner.
+    #[serde(rename = "refused")]
+    agent_refuses: bool,
     /// True if the Service's status contains an address of the node.
     #[serde(rename = "published")]
     is_published: bool,
@@ -95,6 +98,7 @@ impl NodeExplanation {
             name: node.name.clone(),
             should_have_proxy,
             has_ready_proxy: report.has_ready_proxy_on(node),
+            agent_refuses: matches!(report.agent_status(node), AgentStatus::Refusing(_)),
             is_published: report.service().is_some_and(|service| is_published(service, node)),
             why: [explain_node(report, node, should_have_proxy, port_rows)]
                 .into_iter()
@@ -107,6 +111,7 @@ impl NodeExplanation {
 
     fn cells(&self) -> Vec<Cell> {
         let proxy = match (self.should_have_proxy, self.has_ready_proxy) {
+            _ if self.agent_refuses => Cell::with_health("refuses", Health::Failing),
             (true, true) => Cell::with_health("ready", Health::Healthy),
             (true, false) => Cell::with_health("not ready", Health::Failing),
             (false, _) => Cell::new("none"),

@@ -47,7 +47,7 @@ fn explanation_gives_the_reason_for_each_node_without_a_proxy() {
     assert!(!text.contains('\x1b'));
     assert!(!explanation.is_failing());
     let node = serde_json::json!({
-        "name": "n1", "shouldHaveProxy": true, "ready": true, "published": true, "why": "",
+        "name": "n1", "shouldHaveProxy": true, "ready": true, "refused": false, "published": true, "why": "",
     });
     assert_eq!(serde_json::to_value(&explanation).unwrap()["nodes"][0], node);
 }
@@ -213,8 +213,8 @@ fn explanation_of_a_shared_service_names_processes_and_host_ports() {
         "proxies    none: the node agents forward",
         "NODE   AGENT       PUBLISHED",
         "n1     ready       no          a process of node n1 listens on port 80/TCP\n",
-        "n2     not ready   no          port 80/TCP on node n2 is a hostPort of pod shop/ingress\n",
-        "n3     not ready   no          a process of node n3 listens on port 80/TCP\n",
+        "n2     refuses     no          port 80/TCP on node n2 is a hostPort of pod shop/ingress\n",
+        "n3     refuses     no          a process of node n3 listens on port 80/TCP\n",
         "n4     not ready   no          the node has no node agent\n",
         "80/TCP   default/web             n1",
         "80/TCP   pod shop/ingress        n2      default/web\n",
