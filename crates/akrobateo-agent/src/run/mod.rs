@@ -5,6 +5,7 @@ mod error;
 mod http;
 mod lease;
 mod metrics;
+mod node_eligibility;
 mod observer;
 mod report;
 mod state;

@@ -5,8 +5,10 @@ use std::time::Duration;
 use api_client::{ApiMetrics, CallError, call};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::Node;
-use kube::{Api, ResourceExt};
+use kube::Api;
 use tokio::time::{Instant, sleep};
+
+use super::node_eligibility::allows_pod;
 
 /// The time for which the agent waits until its ServiceAccount is deleted too. The API server accepts the token of a
 /// deleted ServiceAccount for up to 10 seconds.
@@ -29,7 +31,7 @@ pub(super) async fn is_uninstalled(
         match call(metrics, "read_daemonset", api.get_opt(name)).await {
             Ok(None) => return Ok(true),
             Ok(Some(daemonset)) => {
-                return Ok(daemonset.metadata.deletion_timestamp.is_some() || !selects_node(&daemonset, node));
+                return Ok(daemonset.metadata.deletion_timestamp.is_some() || !allows_agent(&daemonset, node));
             }
             Err(error) if has_code(&error, 401) => return Ok(true),
             Err(error) if has_code(&error, 403) && Instant::now() < forbidden_until => {
@@ -44,16 +46,16 @@ fn has_code(error: &CallError, code: u16) -> bool {
     matches!(error, CallError::RequestFailed(kube::Error::Api(status)) if status.code == code)
 }
 
-/// Returns true if the node selector of the DaemonSet matches the node.
-fn selects_node(daemonset: &DaemonSet, node: &Node) -> bool {
+/// Returns true if the DaemonSet may keep an agent on the node.
+fn allows_agent(daemonset: &DaemonSet, node: &Node) -> bool {
     let pod_spec = daemonset.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
-    let mut requirements = pod_spec.iter().flat_map(|spec| spec.node_selector.iter().flatten());
-    requirements.all(|(name, value)| node.labels().get(name) == Some(value))
+    pod_spec.is_none_or(|pod_spec| allows_pod(pod_spec, node))
 }
 
 #[cfg(test)]
 mod tests {
     use api_client::scripted_api::scripted_api;
+    use kube::ResourceExt;
     use serde_json::{Value, json};
 
     use super::*;
