@@ -35,6 +35,11 @@ pub struct AgentReport {
     /// The Services that the agent refuses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<PortProblem>,
+    /// The Services with an invalid spec that the agent does not serve, although their status has an address of the
+    /// node. Each entry is `<namespace>/<name>`. The rules in the kernel have no earlier settings of such a Service, for
+    /// example because the node was restarted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_served: Vec<String>,
     /// The ports that the agent serves, and that a pod or a process of the node started to use later.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shared_ports: Vec<PortProblem>,

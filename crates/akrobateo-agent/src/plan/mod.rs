@@ -22,7 +22,7 @@ use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::NodeInfo;
 use akrobateo_services::published::is_published;
 use akrobateo_services::spec::{
-    LoadBalancerSpec, ServiceDefaults, SpecError, WorkloadSpec, is_eligible, is_external_policy_local,
+    LoadBalancerSpec, ServiceDefaults, WorkloadSpec, is_eligible, is_external_policy_local, valid_settings,
 };
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
@@ -43,6 +43,9 @@ pub(crate) struct Plan {
     pub(crate) network: NodeNetwork,
     /// The Services that the agent refuses.
     pub(crate) refused: Vec<PortProblem>,
+    /// The rejected Services that the agent does not serve, although their status has an address of the node. Each entry
+    /// is `<namespace>/<name>`.
+    pub(crate) not_served: Vec<String>,
     /// The ports that the agent serves, and that a pod or a process began to use later.
     pub(crate) shared_ports: Vec<PortProblem>,
     /// The Services in dedicated mode that the agent serves until their proxy on this node is ready. Each entry is
@@ -70,6 +73,7 @@ struct Decisions {
     /// The frontends of the served Services.
     used_frontends: BTreeSet<Frontend>,
     refused: Vec<PortProblem>,
+    not_served: Vec<String>,
     shared_ports: Vec<PortProblem>,
     handing_over: Vec<String>,
 }
@@ -126,6 +130,7 @@ impl Planner {
             config,
             network: node::node_network(observation, node_object),
             refused: decisions.refused,
+            not_served: decisions.not_served,
             shared_ports: decisions.shared_ports,
             handing_over: decisions.handing_over,
             next_plan_at: self.recent_endpoints.next_expiry(),
@@ -155,8 +160,9 @@ impl Planner {
 
     /// Returns the Services that the node serves now.
     ///
-    /// Before the first plan, a Service is in the result under two conditions: all its ports are in the kernel's rules,
-    /// and its status has an address of the node.
+    /// Before the first plan, a Service is in the result under two conditions: one of its ports is in the kernel's rules,
+    /// and its status has an address of the node. The result contains no reserved ports, because the node releases a
+    /// port that becomes reserved.
     fn find_current_services(
         &self,
         observation: &Observation,
@@ -171,7 +177,9 @@ impl Planner {
                 }
                 None => installed_template(observation, service, node, &self.defaults)?,
             };
-            Some((key, template))
+            let is_reserved =
+                |frontend: Frontend| self.defaults.reserved_ports.contains(frontend.host_port());
+            Some((key, template.retain_frontends(|frontend| !is_reserved(frontend))?))
         };
         observation.services.iter().filter_map(find_template).collect()
     }
@@ -225,9 +233,9 @@ impl Planner {
             if served_services.contains_key(&key) || !is_eligible(service, self.defaults.is_default_class) {
                 return None;
             }
-            let spec = valid_spec(service, &self.defaults)?;
+            let (service, spec) = valid_settings(service, &self.defaults)?;
             let may_be_served = spec.workload == WorkloadSpec::Shared || is_handed_over(&key);
-            may_be_served.then(|| ServiceTemplate::new(service, &spec))
+            may_be_served.then(|| ServiceTemplate::new(&service, &spec))
         })
     }
 
@@ -242,11 +250,13 @@ impl Planner {
     ) {
         let key = ServiceKey::from_service(service);
         match self.allocations.get(&key) {
-            None | Some(AllocationResult::Rejected(SpecError::PortReserved(_))) => {}
+            None => {}
             // The node continues to serve the Service with its last valid settings.
             Some(AllocationResult::Rejected(_)) => {
-                if let Some(template) = current_services.get(&key) {
-                    decisions.serve(template.clone());
+                let is_served =
+                    current_services.get(&key).is_some_and(|template| decisions.serve(template.clone()));
+                if !is_served && is_published(service, node) && may_be_shared(service, &self.defaults) {
+                    decisions.not_served.push(key.to_string());
                 }
             }
             Some(AllocationResult::Accepted(spec, allocation)) => {
@@ -304,8 +314,8 @@ fn frontends_on_node(observation: &Observation, spec: &LoadBalancerSpec) -> BTre
     frontends
 }
 
-/// Returns the settings of a Service if an earlier process of the agent has served the Service. Ignores the Service's
-/// annotations if they are invalid now.
+/// Returns the settings of a Service if an earlier process of the agent has served the Service. The result contains only
+/// the ports in the kernel's rules. Ignores invalid settings of the Service.
 fn installed_template(
     observation: &Observation,
     service: &Service,
@@ -315,20 +325,14 @@ fn installed_template(
     if !is_eligible(service, defaults.is_default_class) || !is_published(service, node) {
         return None;
     }
-    let spec = valid_spec(service, defaults)?;
-    let frontends = frontends_on_node(observation, &spec);
-    let is_installed = !frontends.is_empty() && frontends.is_subset(observation.installed_frontends);
-    is_installed.then(|| ServiceTemplate::new(service, &spec))
+    let (service, spec) = valid_settings(service, defaults)?;
+    let is_installed = |frontend| observation.installed_frontends.contains(&frontend);
+    ServiceTemplate::new(&service, &spec).retain_frontends(is_installed)
 }
 
-/// Returns the spec of a Service. Ignores the Service's annotations if they are invalid.
-fn valid_spec(service: &Service, defaults: &ServiceDefaults) -> Option<LoadBalancerSpec> {
-    let spec = LoadBalancerSpec::from_service(service, defaults).or_else(|_| {
-        let mut service = service.clone();
-        service.metadata.annotations = None;
-        LoadBalancerSpec::from_service(&service, defaults)
-    });
-    spec.ok()
+/// Returns true unless the valid settings of a rejected Service select proxies.
+fn may_be_shared(service: &Service, defaults: &ServiceDefaults) -> bool {
+    valid_settings(service, defaults).is_none_or(|(_, spec)| spec.is_shared())
 }
 
 fn has_ready_proxy(observation: &Observation, key: &ServiceKey) -> bool {

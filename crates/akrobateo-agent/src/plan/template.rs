@@ -42,6 +42,12 @@ struct PortTemplate {
     port: NonZeroU16,
 }
 
+impl PortTemplate {
+    const fn frontend(&self, family: Family) -> Frontend {
+        Frontend { family, protocol: self.protocol, port: self.port }
+    }
+}
+
 impl ServiceTemplate {
     /// Returns the settings of a Service with this spec.
     pub(super) fn new(service: &Service, spec: &LoadBalancerSpec) -> Self {
@@ -69,10 +75,19 @@ impl ServiceTemplate {
 
     /// Returns the families, protocols and ports to which clients connect.
     pub(super) fn frontends(&self) -> BTreeSet<Frontend> {
-        let frontend =
-            |port: &PortTemplate, family| Frontend { family, protocol: port.protocol, port: port.port };
-        let frontends_of_port = |port| self.families.iter().map(move |family| frontend(port, *family));
+        let frontends_of_port = |port: &PortTemplate| {
+            self.families.iter().map(|family| port.frontend(*family)).collect::<Vec<_>>()
+        };
         self.ports.iter().flat_map(frontends_of_port).collect()
+    }
+
+    /// Returns the settings with only these frontends; `None` if no frontend remains. First omits the families without a
+    /// frontend, and then the ports that lack one of the other families.
+    pub(super) fn retain_frontends(mut self, is_retained: impl Fn(Frontend) -> bool) -> Option<Self> {
+        let Self { families, ports, .. } = &mut self;
+        families.retain(|family| ports.iter().any(|port| is_retained(port.frontend(*family))));
+        ports.retain(|port| families.iter().all(|family| is_retained(port.frontend(*family))));
+        (!families.is_empty() && !ports.is_empty()).then_some(self)
     }
 
     /// Returns the Service for a node that does not serve it. The result has only the endpoints on this node. It has no

@@ -1,5 +1,7 @@
 //! Tests of the plan with examples.
 
+mod rejected;
+
 use std::collections::HashMap;
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -224,36 +226,6 @@ fn service_keeps_a_port_that_a_process_uses_later() {
     cluster.listening_frontends.insert(tcp(81));
     cluster.apply(service("web").tcp(80).tcp(81).published("10.0.0.1", "Proxy", "akrobateo"));
     assert_eq!(cluster.plan().refused, [port_problem("default/web", "81/TCP", PortOwner::Process)]);
-}
-
-#[test]
-fn rejected_service_keeps_its_last_valid_settings() {
-    let mut cluster = TestCluster::new();
-    let web = || service("web").tcp(80).published("10.0.0.1", "Proxy", "akrobateo");
-    cluster.apply(web());
-    cluster.set_endpoint("web", "n1");
-    cluster.served_names();
-    cluster.apply(web().tcp(443).annotation(IP_MODE, "typo"));
-    cluster.set_endpoint("web", "n2");
-    let config = cluster.plan().config;
-    assert_eq!((config.services[0].ports.len(), config.services[0].ports[0].endpoints[0].node), (1, None));
-    // A restarted agent learns from the table in the kernel that the node serves the Service.
-    cluster.apply(web().annotation(IP_MODE, "typo"));
-    cluster.restart();
-    assert_eq!(cluster.served_names(), ["default/web"]);
-    // A node that has never served the rejected Service does not serve it now.
-    cluster.planner = Planner::new(cluster.planner.defaults.clone(), Vec::new());
-    cluster.installed_frontends.clear();
-    assert!(cluster.served_names().is_empty());
-}
-
-#[test]
-fn service_loses_its_port_when_the_port_becomes_reserved() {
-    let mut cluster = TestCluster::new();
-    cluster.apply(service("web").tcp(80));
-    assert_eq!(cluster.served_names(), ["default/web"]);
-    cluster.planner.defaults.reserved_ports = "80".parse().unwrap();
-    assert!(cluster.served_names().is_empty());
 }
 
 #[test]

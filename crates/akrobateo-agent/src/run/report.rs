@@ -37,6 +37,7 @@ pub(super) fn build_report(
         applied: state.applied_versions.clone(),
         served_count: plan.config.services.iter().filter(|service| !service.families.is_empty()).count(),
         refused: plan.refused.clone(),
+        not_served: plan.not_served.clone(),
         shared_ports: plan.shared_ports.clone(),
         handing_over: plan.handing_over.clone(),
         error: state.error.clone().or_else(|| state.host_error.clone()),

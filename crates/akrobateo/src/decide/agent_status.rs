@@ -112,6 +112,13 @@ pub(crate) fn is_handing_over(report: &AgentReport, key: &ServiceKey) -> bool {
     report.handing_over.contains(&service)
 }
 
+/// Returns true if the agent does not serve a rejected Service, because the agent does not know the last valid settings
+/// of the Service.
+pub(crate) fn lacks_settings(report: &AgentReport, key: &ServiceKey) -> bool {
+    let service = key.to_string();
+    report.not_served.contains(&service)
+}
+
 #[cfg(test)]
 mod tests {
     use akrobateo_services::agent_report::{AppliedVersions, PortOwner};

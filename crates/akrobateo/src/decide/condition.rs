@@ -45,9 +45,21 @@ pub(super) struct ExposureFacts<'a> {
 }
 
 impl Exposure {
-    /// Returns the condition of a Service whose spec is invalid.
-    pub(super) fn rejected(error: &SpecError, has_addresses: bool, note: Option<Note>) -> Self {
-        let effect = has_addresses.then(|| "The previous settings stay in force".to_owned());
+    /// Returns the condition of a Service whose spec is invalid. `may_release_port` is true if the programs that forward
+    /// the Service can release a reserved port and keep the other ports.
+    pub(super) fn rejected(
+        error: &SpecError,
+        has_addresses: bool,
+        may_release_port: bool,
+        note: Option<Note>,
+    ) -> Self {
+        let effect = match error {
+            SpecError::PortReserved(_) if may_release_port => {
+                "The previous settings stay in force, except for the reserved port"
+            }
+            _ => "The previous settings stay in force",
+        };
+        let effect = has_addresses.then(|| effect.to_owned());
         Self::from_error(error, has_addresses, effect, note)
     }
 

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::jiff::Timestamp;
 
 use super::addresses::{AddressInputs, select_nodes_to_publish};
-use super::agent_status::{AgentStatus, RequiredVersions, are_all_silent};
+use super::agent_status::{AgentStatus, RequiredVersions, are_all_silent, lacks_settings};
 use super::condition::Exposure;
 use super::node_readiness::{NodeReadiness, agent_readiness, proxy_readiness};
 use super::notes::other_addresses_note;
@@ -51,7 +51,7 @@ pub(super) fn rejected_status(
             nodes: &state.nodes,
             readiness: &|node| {
                 let by_proxy = proxy_readiness(state, &ready_nodes, node, true, grace_period);
-                by_proxy.max(agent_readiness_of_rejected_service(state, service, error, node))
+                by_proxy.max(agent_readiness_of_rejected_service(state, service, node))
             },
             may_be_published: &may_be_published,
             unclaimed_nodes: &unclaimed_nodes,
@@ -67,24 +67,27 @@ pub(super) fn rejected_status(
     let addresses: Vec<_> =
         remaining_ingress.filter_map(|ingress| replace_dangerous_ip_mode(state, ingress)).collect();
     let note = addresses.is_empty().then(|| other_addresses_note(instance, service)).flatten();
-    let exposure = Exposure::rejected(error, !addresses.is_empty(), note);
+    let may_release_port = state.workloads.is_empty();
+    let exposure = Exposure::rejected(error, !addresses.is_empty(), may_release_port, note);
     RejectedStatus { addresses, exposure, recheck_at: publishable.recheck_at }
 }
 
-/// Returns the readiness of a node by its agent. In the node agents, the last good settings of a rejected Service stay in
-/// force, except if a port is reserved now.
+/// Returns the readiness of a node by its agent. In the node agents, the last valid settings of a rejected Service stay
+/// in force. An agent that does not know these settings reports this.
 fn agent_readiness_of_rejected_service(
     state: &ServiceState,
     service: &Service,
-    error: &SpecError,
     node: &NodeInfo,
 ) -> NodeReadiness {
-    let is_released = matches!(error, SpecError::PortReserved(_));
-    if is_released || !state.workloads.is_empty() {
+    if !state.workloads.is_empty() {
         return NodeReadiness::NotReady;
     }
+    let key = ServiceKey::from_service(service);
     let observed = state.agents.get(&node.name).map(|agent| &agent.observed);
-    match AgentStatus::new(observed, &ServiceKey::from_service(service), RequiredVersions::default()) {
+    if observed.is_some_and(|observed| lacks_settings(&observed.report, &key)) {
+        return NodeReadiness::NotReady;
+    }
+    match AgentStatus::new(observed, &key, RequiredVersions::default()) {
         // The operator itself has probably lost contact.
         AgentStatus::Silent if are_all_silent(&state.agents) => NodeReadiness::Ready,
         status => agent_readiness(state, node, &status),

@@ -7,11 +7,11 @@ use akrobateo_services::allocation::{AllocationResult, OccupiedPorts};
 use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::NodeInfo;
 use akrobateo_services::published::is_published;
-use akrobateo_services::spec::{ClientAddress, LoadBalancerSpec, ServiceDefaults};
+use akrobateo_services::spec::{ClientAddress, LoadBalancerSpec, ServiceDefaults, valid_settings};
 use k8s_openapi::api::core::v1::Service;
 
 use crate::decide::{
-    AgentStates, AgentStatus, ObservedReport, RequiredVersions, is_handing_over, problems_of,
+    AgentStates, AgentStatus, ObservedReport, RequiredVersions, is_handing_over, lacks_settings, problems_of,
 };
 
 /// The facts in the report of an agent that decisions about one Service read.
@@ -19,6 +19,7 @@ use crate::decide::{
 pub(super) struct AgentFacts {
     status: AgentStatus,
     is_handing_over: bool,
+    lacks_settings: bool,
     shared_ports: Vec<PortProblem>,
     masqueraded_peers: Vec<MasqueradedPeer>,
 }
@@ -45,6 +46,7 @@ impl AgentFacts {
         Self {
             status,
             is_handing_over,
+            lacks_settings: report.is_some_and(|report| lacks_settings(report, key)),
             shared_ports: report
                 .filter(|_| spec.is_some())
                 .map(|report| problems_of(&report.shared_ports, key))
@@ -77,11 +79,11 @@ pub(super) fn ports_occupied_by_agents(
     let key = ServiceKey::from_service(service);
     let (spec, is_rejected) = match LoadBalancerSpec::from_service(service, defaults) {
         Ok(spec) => (spec, false),
-        // The agents still forward a rejected Service with its last valid spec. Usually an annotation is the cause of
-        // the rejection, and this function needs only the ports.
-        Err(_) => match LoadBalancerSpec::from_service(&without_annotations(service), defaults) {
-            Ok(spec) => (spec, true),
-            Err(_) => return OccupiedPorts::default(),
+        // The agents still forward a rejected Service with its last valid spec, except the reserved ports. Usually an
+        // annotation is the cause of the rejection, and this function needs only the ports.
+        Err(_) => match valid_settings(service, defaults) {
+            Some((_, spec)) => (spec, true),
+            None => return OccupiedPorts::default(),
         },
     };
     let is_occupied = |node: &NodeInfo| {
@@ -94,16 +96,15 @@ pub(super) fn ports_occupied_by_agents(
         let is_selected = spec.nodes.matches(node) || (is_published && spec.nodes.matches_running_pod(node));
         let is_serving =
             AgentStatus::new(Some(&agent.observed), &key, required(node)) == AgentStatus::Serving;
-        is_serving && if is_rejected { is_published } else { spec.is_shared() && is_selected }
+        is_serving
+            && if is_rejected {
+                is_published && !lacks_settings(report, &key)
+            } else {
+                spec.is_shared() && is_selected
+            }
     };
     let nodes: BTreeSet<_> =
         nodes.iter().filter(|node| is_occupied(node)).map(|node| node.name.clone()).collect();
     let frontends = if nodes.is_empty() { BTreeSet::new() } else { spec.frontends() };
     OccupiedPorts { frontends, nodes }
-}
-
-fn without_annotations(service: &Service) -> Service {
-    let mut service = service.clone();
-    service.metadata.annotations = None;
-    service
 }

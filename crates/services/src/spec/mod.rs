@@ -16,6 +16,7 @@ mod port_set;
 mod ports;
 mod tolerations;
 mod traffic_policies;
+mod valid_settings;
 mod workload_spec;
 
 pub use bounds::ServiceBounds;
@@ -30,4 +31,5 @@ pub use node_selector::{LabelRequirement, parse as parse_node_selector};
 pub use port_set::PortSet;
 pub use tolerations::{parse as parse_tolerations, tolerates};
 pub use traffic_policies::{is_external_policy_local, is_internal_policy_local};
+pub use valid_settings::valid_settings;
 pub use workload_spec::{ProxyWorkload, WorkloadKind, WorkloadSpec};

@@ -1,7 +1,12 @@
 //! Tests of rejected Services. A rejected Service keeps the published addresses of nodes that can serve clients, and
 //! gets no new address.
 
+use akrobateo_core::{HostPort, Protocol};
+use akrobateo_services::spec::SpecError;
+
+use super::shared::{desired_addresses, published_on_nodes, shared_web, state_with_agents};
 use super::*;
+use crate::decide::fixtures::agent;
 
 fn three_nodes() -> Vec<Node> {
     let addresses = [("n1", "10.0.0.1"), ("n2", "10.0.0.2"), ("n3", "10.0.0.3")];
@@ -81,4 +86,27 @@ fn a_rejected_service_is_not_published_with_a_dangerous_ip_mode() {
     // Proxies that only reserve the ports do not forward, so the address is removed.
     let reserving_workloads = state_after_actions(observe(web().traffic_policy_local().build())).workloads;
     assert_eq!(addresses(&ServiceState { workloads: reserving_workloads, ..state }), []);
+}
+
+#[test]
+fn rejected_shared_service_loses_the_address_of_a_node_that_does_not_serve_it() {
+    let service = || published_on_nodes(shared_web().annotation(annotations::IP_MODE, "typo"), &[1, 2]);
+    let agents = || ["n1", "n2", "n3"].map(agent);
+    let ips = |agents: [AgentState; 3]| desired_addresses(&state_with_agents(service(), agents.into()));
+    assert_eq!(ips(agents()), ["10.0.0.1", "10.0.0.2"]);
+    let [n1, n2, n3] = agents();
+    let n2_after_reboot = n2.with(|report| report.not_served = vec!["default/web".to_owned()]);
+    assert_eq!(ips([n1, n2_after_reboot, n3]), ["10.0.0.1"]);
+}
+
+#[test]
+fn shared_service_keeps_its_addresses_when_one_of_its_ports_becomes_reserved() {
+    let agents = || ["n1", "n2", "n3"].map(agent).into();
+    let mut state = state_with_agents(published_on_nodes(shared_web(), &[1, 2]), agents());
+    let port = HostPort { protocol: Protocol::Tcp, port: 80 };
+    state.allocation_result = Some(AllocationResult::Rejected(SpecError::PortReserved(port)));
+    assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2"]);
+    let exposure = exposure(&state);
+    assert_eq!(exposure.reason, Reason::PortReserved);
+    assert!(exposure.message.contains("except for the reserved port"), "{}", exposure.message);
 }

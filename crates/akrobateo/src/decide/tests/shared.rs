@@ -50,7 +50,7 @@ pub(super) fn desired_addresses_at(state: &ServiceState, now: i64) -> Vec<String
     decision.status.unwrap().addresses.into_iter().filter_map(|ingress| ingress.ip).collect()
 }
 
-fn published_on_nodes(service: ServiceBuilder, numbers: &[u8]) -> ServiceBuilder {
+pub(super) fn published_on_nodes(service: ServiceBuilder, numbers: &[u8]) -> ServiceBuilder {
     numbers
         .iter()
         .fold(service, |service, number| service.published(&format!("10.0.0.{number}"), "Proxy", INSTANCE))

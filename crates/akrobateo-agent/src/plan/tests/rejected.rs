@@ -1,0 +1,102 @@
+//! Tests of rejected Services. A node continues to serve a rejected Service with its last valid settings.
+
+use super::*;
+
+/// Makes a plan, and returns the ports that the node serves, in the order of the Service.
+fn served_ports(cluster: &mut TestCluster) -> Vec<String> {
+    let services = cluster.plan().config.services;
+    let ports = services.iter().flat_map(|service| &service.ports);
+    ports.map(|port| format!("{}/{}", port.port, port.protocol.api_name())).collect()
+}
+
+#[test]
+fn rejected_service_keeps_its_last_valid_settings() {
+    let mut cluster = TestCluster::new();
+    let web = || service("web").tcp(80).published("10.0.0.1", "Proxy", "akrobateo");
+    cluster.apply(web());
+    cluster.set_endpoint("web", "n1");
+    cluster.served_names();
+    cluster.apply(web().tcp(443).annotation(IP_MODE, "typo"));
+    cluster.set_endpoint("web", "n2");
+    let config = cluster.plan().config;
+    assert_eq!((config.services[0].ports.len(), config.services[0].ports[0].endpoints[0].node), (1, None));
+    // A restarted agent learns from the table in the kernel which ports of the Service the node serves.
+    cluster.restart();
+    assert_eq!(served_ports(&mut cluster), ["80/TCP"]);
+}
+
+#[test]
+fn node_reports_a_published_rejected_service_without_settings() {
+    let mut cluster = TestCluster::new();
+    let web = || service("web").tcp(80).published("10.0.0.1", "Proxy", "akrobateo");
+    cluster.apply(web());
+    cluster.apply(service("elsewhere").tcp(81).annotation(IP_MODE, "typo"));
+    let proxies = service("proxies").tcp(82).published("10.0.0.1", "VIP", "akrobateo");
+    cluster.apply(proxies.annotation(WORKLOAD, "DaemonSet").annotation(IP_MODE, "typo"));
+    cluster.served_names();
+    cluster.apply(web().annotation(IP_MODE, "typo"));
+    assert_eq!(cluster.plan().not_served, Vec::<String>::new());
+    // After a restart of the node, the kernel has no rules, so the settings of the Service are lost.
+    cluster.restart();
+    cluster.installed_frontends.clear();
+    let plan = cluster.plan();
+    assert!(plan.config.services.is_empty());
+    assert_eq!(plan.not_served, ["default/web"]);
+    // When the operator has removed the address of the node, the report is not necessary.
+    cluster.apply(service("web").tcp(80).annotation(IP_MODE, "typo"));
+    assert_eq!(cluster.plan().not_served, Vec::<String>::new());
+    cluster.apply(web());
+    let plan = cluster.plan();
+    assert_eq!((plan.config.services.len(), plan.not_served), (1, Vec::new()));
+}
+
+#[test]
+fn service_keeps_its_settings_when_an_edit_adds_a_reserved_port() {
+    let mut cluster = TestCluster::new();
+    cluster.planner.defaults.reserved_ports = "22".parse().unwrap();
+    let web = || service("web").tcp(80).published("10.0.0.1", "Proxy", "akrobateo");
+    cluster.apply(web());
+    cluster.served_names();
+    cluster.apply(web().tcp(22).tcp(443));
+    assert_eq!(served_ports(&mut cluster), ["80/TCP"]);
+    cluster.restart();
+    assert_eq!(served_ports(&mut cluster), ["80/TCP"]);
+}
+
+#[test]
+fn service_releases_only_the_port_that_becomes_reserved() {
+    let mut cluster = TestCluster::new();
+    let web = || service("web").tcp(80).udp(80).tcp(443).published("10.0.0.1", "Proxy", "akrobateo");
+    for service in [web(), web().annotation(IP_MODE, "typo")] {
+        cluster.planner.defaults.reserved_ports = "22".parse().unwrap();
+        cluster.apply(web());
+        assert_eq!(served_ports(&mut cluster).len(), 3);
+        cluster.apply(service);
+        // The agent reads the reserved ports only at its start.
+        cluster.restart();
+        cluster.planner.defaults.reserved_ports = "80".parse().unwrap();
+        assert_eq!(served_ports(&mut cluster), ["80/UDP", "443/TCP"]);
+        assert_eq!(cluster.plan().not_served, Vec::<String>::new());
+        // The Service does not get the port back while it is rejected.
+        cluster.planner.defaults.reserved_ports = "443".parse().unwrap();
+        assert_eq!(served_ports(&mut cluster), ["80/UDP"]);
+        cluster.planner.defaults.reserved_ports = "80,443,udp/80".parse().unwrap();
+        assert_eq!(served_ports(&mut cluster), Vec::<String>::new());
+        assert_eq!(cluster.plan().not_served, ["default/web"]);
+    }
+}
+
+#[test]
+fn rejected_service_holds_only_ports_that_are_not_reserved() {
+    let mut cluster = TestCluster::new();
+    let web = || service("web").tcp(80).udp(443).created_at(1).published("10.0.0.1", "Proxy", "akrobateo");
+    cluster.apply(web());
+    cluster.served_names();
+    cluster.restart();
+    cluster.planner.defaults.reserved_ports = "80".parse().unwrap();
+    cluster.apply(web().udp(53));
+    cluster.apply(service("other").udp(443).created_at(0));
+    assert_eq!(cluster.served_names(), ["default/web"]);
+    cluster.apply(service("other").udp(53).created_at(2));
+    assert_eq!(cluster.served_names(), ["default/other", "default/web"]);
+}
