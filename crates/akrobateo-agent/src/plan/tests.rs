@@ -1,5 +1,6 @@
 //! Tests of the plan with examples.
 
+mod families;
 mod rejected;
 
 use std::collections::HashMap;
