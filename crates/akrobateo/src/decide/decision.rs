@@ -24,7 +24,8 @@ pub(crate) struct Decision {
     pub(crate) rollout: Rollout,
     /// The time of the next reconciliation if no event triggers a reconciliation earlier.
     pub(crate) recheck_at: Option<Timestamp>,
-    /// The limits of the operator's writes in a conflict with another program. a new decision has no limit.
+    /// The limits of the operator's writes: the delay of the first status write of a Service that node agents forward,
+    /// and the limits in a conflict with another program.
     pub(super) limits: WriteLimits,
 }
 

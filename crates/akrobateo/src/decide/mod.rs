@@ -12,6 +12,7 @@ mod dedicated;
 mod deployment_scale;
 mod desired_workload;
 mod drift;
+mod first_publication;
 mod host_ip;
 mod host_port_family;
 mod node_readiness;

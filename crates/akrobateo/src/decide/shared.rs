@@ -13,6 +13,7 @@ use super::addresses::build_ingress;
 use super::agent_status::AgentStatus;
 use super::condition::{Exposure, describe_unpublished_nodes, shared_node_ports_note};
 use super::decision::{Decision, DesiredStatus, ProxyDecision};
+use super::first_publication::first_publication_time;
 use super::note::{Note, join_first_items};
 use super::notes::find_notes;
 use super::refusals::{Refusals, shared_ports_note};
@@ -20,6 +21,7 @@ use super::service_state::ServiceState;
 use super::shared_blocker::find_shared_blocker;
 use super::shared_service::SharedService;
 use super::unpublished::UnpublishedNode;
+use super::write_limits::{WriteLimit, WriteLimits};
 use crate::reason::Reason;
 
 /// Decides the desired state of an accepted Service that the node agents forward. Such a Service has no workload of its
@@ -39,11 +41,17 @@ pub(super) fn decide_shared_service(
     let unpublished_nodes = shared.find_unpublished_nodes(&publishable_nodes.nodes);
     let exposure =
         shared_exposure(instance, &shared, &publishable_nodes.nodes, &addresses, &unpublished_nodes);
+    let first_publication_time = first_publication_time(&shared, now);
     let needs_previous_proxies = shared.needs_previous_proxies(now);
     let previous_proxies_deadline = shared.previous_proxies_deadline(now).filter(|_| needs_previous_proxies);
+    let recheck_times = [publishable_nodes.recheck_at, previous_proxies_deadline, first_publication_time];
     Decision {
         unpublished_nodes,
-        recheck_at: publishable_nodes.recheck_at.into_iter().chain(previous_proxies_deadline).min(),
+        recheck_at: recheck_times.into_iter().flatten().min(),
+        limits: WriteLimits {
+            status: first_publication_time.map_or(WriteLimit::Change, WriteLimit::DelayUntil),
+            ..WriteLimits::default()
+        },
         ..Decision::new(
             if needs_previous_proxies {
                 ProxyDecision::KeepWorkloads

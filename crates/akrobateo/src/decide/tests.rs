@@ -4,6 +4,7 @@ mod bounds;
 mod conflicts;
 mod deployment;
 mod drift;
+mod first_publication;
 mod messages;
 mod mode_changes;
 mod ports;

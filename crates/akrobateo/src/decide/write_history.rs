@@ -86,7 +86,12 @@ impl WriteHistory {
             decision.recheck_by(tracker.ends_at().filter(|end| *end > now));
         }
         let desired = decision.status.as_ref();
-        let status_limit = desired.map_or(WriteLimit::Change, |desired| record.status.limit(desired, now));
+        let status_limit = match decision.limits.status {
+            delay @ WriteLimit::DelayUntil(_) => delay,
+            WriteLimit::Change | WriteLimit::Restore => {
+                desired.map_or(WriteLimit::Change, |desired| record.status.limit(desired, now))
+            }
+        };
         decision.recheck_by(status_limit.delayed_until());
         decision.recheck_by(workload_limit.delayed_until());
         decision.limits = WriteLimits {
