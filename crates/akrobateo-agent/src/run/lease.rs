@@ -163,6 +163,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn changes_are_written_at_once_but_not_continuously() {
+        let (lease, mut api) = lease();
+        let (sender, receiver) = watch::channel(report(1));
+        tokio::spawn(lease.write_reports(receiver));
+        assert_eq!(next_served_count(&mut api).await, 1);
+        sleep_until(Instant::now() + Duration::from_secs(1)).await;
+        let changed_at = Instant::now();
+        sender.send(report(2)).unwrap();
+        assert_eq!(next_served_count(&mut api).await, 2);
+        assert_eq!(changed_at.elapsed(), Duration::ZERO);
+        sender.send(report(3)).unwrap();
+        assert_eq!(next_served_count(&mut api).await, 3);
+        assert_eq!(changed_at.elapsed(), MIN_WRITE_INTERVAL);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn failed_write_is_tried_again() {
         let (lease, mut api) = lease();
         let (_sender, receiver) = watch::channel(report(1));
