@@ -75,6 +75,8 @@ default. */}}
   valueFrom:
     fieldRef:
       fieldPath: spec.nodeName
+- name: STATE_FILE
+  value: /run/akrobateo/config.json
 {{- $agent := .Values.agent }}
 {{- include "akrobateo.variable" (list "POD_RANGES" (join "," $agent.podRanges | default nil)) }}
 {{- $name := include "akrobateo.agentName" . }}

@@ -1,6 +1,7 @@
 //! The settings of `akrobateo-agent run`: its flags and environment variables. Pure.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use akrobateo_services::settings::ServiceSettings;
 use api_client::ConnectOptions;
@@ -49,6 +50,11 @@ pub struct RunOptions {
     /// Name of the agents' DaemonSet; when it no longer selects the node, the agent removes its rules
     #[arg(long, env = "DAEMONSET", value_name = "NAME", default_value = "akrobateo-agent")]
     pub(crate) daemonset: String,
+
+    /// File for the last configuration of the data path; with this file, a restarted agent maintains its rules and answers
+    /// the other agents although the API server is unavailable
+    #[arg(long, env = "STATE_FILE", value_name = "FILE")]
+    pub(crate) state_file: Option<PathBuf>,
 
     /// IP address and TCP port of the HTTP server for /healthz, /readyz and /metrics
     #[arg(long, env = "HTTP_ADDRESS", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8478")]

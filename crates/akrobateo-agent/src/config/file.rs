@@ -3,6 +3,8 @@
 //! Names and values follow the Kubernetes API if the API has them. The repository's `examples/node-agent` has a
 //! complete example.
 
+mod output;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +14,7 @@ use std::ops::RangeInclusive;
 use akrobateo_core::{Family, Protocol};
 use ipnet::IpNet;
 use links::MacAddress;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, Endpoint, LocalNode, NodeConfig, Peer, Service, ServicePort};
 use crate::marks::{MAX_NODE_NUMBER, Marks, NodeNumber};
@@ -25,7 +27,7 @@ const DEFAULT_MTU: u32 = 1500;
 /// The allowed values of the MTU of the uplink: from the smallest MTU of IPv6 to the longest packet.
 const MTU_RANGE: RangeInclusive<u32> = 1280..=65_535;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ConfigFile {
     node: NodeFile,
@@ -37,7 +39,7 @@ struct ConfigFile {
     services: Vec<ServiceFile>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct NodeFile {
     number: NodeNumber,
@@ -52,7 +54,7 @@ struct NodeFile {
     probe_addresses: Vec<IpAddr>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct PeerFile {
     number: NodeNumber,
@@ -64,7 +66,7 @@ struct PeerFile {
     ways: BTreeMap<String, WayFile>,
 }
 
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 enum WayFile {
     Direct,
@@ -72,14 +74,14 @@ enum WayFile {
     Masquerade,
 }
 
-#[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq, Serialize)]
 enum TrafficPolicyFile {
     #[default]
     Cluster,
     Local,
 }
 
-#[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 enum ClientAddressFile {
     #[default]
@@ -87,7 +89,7 @@ enum ClientAddressFile {
     Masquerade,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ServiceFile {
     name: String,
@@ -101,7 +103,7 @@ struct ServiceFile {
     ports: Vec<PortFile>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct PortFile {
     protocol: String,
@@ -110,7 +112,7 @@ struct PortFile {
     endpoints: Vec<EndpointFile>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct EndpointFile {
     address: SocketAddr,
@@ -121,9 +123,9 @@ struct EndpointFile {
     serving: bool,
     #[serde(default)]
     terminating: bool,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     for_zones: Vec<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     for_nodes: Vec<String>,
 }
 

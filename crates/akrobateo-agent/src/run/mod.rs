@@ -1,6 +1,7 @@
 //! Runs the agent: connects to the API server, watches the cluster and the node, and keeps the data path and the Lease
 //! up to date. Does I/O.
 
+mod adoption;
 mod error;
 mod http;
 mod lease;
@@ -9,15 +10,14 @@ mod node_eligibility;
 mod observer;
 mod report;
 mod state;
+mod state_file;
 mod uninstall;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use admin_server::program::serve_program;
-use akrobateo_core::{Family, Frontend};
 use akrobateo_services::agent_report::{AgentReport, lease_name};
 use api_client::{WatchEnded, connect};
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -28,19 +28,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
+use self::adoption::adopt;
 use self::http::Health;
 use self::lease::NodeLease;
 use self::metrics::Metrics;
 use self::observer::{DataPathEvent, EventSender};
 use self::state::{AgentState, Identity};
+use self::state_file::StateFile;
 use crate::agent::Agent;
 use crate::cluster::{ProxyLabels, Stores, Trigger, TriggerSender, WatchScope};
-use crate::data_path::{DataPath, DataPathError};
+use crate::data_path::DataPath;
 use crate::host::HostWatch;
 use crate::plan::Planner;
 use crate::settings::RunOptions;
-use crate::table::family_set;
-use crate::table::keys::parse_service;
 pub use error::RunError;
 
 /// The namespace of the agents if the agent does not run in a pod.
@@ -64,7 +64,9 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     tokio::pin!(shutdown);
     // Only a process with the capability NET_ADMIN can read the rules. A process without it ends here, before it waits
     // for the API server.
-    let installed_frontends = read_installed_frontends()?;
+    let (event_sender, events) = mpsc::unbounded_channel();
+    let state_file = StateFile::new(options.state_file.clone());
+    let adoption = adopt(&state_file, &event_sender)?;
     let health = Arc::new(Health { is_ready: AtomicBool::new(false), metrics: Metrics::default() });
     let address = options.http_address;
     let listener = TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
@@ -90,14 +92,16 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         namespace,
         daemonset: options.daemonset.clone(),
         lease_name: lease_name(&options.instance, &options.node_name),
-        state: AgentState::new(identity, stores, planner, installed_frontends),
+        state: AgentState::new(identity, stores, planner, adoption.frontends),
         instance: options.instance,
         node_name: options.node_name,
         health,
-        data_path_thread: None,
+        data_path_thread: adoption.thread,
+        event_sender,
+        state_file,
         report_sender: None,
     };
-    let result = running.run_until(&mut shutdown, triggers).await;
+    let result = running.run_until(&mut shutdown, triggers, events).await;
     running.stop().await;
     result
 }
@@ -112,8 +116,12 @@ struct RunningAgent {
     node_name: String,
     state: AgentState,
     health: Arc<Health>,
-    /// The thread that changes the data path; `None` before the first plan.
+    /// The thread that changes the data path; `None` before the first plan, unless the agent has adopted the rules of an
+    /// earlier process.
     data_path_thread: Option<Agent>,
+    /// Sends the events of the thread to this task.
+    event_sender: mpsc::UnboundedSender<DataPathEvent>,
+    state_file: StateFile,
     /// Sends reports to the task that writes the Lease; `None` before the first plan.
     report_sender: Option<watch::Sender<Arc<AgentReport>>>,
 }
@@ -124,8 +132,8 @@ impl RunningAgent {
         &mut self,
         mut shutdown: impl Future<Output = ()> + Unpin,
         mut triggers: mpsc::UnboundedReceiver<Trigger>,
+        mut events: mpsc::UnboundedReceiver<DataPathEvent>,
     ) -> Result<(), RunError> {
-        let (event_sender, mut events) = mpsc::unbounded_channel();
         let mut host_reads = interval(HOST_READ_INTERVAL);
         host_reads.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.state.record_all_leases(Instant::now());
@@ -138,6 +146,7 @@ impl RunningAgent {
                 }
                 _ = host_reads.tick() => self.state.read_host(),
                 () = wait_until(self.state.next_plan_at()) => true,
+                () = wait_until(self.state_file.save_at()) => false,
                 () = &mut shutdown => return Ok(()),
             };
             if needs_plan {
@@ -145,18 +154,24 @@ impl RunningAgent {
                 sleep(CHANGE_COLLECTION_TIME).await;
                 let batch = std::iter::from_fn(|| triggers.try_recv().ok()).collect();
                 self.state.on_triggers(batch, Instant::now());
-                self.plan(&event_sender)?;
+                self.plan()?;
+            }
+            if let Some(config) = self.state.config() {
+                self.state_file.save_if_due(config, Instant::now());
             }
             self.report();
         }
     }
 
     /// Makes a new plan, and gives a changed configuration to the data path.
-    fn plan(&mut self, events: &mpsc::UnboundedSender<DataPathEvent>) -> Result<(), RunError> {
+    fn plan(&mut self) -> Result<(), RunError> {
         let Some((id, config)) = self.state.make_plan(Instant::now()) else { return Ok(()) };
-        match &self.data_path_thread {
-            Some(thread) => thread.set_config(id, config),
-            None => self.data_path_thread = Some(Agent::start(id, config, EventSender(events.clone()))?),
+        self.state_file.on_new_config(Instant::now());
+        if let Some(thread) = &self.data_path_thread {
+            thread.set_config(id, config);
+        } else {
+            let observer = EventSender(self.event_sender.clone());
+            self.data_path_thread = Some(Agent::start(id, config, observer)?);
         }
         Ok(())
     }
@@ -265,19 +280,6 @@ fn start_watches(
     let metrics = health.metrics.api.clone();
     let triggers = TriggerSender { sender, list_completed: Trigger::Relisted, metrics };
     Stores::start_watches(client, &scope, &triggers)
-}
-
-/// Returns the frontends in the rules of an earlier process.
-fn read_installed_frontends() -> Result<BTreeSet<Frontend>, DataPathError> {
-    let Some(installed) = DataPath::open()?.read_table()? else { return Ok(BTreeSet::new()) };
-    let frontends = Family::ALL.into_iter().flat_map(|family| {
-        let services = family_set(&installed.table, family, "services").iter();
-        services.filter_map(move |element| {
-            let (_, port) = parse_service(family, element)?;
-            Some(Frontend { family, protocol: port.protocol, port: port.port })
-        })
-    });
-    Ok(frontends.collect())
 }
 
 fn remove_data_path() {

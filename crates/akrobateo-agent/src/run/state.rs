@@ -218,6 +218,11 @@ impl AgentState {
         }
     }
 
+    /// Returns the configuration of the last plan; `None` before the first plan.
+    pub(super) fn config(&self) -> Option<&NodeConfig> {
+        self.plan.as_ref().map(|plan| &plan.config)
+    }
+
     /// Records an event of the data path.
     pub(super) fn on_data_path_event(&mut self, event: DataPathEvent) {
         match event {

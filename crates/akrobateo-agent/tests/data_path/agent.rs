@@ -136,7 +136,7 @@ fn check_restart_and_filter(has_egress_hook: bool) {
 
 /// A command that deletes an object, and a command that lists the object. The second command succeeds and prints text
 /// only if the object exists.
-type Deletion = (&'static str, &'static str);
+pub(crate) type Deletion = (&'static str, &'static str);
 
 const DELETIONS: [Deletion; 3] = [
     ("nft delete table inet akrobateo", "nft list chain inet akrobateo nat_post"),
@@ -160,7 +160,7 @@ const DIRECT_ROUTE_DELETIONS: [Deletion; 2] = [
 ];
 
 /// Deletes objects on a node one after another. The agent must restore each object.
-fn check_deletions(cluster: &Cluster, node: usize, deletions: &[&[Deletion]]) {
+pub(crate) fn check_deletions(cluster: &Cluster, node: usize, deletions: &[&[Deletion]]) {
     let namespace = &cluster.laboratory.node(node).namespace;
     let command = |command: &str| {
         let mut words = command.split(' ');

@@ -1,0 +1,140 @@
+//! Converts a configuration into its JSON form. Pure.
+
+use super::{
+    ClientAddressFile, ConfigFile, EndpointFile, NodeFile, PeerFile, PortFile, ServiceFile,
+    TrafficPolicyFile, WayFile,
+};
+use crate::config::{Endpoint, LocalNode, NodeConfig, Peer, Service, ServicePort};
+use crate::probe::Way;
+
+impl NodeConfig {
+    /// Returns the JSON form. [`NodeConfig::from_json`] returns a configuration that leads to the same rules.
+    pub fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(&ConfigFile {
+            node: NodeFile::from(&self.node),
+            pod_ranges: self.pod_ranges.clone(),
+            peers: self.peers.iter().map(PeerFile::from).collect(),
+            services: self.services.iter().map(ServiceFile::from).collect(),
+        })
+    }
+}
+
+impl From<&LocalNode> for NodeFile {
+    fn from(node: &LocalNode) -> Self {
+        Self {
+            number: node.number,
+            name: node.name.clone(),
+            zone: node.zone.clone(),
+            addresses: node.addresses.clone(),
+            uplink: node.uplink.clone(),
+            uplink_mtu: node.uplink_mtu,
+            probe_addresses: node.probe_addresses.clone(),
+        }
+    }
+}
+
+impl From<&Peer> for PeerFile {
+    fn from(peer: &Peer) -> Self {
+        let way = |way: &Way| match way {
+            Way::Direct => WayFile::Direct,
+            Way::Tunnel => WayFile::Tunnel,
+        };
+        Self {
+            number: peer.number,
+            addresses: peer.addresses.clone(),
+            mac: peer.mac.to_string(),
+            probe_addresses: peer.probe_addresses.clone(),
+            ways: peer.ways.iter().map(|(family, it)| (family.to_string(), way(it))).collect(),
+        }
+    }
+}
+
+impl From<&Service> for ServiceFile {
+    fn from(service: &Service) -> Self {
+        Self {
+            name: service.name.clone(),
+            ip_families: service.families.iter().map(ToString::to_string).collect(),
+            external_traffic_policy: if service.is_traffic_policy_local {
+                TrafficPolicyFile::Local
+            } else {
+                TrafficPolicyFile::Cluster
+            },
+            client_address: if service.keeps_client_address {
+                ClientAddressFile::Keep
+            } else {
+                ClientAddressFile::Masquerade
+            },
+            session_affinity_seconds: service.affinity_seconds.map(Into::into),
+            load_balancer_source_ranges: service.source_ranges.clone(),
+            ports: service.ports.iter().map(PortFile::from).collect(),
+        }
+    }
+}
+
+impl From<&ServicePort> for PortFile {
+    fn from(port: &ServicePort) -> Self {
+        Self {
+            protocol: port.protocol.api_name().to_owned(),
+            port: port.port,
+            endpoints: port.endpoints.iter().map(EndpointFile::from).collect(),
+        }
+    }
+}
+
+impl From<&Endpoint> for EndpointFile {
+    fn from(endpoint: &Endpoint) -> Self {
+        // An endpoint that terminates can be ready too (`publishNotReadyAddresses`). For the rules it is ready.
+        let is_terminating = endpoint.is_serving_while_terminating && !endpoint.is_ready;
+        Self {
+            address: endpoint.address,
+            node: endpoint.node,
+            ready: endpoint.is_ready,
+            serving: is_terminating,
+            terminating: is_terminating,
+            for_zones: endpoint.hinted_zones.clone(),
+            for_nodes: endpoint.hinted_nodes.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::num::{NonZeroU16, NonZeroU32};
+
+    use akrobateo_core::{Family, Protocol};
+
+    use super::*;
+    use crate::config::fixtures::{config, endpoint, service};
+
+    #[test]
+    fn configuration_is_read_as_it_was_written() {
+        let terminating = Endpoint { is_ready: false, is_serving_while_terminating: true, ..endpoint(12, 1) };
+        let hinted = Endpoint {
+            node: None,
+            hinted_zones: vec!["a".to_owned()],
+            hinted_nodes: vec!["n1".to_owned()],
+            ..endpoint(11, 2)
+        };
+        let ports = vec![ServicePort {
+            protocol: Protocol::Udp,
+            port: NonZeroU16::new(53).unwrap(),
+            endpoints: vec![endpoint(10, 1), hinted, terminating],
+        }];
+        let restricted = Service {
+            name: "default/restricted".to_owned(),
+            families: vec![Family::V6],
+            is_traffic_policy_local: true,
+            affinity_seconds: NonZeroU32::new(60),
+            source_ranges: Some(vec!["fd00::/8".parse().unwrap()]),
+            ports,
+            ..service()
+        };
+        let of_other_nodes = Service { families: Vec::new(), keeps_client_address: false, ..service() };
+        let mut config = NodeConfig { services: vec![restricted, of_other_nodes], ..config() };
+        config.node.zone = Some("a".to_owned());
+        config.peers[0].ways = BTreeMap::from([(Family::V4, Way::Direct), (Family::V6, Way::Tunnel)]);
+        let json = config.to_json().unwrap();
+        assert_eq!(NodeConfig::from_json(&json).unwrap(), config);
+    }
+}

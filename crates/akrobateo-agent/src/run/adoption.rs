@@ -1,0 +1,68 @@
+//! Adopts the rules of an earlier process of the agent at the start, before the API server answers. Does I/O.
+
+use std::collections::BTreeSet;
+
+use akrobateo_core::{Family, Frontend};
+use netfilter::nft::InstalledTable;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::observer::{DataPathEvent, EventSender};
+use super::state_file::StateFile;
+use crate::agent::Agent;
+use crate::config::NodeConfig;
+use crate::data_path::{DataPath, DataPathError};
+use crate::table::family_set;
+use crate::table::keys::parse_service;
+
+/// The ID of the adopted configuration. The configurations of plans have higher IDs.
+const ADOPTED_CONFIG_ID: u64 = 0;
+
+/// The state of the data path at the start of the process.
+#[derive(Default)]
+pub(super) struct Adoption {
+    /// The frontends that the earlier process has served.
+    pub(super) frontends: BTreeSet<Frontend>,
+    /// The thread that maintains the rules of the earlier process; `None` if the kernel has no rules, or if their
+    /// configuration is not known.
+    pub(super) thread: Option<Agent>,
+}
+
+/// Reads the rules in the kernel. If the configuration of the rules is known, starts a thread that restores deleted
+/// objects and answers the probes of peers.
+///
+/// Without rules in the kernel the saved configuration is not used, because a node that was restarted starts without
+/// Services.
+pub(super) fn adopt(
+    state_file: &StateFile,
+    events: &UnboundedSender<DataPathEvent>,
+) -> Result<Adoption, DataPathError> {
+    let Some(installed) = DataPath::open()?.read_table()? else { return Ok(Adoption::default()) };
+    let mut frontends = installed_frontends(&installed);
+    let Some(config) = state_file.load() else { return Ok(Adoption { frontends, thread: None }) };
+    // Another program may have deleted some of the rules.
+    frontends.extend(config_frontends(&config));
+    tracing::info!(services = config.services.len(), "continuing with the last configuration of the node");
+    let thread = Agent::start(ADOPTED_CONFIG_ID, config, EventSender(events.clone()))?;
+    Ok(Adoption { frontends, thread: Some(thread) })
+}
+
+fn installed_frontends(installed: &InstalledTable) -> BTreeSet<Frontend> {
+    let frontends = Family::ALL.into_iter().flat_map(|family| {
+        let services = family_set(&installed.table, family, "services").iter();
+        services.filter_map(move |element| {
+            let (_, port) = parse_service(family, element)?;
+            Some(Frontend { family, protocol: port.protocol, port: port.port })
+        })
+    });
+    frontends.collect()
+}
+
+fn config_frontends(config: &NodeConfig) -> impl Iterator<Item = Frontend> {
+    config.services.iter().flat_map(|service| {
+        service.ports.iter().flat_map(|port| {
+            let frontend =
+                |family: &Family| Frontend { family: *family, protocol: port.protocol, port: port.port };
+            service.families.iter().map(frontend)
+        })
+    })
+}
