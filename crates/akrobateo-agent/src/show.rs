@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::net::SocketAddr;
 
-use akrobateo_core::Family;
-use netfilter::nft::model::{Counter, Element};
-use netfilter::nft::{ForeignObject, InstalledTable};
+use akrobateo_core::{Family, Frontend};
+use netfilter::nft::{ForeignObject, InstalledTable, Table};
 
 use crate::marks;
 use crate::probe::Way;
 use crate::table::keys::{PortKey, parse_endpoint, parse_service};
-use crate::table::{family_set, ways_in_table};
+use crate::table::{Outcome, PortCount, family_set, port_counts, ways_in_table};
 
 /// Returns a description of the table: one line for each frontend with its endpoints, one line for each way to a peer,
 /// and one line for each change by another program.
@@ -20,6 +19,7 @@ pub fn describe(installed: Option<&InstalledTable>) -> Result<String, fmt::Error
         return Ok("no data path is installed in this network namespace\n".to_owned());
     };
     let mut text = String::new();
+    let flow_counts = flow_counts(&installed.table);
     for family in Family::ALL {
         let elements = |name: &str| family_set(&installed.table, family, name);
         let mut endpoints_by_port: BTreeMap<PortKey, Vec<SocketAddr>> = BTreeMap::new();
@@ -27,7 +27,6 @@ pub fn describe(installed: Option<&InstalledTable>) -> Result<String, fmt::Error
             endpoints_by_port.entry(port).or_default().push(endpoint);
         }
         for element in elements("services") {
-            let Element { counter: Counter { packets, .. }, .. } = element;
             if let Some((address, port)) = parse_service(family, element) {
                 let frontend = SocketAddr::new(address, port.port.get());
                 let endpoints = endpoints_by_port.get(&port).map_or(&[][..], Vec::as_slice);
@@ -37,7 +36,10 @@ pub fn describe(installed: Option<&InstalledTable>) -> Result<String, fmt::Error
                 } else {
                     endpoint_texts.join(", ")
                 };
-                writeln!(text, "{} {frontend} -> {target}; {packets} flows", port.protocol)?;
+                let PortKey { protocol, port } = port;
+                let (forwarded, refused) =
+                    flow_counts.get(&Frontend { family, protocol, port }).copied().unwrap_or_default();
+                writeln!(text, "{protocol} {frontend} -> {target}; {forwarded} flows, {refused} refused")?;
             }
         }
     }
@@ -64,6 +66,19 @@ pub fn describe(installed: Option<&InstalledTable>) -> Result<String, fmt::Error
         )?;
     }
     Ok(text)
+}
+
+/// Returns the number of forwarded flows, and the number of refused or dropped attempts, for each port.
+fn flow_counts(table: &Table) -> BTreeMap<Frontend, (u64, u64)> {
+    let mut counts = BTreeMap::<_, (u64, u64)>::new();
+    for PortCount { frontend, outcome, count } in port_counts(table) {
+        let (forwarded, refused) = counts.entry(frontend).or_default();
+        match outcome {
+            Outcome::Forwarded => *forwarded += count,
+            Outcome::NoEndpoint | Outcome::NotAllowed => *refused += count,
+        }
+    }
+    counts
 }
 
 #[cfg(test)]
@@ -93,8 +108,8 @@ mod tests {
         installed.foreign_objects.push(ForeignObject::RuleIn("nat_post".into()));
         assert_eq!(
             describe(Some(&installed)).unwrap(),
-            "tcp 10.99.0.1:80 -> 10.244.1.10:8080, 10.244.2.11:8080; 0 flows\n\
-             tcp 10.99.0.1:81 -> refused, no endpoint; 0 flows\n\
+            "tcp 10.99.0.1:80 -> 10.244.1.10:8080, 10.244.2.11:8080; 0 flows, 0 refused\n\
+             tcp 10.99.0.1:81 -> refused, no endpoint; 0 flows, 0 refused\n\
              peer 2 IPv4: the client's address is kept, directly\n\
              changed by another program: a rule in the chain nat_post; the next change of the agent restores it\n"
         );

@@ -5,6 +5,7 @@ mod flows;
 mod former_elements;
 mod installed;
 mod leftovers;
+mod port_counters;
 mod stale;
 mod tunnel_failure;
 mod watch;
@@ -25,6 +26,7 @@ use rustix::net::{AddressFamily, SocketType, socket};
 pub use error::DataPathError;
 use former_elements::FormerElements;
 use installed::{InstalledTables, TableChange};
+pub use port_counters::PortCounters;
 use tunnel_failure::{TunnelFailure, TunnelResult};
 pub use watch::DataPathWatch;
 

@@ -10,6 +10,7 @@ use super::affinity;
 use super::destination::{ENDPOINT_REGISTER, translate_destination};
 use super::expressions::{is_protocol, load_protocol_and_port, rule, set_flow_bits, set_packet_bits};
 use super::ip_version::IpVersion;
+use super::port_counters::{Outcome, count_rule};
 use crate::config::Service;
 use crate::marks::{AFFINITY_FLOW_BIT, FLOW_BIT, FORWARD_ACCEPTED_BIT, MASQUERADED_FLOW_BIT};
 
@@ -55,7 +56,10 @@ impl EndpointChain {
         if self.affinity_seconds.is_some() {
             bits |= AFFINITY_FLOW_BIT;
         }
-        let mut rules = vec![rule([&set_flow_bits(bits), &set_packet_bits(FORWARD_ACCEPTED_BIT)])];
+        let mut rules = vec![
+            count_rule(Outcome::Forwarded),
+            rule([&set_flow_bits(bits), &set_packet_bits(FORWARD_ACCEPTED_BIT)]),
+        ];
         if self.keeps_client_address {
             rules.extend(ip_versions.iter().map(|ip_version| masquerade_cluster_clients_rule(*ip_version)));
         }
@@ -94,6 +98,7 @@ fn masquerade_cluster_clients_rule(ip_version: IpVersion) -> Rule {
 pub(super) fn refuse_chain() -> Chain {
     let is_tcp = is_protocol(Protocol::Tcp.number());
     let rules = vec![
+        count_rule(Outcome::NoEndpoint),
         rule([&is_tcp, &[Expr::Reject(Reject::TcpReset)]]),
         Rule::new(vec![Expr::Reject(Reject::Icmpx(reject::ICMPX_PORT_UNREACHABLE))]),
     ];

@@ -15,7 +15,8 @@ pub(super) struct IpVersion {
     pub(super) address_type: DataType,
     /// The number of registers that an address needs.
     pub(super) address_registers: u8,
-    nfproto: u8,
+    /// The number of the family in `meta nfproto`.
+    pub(super) nfproto: u8,
     suffix: &'static str,
     source_offset: u32,
     destination_offset: u32,

@@ -28,6 +28,7 @@ mod identity;
 mod ip_version;
 pub mod keys;
 mod nat;
+mod port_counters;
 mod recognition;
 mod reduction;
 mod services;
@@ -40,6 +41,7 @@ use netfilter::nft::Table;
 
 pub use self::identity::{INTERIM_NAME, NAME, inet_id, netdev_id, table_ids};
 pub use self::keys::{family_set, ways_in_table};
+pub use self::port_counters::{Outcome, PortCount, parse_port_count, port_counter_set, port_counts};
 pub use self::reduction::reduce;
 use self::services::ServicePart;
 use crate::config::NodeConfig;

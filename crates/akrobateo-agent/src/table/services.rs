@@ -14,6 +14,7 @@ use super::affinity;
 use super::endpoint_chains::{EndpointChain, all_ip_versions, goto_service_chain, refuse_chain};
 use super::expressions::{load_protocol_and_port, rule};
 use super::ip_version::{IpVersion, address_value};
+use super::port_counters::{Outcome, count_rule, port_counter_set};
 use crate::config::{Endpoint, NodeConfig, Service, ServicePort};
 
 /// The name of the chain of Services that only some clients may use.
@@ -111,6 +112,7 @@ impl<'a> ServicePart<'a> {
         for (family, elements) in elements {
             table.sets.extend(sets(IpVersion::from_family(family), config, elements, &timeouts));
         }
+        table.sets.push(port_counter_set(&config.services));
         table.chains.push(refuse_chain());
         table.chains.extend(chains.into_iter().map(|chain| chain.to_chain(&ip_versions)));
         table.chains.push(restrict_chain(&ip_versions));
@@ -160,7 +162,7 @@ fn sets(
     let mut sets = vec![
         Set::new(
             ip_version.add_suffix("services"),
-            SetDefinition::verdict_map(frontend_type).with_counters(),
+            SetDefinition::verdict_map(frontend_type),
             elements.services,
         ),
         Set::new(
@@ -203,12 +205,13 @@ fn restrict_chain(ip_versions: &[IpVersion]) -> Chain {
         ])
     };
     let mut rules: Vec<_> = ip_versions.iter().map(allow).collect();
+    rules.push(count_rule(Outcome::NotAllowed));
     rules.push(Rule::new(vec![Expr::Verdict(Verdict::Drop)]));
     Chain::regular(RESTRICT_CHAIN, rules)
 }
 
 /// Concatenates the parts of a key or a value. The parts always fit, because they are at most an address and three
 /// numbers.
-fn concat(parts: &[&[u8]]) -> Value {
+pub(super) fn concat(parts: &[&[u8]]) -> Value {
     Value::concat(parts).unwrap_or_else(|| Value::from([]))
 }

@@ -16,6 +16,7 @@ mod lost_peer;
 mod marks;
 mod packets;
 mod partial_failures;
+mod port_counters;
 mod random;
 mod random_config;
 mod random_sequences;
