@@ -15,6 +15,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::planner::AgentCounts;
+
 /// All metrics of the operator.
 pub(crate) struct Metrics {
     /// Requests to the API server, and watches.
@@ -31,6 +33,8 @@ pub(crate) struct Metrics {
     outdated_proxies: Gauge,
     /// The number of outdated proxies of each Service with outdated proxies.
     outdated_by_service: Mutex<HashMap<ServiceKey, usize>>,
+    /// Node agents by state.
+    agents: Family<AgentLabels, Gauge>,
     /// 1 if this replica is the leader, otherwise 0.
     pub(crate) leader: Gauge<f64, AtomicU64>,
     registry: Registry,
@@ -47,6 +51,13 @@ pub(crate) struct ReconcileLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ServiceLabels {
     /// The reason of the condition `akrobateo.io/Exposed`.
+    state: &'static str,
+}
+
+/// Labels of [`Metrics::agents`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct AgentLabels {
+    /// The state of the agent, for example `silent`.
     state: &'static str,
 }
 
@@ -79,6 +90,8 @@ impl Metrics {
         let outdated_proxies = Gauge::default();
         let help = "Proxies that still use the image or the Service's settings from before the last change";
         registry.register("outdated_proxies", help, outdated_proxies.clone());
+        let agents = Family::default();
+        registry.register("agents", "Node agents by state", agents.clone());
         registry.register("leader", "1 if this replica is the leader, otherwise 0", leader.clone());
         let counted_states = Mutex::default();
         Arc::new(Self {
@@ -89,6 +102,7 @@ impl Metrics {
             counted_states,
             outdated_proxies,
             outdated_by_service: Mutex::default(),
+            agents,
             leader,
             registry,
         })
@@ -120,6 +134,13 @@ impl Metrics {
         self.outdated_proxies.set(by_service.values().sum::<usize>().try_into().unwrap_or(i64::MAX));
     }
 
+    /// Sets the number of node agents in each state.
+    pub(crate) fn set_agents(&self, counts: &AgentCounts) {
+        for (state, count) in counts {
+            self.agents.get_or_create(&AgentLabels { state }).set((*count).try_into().unwrap_or(i64::MAX));
+        }
+    }
+
     /// Resets the metrics that only the leader sets.
     pub(crate) fn on_lost_leadership(&self) {
         self.leader.set(0.0);
@@ -127,6 +148,7 @@ impl Metrics {
         self.services.clear();
         self.outdated_by_service.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.outdated_proxies.set(0);
+        self.agents.clear();
     }
 
     /// Returns the metrics in the `OpenMetrics` text format.

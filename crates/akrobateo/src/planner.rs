@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use self::address_errors::new_address_errors;
+pub(crate) use self::agent_counts::AgentCounts;
 use self::agent_registry::AgentChange;
 use self::agents::Agents;
 use self::allocation_input::allocation_input;
@@ -27,6 +28,7 @@ use crate::decide::{AgentStates, PodChangeTimes, PodChanges, ProxyConfig, Servic
 use crate::metrics::Metrics;
 
 mod address_errors;
+mod agent_counts;
 mod agent_facts;
 mod agent_registry;
 mod agents;
@@ -234,6 +236,11 @@ impl Planner {
     /// Returns the state of all node agents.
     pub(crate) fn agents(&self, now: Timestamp) -> AgentStates {
         self.agents.states(Clock { now: Instant::now().into_std(), wall_clock: now })
+    }
+
+    /// Returns the number of node agents in each state.
+    pub(crate) fn agent_counts(&self) -> AgentCounts {
+        self.agents.count_by_state(Instant::now().into_std())
     }
 
     /// Returns the input of the decisions about one Service.

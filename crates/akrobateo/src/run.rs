@@ -158,6 +158,7 @@ async fn reconcile_changes(
     planner.resync().into_iter().for_each(|key| queue.add(key));
     loop {
         report_address_errors(planner, context);
+        context.metrics.set_agents(&planner.agent_counts());
         tokio::select! {
             services = planner.wait_for_changes() => services?.into_iter().for_each(|key| queue.add(key)),
             key = queue.next() => {

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use super::modes::Modes;
 use crate::config::NodeConfig;
@@ -13,8 +14,9 @@ use crate::data_path::DataPathError;
 pub trait Observer: Send + 'static {
     /// Called after the probe has reported these modes.
     fn on_modes(&mut self, modes: &Modes);
-    /// Called after each attempt to apply the current configuration, which has this ID.
-    fn on_applied(&mut self, id: u64, result: Result<(), &DataPathError>);
+    /// Called after each attempt to apply the current configuration, which has this ID. The duration ends when new
+    /// flows follow the configuration.
+    fn on_applied(&mut self, id: u64, result: Result<(), &DataPathError>, duration: Duration);
 }
 
 /// A command to the thread of an agent.

@@ -91,8 +91,9 @@ impl Worker {
             }
             self.find_foreign_changes();
             if self.schedule.must_apply(Instant::now()) {
+                let started_at = Instant::now();
                 let result = self.apply();
-                observer.on_applied(self.config_id, result.as_ref().map(|_| ()));
+                observer.on_applied(self.config_id, result.as_ref().map(|_| ()), started_at.elapsed());
                 let is_complete = self.delete_stale() && result.is_ok();
                 let repeat_at = result.as_ref().ok().copied().flatten();
                 self.schedule.on_applied(Instant::now(), is_complete, repeat_at);

@@ -46,6 +46,24 @@ pub enum DataPathError {
     NoAddress,
 }
 
+impl DataPathError {
+    /// Returns the name of the step that failed, for metrics and alerts.
+    #[must_use]
+    pub const fn step(&self) -> &'static str {
+        match self {
+            Self::NoNetAdmin => "permissions",
+            Self::MissingFeature { .. } => "kernel_features",
+            Self::Nftables(_) => "nftables",
+            Self::Conntrack(_) => "conntrack",
+            Self::Tunnel(_) => "tunnel",
+            Self::Watch(_) => "watch",
+            Self::Thread(_) => "thread",
+            Self::NoUplink(_) => "uplink",
+            Self::NoAddress => "addresses",
+        }
+    }
+}
+
 impl From<NftError> for DataPathError {
     fn from(error: NftError) -> Self {
         match error {

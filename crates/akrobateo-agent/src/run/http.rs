@@ -30,7 +30,7 @@ mod tests {
 
     #[test]
     fn agent_is_ready_after_the_first_rules() {
-        let health = Health { is_ready: AtomicBool::new(false), metrics: Metrics::default() };
+        let health = Health { is_ready: AtomicBool::new(false), metrics: Metrics::new(None) };
         assert!(health.not_ready_reason().is_some());
         health.is_ready.store(true, Ordering::Relaxed);
         assert_eq!(health.not_ready_reason(), None);

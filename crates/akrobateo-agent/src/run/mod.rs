@@ -4,10 +4,14 @@
 mod adoption;
 mod error;
 mod http;
+mod kernel_metrics;
 mod lease;
 mod metrics;
 mod node_eligibility;
 mod observer;
+mod port_metrics;
+#[cfg(test)]
+mod reference;
 mod report;
 mod state;
 mod state_file;
@@ -30,6 +34,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use self::adoption::adopt;
 use self::http::Health;
+use self::kernel_metrics::KernelReader;
 use self::lease::NodeLease;
 use self::metrics::Metrics;
 use self::observer::{DataPathEvent, EventSender};
@@ -67,7 +72,8 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let (event_sender, events) = mpsc::unbounded_channel();
     let state_file = StateFile::new(options.state_file.clone());
     let adoption = adopt(&state_file, &event_sender)?;
-    let health = Arc::new(Health { is_ready: AtomicBool::new(false), metrics: Metrics::default() });
+    let metrics = Metrics::new(Some(KernelReader::open()?));
+    let health = Arc::new(Health { is_ready: AtomicBool::new(false), metrics });
     let address = options.http_address;
     let listener = TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
     tokio::spawn(serve_program(listener, health.clone()));
@@ -166,6 +172,7 @@ impl RunningAgent {
     /// Makes a new plan, and gives a changed configuration to the data path.
     fn plan(&mut self) -> Result<(), RunError> {
         let Some((id, config)) = self.state.make_plan(Instant::now()) else { return Ok(()) };
+        self.health.metrics.set_config(&config);
         self.state_file.on_new_config(Instant::now());
         if let Some(thread) = &self.data_path_thread {
             thread.set_config(id, config);
@@ -177,8 +184,12 @@ impl RunningAgent {
     }
 
     fn on_event(&mut self, event: DataPathEvent) {
-        if let DataPathEvent::Applied(_, result) = &event {
-            self.health.metrics.count_change(result.is_ok());
+        let metrics = &self.health.metrics;
+        match &event {
+            DataPathEvent::Modes(modes) => metrics.set_modes(modes),
+            DataPathEvent::Applied(_, result, duration) => {
+                metrics.count_change(result.as_ref().err().map(|failure| failure.step), *duration);
+            }
         }
         self.state.on_data_path_event(event);
         if self.state.has_applied_rules() {
@@ -189,7 +200,7 @@ impl RunningAgent {
     /// Updates the Lease and the metrics from the current report.
     fn report(&mut self) {
         let Some(report) = self.state.report() else { return };
-        self.health.metrics.set_report(&report);
+        self.health.metrics.set_report(&report, self.state.has_current_rules());
         let report = Arc::new(report);
         if let Some(sender) = &self.report_sender {
             // If only the use of conntrack has changed, the next renewal of the Lease reports the change.

@@ -227,8 +227,8 @@ impl AgentState {
     pub(super) fn on_data_path_event(&mut self, event: DataPathEvent) {
         match event {
             DataPathEvent::Modes(modes) => self.data_path.modes = modes,
-            DataPathEvent::Applied(_, Err(error)) => self.data_path.error = Some(error),
-            DataPathEvent::Applied(id, Ok(())) => {
+            DataPathEvent::Applied(_, Err(failure), _) => self.data_path.error = Some(failure.message),
+            DataPathEvent::Applied(id, Ok(()), _) => {
                 self.data_path.error = None;
                 if let Some(pending) = self.pending_config.take_if(|pending| pending.id == id) {
                     self.data_path.applied_versions = Some(pending.versions);
@@ -246,6 +246,11 @@ impl AgentState {
     /// Returns true after the first rules were installed.
     pub(super) fn has_applied_rules(&self) -> bool {
         self.data_path.applied_versions.is_some()
+    }
+
+    /// Returns true if the rules contain the newest plan.
+    pub(super) fn has_current_rules(&self) -> bool {
+        self.pending_config.is_none() && self.data_path.error.is_none()
     }
 
     /// Returns the current report; `None` before the first plan.

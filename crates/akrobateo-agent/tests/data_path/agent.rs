@@ -41,7 +41,7 @@ impl Observer for Reports {
         self.modes.lock().unwrap().clone_from(modes);
     }
 
-    fn on_applied(&mut self, _: u64, result: Result<(), &DataPathError>) {
+    fn on_applied(&mut self, _: u64, result: Result<(), &DataPathError>, _: Duration) {
         *self.apply_count.lock().unwrap() += 1;
         *self.last_error.lock().unwrap() = result.err().map(ToString::to_string);
     }

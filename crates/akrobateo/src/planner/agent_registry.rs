@@ -94,13 +94,7 @@ impl AgentRegistry {
         let is_report_changed = previous.is_none_or(|previous| previous.report_text != report_text);
         let report = match previous.filter(|_| !is_report_changed) {
             Some(previous) => previous.report.clone(),
-            None if self
-                .invalid_reports
-                .get(name)
-                .is_some_and(|invalid_text| invalid_text == report_text) =>
-            {
-                return None;
-            }
+            None if self.invalid_reports.get(name).is_some_and(|it| it == report_text) => return None,
             None => {
                 let Some(report) = parse_report(instance, name, lease) else {
                     self.invalid_reports.insert(name.to_owned(), report_text.to_owned());
@@ -206,6 +200,11 @@ impl AgentRegistry {
                 (Some(_), None) => false,
             };
         }
+    }
+
+    /// Returns the last report of each agent. The value is true if the agent is silent.
+    pub(super) fn reports(&self) -> impl Iterator<Item = (&AgentReport, bool)> {
+        self.agents.values().map(|agent| (&*agent.report, agent.is_silent))
     }
 
     /// Returns the names of all agents' Leases.

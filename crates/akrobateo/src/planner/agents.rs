@@ -11,6 +11,7 @@ use akrobateo_services::spec::ServiceDefaults;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Service;
 
+use super::agent_counts::{AgentCounts, MAX_APPLY_TIME, count_agents};
 use super::agent_facts::{AgentFacts, ports_occupied_by_agents};
 use super::agent_registry::{AgentChange, AgentRegistry};
 use super::clock::Clock;
@@ -107,6 +108,13 @@ impl Agents {
     /// Returns the state of all agents.
     pub(super) fn states(&self, clock: Clock) -> AgentStates {
         self.registry.states(clock)
+    }
+
+    /// Returns the number of agents in each state.
+    pub(super) fn count_by_state(&self, now: Instant) -> AgentCounts {
+        let expected_version =
+            now.checked_sub(MAX_APPLY_TIME).map_or(0, |time| self.service_versions.newest_seen_until(time));
+        count_agents(self.registry.reports(), expected_version)
     }
 
     /// Returns the ports that the agents use for a Service.

@@ -59,6 +59,11 @@ impl ServiceVersions {
         self.0.retain(|key, _| exists(key));
     }
 
+    /// Returns the newest version that the operator first saw at this time or earlier.
+    pub(super) fn newest_seen_until(&self, time: Instant) -> u64 {
+        self.0.values().filter(|seen| seen.seen_at <= time).map(|seen| seen.version).max().unwrap_or(0)
+    }
+
     /// Returns the version of a Service.
     pub(super) fn get(&self, key: &ServiceKey) -> Option<SeenVersion> {
         self.0.get(key).copied()
@@ -115,6 +120,18 @@ mod tests {
         assert_eq!(record("9", true), 5);
         assert_eq!(record("10", false), 10);
         assert_eq!(record("3", true), 3, "the data of the cluster was restored");
+    }
+
+    #[test]
+    fn newest_version_ignores_versions_that_were_seen_later() {
+        let (mut versions, start) = (ServiceVersions::default(), Instant::now());
+        for (name, version, seconds) in [("web", "5", 0), ("api", "4", 1), ("dns", "9", 2)] {
+            let mut service = service(name).build();
+            service.metadata.resource_version = Some(version.to_owned());
+            versions.record(key(name), &service, false, start + Duration::from_secs(seconds));
+        }
+        let newest = |seconds| versions.newest_seen_until(start + Duration::from_secs(seconds));
+        assert_eq!([newest(0), newest(1), newest(2)], [5, 5, 9]);
     }
 
     #[test]

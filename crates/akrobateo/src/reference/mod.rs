@@ -98,12 +98,12 @@ fn reference_lists_every_operator_metric() {
     assert_section("metrics", &table(&["metric", "type", "meaning"], rows));
 }
 
-/// Returns the names of all time series of the operator and of the proxies. The names of the proxies' series come from
-/// docs/reference.md, and a test of akrobateo-lb compares that table with the code.
+/// Returns the names of all time series. The names of the proxies' and the agents' series come from docs/reference.md,
+/// and tests of akrobateo-lb and akrobateo-agent compare those tables with the code.
 fn series_names() -> BTreeSet<String> {
     let operator_series = operator_metrics().into_iter().map(|metric| (metric.name, metric.kind));
-    let proxy_table = read_section("proxy-metrics");
-    let proxy_rows = proxy_table.lines().filter_map(|row| {
+    let tables = ["proxy-metrics", "agent-metrics"].map(read_section).concat();
+    let other_rows = tables.lines().filter_map(|row| {
         let (name, row) = row.strip_prefix("| `")?.split_once("` | ")?;
         Some((name.to_owned(), row.split(' ').next()?.to_owned()))
     });
@@ -111,7 +111,7 @@ fn series_names() -> BTreeSet<String> {
         "histogram" => ["_bucket", "_sum", "_count"].map(|suffix| format!("{name}{suffix}")).to_vec(),
         _ => vec![name],
     };
-    operator_series.chain(proxy_rows).flat_map(series).collect()
+    operator_series.chain(other_rows).flat_map(series).collect()
 }
 
 /// Returns true if the word is the name of an Akrobateo metric. Words with the prefix `akrobateo_io_` are the names of

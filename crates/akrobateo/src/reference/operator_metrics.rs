@@ -5,6 +5,7 @@ use api_client::{CallLabels, CallResult, WatchLabels};
 
 use super::document::read_file;
 use crate::metrics::{Metrics, ReconcileLabels};
+use crate::planner::AgentCounts;
 
 /// The metadata of a metric.
 pub(super) struct MetricMetadata {
@@ -22,6 +23,7 @@ pub(super) fn operator_metrics() -> Vec<MetricMetadata> {
     metrics.reconciliations.get_or_create(&ReconcileLabels { result: "" }).inc();
     metrics.api.watch_errors.get_or_create(&WatchLabels { kind: String::new() }).inc();
     metrics.set_service_state(&ServiceKey { namespace: String::new(), name: String::new() }, Some(""));
+    metrics.set_agents(&AgentCounts::from([("", 0)]));
     let text = metrics.text().unwrap();
     let help = |name: &str| {
         let help_prefix = format!("# HELP {name} ");
