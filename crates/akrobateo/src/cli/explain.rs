@@ -54,9 +54,8 @@ struct NodeExplanation {
     /// True if the node has a ready proxy, or if its agent serves the Service.
     #[serde(rename = "ready")]
     has_ready_proxy: bool,
-    /// True if the node's agent refuses the Service, because a port belongs to another owner.
-    #[serde(rename = "refused")]
-    agent_refuses: bool,
+    /// The state of the proxy or of the agent, as the table shows it.
+    state: &'static str,
     /// True if the Service's status contains an address of the node.
     #[serde(rename = "published")]
     is_published: bool,
@@ -94,11 +93,17 @@ impl NodeExplanation {
         let outdated_proxy =
             report.decision.rollout.outdated_proxies.iter().find(|proxy| proxy.node == node.name);
         let should_have_proxy = report.proxy_nodes().iter().any(|proxy_node| proxy_node.name == node.name);
+        let has_ready_proxy = report.has_ready_proxy_on(node);
         Self {
             name: node.name.clone(),
             should_have_proxy,
-            has_ready_proxy: report.has_ready_proxy_on(node),
-            agent_refuses: matches!(report.agent_status(node), AgentStatus::Refusing(_)),
+            has_ready_proxy,
+            state: match (should_have_proxy, has_ready_proxy) {
+                _ if matches!(report.agent_status(node), AgentStatus::Refusing(_)) => "refuses",
+                (true, true) => "ready",
+                (true, false) => "not ready",
+                (false, _) => "none",
+            },
             is_published: report.service().is_some_and(|service| is_published(service, node)),
             why: [explain_node(report, node, should_have_proxy, port_rows)]
                 .into_iter()
@@ -110,11 +115,10 @@ impl NodeExplanation {
     }
 
     fn cells(&self) -> Vec<Cell> {
-        let proxy = match (self.should_have_proxy, self.has_ready_proxy) {
-            _ if self.agent_refuses => Cell::with_health("refuses", Health::Failing),
-            (true, true) => Cell::with_health("ready", Health::Healthy),
-            (true, false) => Cell::with_health("not ready", Health::Failing),
-            (false, _) => Cell::new("none"),
+        let proxy = match self.state {
+            "none" => Cell::new("none"),
+            "ready" => Cell::with_health("ready", Health::Healthy),
+            state => Cell::with_health(state, Health::Failing),
         };
         let published = Cell::new(if self.is_published { "yes" } else { "no" });
         vec![Cell::new(&self.name), proxy, published, Cell::new(&self.why)]

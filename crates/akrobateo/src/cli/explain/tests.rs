@@ -47,7 +47,7 @@ fn explanation_gives_the_reason_for_each_node_without_a_proxy() {
     assert!(!text.contains('\x1b'));
     assert!(!explanation.is_failing());
     let node = serde_json::json!({
-        "name": "n1", "shouldHaveProxy": true, "ready": true, "refused": false, "published": true, "why": "",
+        "name": "n1", "shouldHaveProxy": true, "ready": true, "state": "ready", "published": true, "why": "",
     });
     assert_eq!(serde_json::to_value(&explanation).unwrap()["nodes"][0], node);
 }
