@@ -79,7 +79,7 @@ pub struct Server {
 pub struct Connection {
     stream: TcpStream,
     /// Completes when the connection must end, because a newer connection replaces it.
-    eviction: oneshot::Receiver<()>,
+    eviction_signal: oneshot::Receiver<()>,
     guard: ConnectionGuard,
 }
 
@@ -126,14 +126,14 @@ impl Server {
             yield_now().await;
             match self.listener.accept().await {
                 Ok((stream, source)) => {
-                    let (handle, eviction) = oneshot::channel();
+                    let (handle, eviction_signal) = oneshot::channel();
                     let shared = Arc::clone(&self.shared);
                     let (id, _) = shared
                         .open_connections
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .add(source.ip(), handle);
-                    return Connection { stream, eviction, guard: ConnectionGuard { shared, id } };
+                    return Connection { stream, eviction_signal, guard: ConnectionGuard { shared, id } };
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection for probes and metrics; will retry");
@@ -150,7 +150,7 @@ impl Connection {
     /// The response is 404 for an unknown path, and 405 for a method other than GET and HEAD. A client that takes
     /// longer than half a second for its request is disconnected.
     pub async fn serve(self, respond: impl Fn(&str) -> Response<String>) {
-        let Self { stream, eviction, guard } = self;
+        let Self { stream, eviction_signal, guard } = self;
         let (shared, respond) = (&*guard.shared, &respond);
         let service = service_fn(|request| async move {
             Ok::<_, Infallible>(respond_to_request(&request, shared, respond).await)
@@ -166,7 +166,7 @@ impl Connection {
                 Ok(Err(error)) => tracing::debug!(%error, "a connection for probes or metrics failed"),
                 Err(_) => tracing::debug!("closed a connection for probes or metrics at its deadline"),
             },
-            _ = eviction => tracing::debug!("a new connection replaced the oldest connection for probes or metrics"),
+            _ = eviction_signal => tracing::debug!("a new connection replaced the oldest connection for probes or metrics"),
         }
     }
 }

@@ -35,11 +35,12 @@ impl<T> OpenConnections<T> {
     /// A new connection at a limit replaces the oldest connection. A probe is answered within milliseconds, so the
     /// oldest connection is usually silent. The new connection may belong to the kubelet.
     pub(crate) fn add(&mut self, source: IpAddr, handle: T) -> (u64, Option<T>) {
-        let evicted = self.find_connection_to_evict(source).and_then(|index| self.connections.remove(index));
+        let evicted_connection =
+            self.find_connection_to_evict(source).and_then(|index| self.connections.remove(index));
         let id = self.next_id;
         self.next_id += 1;
         self.connections.push_back(OpenConnection { id, source, handle });
-        (id, evicted.map(|connection| connection.handle))
+        (id, evicted_connection.map(|connection| connection.handle))
     }
 
     /// Removes a connection that has ended.

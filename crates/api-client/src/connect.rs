@@ -12,7 +12,7 @@ pub enum ConnectError {
     /// The kubeconfig of `--kubeconfig` or the context of `--context` is invalid.
     #[error("cannot use the kubeconfig or context; check --kubeconfig and --context")]
     Kubeconfig(#[from] kube::config::KubeconfigError),
-    /// There is neither a kubeconfig nor a ServiceAccount of a pod.
+    /// The program has no kubeconfig, and does not run in a pod with a ServiceAccount.
     #[error("found neither a kubeconfig nor the ServiceAccount of a pod; --kubeconfig names a kubeconfig")]
     ConfigNotFound(#[from] kube::config::InferConfigError),
     /// The configuration is invalid, for example its certificates.

@@ -48,5 +48,8 @@ annotations! {
     PRIORITY_CLASS: "akrobateo.io/priority-class", "Service",
         "Name of the priority class of the proxy pods.";
     NODE_ADDRESS: "akrobateo.io/address", "Node",
-        "IP addresses to publish instead of the node's own addresses, comma-separated. Nodes behind 1:1 NAT need this annotation. Invalid parts of the value are ignored. If the value has invalid parts, a family without a valid address in the value uses the node's own addresses.";
+        "IP addresses to publish instead of the node's own addresses, comma-separated. Nodes behind 1:1 NAT \
+        need this annotation. Invalid parts of the value are ignored. If the annotation has invalid parts, \
+        the node's own addresses are published for each address family without a valid address in the \
+        annotation.";
 }

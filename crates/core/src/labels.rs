@@ -14,7 +14,7 @@ pub const APP_NAME: &str = "app.kubernetes.io/name";
 /// The recommended label for the program that manages an object; on proxies the value is the name of the operator
 /// instance that created the proxies.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// The value of [`APP_NAME`] on proxies.
+/// The label value of [`APP_NAME`] on proxies.
 pub const PROXY_APP_NAME: &str = "akrobateo-lb";
 
 /// Returns the labels of a Service's proxies: on their workload, on their pods, and in their pod selector.

@@ -1,5 +1,5 @@
-//! The types, names and constants that Akrobateo's programs share. This crate does no I/O, and reads no clock and no
-//! environment variable.
+//! The types, names and constants that Akrobateo's programs share. This crate is pure: it does no I/O, and does not
+//! read the clock or the environment.
 
 pub mod annotations;
 pub mod data_path;
@@ -28,9 +28,9 @@ pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
 
 /// The default name of an operator instance. Each operator in a cluster needs its own name.
 ///
-/// The name is the field manager of each server-side apply, the reporting controller of each event, the name of the
-/// Lease, the label of each proxy, and the start of each proxy's name. So operators with different names ignore each
-/// other's objects.
+/// The operator uses the name as the field manager of each server-side apply, the reporting controller of each event
+/// and the name of the Lease. The label of each proxy contains the name, and the name of each proxy starts with it. So
+/// operators with different names ignore each other's objects.
 pub const DEFAULT_INSTANCE: &str = "akrobateo";
 
 /// The `loadBalancerClass` of Akrobateo. No other load balancer serves a Service with this class.

@@ -18,7 +18,7 @@ pub const PREFERRED_PROBE_PORT: u16 = 10_290;
 /// Chooses the probe port of a pod: the highest port up to [`PREFERRED_PROBE_PORT`] that is not in
 /// `forwarded_tcp_ports`. Returns `None` if no port is free.
 ///
-/// The probe port differs from the preferred port only if the Service has a TCP port with the preferred number.
+/// If no TCP port of the Service has the preferred number, the pod uses the preferred port.
 #[must_use]
 pub fn choose_port(forwarded_tcp_ports: &[u16]) -> Option<u16> {
     (1024..=PREFERRED_PROBE_PORT).rev().find(|port| !forwarded_tcp_ports.contains(port))

@@ -15,7 +15,7 @@ use crate::socket::{RouteSocket, SocketError};
 
 /// The maximum number of attempts to read a list. An attempt fails if the list changes during the read.
 const MAX_READ_ATTEMPTS: usize = 10;
-/// The maximum number of rounds of observation and changes. Two rounds suffice, unless another program changes the
+/// The maximum number of rounds of observation and changes. Two rounds are enough if no other program changes the
 /// objects at the same time.
 const MAX_RECONCILE_ROUNDS: usize = 5;
 /// The error numbers that mean that the object does not exist (ENOENT, ESRCH, ENODEV, EADDRNOTAVAIL).
@@ -61,7 +61,7 @@ impl ClientError {
         let (Self::ReadFailed { source, .. } | Self::ChangeFailed { source, .. }) = self else {
             return false;
         };
-        // The error EACCES is not checked, because it has other reasons, for example a device without IPv6.
+        // The error EACCES does not count, because it also has other causes, for example a device without IPv6.
         matches!(source, SocketError::Rejected(error) if error.raw_os_error() == Some(NOT_PERMITTED))
     }
 }

@@ -11,7 +11,7 @@ use crate::mac::MacAddress;
 use crate::objects::{Device, NetworkObjects, Route, Rule};
 use crate::observed::{Observed, ObservedDevice, VxlanSettings};
 
-/// The value of `rp_filter` that also accepts packets whose source has a route through another device.
+/// The loose mode of `rp_filter`, which accepts a packet although the route to its source uses another device.
 pub(crate) const LOOSE_REVERSE_PATH_FILTER: i32 = 2;
 
 /// One change of the kernel's objects.
@@ -101,8 +101,8 @@ fn additions_on_device(observed: &Observed, desired: &NetworkObjects) -> Vec<Cha
             changes.push(Change::AddAddress(*address));
         }
     }
-    // Other addresses are deleted before routes are added. The next hop of a route could be the broadcast address in
-    // the network of such an address, and the kernel would reject this route.
+    // Other addresses are deleted before routes are added. Otherwise the next hop of a route could be the broadcast
+    // address of the network of an unwanted address. The kernel would reject this route.
     for (address, prefix_len) in &observed.addresses {
         if !desired.addresses.contains(address) || *prefix_len != host_prefix_len(*address) {
             changes.push(Change::DeleteAddress(*address, *prefix_len));
@@ -143,7 +143,8 @@ fn routing_deletions(observed: &Observed, desired: &NetworkObjects) -> Vec<Chang
         }
     }
     for observed_route in &observed.routes {
-        // A desired route has already replaced each other route with the same table and destination.
+        // Routes with the table and destination of a desired route need no deletion, because the desired route has
+        // replaced them.
         let is_desired = observed_route.route.is_some_and(|route| {
             let has_same_key =
                 |desired: &Route| (desired.table, desired.destination) == (route.table, route.destination);

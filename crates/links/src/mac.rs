@@ -13,7 +13,7 @@ impl fmt::Display for MacAddress {
     }
 }
 
-/// The reason why a text is no MAC address.
+/// The error for a text that is not a MAC address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid MAC address {0:?}: expected six hexadecimal bytes, for example 02:00:00:00:00:01")]
 pub struct ParseMacAddressError(String);

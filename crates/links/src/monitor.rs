@@ -14,7 +14,7 @@ use crate::objects::Owner;
 use crate::socket::{SocketError, split_messages};
 
 /// The multicast groups of links, neighbours, addresses, routes, rules and IPv4 settings (`RTNLGRP_*`), as bits.
-const GROUPS: u32 =
+const MULTICAST_GROUPS: u32 =
     group(1) | group(3) | group(5) | group(7) | group(8) | group(9) | group(11) | group(19) | group(24);
 const BUFFER_LEN: usize = 32 * 1024;
 
@@ -35,7 +35,7 @@ impl Monitor {
     /// A caller that opens the monitor before it reads the objects misses no change.
     pub fn open(owner: Owner) -> Result<Self, SocketError> {
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(SocketError::OpenFailed)?;
-        socket.bind(&SocketAddr::new(0, GROUPS)).map_err(SocketError::OpenFailed)?;
+        socket.bind(&SocketAddr::new(0, MULTICAST_GROUPS)).map_err(SocketError::OpenFailed)?;
         socket.set_non_blocking(true).map_err(SocketError::OpenFailed)?;
         Ok(Self { socket, owner })
     }
@@ -75,7 +75,7 @@ impl Monitor {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(is_changed),
                 Err(error) if error.raw_os_error() == Some(Errno::INTR.raw_os_error()) => {}
-                // The kernel had to discard notifications.
+                // The kernel's buffer was full, so the kernel has discarded notifications.
                 Err(error) if error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => is_changed = true,
                 Err(error) => return Err(SocketError::TransportFailed(error)),
             }

@@ -20,8 +20,8 @@ pub struct Owner {
 /// The desired objects of an owner. The default value contains no object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkObjects {
-    /// The tunnel device. Without this device, the owner can have no addresses, neighbours, forwarding entries, and
-    /// routes through the device.
+    /// The tunnel device. Addresses, neighbours, forwarding entries and routes through the device exist only together
+    /// with the device.
     pub device: Option<Device>,
     /// The device's addresses. Each address has the prefix length of a single host, and link scope.
     pub addresses: BTreeSet<IpAddr>,
@@ -72,7 +72,7 @@ pub struct Route {
 pub enum RouteDevice {
     /// The owner's tunnel device.
     Tunnel,
-    /// Another device, with this interface index.
+    /// The device with this interface index, which is not the tunnel device.
     Other(u32),
 }
 
@@ -83,7 +83,7 @@ pub struct Rule {
     pub family: Family,
     /// The priority. The kernel examines rules with lower numbers first.
     pub priority: u32,
-    /// The packets that match.
+    /// The packets to which the rule applies.
     pub condition: RuleCondition,
     /// The action for packets that match.
     pub action: RuleAction,
@@ -94,18 +94,18 @@ pub struct Rule {
 pub enum RuleCondition {
     /// All packets.
     All,
-    /// Packets with these bits in their mark.
+    /// Packets whose mark has these bits.
     HasMark(MaskedMark),
-    /// Packets with other bits in their mark.
+    /// Packets whose mark has other bits.
     LacksMark(MaskedMark),
 }
 
 /// The bits of a packet's mark that a rule compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MaskedMark {
-    /// The value of the bits in `mask`.
+    /// The expected values of the bits in `mask`.
     pub value: u32,
-    /// The bits that are compared. At least one bit is set.
+    /// The bits of the packet's mark that the rule compares. At least one bit is set.
     pub mask: u32,
 }
 

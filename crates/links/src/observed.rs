@@ -16,7 +16,7 @@ pub struct Observed {
     pub device: Option<ObservedDevice>,
     /// The device's addresses with their prefix lengths.
     pub addresses: BTreeSet<(IpAddr, u8)>,
-    /// The node's address for each MAC address on the device. `None` if the entry has other settings than the address
+    /// The node's address for each MAC address on the device. `None` if the entry has settings other than the address
     /// of a node.
     pub forwarding_entries: BTreeMap<MacAddress, Option<IpAddr>>,
     /// The device's permanent neighbours.
@@ -32,8 +32,8 @@ pub struct Observed {
 pub struct ObservedDevice {
     /// The interface index of the device.
     pub index: u32,
-    /// The settings that cannot change after the creation of the device. `None` if the device is no VXLAN device, or
-    /// has settings that [`VxlanSettings`] lacks.
+    /// The settings that cannot change after the creation of the device. `None` if [`VxlanSettings`] cannot describe
+    /// the device, for example because it is not a VXLAN device.
     pub vxlan: Option<VxlanSettings>,
     /// The device's MAC address, if the device has an Ethernet address.
     pub mac: Option<MacAddress>,
@@ -63,7 +63,7 @@ pub struct VxlanSettings {
 /// A route in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedRoute {
-    /// The route, or `None` if the route has other properties than [`Route`].
+    /// The decoded route; `None` if [`Route`] cannot describe all properties of the kernel's route.
     pub route: Option<Route>,
     /// The kernel's message about the route. The same message deletes the route.
     pub message: RouteMessage,
@@ -72,7 +72,7 @@ pub struct ObservedRoute {
 /// A rule in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedRule {
-    /// The rule, or `None` if the rule has other properties than [`Rule`].
+    /// The decoded rule; `None` if [`Rule`] cannot describe all properties of the kernel's rule.
     pub rule: Option<Rule>,
     /// The kernel's message about the rule. The same message deletes the rule.
     pub message: RuleMessage,

@@ -109,7 +109,7 @@ fn set_up_isolated_process() {
 
 /// Exits when the parent closes its end of the pipe. A signal would not work: a namespace's first process ignores it.
 fn exit_at_end_of_input() {
-    // The result is ignored, because a read error also means that the parent has exited.
+    // A read error also means that the parent has exited, so errors are ignored.
     let _ = std::io::stdin().read(&mut [0]);
     std::process::exit(1);
 }

@@ -4,12 +4,12 @@
 //! [`link::connect`] or a [`Bridge`]. A [`laboratory`] has the network of a whole cluster. Tests need iproute2, iptables,
 //! nftables and util-linux, and root or user namespaces.
 //!
-//! Tests need no cleanup. The kernel deletes a network namespace when no process and no descriptor uses the namespace
-//! any more. The isolated process is the first process of its process namespace. When the isolated process exits, the
-//! kernel kills all programs that it started.
+//! Tests need no cleanup. The kernel deletes a network namespace when its last process has ended and its last
+//! descriptor is closed. The isolated process is the first process of its process namespace. When the isolated process
+//! exits, the kernel kills all programs that it started.
 //!
-//! Functions panic if the network cannot be set up, and print the failed command with its output. A test or a
-//! benchmark cannot continue without its network.
+//! Functions panic if the network cannot be set up, and print the failed command with its output. A test or a benchmark
+//! needs its network.
 
 #![allow(
     clippy::unwrap_used,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::namespace::Namespace;
 
-/// One end of a link.
+/// An interface at one end of a link.
 #[derive(Clone, Copy, Debug)]
 pub struct Interface<'a> {
     /// The namespace that the interface is in.

@@ -11,7 +11,8 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 /// The directories in which Debian installs programs. The PATH of an ordinary user lacks the sbin directories.
 const PROGRAM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A network namespace. The kernel deletes the namespace when no process, thread or descriptor refers to it any more.
+/// A network namespace. The kernel deletes the namespace after its last process or thread has ended and its last
+/// descriptor is closed.
 #[derive(Debug)]
 pub struct Namespace(File);
 

@@ -1,4 +1,4 @@
-//! Takes rights from a test, so that it runs with the rights of a container. Does I/O.
+//! Reduces the rights of a test to the rights of a container. Does I/O.
 
 use rustix::mount::{MountFlags, mount_bind, mount_remount};
 pub use rustix::thread::CapabilitySet;

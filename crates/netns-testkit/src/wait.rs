@@ -1,4 +1,4 @@
-//! Polling with a deadline. Does no I/O of its own.
+//! Polling with a deadline. Only the polled check does I/O.
 
 use std::time::{Duration, Instant};
 

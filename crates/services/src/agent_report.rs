@@ -9,7 +9,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
-/// The label of the Leases of agents. Its value is the name of the operator's instance.
+/// The label of the Leases of agents. The value of the label is the name of the operator's instance.
 pub const AGENT_LABEL: &str = "akrobateo.io/agent";
 /// The annotation of a Lease that contains the report in JSON.
 pub const REPORT_ANNOTATION: &str = "akrobateo.io/report";
@@ -24,8 +24,8 @@ pub struct AgentReport {
     pub node: String,
     /// The version of the agent.
     pub version: String,
-    /// True if the agent has ended in an orderly way. Its rules remain in the kernel, and the next agent of the node
-    /// continues to use these rules.
+    /// True if the agent has ended in an orderly way. The agent's rules remain in the kernel, and the next agent of the
+    /// node continues to use them.
     pub is_paused: bool,
     /// The versions of the objects that the rules in the kernel contain; `None` until the agent has written its first
     /// rules.
@@ -43,8 +43,8 @@ pub struct AgentReport {
     /// The ports that the agent serves, and that a pod or a process of the node started to use later.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shared_ports: Vec<PortProblem>,
-    /// The Services that have moved to dedicated mode, but that the agent still serves, because no proxy is ready on
-    /// the node. Each entry is `<namespace>/<name>`.
+    /// The Services in dedicated mode that the agent still serves, because the node has no ready proxy yet. Each entry
+    /// is `<namespace>/<name>`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub handing_over: Vec<String>,
     /// The error of the last attempt to change the rules in the kernel.

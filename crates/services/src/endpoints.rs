@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::discovery::v1::Endpoint;
 
 /// Returns the nodes with a ready endpoint. If no endpoint is ready, kube-proxy uses the terminating endpoints that
-/// still serve. In this case the function returns the nodes of these endpoints.
+/// still serve. The function then returns the nodes of the terminating endpoints.
 pub fn serving_nodes<'a>(endpoints: impl IntoIterator<Item = &'a Endpoint>) -> BTreeSet<String> {
     let endpoints: Vec<_> = endpoints.into_iter().collect();
     let nodes_with = |is_used: fn(&Endpoint) -> bool| -> BTreeSet<String> {

@@ -288,7 +288,7 @@ impl PodBuilder {
     }
 
     /// Restricts the pod to a node, as the DaemonSet controller does.
-    pub fn meant_for(mut self, node: &str) -> Self {
+    pub fn restricted_to_node(mut self, node: &str) -> Self {
         let field = NodeSelectorRequirement {
             key: "metadata.name".to_owned(),
             operator: "In".to_owned(),

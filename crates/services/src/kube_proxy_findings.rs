@@ -92,7 +92,7 @@ fn mode_fact(mode: &str) -> (String, bool) {
     (format!("kube-proxy runs in {shown_mode}"), is_ipvs)
 }
 
-/// Returns the mode in a configuration file of kube-proxy in YAML or JSON. The result is `None` for other files.
+/// Returns the mode in a configuration file of kube-proxy in YAML or JSON. Returns `None` for a file of another kind.
 fn configured_mode(text: &str) -> Option<String> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text).ok()?;
     documents.iter().find_map(|document| match document.get("mode")? {

@@ -163,7 +163,7 @@ impl NodeInfo {
         };
         let has_override =
             |family: &Family| self.address_override.iter().any(|ip| Family::from_ip(*ip) == *family);
-        // An error in a part of the annotation must not remove the node.
+        // An invalid part of the annotation must not remove the node from the status.
         let uses_own_addresses = |family: &Family| {
             self.address_override.is_empty() || (self.address_error.is_some() && !has_override(family))
         };

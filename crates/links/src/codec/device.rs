@@ -114,7 +114,8 @@ fn decode_vxlan_settings(info: &LinkInfo) -> Option<VxlanSettings> {
             InfoVxlan::Local(address) => local = Some(IpAddr::V4(*address)),
             InfoVxlan::Local6(address) => local = Some(IpAddr::V6(*address)),
             InfoVxlan::Port(number) => port = Some(*number),
-            // With one of these settings, forwarding entries would not be the only source of destinations.
+            // With one of these settings, the device would also get destinations that are not in its forwarding
+            // entries.
             InfoVxlan::Group(_)
             | InfoVxlan::Group6(_)
             | InfoVxlan::Link(_)

@@ -44,8 +44,8 @@ pub(super) fn set(tunnel_index: u32, route: &Route, protocol: RouteProtocol) -> 
     RouteNetlinkMessage::NewRoute(message)
 }
 
-/// Returns the route that a message describes, or `None` if [`Route`] cannot describe it. `tunnel_index` is the
-/// interface index of the owner's device; 0 if the owner has no device.
+/// Returns the route in a message; `None` if [`Route`] cannot describe the route. `tunnel_index` is the interface index
+/// of the owner's device; 0 if the owner has no device.
 pub(crate) fn decode_route(message: &RouteMessage, tunnel_index: u32) -> Option<Route> {
     let header = &message.header;
     if header.kind != RouteType::Unicast || header.tos != 0 || header.source_prefix_length != 0 {

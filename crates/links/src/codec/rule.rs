@@ -8,7 +8,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use super::family::address_family;
 use crate::objects::{MaskedMark, Rule, RuleAction, RuleCondition};
 
-/// The value of `suppress_prefixlength` that suppresses nothing.
+/// The value of `suppress_prefixlength` with which the rule suppresses no routes.
 const NO_SUPPRESSION: u32 = u32::MAX;
 
 /// Returns the request for all rules of a family.
@@ -53,7 +53,7 @@ pub(crate) fn has_protocol(message: &RuleMessage, protocol: u8) -> bool {
     message.attributes.contains(&RuleAttribute::Protocol(RouteProtocol::from(protocol)))
 }
 
-/// Returns the rule that a message describes, or `None` if [`Rule`] cannot describe its conditions or its action.
+/// Returns the rule in a message; `None` if [`Rule`] cannot describe the rule.
 pub(crate) fn decode_rule(message: &RuleMessage) -> Option<Rule> {
     let header = &message.header;
     let family = match header.family {

@@ -87,17 +87,17 @@ fn cleanup_deletes_only_the_objects_of_the_owner() {
         namespace.ip("link add other type vxlan id 5 dstport 8479 local 127.0.0.1\nlink set other up\n\
              rule add priority 96 fwmark 0x6b720000/0xffff0000 lookup 1802633216\n\
              route add 192.0.2.0/24 dev other table 1802633216 proto 106");
-        let list_others = || {
+        let list_foreign_objects = || {
             run(&namespace, "ip rule show table 1802633216")
                 + &run(&namespace, "ip route show table 1802633216")
                 + &list_with_iproute2(&namespace)
         };
-        let before = list_others();
+        let objects_before = list_foreign_objects();
         namespace.run(|| {
             let mut client = Client::open(owner()).unwrap();
             client.reconcile(&example_objects()).unwrap();
         });
-        assert_ne!(list_others(), before);
+        assert_ne!(list_foreign_objects(), objects_before);
         run(&namespace, "ip rule add priority 5 fwmark 1 lookup 7 protocol 107");
         run(&namespace, "ip route add blackhole 198.51.100.0/24 proto 107");
         run(&namespace, "ip -6 route add unreachable 2001:db8::/32 table 9 proto 107");
@@ -106,7 +106,7 @@ fn cleanup_deletes_only_the_objects_of_the_owner() {
             assert!(client.cleanup().unwrap() > 0);
             assert_eq!(client.cleanup().unwrap(), 0);
         });
-        assert_eq!(list_others(), before);
+        assert_eq!(list_foreign_objects(), objects_before);
     });
 }
 
@@ -158,7 +158,7 @@ fn keep_reconciled(objects: &NetworkObjects, stop: &AtomicBool) {
     let mut client = Client::open(owner()).unwrap();
     let mut is_changed = true;
     while !stop.load(Ordering::Relaxed) {
-        // A step fails if another program deletes the device before the step. The next round repeats the step.
+        // A step fails if another program deletes the device objects_before the step. The next round repeats the step.
         let is_failed = is_changed && client.reconcile(objects).is_err();
         let index = client.observe().unwrap().device.map(|device| device.index);
         is_changed = monitor.wait(index, "uplink", Duration::from_millis(100)).unwrap() || is_failed;

@@ -74,7 +74,7 @@ fn condition() -> impl Strategy<Value = RuleCondition> {
     ])
 }
 
-/// Returns an action. A goto has a target only if a rule with this priority exists.
+/// Returns an action. A goto needs a rule with the priority of its target.
 fn action() -> impl Strategy<Value = RuleAction> {
     let goto = RuleAction::Goto(98);
     prop::sample::select(vec![RuleAction::Table(TABLE), RuleAction::Table(77), goto, RuleAction::Continue])

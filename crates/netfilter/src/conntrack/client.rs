@@ -53,8 +53,8 @@ impl Conntrack {
     }
 
     /// Deletes the entries that match the filter and for which `must_delete` returns true. Returns the number of
-    /// deleted entries. One call with `must_delete` for many endpoints is cheaper than one call for each endpoint,
-    /// because each call lists the table.
+    /// deleted entries. Each call lists the table. So one call for many endpoints is cheaper than one call for each
+    /// endpoint.
     pub fn delete_entries_if(
         &self,
         filter: &EntryFilter,

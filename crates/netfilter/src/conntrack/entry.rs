@@ -16,7 +16,8 @@ pub struct Flow {
     pub client: SocketAddr,
     /// The destination of the original direction: the address and port that the client used.
     pub original_destination: SocketAddr,
-    /// The source of the reply direction. Differs from `original_destination` if the destination was translated.
+    /// The source of the reply direction. If DNAT has translated the destination, this address differs from
+    /// `original_destination`.
     pub reply_source: SocketAddr,
 }
 
@@ -25,7 +26,7 @@ pub struct Flow {
 pub struct Entry {
     /// The flow.
     pub flow: Flow,
-    /// The destination of the reply direction. Differs from the client if the source was translated.
+    /// The destination of the reply direction. If SNAT has translated the source, this address differs from `client`.
     pub reply_destination: SocketAddr,
     /// The zone of the original direction; 0 if the original direction has no zone. A zone of the reply direction is
     /// ignored.

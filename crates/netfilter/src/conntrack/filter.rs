@@ -28,7 +28,7 @@ pub struct EntryFilter {
     pub has_reply: Option<bool>,
 }
 
-/// A condition on a mark: its bits in `mask` equal `bits`.
+/// A condition on a mark: the bits of the mark that `mask` selects must equal `bits`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MarkCondition {
     /// The value of the bits in `mask`.

@@ -36,9 +36,9 @@ impl Statistics {
         self.drop.saturating_sub(self.insert_failed)
     }
 
-    /// Returns the current state. The value of each counter is its increase since `previous`.
+    /// Returns the current state. Each counter of the result is the increase since `previous`.
     #[must_use]
-    pub fn since(&self, previous: &Self) -> Self {
+    pub fn increase_since(&self, previous: &Self) -> Self {
         Self {
             insert_failed: self.insert_failed.saturating_sub(previous.insert_failed),
             drop: self.drop.saturating_sub(previous.drop),
@@ -55,7 +55,7 @@ impl Statistics {
         self.early_drop += count(EARLY_DROP);
     }
 
-    /// Sets the values that are not counted per CPU.
+    /// Sets the numbers that the kernel does not count per CPU.
     pub(super) fn set_global_values(&mut self, attrs: &[u8]) {
         self.entries = Attr::find_be32(attrs, ENTRIES).unwrap_or(0);
         self.max_entries = Attr::find_be32(attrs, MAX_ENTRIES);

@@ -47,12 +47,12 @@ impl Attrs<'_> {
         });
     }
 
-    /// Appends one attribute. Its value consists of the attributes that `write` appends.
+    /// Appends one attribute. The nested attributes are the ones that `write` appends.
     pub fn push_nested(&mut self, kind: u16, write: impl FnOnce(&mut Attrs<'_>)) {
         self.push_attribute(kind | NESTED_FLAG, write);
     }
 
-    /// Returns the number of bytes in the buffer, with everything that was appended before.
+    /// Returns the total number of bytes in the buffer.
     pub(crate) fn buffer_len(&self) -> usize {
         self.0.len()
     }

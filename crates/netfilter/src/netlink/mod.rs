@@ -1,4 +1,4 @@
-//! Netlink in general: attributes, messages and sockets. Does not depend on nftables or conntrack.
+//! Netlink in general: attributes, messages and sockets. The module is independent of nftables and conntrack.
 
 pub mod attr;
 pub mod message;

@@ -20,7 +20,7 @@ const MAX_DUMP_ATTEMPTS: u32 = 10;
 /// The reason why a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetlinkError {
-    /// The kernel does not have the netlink protocol, or does not allow this process to open a socket.
+    /// The kernel lacks the netlink protocol, or this process may not open a socket.
     #[error("cannot open a netlink socket: {0}")]
     OpenFailed(Errno),
     /// The request did not reach the kernel, or the answer was lost.
@@ -132,7 +132,7 @@ impl Socket {
         mut on_message: impl FnMut(&Message<'_>),
     ) -> Result<(), NetlinkError> {
         // If an earlier request failed, the rest of its answer may still be in the socket.
-        self.drain();
+        self.discard_received();
         self.send(messages.bytes())?;
         let mut buffer = vec![0; RECEIVE_BUFFER_LEN];
         let mut first_rejection: Option<NetlinkError> = None;
@@ -176,9 +176,9 @@ impl Socket {
         Err(NetlinkError::DumpInterrupted)
     }
 
-    /// Discards everything that the socket has received.
-    pub fn drain(&self) {
-        // NOBUFS reports that the kernel had to discard messages itself.
+    /// Discards all messages that the socket has received.
+    pub fn discard_received(&self) {
+        // The error NOBUFS means that the kernel has already discarded messages.
         let mut buffer = [0; 16];
         while matches!(recv(&self.0, &mut buffer[..], RecvFlags::DONTWAIT), Ok(_) | Err(Errno::NOBUFS)) {}
     }
@@ -187,7 +187,7 @@ impl Socket {
         // A transaction must be one datagram, so the send buffer must have space for the whole transaction.
         let needed_size = bytes.len() + SEND_BUFFER_OVERHEAD;
         if sockopt::socket_send_buffer_size(&self.0).is_ok_and(|size| size < needed_size) {
-            // The first call may exceed net.core.wmem_max, but needs a capability. Both calls set
+            // The first call may exceed net.core.wmem_max, but needs a capability. With both calls, the kernel reserves
             // twice the given size.
             if sockopt::set_socket_send_buffer_size_force(&self.0, needed_size).is_err() {
                 let _ = sockopt::set_socket_send_buffer_size(&self.0, needed_size);

@@ -1,6 +1,6 @@
 //! Decodes a table from messages, which come from the kernel's lists or from a transaction. Pure.
 
-use super::abi::{self, Foreign, msg};
+use super::abi::{self, UnsupportedProperty, msg};
 use super::element::{ListedElement, complete_intervals, decode_element};
 use super::expr;
 use super::installed::{ForeignObject, InstalledTable};
@@ -115,7 +115,7 @@ impl Decoder {
         };
         match decode_base_chain(self.id.family, attrs) {
             Ok(base) => installed.table.chains.push(Chain { name, base, rules: Vec::new() }),
-            Err(Foreign) => installed.foreign_objects.push(ForeignObject::Chain(name)),
+            Err(UnsupportedProperty) => installed.foreign_objects.push(ForeignObject::Chain(name)),
         }
     }
 
@@ -158,13 +158,13 @@ fn find_name(attrs: &[u8], kind: u16) -> Option<Name> {
 }
 
 /// Decodes the properties of a base chain; `None` for a regular chain.
-fn decode_base_chain(family: TableFamily, attrs: &[u8]) -> Result<Option<BaseChain>, Foreign> {
+fn decode_base_chain(family: TableFamily, attrs: &[u8]) -> Result<Option<BaseChain>, UnsupportedProperty> {
     let flags = Attr::find_be32(attrs, abi::chain::FLAGS).unwrap_or(0);
     if flags & !abi::chain::FLAG_BASE != 0 {
-        return Err(Foreign);
+        return Err(UnsupportedProperty);
     }
     let Some(hook) = Attr::find(attrs, abi::chain::HOOK) else { return Ok(None) };
-    decode_hooked_chain(family, attrs, hook).map(Some).ok_or(Foreign)
+    decode_hooked_chain(family, attrs, hook).map(Some).ok_or(UnsupportedProperty)
 }
 
 fn decode_hooked_chain(family: TableFamily, attrs: &[u8], hook: &[u8]) -> Option<BaseChain> {

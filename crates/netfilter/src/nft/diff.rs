@@ -10,8 +10,8 @@ use super::transaction::{Action, Transaction};
 /// Returns the transaction that changes the kernel's table into `desired`; `None` for `installed` means that the kernel
 /// does not have the table. The transaction is empty if there is no difference.
 ///
-/// The transaction changes as little as possible, so that no packet misses an element or a rule meanwhile:
-/// - Elements are added and deleted in place. A set is created again only if its definition has changed.
+/// The transaction changes as little as possible, so that packets find all elements and rules during the change:
+/// - Elements are added and deleted in place. A set is created again if its definition has changed.
 /// - A chain whose rules have changed is flushed and filled again.
 /// - Counters and the elements of dynamic sets are not changed, because packets change them.
 ///
@@ -37,11 +37,11 @@ pub fn diff<'a>(installed: Option<&'a InstalledTable>, desired: &'a Table) -> Tr
 struct Diff<'a> {
     installed: &'a InstalledTable,
     desired: &'a Table,
-    /// The sets to delete. Some of these sets are created again.
+    /// The sets to delete. The transaction creates some of these sets again.
     deleted_sets: BTreeSet<&'a str>,
-    /// The chains to delete. Some of these chains are created again.
+    /// The chains to delete. The transaction creates some of these chains again.
     deleted_chains: BTreeSet<&'a str>,
-    /// The installed chains whose rules are deleted. Some of these chains are filled again.
+    /// The installed chains whose rules are deleted. The transaction adds new rules to some of these chains.
     flushed_chains: BTreeSet<&'a str>,
     /// The sets with elements that this crate cannot describe. The transaction deletes all elements of such a set, and
     /// adds the desired elements.
@@ -133,11 +133,11 @@ impl<'a> Diff<'a> {
             transaction.push(table, Action::DeleteChain(name));
         }
         let is_deleted_set = |set: &&Set| self.deleted_sets.contains(&*set.name);
-        let successors = desired.sets.iter().filter(is_deleted_set);
-        successors.for_each(|set| transaction.push(table, Action::CreateSet(set)));
+        let recreated_objects = desired.sets.iter().filter(is_deleted_set);
+        recreated_objects.for_each(|set| transaction.push(table, Action::CreateSet(set)));
         let is_deleted_chain = |chain: &&Chain| self.deleted_chains.contains(&*chain.name);
-        let successors = desired.chains.iter().filter(is_deleted_chain);
-        successors.for_each(|chain| transaction.push(table, Action::CreateChain(chain)));
+        let recreated_objects = desired.chains.iter().filter(is_deleted_chain);
+        recreated_objects.for_each(|chain| transaction.push(table, Action::CreateChain(chain)));
         for (set, elements) in added_elements {
             transaction.push_elements(table, set, elements);
         }
@@ -190,7 +190,7 @@ impl<'a> Diff<'a> {
     }
 }
 
-/// Returns the sets that are not desired, and the sets whose definition changes.
+/// Returns the sets to delete: undesired sets, and sets whose definition changes.
 fn find_deleted_sets<'a>(installed: &'a Table, desired: &Table) -> BTreeSet<&'a str> {
     let must_delete = |set: &&Set| {
         !desired
@@ -200,7 +200,7 @@ fn find_deleted_sets<'a>(installed: &'a Table, desired: &Table) -> BTreeSet<&'a 
     installed.sets.iter().filter(must_delete).map(|set| &*set.name).collect()
 }
 
-/// Returns the chains that are not desired, and the chains whose hook, type or priority changes.
+/// Returns the chains to delete: undesired chains, and chains whose hook, type or priority changes.
 fn find_deleted_chains<'a>(installed: &'a Table, desired: &Table) -> BTreeSet<&'a str> {
     let must_delete = |chain: &&Chain| match desired.chain(&chain.name) {
         None => true,

@@ -52,9 +52,9 @@ fn encode_upper_bound(list: &mut Attrs<'_>, set: &Set, element: &Element) {
         return;
     }
     // An upper bound is exclusive, so an interval up to the highest key has no upper bound.
-    if let Some(bound) = element.last_key.as_ref().and_then(|last_key| last_key.next()) {
+    if let Some(upper_bound) = element.last_key.as_ref().and_then(|last_key| last_key.next()) {
         list.push_nested(abi::LIST_ITEM, |item| {
-            expr::encode_value(item, abi::element::KEY, &bound);
+            expr::encode_value(item, abi::element::KEY, &upper_bound);
             item.push_be32(abi::element::FLAGS, abi::element::FLAG_INTERVAL_END);
         });
     }
@@ -113,10 +113,10 @@ pub(super) fn complete_intervals(elements: &mut [Element], upper_bounds: &mut [V
     upper_bounds.sort_unstable();
     let next_keys: Vec<_> = elements.iter().skip(1).map(|element| Some(element.key)).chain([None]).collect();
     for (element, next_key) in elements.iter_mut().zip(next_keys) {
-        let index = upper_bounds.partition_point(|bound| *bound <= element.key);
+        let index = upper_bounds.partition_point(|upper_bound| *upper_bound <= element.key);
         let next_bound = upper_bounds.get(index).copied().into_iter().chain(next_key).min();
         element.last_key = Some(Box::new(match next_bound {
-            Some(bound) => bound.previous().unwrap_or(element.key),
+            Some(upper_bound) => upper_bound.previous().unwrap_or(element.key),
             None => element.key.max_of_same_length(),
         }));
     }

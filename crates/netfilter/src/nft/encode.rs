@@ -14,7 +14,7 @@ const MAX_LIST_LEN: usize = 24 * 1024;
 /// The number of messages for which memory is allocated at first.
 const MIN_CAPACITY: usize = 128;
 /// The number for a hook that does not exist in the family of its table. The kernel rejects this number.
-const MISSING_HOOK: u32 = u32::MAX;
+const NONEXISTENT_HOOK_NUMBER: u32 = u32::MAX;
 
 /// An encoded transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -210,7 +210,7 @@ impl Policy {
 /// Returns the number of the hook. The numbers depend on the family.
 fn hook_number(family: TableFamily, hook: &Hook) -> u32 {
     if hook.is_netdev() != (family == TableFamily::Netdev) {
-        return MISSING_HOOK;
+        return NONEXISTENT_HOOK_NUMBER;
     }
     match hook {
         Hook::Prerouting => abi::hook::PREROUTING,

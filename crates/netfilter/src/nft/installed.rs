@@ -7,7 +7,7 @@ use super::model::{Name, Table};
 pub struct InstalledTable {
     /// The objects that this crate can describe.
     pub table: Table,
-    /// The other objects. Another program has created them.
+    /// The other objects. Another program has created these objects.
     pub foreign_objects: Vec<ForeignObject>,
 }
 
@@ -16,15 +16,15 @@ pub struct InstalledTable {
 pub enum ForeignObject {
     /// A flag of the table: `NFT_TABLE_F_DORMANT` or `NFT_TABLE_F_OWNER`.
     TableFlag,
-    /// A set with properties that [`SetDefinition`](super::model::SetDefinition) lacks.
+    /// A set that [`SetDefinition`](super::model::SetDefinition) cannot describe.
     Set(Name),
-    /// A chain with properties that [`BaseChain`](super::model::BaseChain) lacks.
+    /// A chain that [`BaseChain`](super::model::BaseChain) cannot describe.
     Chain(Name),
-    /// A rule in this chain, with an expression that [`Expr`](super::model::Expr) lacks. The table contains the other
-    /// rules of the chain.
+    /// A rule in this chain, with an expression that [`Expr`](super::model::Expr) cannot describe. The table contains
+    /// the other rules of the chain.
     RuleIn(Name),
-    /// An element of this set, with properties that [`Element`](super::model::Element) lacks. The table contains the
-    /// other elements of the set.
+    /// An element of this set that [`Element`](super::model::Element) cannot describe. The table contains the other
+    /// elements of the set.
     ElementIn(Name),
 }
 

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use super::abi;
 use super::expr;
-use super::model::{DataType, Dynamic, Matching, SetDefinition, ValueType};
+use super::model::{DataType, DynamicProperties, Matching, SetDefinition, ValueType};
 use crate::netlink::{Attr, Attrs};
 
 /// The number of milliseconds in a second: the kernel's timeouts are in milliseconds.
@@ -22,8 +22,8 @@ pub(super) fn set_flags(definition: &SetDefinition) -> u32 {
     let map_flag = if definition.value_type.is_some() { abi::set::FLAG_MAP } else { 0 };
     let dynamic_flags = match definition.dynamic {
         None => 0,
-        Some(Dynamic { timeout_seconds: None }) => abi::set::FLAG_EVAL,
-        Some(Dynamic { timeout_seconds: Some(_) }) => abi::set::FLAG_EVAL | abi::set::FLAG_TIMEOUT,
+        Some(DynamicProperties { timeout_seconds: None }) => abi::set::FLAG_EVAL,
+        Some(DynamicProperties { timeout_seconds: Some(_) }) => abi::set::FLAG_EVAL | abi::set::FLAG_TIMEOUT,
     };
     matching_flags | map_flag | dynamic_flags
 }
@@ -78,7 +78,7 @@ pub(super) fn encode_description(attrs: &mut Attrs<'_>, definition: &SetDefiniti
             }
         });
     }
-    if let Some(Dynamic { timeout_seconds: Some(seconds) }) = definition.dynamic {
+    if let Some(DynamicProperties { timeout_seconds: Some(seconds) }) = definition.dynamic {
         attrs.push_be64(abi::set::TIMEOUT, u64::from(seconds.get()) * MILLIS_PER_SECOND);
     }
 }
@@ -110,7 +110,7 @@ pub(super) fn decode_definition(attrs: &[u8]) -> Option<SetDefinition> {
             Some(expr) => expr::decode_counter(expr).map(|_| true)?,
             None => false,
         },
-        dynamic: (flags & abi::set::FLAG_EVAL != 0).then_some(Dynamic { timeout_seconds }),
+        dynamic: (flags & abi::set::FLAG_EVAL != 0).then_some(DynamicProperties { timeout_seconds }),
     };
     // If a set has several expressions, the kernel lists them in another attribute.
     let has_one_expression = Attr::find(attrs, abi::set::EXPRESSIONS).is_none();

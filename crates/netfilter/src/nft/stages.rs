@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::model::{Element, Matching, Set, TableId, Value};
 use super::transaction::{Action, Step, Transaction};
 
-/// The transactions that together have the effect of one transaction. The kernel executes these transactions in the
-/// order of the fields. A transaction may be empty.
+/// The parts of one transaction. Together they have the same effect as the transaction. The kernel executes these
+/// transactions in the order of the fields. A transaction may be empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stages<'a> {
     /// Adds the objects that no packet uses yet.
@@ -41,8 +41,8 @@ struct Objects<'a> {
 }
 
 impl<'a> Transaction<'a> {
-    /// Returns true if the transaction deletes a table, a set or a chain, and creates a new object of the same kind
-    /// with the same name. During such a transaction, packets may find neither the old object nor the new object.
+    /// Returns true if the transaction deletes a table, set or chain, and creates it again under the same name. While
+    /// the kernel executes this transaction, packets may miss both the old and the new object.
     #[must_use]
     pub fn recreates_objects(&self) -> bool {
         let deleted: BTreeSet<_> = self.steps.iter().filter_map(deleted_object).collect();
@@ -50,7 +50,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Splits the transaction. `must_be_last` returns true for a set if packets that find an element of this set then
-    /// look up elements of other sets. Such a set receives its new elements after all other sets.
+    /// look up elements of other sets. These sets receive their new elements after all other sets.
     ///
     /// A transaction that [recreates objects](Self::recreates_objects) is not split.
     #[must_use]
@@ -133,8 +133,8 @@ impl<'a> Objects<'a> {
     }
 }
 
-/// Returns two lists: the elements that share keys with elements of the same set in `other_elements`, and the remaining
-/// elements.
+/// Returns two lists of elements. The elements of the first list share keys with elements of the same set in
+/// `other_elements`. The second list has all other elements.
 ///
 /// The kernel rejects a new element while an old element has the same key or an overlapping interval. So the same
 /// transaction must delete the old element and add the new element.
@@ -155,8 +155,8 @@ fn partition_by_shared_keys<'a>(
     elements.iter().partition(shares_keys)
 }
 
-/// Returns the highest key of an element. The comparison of two keys compares their parts one after the other. So
-/// intervals that overlap only in the first part also count as overlapping.
+/// Returns the highest key of an element. The comparison of two keys compares their parts one after the other. So two
+/// intervals count as overlapping even if only the first parts of their keys overlap.
 fn last_key(element: &Element) -> Value {
     element.last_key.as_deref().copied().unwrap_or(element.key)
 }

@@ -52,7 +52,7 @@ pub enum Action<'a> {
 }
 
 /// The number of steps for which memory is allocated at first. The allocator keeps smaller blocks after they are freed.
-/// Such a block would prevent the allocator from returning the memory of a table to the system.
+/// One such block prevents the allocator from returning the memory of a table to the system.
 const MIN_CAPACITY: usize = 64;
 
 impl Default for Transaction<'_> {
@@ -123,7 +123,7 @@ impl<'a> Transaction<'a> {
         table.chains.iter().for_each(|chain| self.push_rules(id, chain));
     }
 
-    /// Adds the step that adds elements, if there are elements.
+    /// Adds the step that adds the elements. Adds nothing if there are no elements.
     pub(super) fn push_elements(&mut self, table: &'a TableId, set: &'a Set, elements: Vec<&'a Element>) {
         if !elements.is_empty() {
             self.push(table, Action::AddElements(set, elements));

@@ -1,7 +1,7 @@
 //! Finds the changes of nftables tables by other programs in the kernel's notifications. Only [`Watch`] does I/O.
 //!
-//! The generation of the ruleset shows that some table has changed, but not which table. kube-proxy changes its own
-//! table very often.
+//! The generation of the ruleset only shows that some table has changed. It does not name the table. kube-proxy changes
+//! its own table very often.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -83,14 +83,15 @@ impl TableChange {
 pub struct ForeignChanges {
     /// The changes, without duplicates.
     pub changes: BTreeSet<TableChange>,
-    /// The names of the programs that made the changes. Empty if the kernel does not report the programs.
+    /// The names of the programs that made the changes. The set is empty if the kernel does not report the programs.
     pub programs: BTreeSet<String>,
-    /// True if the kernel discarded notifications because there were too many. In this case any table may have changed.
+    /// True if the kernel discarded notifications because there were too many. After a loss of notifications, any table
+    /// may have changed.
     pub is_incomplete: bool,
 }
 
 impl ForeignChanges {
-    /// Returns true if no watched table can have changed.
+    /// Returns true if all watched tables are certainly unchanged.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty() && !self.is_incomplete

@@ -76,7 +76,7 @@ fn any_address() -> impl Strategy<Value = u8> {
     1..4_u8
 }
 
-fn to_ip(family: Family, network: u8, host: u8) -> IpAddr {
+fn build_ip(family: Family, network: u8, host: u8) -> IpAddr {
     match family {
         Family::V4 => IpAddr::from([10, network, 0, host]),
         Family::V6 => IpAddr::from([0xfd, 0, 0, network, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, host]),
@@ -91,13 +91,13 @@ fn any_entry() -> impl Strategy<Value = (Entry, bool)> {
     (family, protocol, addresses, numbers).prop_map(|(family, protocol, addresses, numbers)| {
         let (client, node, endpoint) = addresses;
         let (client_port, zone, mark, has_directional_zone) = numbers;
-        let client = SocketAddr::new(to_ip(family, 1, client), client_port);
+        let client = SocketAddr::new(build_ip(family, 1, client), client_port);
         let entry = Entry {
             flow: Flow {
                 protocol,
                 client,
-                original_destination: SocketAddr::new(to_ip(family, 2, node), 80 + u16::from(node)),
-                reply_source: SocketAddr::new(to_ip(family, 3, endpoint), 8080 + u16::from(endpoint)),
+                original_destination: SocketAddr::new(build_ip(family, 2, node), 80 + u16::from(node)),
+                reply_source: SocketAddr::new(build_ip(family, 3, endpoint), 8080 + u16::from(endpoint)),
             },
             reply_destination: client,
             zone,
@@ -128,8 +128,8 @@ fn any_filter() -> impl Strategy<Value = EntryFilter> {
         |(family, has_family, frontend, (node, endpoint), (zone, mark))| EntryFilter {
             family: has_family.then_some(family),
             frontend,
-            original_destination: node.map(|node| to_ip(family, 2, node)),
-            reply_source: endpoint.map(|(endpoint, port)| (to_ip(family, 3, endpoint), port)),
+            original_destination: node.map(|node| build_ip(family, 2, node)),
+            reply_source: endpoint.map(|(endpoint, port)| (build_ip(family, 3, endpoint), port)),
             zone,
             mark,
             has_reply: None,

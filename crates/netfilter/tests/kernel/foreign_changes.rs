@@ -68,10 +68,10 @@ fn difference_repairs_each_change_by_another_program() {
             nftables.execute(&Transaction::create(&table)).unwrap();
             namespace.load_nft(&format!("{change}\n"));
             let installed = nftables.read(&table.id).unwrap().1;
-            let found_objects: Vec<_> =
+            let observed_objects: Vec<_> =
                 installed.iter().flat_map(|installed| &installed.foreign_objects).collect();
-            assert_eq!(found_objects.len(), foreign_objects.len(), "{change}: {found_objects:?}");
-            for (object, name) in found_objects.iter().zip(foreign_objects) {
+            assert_eq!(observed_objects.len(), foreign_objects.len(), "{change}: {observed_objects:?}");
+            for (object, name) in observed_objects.iter().zip(foreign_objects) {
                 assert!(format!("{object:?}").starts_with(name), "{change}: {object:?}");
             }
             let transaction = diff(installed.as_ref(), &table);
@@ -80,8 +80,8 @@ fn difference_repairs_each_change_by_another_program() {
                 transaction.steps.iter().any(|step| matches!(step.action, Action::CreateTable));
             assert_eq!(is_replacement, installed.is_none(), "{change}");
             nftables.execute(&transaction).unwrap_or_else(|error| panic!("{change}: {error}"));
-            let repaired = nftables.read(&table.id).unwrap().1.unwrap();
-            assert!(repaired.equals_ignoring_state(&table), "{change}: {repaired:?}");
+            let repaired_table = nftables.read(&table.id).unwrap().1.unwrap();
+            assert!(repaired_table.equals_ignoring_state(&table), "{change}: {repaired_table:?}");
         }
     });
 }
@@ -92,19 +92,21 @@ fn dormant_table_is_replaced_if_it_needs_a_new_base_chain() {
     isolated(|| {
         let table = table();
         for missing_base in [None, table.chains[1].base.clone()] {
-            let mut old = table.clone();
+            let mut old_table = table.clone();
             match missing_base {
-                None => _ = old.chains.pop(),
-                Some(base) => old.chains[1].base = Some(BaseChain { priority: base.priority + 1, ..base }),
+                None => _ = old_table.chains.pop(),
+                Some(base) => {
+                    old_table.chains[1].base = Some(BaseChain { priority: base.priority + 1, ..base });
+                }
             }
             let namespace = Namespace::new();
             let nftables = namespace.run(|| Nftables::open().unwrap());
-            nftables.execute(&Transaction::create(&old)).unwrap();
+            nftables.execute(&Transaction::create(&old_table)).unwrap();
             namespace.load_nft("add table inet akrobateo { flags dormant; }\n");
             let installed = nftables.read(&table.id).unwrap().1;
             nftables.update(installed.as_ref(), &table).unwrap();
-            let repaired = nftables.read(&table.id).unwrap().1.unwrap();
-            assert!(repaired.equals_ignoring_state(&table), "{repaired:?}");
+            let repaired_table = nftables.read(&table.id).unwrap().1.unwrap();
+            assert!(repaired_table.equals_ignoring_state(&table), "{repaired_table:?}");
         }
     });
 }

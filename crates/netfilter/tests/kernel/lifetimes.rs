@@ -26,16 +26,18 @@ fn copied_elements_keep_their_lifetimes() {
             lifetime: Some(Box::new(Lifetime { timeout_millis, remaining_millis })),
             ..Element::new(Value::from([0, key])).with_value(Value::from([0, 80]))
         };
-        let first = table("first", vec![element(1, 0, 50_000), element(2, 40_000, 30_000)]);
+        let first_table = table("first", vec![element(1, 0, 50_000), element(2, 40_000, 30_000)]);
         Namespace::new().run(|| {
             let nftables = Nftables::open().unwrap();
-            nftables.execute(&Transaction::create(&first)).unwrap();
-            let elements = nftables.read_elements(&first.id, &first.sets[0]).unwrap().unwrap();
-            let second = table("second", elements);
-            nftables.execute(&Transaction::create(&second)).unwrap();
-            let copied = nftables.read_elements(&second.id, &second.sets[0]).unwrap().unwrap();
-            let lifetimes: Vec<_> = copied.iter().map(|it| **it.lifetime.as_ref().unwrap()).collect();
-            let [default, own] = lifetimes[..] else { panic!("{copied:?}") };
+            nftables.execute(&Transaction::create(&first_table)).unwrap();
+            let elements = nftables.read_elements(&first_table.id, &first_table.sets[0]).unwrap().unwrap();
+            let second_table = table("second", elements);
+            nftables.execute(&Transaction::create(&second_table)).unwrap();
+            let copied_elements =
+                nftables.read_elements(&second_table.id, &second_table.sets[0]).unwrap().unwrap();
+            let lifetimes: Vec<_> =
+                copied_elements.iter().map(|it| **it.lifetime.as_ref().unwrap()).collect();
+            let [default, own] = lifetimes[..] else { panic!("{copied_elements:?}") };
             assert!([0, 60_000].contains(&default.timeout_millis) && own.timeout_millis == 40_000);
             assert!((40_000..=50_000).contains(&default.remaining_millis), "{default:?}");
             assert!((20_000..=30_000).contains(&own.remaining_millis), "{own:?}");

@@ -9,11 +9,11 @@ use netfilter::nft::model::{
     PayloadBase, PayloadField, Reg, Reject, Rule, Set, TableFamily, Value, ValueType,
 };
 
-use crate::random_sets::to_verdict;
+use crate::random_sets::build_verdict;
 
 /// The place of a rule.
 #[derive(Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub(crate) struct RulePlace<'a> {
     pub(crate) family: TableFamily,
     /// The type and hook of the base chain; `None` for a regular chain.
     pub(crate) base: Option<(ChainType, &'a Hook)>,
@@ -24,7 +24,7 @@ pub(crate) struct Place<'a> {
 }
 
 /// Builds a rule from random numbers.
-pub(crate) fn build_rule(place: Place<'_>, numbers: [u8; 4]) -> Rule {
+pub(crate) fn build_rule(place: RulePlace<'_>, numbers: [u8; 4]) -> Rule {
     let [kind, a, b, _] = numbers;
     let mut expressions = match kind % 8 {
         0 => load_and_compare(place, a, b),
@@ -40,13 +40,13 @@ pub(crate) fn build_rule(place: Place<'_>, numbers: [u8; 4]) -> Rule {
         expressions.insert(0, Expr::Counter(Counter { packets: b.into(), bytes: u64::from(a) << 40 }));
     }
     if !expressions.iter().any(is_final) && b % 2 == 0 {
-        expressions.push(Expr::Verdict(to_verdict(a, place.targets)));
+        expressions.push(Expr::Verdict(build_verdict(a, place.targets)));
     }
     let rule = Rule::new(expressions);
     if b % 5 == 0 { rule.with_comment(format!("comment {a} ü")) } else { rule }
 }
 
-fn load_and_compare(place: Place<'_>, a: u8, b: u8) -> Vec<Expr> {
+fn load_and_compare(place: RulePlace<'_>, a: u8, b: u8) -> Vec<Expr> {
     let reg = Reg(b % 12);
     let base = [PayloadBase::Link, PayloadBase::Network, PayloadBase::Transport][usize::from(a) % 3];
     let ops = [
@@ -97,7 +97,7 @@ fn load_and_compare(place: Place<'_>, a: u8, b: u8) -> Vec<Expr> {
     }
 }
 
-fn change_packet(place: Place<'_>, a: u8, b: u8) -> Vec<Expr> {
+fn change_packet(place: RulePlace<'_>, a: u8, b: u8) -> Vec<Expr> {
     let reg = Reg(b % 12);
     match a % 4 {
         0 => vec![
@@ -147,7 +147,7 @@ fn convert(a: u8, b: u8) -> Vec<Expr> {
     }
 }
 
-fn use_set(place: Place<'_>, a: u8, b: u8) -> Vec<Expr> {
+fn use_set(place: RulePlace<'_>, a: u8, b: u8) -> Vec<Expr> {
     let Some(set) = place.sets.get(usize::from(a) % place.sets.len().max(1)) else { return Vec::new() };
     let name = || set.name.clone();
     // The kernel rejects registers without data, so all registers of the key are loaded.
@@ -174,7 +174,7 @@ fn use_set(place: Place<'_>, a: u8, b: u8) -> Vec<Expr> {
         return expressions;
     }
     let result = match (set.definition.value_type, b % 3) {
-        // Only base chains and the first chains may jump, so that there are no loops.
+        // Only base chains and the first chains may jump, so that no loops exist.
         (Some(ValueType::Verdict), _) if place.targets.is_empty() => return Vec::new(),
         (Some(ValueType::Verdict), _) => LookupResult::Verdict,
         (None, 2) => LookupResult::NotContained,
@@ -215,7 +215,7 @@ fn conntrack(a: u8, b: u8) -> Vec<Expr> {
 }
 
 /// Builds expressions that the kernel allows only in some hooks.
-fn hook_specific(place: Place<'_>, a: u8, b: u8) -> Vec<Expr> {
+fn hook_specific(place: RulePlace<'_>, a: u8, b: u8) -> Vec<Expr> {
     let Some((chain_type, hook)) = place.base else { return Vec::new() };
     let flags = NatFlags { is_fully_random: b & 1 != 0, is_persistent: b & 2 != 0 };
     let family = match place.family {

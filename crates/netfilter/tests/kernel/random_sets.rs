@@ -65,16 +65,16 @@ impl SetSeed {
         let definition = if is_dynamic { definition } else { definition.with_max_elements(limit) };
         let has_counters = self.has_counters && definition.matching == Matching::Exact && !is_dynamic;
         let definition = SetDefinition { has_counters, ..definition };
-        let to_element = |(key, value): (&u8, &u8)| {
+        let build_element = |(key, value): (&u8, &u8)| {
             let counter = Counter { packets: u64::from(*value), bytes: u64::from(*value) << 33 };
             Element {
-                value: to_value(&definition, *value, targets),
+                value: build_value(&definition, *value, targets),
                 counter: if has_counters { counter } else { Counter::default() },
-                ..to_key(&parts, &definition.matching, *key, *value)
+                ..build_key(&parts, &definition.matching, *key, *value)
             }
         };
         // Packets add the elements of dynamic sets.
-        let elements = self.elements.iter().filter(|_| !is_dynamic).map(to_element).collect();
+        let elements = self.elements.iter().filter(|_| !is_dynamic).map(build_element).collect();
         Set::new(set_name(slot), definition, elements)
     }
 }
@@ -128,7 +128,7 @@ fn shape(shape: usize) -> (Vec<DataType>, SetDefinition) {
 }
 
 /// Builds an element with a key or interval. Elements with different numbers have different keys and do not overlap.
-fn to_key(parts: &[DataType], matching: &Matching, number: u8, width: u8) -> Element {
+fn build_key(parts: &[DataType], matching: &Matching, number: u8, width: u8) -> Element {
     let part_bytes = |part: &DataType, low: u8| {
         let mut bytes = vec![0; usize::try_from(part.len).unwrap()];
         *bytes.last_mut().unwrap() = low;
@@ -139,30 +139,30 @@ fn to_key(parts: &[DataType], matching: &Matching, number: u8, width: u8) -> Ele
         }
         bytes
     };
-    let to_value = |low: u8| {
+    let build_value = |low: u8| {
         let parts: Vec<_> = parts.iter().map(|part| part_bytes(part, low)).collect();
         Value::concat(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap()
     };
     match matching {
-        Matching::Exact => Element::new(to_value(0)),
+        Matching::Exact => Element::new(build_value(0)),
         // The widest interval is adjacent to the interval of the next number.
-        _ => Element::interval(to_value(0), to_value(if width > 128 { 255 } else { width })),
+        _ => Element::interval(build_value(0), build_value(if width > 128 { 255 } else { width })),
     }
 }
 
-fn to_value(definition: &SetDefinition, number: u8, targets: &[Name]) -> Option<ElementValue> {
+fn build_value(definition: &SetDefinition, number: u8, targets: &[Name]) -> Option<ElementValue> {
     Some(match definition.value_type? {
         ValueType::Data(data_type) => {
             let mut bytes = vec![0; usize::try_from(data_type.len).unwrap()];
             bytes[0] = number;
             ElementValue::Data(Value::from_slice(&bytes).unwrap())
         }
-        ValueType::Verdict => ElementValue::Verdict(to_verdict(number, targets)),
+        ValueType::Verdict => ElementValue::Verdict(build_verdict(number, targets)),
     })
 }
 
 /// Returns a verdict. Jumps and gotos lead to one of the chains `targets`.
-pub(crate) fn to_verdict(number: u8, targets: &[Name]) -> Verdict {
+pub(crate) fn build_verdict(number: u8, targets: &[Name]) -> Verdict {
     let target = targets.get(usize::from(number / 8) % targets.len().max(1));
     match (number % 6, target) {
         (0, Some(target)) => Verdict::goto(target.clone()),

@@ -7,10 +7,10 @@ use netfilter::nft::model::{BaseChain, Chain, ChainType, Hook, Name, Policy, Tab
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 
-use crate::random_rules::{Place, build_rule};
+use crate::random_rules::{RulePlace, build_rule};
 use crate::random_sets::{SET_COUNT, SetSeed, any_set_seed, with_other_elements};
 
-/// The number of regular chains. The chains of the second half contain no jumps, so that there are no loops.
+/// The number of regular chains. Only the first half of the chains contains jumps, so that no loops exist.
 const REGULAR_CHAIN_COUNT: usize = 4;
 /// The number of base chains.
 const BASE_CHAIN_COUNT: usize = 4;
@@ -45,7 +45,7 @@ pub(crate) fn any_table_seed() -> impl Strategy<Value = TableSeed> {
     (family, sets, chains).prop_map(|(family, sets, chains)| TableSeed { family, sets, chains })
 }
 
-/// Returns two tables of the same family. Some of their sets and chains are equal.
+/// Returns two tables of the same family. Some sets and chains of the two tables are equal.
 pub(crate) fn any_table_pair() -> impl Strategy<Value = (Table, Table)> {
     (any_table_seed(), any_table_seed()).prop_flat_map(|(first_seed, other_seed)| {
         let sets: Vec<_> = first_seed
@@ -92,7 +92,7 @@ impl TableSeed {
         let build_chain = |(slot, seed): (usize, &Option<ChainSeed>)| {
             let seed = seed.as_ref()?;
             let base = (slot >= REGULAR_CHAIN_COUNT).then(|| self.build_base(seed));
-            let place = Place {
+            let place = RulePlace {
                 family: self.family,
                 base: base.as_ref().map(|base| (base.chain_type, &base.hook)),
                 sets: &sets,

@@ -19,8 +19,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 /// A running backend, which listens on TCP and UDP port [`BACKEND_PORT`] of both families. The backend stops when it
 /// is dropped.
 ///
-/// The backend answers each line and each datagram with its name and the client's address. It pads an answer to the
-/// length of the request.
+/// The backend answers each line and each datagram with its name and the client's address. The backend pads each answer
+/// to the length of the request.
 #[derive(Debug)]
 pub struct Backend {
     /// The thread ends when the other end of this pipe is closed.

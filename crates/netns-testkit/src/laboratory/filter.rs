@@ -20,7 +20,7 @@ pub enum Filter {
     OneWay {
         /// The node that sends.
         from: usize,
-        /// The node that receives nothing.
+        /// The node that does not receive these packets.
         to: usize,
     },
     /// IP packets that are longer than this number of bytes are lost without an ICMP error.

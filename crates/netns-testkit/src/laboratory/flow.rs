@@ -13,7 +13,7 @@ use crate::tcp;
 /// The largest length of an answer, in bytes.
 const MAX_ANSWER_LEN: usize = 65_535;
 
-/// The answer of a backend.
+/// The parsed answer of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The backend's name, for example `n2p1` for the first pod of node 2.
@@ -94,7 +94,7 @@ fn open_udp_socket(local: Option<SocketAddr>, remote: SocketAddr) -> io::Result<
     Ok(socket.into())
 }
 
-/// Opens a flow to `remote`, asks once, and closes the flow.
+/// Opens a flow to `remote`, sends one request, and closes the flow.
 pub fn ask(protocol: Protocol, remote: SocketAddr, timeout: Duration) -> io::Result<Answer> {
     Flow::open(protocol, None, remote, timeout)?.ask(1)
 }

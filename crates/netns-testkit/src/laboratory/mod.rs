@@ -28,7 +28,7 @@ use segment::Segment;
 /// A running laboratory.
 #[derive(Debug)]
 pub struct Laboratory {
-    /// The client. It has routes to the pods of each node through that node.
+    /// The client. The client has a route to the pods of each node through that node.
     pub client: Namespace,
     /// The nodes.
     pub nodes: Vec<Node>,
@@ -36,7 +36,7 @@ pub struct Laboratory {
 }
 
 impl Laboratory {
-    /// Creates a laboratory. Everything in it works when this function returns.
+    /// Creates a laboratory. The whole laboratory works when this function returns.
     pub fn new(options: &Options) -> Self {
         let segment = Segment::new();
         let client = node::new_namespace();
@@ -61,7 +61,7 @@ impl Laboratory {
         &self.nodes[number - 1]
     }
 
-    /// Returns pod `pod` of node `node`. Both numbers start at 1.
+    /// Returns pod `pod` of node `node`. The numbers of nodes and pods start at 1.
     pub fn pod(&self, node: usize, pod: usize) -> &Pod {
         &self.node(node).pods[pod - 1]
     }

@@ -83,9 +83,9 @@ pub struct Options {
     pub has_load_balancer_address: bool,
     /// True if portmap also forwards port 80 of each node to the node's last pod. portmap always forwards port 8099.
     pub has_host_port_80: bool,
-    /// True if the filter table drops forwarded packets that neither kube-proxy nor the CNI accepts.
+    /// True if the filter table drops all forwarded packets except those that kube-proxy or the CNI accepts.
     pub drops_forwarded: bool,
-    /// The value of `rp_filter` of all interfaces of the nodes.
+    /// The mode of the reverse path filter (`rp_filter`) on all interfaces of the nodes.
     pub reverse_path_filter: u8,
     /// True if packets that a node's bridge forwards also pass the rules of iptables and nftables
     /// (`bridge-nf-call-iptables`).

@@ -36,10 +36,10 @@ impl Segment {
         self.0.ip(&format!(
             "link add {port} type veth peer name {INTERFACE} netns {path}\nlink set {port} master bridge up"
         ));
-        // Otherwise the kernel would send several TCP segments as one long packet, and a filter of the length would see
-        // that packet.
+        // The kernel must not merge several TCP segments into one long packet, because a filter would then see a wrong
+        // length.
         namespace.ip(&format!("link set {INTERFACE} gso_max_segs 1 up"));
-        // Otherwise the interface would answer ARP requests for the address of a macvlan device.
+        // The interface must not answer ARP requests for the address of a macvlan device.
         namespace.set_sysctl(&format!("ipv4/conf/{INTERFACE}/arp_ignore"), "1");
     }
 
@@ -81,7 +81,7 @@ pub(crate) fn uplink_name(uplink: Uplink) -> &'static str {
     if uplink == Uplink::Interface { INTERFACE } else { "uplink" }
 }
 
-/// Returns the uplink of the client. The client needs a VLAN device only if the nodes have one.
+/// Returns the uplink of the client. If the nodes have VLAN devices, the client has a VLAN device too.
 pub(crate) fn client_uplink(options: &Options) -> Uplink {
     if options.uplink == Uplink::Vlan { Uplink::Vlan } else { Uplink::Interface }
 }

@@ -15,8 +15,8 @@ use crate::{DEADLINE, isolated};
 const LOSS_TIMEOUT: Duration = Duration::from_millis(300);
 const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 
-/// Asks `address` and `port` from a namespace with both protocols, and expects an answer of `backend`. Returns true if
-/// the backend saw the address `client`.
+/// Sends a TCP and a UDP request to `address` and `port` from a namespace, and expects that `backend` answers. Returns
+/// true if the backend saw the address `client`.
 fn backend_sees_client(from: &Namespace, client: IpAddr, to: (IpAddr, u16), backend: &str) -> bool {
     let answers = PROTOCOLS.map(|protocol| {
         let result = from.run(|| ask(protocol, to.into(), DEADLINE));
@@ -175,8 +175,8 @@ fn forwarded_packets_that_no_program_accepts_are_dropped() {
     isolated(|| {
         for drops_forwarded in [false, true] {
             let laboratory = Laboratory::new(&Options { drops_forwarded, ..Options::default() });
-            // The address of node 2 is outside of the ranges of pods, so neither kube-proxy nor the CNI accepts the
-            // packet.
+            // Only packets to pods are accepted by kube-proxy and the CNI. The address of node 2 is outside of the
+            // ranges of pods.
             let (client, address) = (&laboratory.client, laboratory.node(2).address(Family::V4));
             let _backend = Backend::start(&laboratory.node(2).namespace, "n2");
             client.ip(&format!("route add {address} via {}", laboratory.node(1).address(Family::V4)));
@@ -230,17 +230,17 @@ fn one_way_filter_drops_packets_in_one_direction() {
         let laboratory = Laboratory::new(&Options::default());
         laboratory.set_filters(&[Filter::OneWay { from: 1, to: 2 }]);
         for family in Family::ALL {
-            let arrives = |from: usize, to: usize| {
+            let is_delivered = |from: usize, to: usize| {
                 let address = SocketAddr::new(laboratory.node(to).address(family), 7000);
                 let receiver = laboratory.node(to).namespace.run(|| UdpSocket::bind(address).unwrap());
                 receiver.set_read_timeout(Some(LOSS_TIMEOUT)).unwrap();
                 laboratory.node(from).namespace.run(|| {
-                    let local = SocketAddr::new(laboratory.node(from).address(family), 0);
-                    UdpSocket::bind(local).unwrap().send_to(b"x", address).unwrap()
+                    let local_address = SocketAddr::new(laboratory.node(from).address(family), 0);
+                    UdpSocket::bind(local_address).unwrap().send_to(b"x", address).unwrap()
                 });
                 receiver.recv(&mut [0]).is_ok()
             };
-            assert!(arrives(2, 1) && !arrives(1, 2) && arrives(1, 3), "{family}");
+            assert!(is_delivered(2, 1) && !is_delivered(1, 2) && is_delivered(1, 3), "{family}");
         }
     });
 }

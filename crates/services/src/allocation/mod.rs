@@ -55,7 +55,7 @@ pub trait Observations {
     fn published_nodes(&self, service: &Service) -> BTreeSet<String>;
 }
 
-/// The observations of a cluster in which no Service has proxies or addresses.
+/// The observations of a cluster in which Services have neither proxies nor addresses.
 pub struct NothingObserved;
 
 impl Observations for NothingObserved {
@@ -218,7 +218,7 @@ impl PortAllocations {
         kept_nodes.cloned().unwrap_or_default()
     }
 
-    /// Returns the allocation result of one Service; `None` if the Service does not exist or is not eligible.
+    /// Returns the allocation result of one Service; `None` if no eligible Service has this key.
     #[must_use]
     pub fn get(&self, key: &ServiceKey) -> Option<&AllocationResult> {
         self.entries.get(key).map(|entry| &entry.allocation_result)
@@ -249,7 +249,7 @@ impl<'a> Request<'a> {
         let frontends = if let Ok(spec) = &spec {
             observations.needed_frontends(spec)
         } else {
-            // The previous proxies of a rejected Service keep running, unless they use a reserved port.
+            // The previous proxies of a rejected Service keep running. But proxies that use a reserved port do not.
             let occupied_frontends =
                 observations.occupied_ports(&ServiceKey::from_service(service)).frontends;
             let is_reserved = |port: &Frontend| defaults.reserved_ports.contains(port.host_port());

@@ -42,8 +42,9 @@ impl<'a> NodeOwners<'a> {
         frontends.all(|frontend| self.owner(*frontend).is_some_and(|owner| owner.key() == claim.key()))
     }
 
-    /// Returns true if the Service has no endpoint, and if the owners of its ports have no endpoint on the node. In
-    /// this case the Service may publish the node, because no other Service loses clients.
+    /// Returns true if the Service may publish the node although other Services own its ports there. The Service must
+    /// have no endpoint, and the owners must have no endpoint on the node. Then none of these Services can answer
+    /// clients on the node.
     pub(super) fn may_publish_without_ports(&self, claim: &Claim) -> bool {
         let mut owners = claim.frontends.iter().filter_map(|frontend| self.owner(*frontend));
         claim.has_lowest_precedence() && owners.all(|owner| !owner.can_answer(self.node))

@@ -306,8 +306,8 @@ fn pod_on_a_node_with_a_new_taint_keeps_its_port() {
         || service("b").tcp(80).created_at(1).annotation("akrobateo.io/tolerations", "[{operator: Exists}]");
     cluster.apply([service("a").tcp(80).created_at(2), tolerating_service().service_type("ClusterIP")]);
     cluster.sync_workloads();
-    let tainted = node("n1").label("name", "n1").taint("dedicated").build();
-    cluster.nodes[0] = NodeInfo::from_node(&tainted);
+    let tainted_node = node("n1").label("name", "n1").taint("dedicated").build();
+    cluster.nodes[0] = NodeInfo::from_node(&tainted_node);
     let occupied_ports = |nodes: &[&str]| OccupiedPorts {
         frontends: [Frontend {
             family: Family::V4,

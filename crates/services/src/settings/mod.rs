@@ -91,8 +91,8 @@ pub struct ServiceSettings {
     #[arg(long, env = "WORKLOAD", value_name = "KIND", default_value = "Shared")]
     workload: WorkloadKind,
 
-    /// Allow proxies for one Service (the workloads DaemonSet and Deployment); if false, the operator needs no rights on
-    /// workloads and pods, and rejects Services that need such proxies
+    /// Allow Services to have their own proxies (the workloads DaemonSet and Deployment); if false, the operator needs
+    /// no rights on workloads and pods, and rejects each Service that needs its own proxies
     #[arg(long, env = "DEDICATED", value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     dedicated: bool,
 
@@ -119,8 +119,8 @@ pub struct ServiceSettings {
     max_ports: u16,
 }
 
-/// The value of `--node-selector`. The value has its own type, because clap reads a plain `Vec` as one requirement for
-/// each occurrence of the flag.
+/// The value of `--node-selector`. The requirements are not a plain `Vec`, because clap would expect one occurrence of
+/// the flag for each requirement.
 #[derive(Clone, Debug)]
 struct NodeSelector(Vec<LabelRequirement>);
 
@@ -134,8 +134,8 @@ impl std::str::FromStr for NodeSelector {
     }
 }
 
-/// The value of `--tolerations`. The value has its own type, because clap reads a plain `Vec` as one toleration for
-/// each occurrence of the flag.
+/// The value of `--tolerations`. The tolerations are not a plain `Vec`, because clap would expect one occurrence of the
+/// flag for each toleration.
 #[derive(Clone, Debug)]
 struct Tolerations(Vec<Toleration>);
 

@@ -72,7 +72,7 @@ pub(super) fn workload(
     let parse_kind = |text: &str| match text {
         "Shared" if needs_proxies => Err("only the Service's own proxies can forward in userspace"),
         "DaemonSet" | "Deployment" if !allows_proxies => {
-            Err("the operator's --dedicated=false forbids proxies for one Service")
+            Err("the operator runs with --dedicated=false, so a Service cannot have its own proxies")
         }
         "Shared" => Ok(WorkloadKind::Shared),
         "DaemonSet" => Ok(WorkloadKind::DaemonSet),
@@ -238,10 +238,13 @@ mod tests {
 
     #[test]
     fn service_that_needs_proxies_is_rejected_without_dedicated_mode() {
-        let shared = Some((annotations::WORKLOAD, "Shared"));
+        let shared_annotation = Some((annotations::WORKLOAD, "Shared"));
         let kernel = DataPath::Kernel;
         for default in [WorkloadKind::Shared, WorkloadKind::DaemonSet] {
-            assert_eq!(workload_without_dedicated(shared, default, kernel), Ok(WorkloadSpec::Shared));
+            assert_eq!(
+                workload_without_dedicated(shared_annotation, default, kernel),
+                Ok(WorkloadSpec::Shared)
+            );
         }
         assert_eq!(workload_without_dedicated(None, WorkloadKind::Shared, kernel), Ok(WorkloadSpec::Shared));
         let daemonset = Some((annotations::WORKLOAD, "DaemonSet"));

@@ -55,8 +55,8 @@ impl ServiceDefaults {
         }
     }
 
-    /// Returns true if the operator must detect if ipMode VIP is dangerous. With `--ip-mode=VIP` the administrator has
-    /// decided that VIP is not dangerous.
+    /// Returns true if the operator must find out whether ipMode VIP is dangerous. With `--ip-mode=VIP` the
+    /// administrator has decided that VIP is not dangerous.
     #[must_use]
     pub fn must_detect_vip_danger(&self) -> bool {
         self.ip_mode != IpModeSetting::Vip

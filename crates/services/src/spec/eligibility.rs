@@ -18,8 +18,7 @@ pub enum IneligibilityReason {
     Terminating,
 }
 
-/// Returns the reason why Akrobateo does not serve this Service, or `None` if Akrobateo serves the
-/// Service.
+/// Returns the reason why Akrobateo does not serve this Service; `None` if Akrobateo serves it.
 #[must_use]
 pub fn ineligibility_reason(service: &Service, is_default_class: bool) -> Option<IneligibilityReason> {
     let spec = service.spec.as_ref().filter(|spec| spec.type_.as_deref() == Some("LoadBalancer"));

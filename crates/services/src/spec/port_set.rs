@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use akrobateo_core::{HostPort, Protocol};
 
-/// A set of ports. Its text is a comma-separated list of ports and ranges, for example `22,tcp/2379-2380,udp/8472`. The
-/// default protocol is TCP.
+/// A set of ports. As text, the set is a comma-separated list of ports and ranges, for example
+/// `22,tcp/2379-2380,udp/8472`. The default protocol is TCP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortSet(Vec<(Protocol, RangeInclusive<u16>)>);
 

@@ -127,15 +127,15 @@ pub(super) fn describe(tolerations: &[Toleration]) -> String {
 /// (<https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/>).
 #[must_use]
 pub fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
-    let matches = |pattern: &Option<String>, text: &str| {
+    let matches_text = |pattern: &Option<String>, text: &str| {
         pattern.as_deref().is_none_or(|pattern| pattern.is_empty() || pattern == text)
     };
     tolerations.iter().any(|toleration| {
         let has_exists_operator = toleration.operator.as_deref() == Some("Exists");
         let has_same_value =
             toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default();
-        matches(&toleration.effect, &taint.effect)
-            && matches(&toleration.key, &taint.key)
+        matches_text(&toleration.effect, &taint.effect)
+            && matches_text(&toleration.key, &taint.key)
             && (has_exists_operator || has_same_value)
     })
 }

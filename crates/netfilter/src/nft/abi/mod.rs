@@ -46,9 +46,9 @@ pub const fn message_of_type(message_type: u16) -> Option<u16> {
     if message_type >> 8 == NFTABLES_SUBSYSTEM { Some(message_type & 0xff) } else { None }
 }
 
-/// A property that this crate cannot encode, so another program has created the object.
+/// The error for a property that this crate cannot encode. The object with this property comes from another program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Foreign;
+pub(super) struct UnsupportedProperty;
 
 /// enum `nf_tables_msg_types`.
 pub mod msg {

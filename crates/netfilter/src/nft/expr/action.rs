@@ -2,7 +2,7 @@
 
 use akrobateo_core::Family;
 
-use super::super::abi::{self, Foreign};
+use super::super::abi::{self, UnsupportedProperty};
 use super::super::model::{Expr, NatFlags, NatKind, Reject};
 use super::{data, register};
 use crate::netlink::{Attr, Attrs};
@@ -81,7 +81,7 @@ pub(super) fn decode_nat(attrs: &[u8]) -> Option<Expr> {
     let reg = |first_kind, last_kind| {
         let first = register::find_optional(attrs, first_kind)?;
         let last = register::find_optional(attrs, last_kind)?;
-        if last.is_none() || last == first { Ok(first) } else { Err(Foreign) }
+        if last.is_none() || last == first { Ok(first) } else { Err(UnsupportedProperty) }
     };
     Some(Expr::Nat {
         kind,

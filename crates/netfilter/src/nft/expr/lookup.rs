@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use super::super::abi::{self, Foreign};
+use super::super::abi::{self, UnsupportedProperty};
 use super::super::model::{ElementChange, Expr, LookupResult, Reg};
 use super::register;
 use crate::netlink::{Attr, Attrs};
@@ -65,7 +65,7 @@ pub(super) fn encode_change(attrs: &mut Attrs<'_>, expr: &Expr) {
 
 pub(super) fn decode_change(attrs: &[u8]) -> Option<Expr> {
     let number = Attr::find_be32(attrs, abi::dynset::OP)?;
-    let is_plain = Attr::find_be32(attrs, abi::dynset::FLAGS).unwrap_or(0) == 0
+    let has_only_known_attributes = Attr::find_be32(attrs, abi::dynset::FLAGS).unwrap_or(0) == 0
         && Attr::find(attrs, abi::dynset::EXPRESSION).is_none()
         && Attr::find(attrs, abi::dynset::EXPRESSIONS).is_none();
     let expr = Expr::ChangeElement {
@@ -75,12 +75,16 @@ pub(super) fn decode_change(attrs: &[u8]) -> Option<Expr> {
         value: register::find_optional(attrs, abi::dynset::DATA_SREG).ok()?,
         timeout_seconds: decode_seconds(attrs, abi::dynset::TIMEOUT).ok()?,
     };
-    is_plain.then_some(expr)
+    has_only_known_attributes.then_some(expr)
 }
 
 /// Decodes a timeout. 0 means that there is no timeout. This crate encodes only whole seconds.
-pub(crate) fn decode_seconds(attrs: &[u8], kind: u16) -> Result<Option<NonZeroU32>, Foreign> {
+pub(crate) fn decode_seconds(attrs: &[u8], kind: u16) -> Result<Option<NonZeroU32>, UnsupportedProperty> {
     let millis = Attr::find_be64(attrs, kind).unwrap_or(0);
-    let seconds = u32::try_from(millis / MILLIS_PER_SECOND).map_err(|_| Foreign)?;
-    if millis.is_multiple_of(MILLIS_PER_SECOND) { Ok(NonZeroU32::new(seconds)) } else { Err(Foreign) }
+    let seconds = u32::try_from(millis / MILLIS_PER_SECOND).map_err(|_| UnsupportedProperty)?;
+    if millis.is_multiple_of(MILLIS_PER_SECOND) {
+        Ok(NonZeroU32::new(seconds))
+    } else {
+        Err(UnsupportedProperty)
+    }
 }

@@ -1,6 +1,6 @@
 //! The numbers of registers. Pure.
 
-use super::super::abi::{self, Foreign};
+use super::super::abi::{self, UnsupportedProperty};
 use super::super::model::Reg;
 use crate::netlink::{Attr, Attrs};
 
@@ -48,9 +48,9 @@ pub(super) fn find(attrs: &[u8], kind: u16) -> Option<Reg> {
 }
 
 /// Decodes a register that may be absent.
-pub(super) fn find_optional(attrs: &[u8], kind: u16) -> Result<Option<Reg>, Foreign> {
+pub(super) fn find_optional(attrs: &[u8], kind: u16) -> Result<Option<Reg>, UnsupportedProperty> {
     match Attr::find(attrs, kind) {
-        Some(_) => find(attrs, kind).map(Some).ok_or(Foreign),
+        Some(_) => find(attrs, kind).map(Some).ok_or(UnsupportedProperty),
         None => Ok(None),
     }
 }

@@ -68,7 +68,7 @@ pub enum ChainType {
     Filter,
     /// Translates addresses. Only the first packet of a flow passes the chain.
     Nat,
-    /// Like a filter chain in the output hook. The kernel routes a packet again if the chain has changed its mark.
+    /// A chain in the output hook. If the chain changes the mark of a packet, the kernel routes the packet again.
     Route,
 }
 

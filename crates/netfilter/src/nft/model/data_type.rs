@@ -16,8 +16,9 @@ const BITS_PER_TYPE: u32 = 6;
 impl DataType {
     /// `meta nfproto`, one byte: `NFPROTO_IPV4` (2) or `NFPROTO_IPV6` (10).
     pub const NFPROTO: Self = Self { id: 2, len: 1 };
-    /// A number in the byte order of the machine, for example of `numgen`. Such a number has the type of a mark. The
-    /// type `integer` has no length, and nft 1.0.6 aborts when it prints a concatenation with this type.
+    /// A number in the byte order of the machine, for example a random number of `numgen`. This crate uses the type of
+    /// marks for such numbers. The type `integer` has no length, and nft 1.0.6 aborts when it prints a concatenation
+    /// with this type.
     pub const NUMBER: Self = Self::MARK;
     /// An IPv4 address.
     pub const IPV4: Self = Self { id: 7, len: 4 };
@@ -60,9 +61,9 @@ impl DataType {
 /// The type of a map's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueType {
-    /// Data, which a lookup copies to a register.
+    /// Plain data: a lookup copies the data to a register.
     Data(DataType),
-    /// A verdict, which a lookup executes: a verdict map.
+    /// Verdicts: a lookup in the verdict map executes the verdict.
     Verdict,
 }
 

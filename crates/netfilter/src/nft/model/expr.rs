@@ -33,7 +33,7 @@ pub enum Expr {
     Ct {
         /// A number of enum `nft_ct_keys`; see [`abi::ct`](crate::nft::abi::ct).
         key: u32,
-        /// The direction to which the property belongs, if the property depends on the direction.
+        /// The direction of the property; `None` if the property is the same in both directions.
         direction: Option<Direction>,
         /// The destination register.
         dreg: Reg,
@@ -97,7 +97,8 @@ pub enum Expr {
     Cmp {
         /// The source register.
         sreg: Reg,
-        /// The comparison. An order is the order of bytes, so it needs network byte order.
+        /// The comparison. The comparisons "less" and "greater" compare byte by byte, so numbers must be in network
+        /// byte order.
         op: CmpOp,
         /// The constant.
         value: Value,
@@ -119,9 +120,9 @@ pub enum Expr {
         sreg: Reg,
         /// The destination register.
         dreg: Reg,
-        /// The bits to keep.
+        /// The bits that keep their value.
         mask: Value,
-        /// The bits to invert afterwards, of the same length.
+        /// The bits to invert after the mask is applied. The length is the length of the mask.
         xor: Value,
     },
     /// Converts numbers from the machine's byte order to network byte order.
@@ -141,7 +142,7 @@ pub enum Expr {
         set: Name,
         /// The first register of the key.
         sreg: Reg,
-        /// The use of the result.
+        /// The use of the looked-up value.
         result: LookupResult,
     },
     /// Changes an element of a dynamic set.
@@ -174,11 +175,11 @@ pub enum Expr {
     Masquerade(NatFlags),
     /// Drops the packet and sends an error to its sender.
     Reject(Reject),
-    /// Excludes the packet from conntrack. Has an effect only if the chain runs before conntrack.
+    /// Excludes the packet from conntrack. The chain must run before conntrack.
     NoTrack,
-    /// Counts packets. The value is the initial value, or the value at the time of the read.
+    /// Counts packets. The numbers in the counter are the initial numbers, or the numbers at the time of the read.
     Counter(Counter),
-    /// Ends the rule with a verdict.
+    /// Ends the rule, and applies a verdict to the packet.
     Verdict(Verdict),
 }
 
@@ -227,15 +228,15 @@ impl Expr {
         Self::Lookup { set: set.into(), sreg, result: LookupResult::NotContained }
     }
 
-    /// Returns the expression that loads the value of a key. The expression does not match if the map does not
-    /// contain the key.
+    /// Returns the expression that loads the value of a key. If the map does not contain the key, the expression does
+    /// not match.
     #[must_use]
     pub fn map(map: impl Into<Name>, sreg: Reg, dreg: Reg) -> Self {
         Self::Lookup { set: map.into(), sreg, result: LookupResult::Value(dreg) }
     }
 
-    /// Returns the expression that executes the verdict of a key. The expression does not match if the map does
-    /// not contain the key.
+    /// Returns the expression that executes the verdict of a key. If the map does not contain the key, the expression
+    /// does not match.
     #[must_use]
     pub fn verdict_map(map: impl Into<Name>, sreg: Reg) -> Self {
         Self::Lookup { set: map.into(), sreg, result: LookupResult::Verdict }
@@ -315,9 +316,10 @@ pub enum LookupResult {
     Contained,
     /// The expression matches if the set does not contain the key.
     NotContained,
-    /// The map's value is loaded into this register. The expression does not match if the map does not contain the key.
+    /// The map's value is loaded into this register. If the map does not contain the key, the expression does not
+    /// match.
     Value(Reg),
-    /// The verdict of the verdict map is executed. The expression does not match if the map does not contain the key.
+    /// The verdict of the verdict map is executed. If the map does not contain the key, the expression does not match.
     Verdict,
 }
 
@@ -345,7 +347,7 @@ pub enum NatKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NatFlags {
     /// Chooses a random port (`NF_NAT_RANGE_PROTO_RANDOM_FULLY`). Without this flag, the kernel keeps the source port
-    /// of a flow if no other flow uses the port. Then two new flows that choose a port at the same time may collide.
+    /// of a flow if the port is free. Two flows that begin at the same time can then get the same port.
     pub is_fully_random: bool,
     /// Chooses the same address for all flows of a client (`NF_NAT_RANGE_PERSISTENT`).
     pub is_persistent: bool,

@@ -27,13 +27,13 @@ pub struct SetDefinition {
     /// The way in which keys match.
     pub matching: Matching,
     /// The highest number of elements; `None` means no limit. With a limit, the kernel chooses a hash table of fixed
-    /// size, which is its fastest type of set (`nft_hash_select_ops`, `net/netfilter/nft_set_hash.c`). The kernel
+    /// size. This is the fastest type of set (`nft_hash_select_ops`, `net/netfilter/nft_set_hash.c`). The kernel
     /// rejects elements beyond the limit with the error `ENFILE`.
     pub max_elements: Option<NonZeroU32>,
     /// True if each element counts the packets that match it.
     pub has_counters: bool,
     /// The properties of a set whose elements are added by packets.
-    pub dynamic: Option<Dynamic>,
+    pub dynamic: Option<DynamicProperties>,
 }
 
 /// The way in which the keys of a set match.
@@ -50,12 +50,12 @@ pub enum Matching {
     IntervalsOfParts(Vec<u8>),
 }
 
-/// The properties of a set whose elements are added by packets (flag `NFT_SET_EVAL`). Such a set needs
-/// [`SetDefinition::max_elements`], because the kernel adds no elements without a limit.
+/// The properties of a set whose elements are added by packets (flag `NFT_SET_EVAL`). A set with this flag must have a
+/// limit ([`SetDefinition::max_elements`]); otherwise the kernel adds no elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dynamic {
-    /// The time after which an element expires, unless a packet renews the element (`NFTA_SET_TIMEOUT`). Elements
-    /// without a timeout never expire.
+pub struct DynamicProperties {
+    /// The time after which an element expires if no packet renews the element (`NFTA_SET_TIMEOUT`). Elements without a
+    /// timeout never expire.
     pub timeout_seconds: Option<NonZeroU32>,
 }
 
@@ -97,7 +97,7 @@ impl SetDefinition {
         Self {
             value_type: value_type.map(ValueType::Data),
             max_elements: Some(max_elements),
-            dynamic: Some(Dynamic { timeout_seconds }),
+            dynamic: Some(DynamicProperties { timeout_seconds }),
             ..Self::set(key_type)
         }
     }
@@ -166,23 +166,24 @@ impl Set {
         self.elements.get(index)
     }
 
-    /// Returns the counter of the element with this key; `None` if the element does not exist or has no counter.
+    /// Returns the counter of the element with this key, if the element exists and has a counter.
     #[must_use]
     pub fn counter(&self, key: &Value) -> Option<Counter> {
         self.get(key).filter(|_| self.definition.has_counters).map(|element| element.counter)
     }
 }
 
-/// An element of a set. Rare parts are in boxes, because a table may have thousands of elements.
+/// An element of a set. Fields that few elements have are boxed to save memory, because a table may have thousands of
+/// elements.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Element {
     /// The key, or the lowest key of an interval.
     pub key: Value,
     /// The highest key of an interval, which the interval includes. `None` in sets that match exactly.
     pub last_key: Option<Box<Value>>,
-    /// The value, in a map.
+    /// The value of the element, if the set is a map.
     pub value: Option<ElementValue>,
-    /// The counter, or its initial value. Zero if the set has no counters.
+    /// The counter of the element. Zero if the set has no counters.
     pub counter: Counter,
     /// The time until the element expires; `None` if the element does not expire.
     pub lifetime: Option<Box<Lifetime>>,
@@ -200,8 +201,8 @@ pub enum ElementValue {
 /// The time until an element of a dynamic set expires. The kernel rounds both numbers to its timer's resolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lifetime {
-    /// The time after which the element expires when no packet renews it (`NFTA_SET_ELEM_TIMEOUT`). 0 stands for the
-    /// timeout of the set, which newer kernels do not repeat for each element.
+    /// The time after which the element expires if no packet renews the element (`NFTA_SET_ELEM_TIMEOUT`). 0 means the
+    /// timeout of the set, because newer kernels do not list this timeout with each element.
     pub timeout_millis: u32,
     /// The time until the element expires, from now (`NFTA_SET_ELEM_EXPIRATION`).
     pub remaining_millis: u32,

@@ -78,7 +78,7 @@ impl std::fmt::Display for TableId {
 pub struct Table {
     /// The family and the name.
     pub id: TableId,
-    /// The sets and maps, in the order of their creation.
+    /// The sets and maps, in the order in which they are created.
     pub sets: Vec<Set>,
     /// The chains, in the order of their creation.
     pub chains: Vec<Chain>,

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 /// from returning memory to the system.
 pub type Name = Cow<'static, str>;
 
-/// A key, a value of a map, or an operand. Its bytes are stored in the struct and not on the heap, because a table may
+/// A key, a value of a map, or an operand. The struct itself stores the bytes, without heap memory, because a table may
 /// have thousands of values.
 ///
 /// Addresses, ports and protocols are in network byte order. The kernel keeps marks, zones and random numbers in the

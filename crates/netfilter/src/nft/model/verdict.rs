@@ -14,9 +14,10 @@ pub enum Verdict {
     Continue,
     /// Returns to the chain that jumped to this chain (`NFT_RETURN`). In a base chain, the policy decides.
     Return,
-    /// Continues in a chain. At its end, the packet returns to this chain (`NFT_JUMP`).
+    /// Continues in a chain. At the end of that chain, the packet returns to this chain (`NFT_JUMP`).
     Jump(Name),
-    /// Continues in a chain. At its end, the packet returns to the chain that jumped to this chain (`NFT_GOTO`).
+    /// Continues in a chain. At the end of that chain, the packet returns to the chain that jumped to this chain
+    /// (`NFT_GOTO`).
     Goto(Name),
 }
 

@@ -163,7 +163,7 @@ fn nft_program_prints_the_expected_rules() {
         let egress_table = egress_table(7, [2, 0, 0, 0, 0, 9]);
         network.node.run(|| {
             let nftables = Nftables::open().unwrap();
-            // One transaction creates both tables.
+            // A single transaction creates both tables.
             let transaction = Transaction::create(&table).then(Transaction::create(&egress_table));
             nftables.execute(&transaction).unwrap();
             assert_eq!(nftables.read(&table.id).unwrap().1, Some(InstalledTable::from(table.clone())));

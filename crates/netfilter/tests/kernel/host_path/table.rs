@@ -128,7 +128,7 @@ fn sets(addresses: Addresses) -> Vec<Set> {
     let (lowest, highest) = (ip_bytes(pods[0]), ip_bytes(pods[1]));
     let allowed_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT, address]);
     let part_lens = vec![1, 2, u8::try_from(address.len).unwrap()];
-    let allowed = Element::interval(
+    let allowed_range = Element::interval(
         concat(&[&[6], &FRONTEND_PORT.to_be_bytes(), &vec![0; lowest.len()]]),
         concat(&[&[6], &FRONTEND_PORT.to_be_bytes(), &vec![255; lowest.len()]]),
     );
@@ -150,7 +150,7 @@ fn sets(addresses: Addresses) -> Vec<Set> {
         Set::new(
             format!("allowed{suffix}"),
             SetDefinition::set(allowed_type).with_matching(Matching::IntervalsOfParts(part_lens)),
-            vec![allowed],
+            vec![allowed_range],
         ),
         Set::new(
             format!("affinity{suffix}"),
@@ -180,7 +180,7 @@ fn destination_nat(addresses: Addresses) -> Expr {
     }
 }
 
-/// Translates the destination to the endpoint of the client, if the client has one.
+/// Translates the destination to the client's remembered endpoint, if the table has one.
 fn affinity_rule(addresses: Addresses) -> Rule {
     let Addresses { suffix, address, offsets, .. } = addresses;
     let mut rule = is_family(addresses).to_vec();
@@ -193,8 +193,8 @@ fn affinity_rule(addresses: Addresses) -> Rule {
 
 /// Remembers the endpoint of a new flow, after the translation of its destination.
 ///
-/// The rule takes the endpoint from the packet. A rule that took it from the map of endpoints would work too, but the
-/// nft program 1.0.6 would abort when it lists the rule.
+/// The rule takes the endpoint from the packet. The rule does not use the map of endpoints, because the nft program
+/// 1.0.6 aborts when it lists such a rule.
 fn remember_rule(addresses: Addresses) -> Rule {
     let Addresses { suffix, address, offsets, .. } = addresses;
     let after_address = register_after_address(addresses);
@@ -260,9 +260,10 @@ pub(crate) fn table(peer_mac: [u8; 6]) -> Table {
     sets.push(Set::new("peer_zone", SetDefinition::map(DataType::MAC, DataType::ZONE), vec![peer]));
     let services = families.map(look_up_service_rule).to_vec();
     let choose_endpoint = families.map(choose_endpoint_rule).to_vec();
-    let n2_rules = [vec![mark_rule(TRANSLATED_MARK)], choose_endpoint.clone()].concat();
+    let two_endpoint_rules = [vec![mark_rule(TRANSLATED_MARK)], choose_endpoint.clone()].concat();
     let affinity = families.map(affinity_rule).to_vec();
-    let a2_rules = [vec![mark_rule(TRANSLATED_MARK | AFFINITY)], affinity, choose_endpoint].concat();
+    let two_endpoint_affinity_rules =
+        [vec![mark_rule(TRANSLATED_MARK | AFFINITY)], affinity, choose_endpoint].concat();
     let [first_family, _] = families;
     let mut masquerade = is_family(first_family).to_vec();
     masquerade.extend([
@@ -283,8 +284,8 @@ pub(crate) fn table(peer_mac: [u8; 6]) -> Table {
     Table {
         sets,
         chains: vec![
-            Chain::regular("n2", n2_rules),
-            Chain::regular("a2", a2_rules),
+            Chain::regular("n2", two_endpoint_rules),
+            Chain::regular("a2", two_endpoint_affinity_rules),
             Chain::regular("refuse", vec![mark_rule(TRANSLATED_MARK)]),
             Chain::base("raw", ChainType::Filter, Hook::Prerouting, -310, vec![zone_rule()]),
             Chain::base("nat_pre", ChainType::Nat, Hook::Prerouting, -110, prerouting),
@@ -296,7 +297,7 @@ pub(crate) fn table(peer_mac: [u8; 6]) -> Table {
     }
 }
 
-/// Refuses packets to a frontend without endpoints.
+/// Rejects packets to a frontend without endpoints.
 fn input_chain() -> Chain {
     let is_refused = |protocol: u8| {
         vec![

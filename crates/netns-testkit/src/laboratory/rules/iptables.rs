@@ -51,10 +51,10 @@ fn add_services(rules: &mut Rules, options: &Options, family: Family) {
         let suffix = format!("{service}-{}", protocol.to_uppercase());
         let (service_chain, external_chain, endpoint_chain) =
             (format!("KUBE-SVC-{suffix}"), format!("KUBE-EXT-{suffix}"), format!("KUBE-SEP-{suffix}"));
-        let to_cluster_ip =
+        let match_cluster_ip =
             format!("-d {} -p {protocol} --dport {SERVICE_PORT}", cluster_ip(family, service));
         let endpoint = pod_address(family, service, 1);
-        rules.add("KUBE-SERVICES", &format!("{to_cluster_ip} -j {service_chain}"));
+        rules.add("KUBE-SERVICES", &format!("{match_cluster_ip} -j {service_chain}"));
         if options.load_balancer_service(family) == Some(service) {
             let address = node_address(family, 1);
             rules.add(
@@ -66,7 +66,7 @@ fn add_services(rules: &mut Rules, options: &Options, family: Family) {
             "KUBE-NODEPORTS",
             &format!("-p {protocol} --dport {} -j {external_chain}", node_port(service)),
         );
-        rules.add(&service_chain, &format!("! -s {pods} {to_cluster_ip} -j KUBE-MARK-MASQ"));
+        rules.add(&service_chain, &format!("! -s {pods} {match_cluster_ip} -j KUBE-MARK-MASQ"));
         rules.add(&service_chain, &format!("-j {endpoint_chain}"));
         rules.add(&external_chain, "-j KUBE-MARK-MASQ");
         rules.add(&external_chain, &format!("-j {service_chain}"));
@@ -89,11 +89,11 @@ fn add_host_ports(rules: &mut Rules, options: &Options, node: usize, family: Fam
     rules.add("CNI-HOSTPORT-MASQ", "-m mark --mark 0x2000/0x2000 -j MASQUERADE");
     let ports = [HOST_PORT].into_iter().chain(options.has_host_port_80.then_some(80));
     for (port, protocol) in ports.flat_map(|port| PROTOCOLS.map(|protocol| (port, protocol))) {
-        let to_port = format!("-p {protocol} --dport {port}");
-        rules.add("CNI-HOSTPORT-DNAT", &format!("{to_port} -j CNI-DN-POD"));
-        rules.add("CNI-DN-POD", &format!("{to_port} -s {pod} -j CNI-HOSTPORT-SETMARK"));
+        let match_port = format!("-p {protocol} --dport {port}");
+        rules.add("CNI-HOSTPORT-DNAT", &format!("{match_port} -j CNI-DN-POD"));
+        rules.add("CNI-DN-POD", &format!("{match_port} -s {pod} -j CNI-HOSTPORT-SETMARK"));
         let target = with_port(pod, BACKEND_PORT);
-        rules.add("CNI-DN-POD", &format!("{to_port} -j DNAT --to-destination {target}"));
+        rules.add("CNI-DN-POD", &format!("{match_port} -j DNAT --to-destination {target}"));
     }
 }
 

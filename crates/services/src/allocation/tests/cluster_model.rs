@@ -109,8 +109,8 @@ impl ClusterModel {
 
     pub(super) fn add(&mut self, service: Service) {
         let (key, uid) = (ServiceKey::from_service(&service), service.uid());
-        let previous = self.services.insert(key.clone(), Arc::new(service));
-        if previous.is_some_and(|previous| previous.uid() != uid) {
+        let previous_service = self.services.insert(key.clone(), Arc::new(service));
+        if previous_service.is_some_and(|previous_service| previous_service.uid() != uid) {
             self.forget(&key);
         }
     }
@@ -188,11 +188,11 @@ impl ClusterModel {
     pub(super) fn publish(&mut self) {
         self.published_nodes.retain(|key, _| self.services.contains_key(key));
         for key in self.services.keys() {
-            let previous = self.published_nodes.get(key).cloned().unwrap_or_default();
+            let previous_service = self.published_nodes.get(key).cloned().unwrap_or_default();
             let published_nodes = match self.allocations.get(key) {
                 Some(AllocationResult::Accepted(spec, allocation)) => {
                     let endpoints = self.endpoint_nodes(key);
-                    let is_published = self.nodes.iter().any(|node| previous.contains(&node.name));
+                    let is_published = self.nodes.iter().any(|node| previous_service.contains(&node.name));
                     let rule = (spec.is_external_traffic_policy_local && endpoints.is_empty()).then(|| {
                         let publishes_all =
                             self.rules_without_endpoints.get(key) == Some(&RuleWithoutEndpoints::PublishAll);
@@ -209,7 +209,7 @@ impl ClusterModel {
                     let endpoints_allow = |name: &String| match rule {
                         None => !spec.is_external_traffic_policy_local || endpoints.contains(name),
                         Some(RuleWithoutEndpoints::PublishAll) => true,
-                        Some(RuleWithoutEndpoints::KeepPublished) => previous.contains(name),
+                        Some(RuleWithoutEndpoints::KeepPublished) => previous_service.contains(name),
                     };
                     let can_answer = |node: &&NodeInfo| {
                         let is_unclaimed = allocation.unclaimed_nodes.contains(&node.name);
@@ -228,11 +228,11 @@ impl ClusterModel {
     /// something.
     pub(super) fn allocate_until_stable(&mut self) -> bool {
         (0..5).any(|_| {
-            let before = self.allocations.clone();
+            let previous_allocations = self.allocations.clone();
             self.allocate();
             self.sync_workloads();
             self.publish();
-            self.allocations.services_changed_since(&before).is_empty()
+            self.allocations.services_changed_since(&previous_allocations).is_empty()
         })
     }
 

@@ -15,8 +15,8 @@ fn local_services_with_one_port_get_the_nodes_of_their_endpoints() {
         broker_service("b2").created_at(2),
         broker_service("b3").created_at(3),
     ]);
-    // No Service has an endpoint, so the oldest Service gets all nodes. The other Services have no conflict, because no
-    // Service claims the nodes.
+    // No Service has an endpoint, so the oldest Service gets all nodes. The other Services report no conflict, because
+    // the nodes are unclaimed.
     assert_eq!(cluster.allowed_nodes("b1"), ALL_NODES);
     for name in ["b2", "b3"] {
         assert_eq!((cluster.allowed_nodes(name), cluster.conflicts(name)), (vec![], vec![]));
@@ -109,8 +109,8 @@ fn restart_between_two_workload_writes_keeps_ports_without_a_conflict() {
         service("other").tcp(80),
     ]);
     assert_eq!(cluster.allowed_nodes("web"), ["n2"]);
-    // The operator writes the workload of Service web, but not the workload of Service local. So both workloads have
-    // port 81 at the restart.
+    // The operator writes only the workload of Service web. The workload of Service local is still outdated. So both
+    // workloads have port 81 at the restart.
     cluster.sync_workload(&key("web"));
     cluster.sync_workload(&key("other"));
     cluster.nodes_with_ready_endpoint.insert(key("local"), names(&["n2"]));
@@ -150,7 +150,7 @@ fn later_node_port_does_not_conflict_with_a_local_service() {
     cluster.apply([service("np").service_type("NodePort").tcp(80).node_port(30_500)]);
     assert_eq!((cluster.allowed_nodes("web"), cluster.conflicts("web")), (vec!["n1".to_owned()], vec![]));
     assert_eq!(cluster.allocation("web").shared_node_ports.len(), 1);
-    // The Service keeps no port when its only endpoint is on a node that it does not select.
+    // The Service gives up its ports when its only endpoint is on a node that the Service does not select.
     cluster.nodes_with_ready_endpoint.insert(key("web"), names(&["n9"]));
     cluster.allocate();
     assert_eq!((cluster.allowed_nodes("web"), cluster.conflicts("web")), (vec![], vec![]));

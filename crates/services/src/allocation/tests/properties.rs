@@ -46,8 +46,8 @@ impl ClusterModel {
             }
             Some(AllocationResult::Rejected(_)) => {
                 let mut occupied_ports = self.occupied_ports(key);
-                if let Some(granted) = &self.allocations.entries[key].granted_nodes {
-                    occupied_ports.nodes.retain(|node| granted.contains(node));
+                if let Some(granted_nodes) = &self.allocations.entries[key].granted_nodes {
+                    occupied_ports.nodes.retain(|node| granted_nodes.contains(node));
                 }
                 if self.has_reserved_port(&occupied_ports.frontends) {
                     OccupiedPorts::default()
@@ -93,10 +93,12 @@ impl ClusterModel {
         node: &str,
         frontends: &BTreeSet<Frontend>,
     ) -> bool {
-        self.services.keys().filter(|other| *other != key && self.is_rejected(other)).any(|other| {
-            let occupied_ports = self.occupied_ports(other);
-            occupied_ports.nodes.contains(node) && !occupied_ports.frontends.is_disjoint(frontends)
-        })
+        self.services.keys().filter(|other_owner| *other_owner != key && self.is_rejected(other_owner)).any(
+            |other_owner| {
+                let occupied_ports = self.occupied_ports(other_owner);
+                occupied_ports.nodes.contains(node) && !occupied_ports.frontends.is_disjoint(frontends)
+            },
+        )
     }
 
     /// Returns true if the Service claims its ports on a node. The Service must select the node, and must have an
@@ -115,7 +117,7 @@ impl ClusterModel {
     }
 }
 
-/// Checks that no port has two owners, and that no Service owns a reserved port.
+/// Checks that each port has at most one owner, and that reserved ports have no owner.
 fn check_owners(cluster: &ClusterModel) -> Result<(), TestCaseError> {
     let mut owners = BTreeMap::new();
     for key in cluster.services.keys() {
@@ -124,10 +126,10 @@ fn check_owners(cluster: &ClusterModel) -> Result<(), TestCaseError> {
                 !cluster.reserved_ports.contains(port.host_port()),
                 "{key} owns the reserved port {port}"
             );
-            if let Some(other) = owners.insert((node, port), key) {
+            if let Some(other_owner) = owners.insert((node, port), key) {
                 // Both Services were rejected while their workloads still had the same port.
-                let are_rejected = cluster.is_rejected(key) && cluster.is_rejected(other);
-                prop_assert!(are_rejected, "{key} and {other} own {port} on {node}");
+                let are_rejected = cluster.is_rejected(key) && cluster.is_rejected(other_owner);
+                prop_assert!(are_rejected, "{key} and {other_owner} own {port} on {node}");
             }
         }
     }
@@ -147,21 +149,24 @@ fn check_kept_ports(
     for (name, port) in owned_ports {
         // An accepted Service gives up a node on which it no longer claims its ports. The proxies of a rejected Service
         // leave a node that they no longer select.
-        let is_abandoned = cluster_after.node(name).is_none_or(|node| match cluster_after.spec(key) {
+        let is_node_abandoned = cluster_after.node(name).is_none_or(|node| match cluster_after.spec(key) {
             Some(spec) => !cluster_after.is_claiming(key, spec, node),
             None => !cluster_after.occupied_ports(key).nodes.contains(name),
         });
-        let is_released =
-            cluster_after.has_reserved_port(&frontends) || is_abandoned || may_lose(name, &frontends);
-        prop_assert!(is_released || owned_ports_after.contains(&(name, port)), "{key} lost {port} on {name}");
+        let may_lose_port =
+            cluster_after.has_reserved_port(&frontends) || is_node_abandoned || may_lose(name, &frontends);
+        prop_assert!(
+            may_lose_port || owned_ports_after.contains(&(name, port)),
+            "{key} lost {port} on {name}"
+        );
     }
     Ok(())
 }
 
 /// Checks that each Service that does not own a claimed node has a reason to wait. A nodePort of another Service is a
-/// reason. The other reason is that another Service owns one of the ports on the node, and that one of these statements
-/// is true: this owner had a port on the node before the events, the owner's workload selected the node after the
-/// events, or the owner precedes the waiting Service.
+/// reason. Another Service that owns one of the ports on the node is a reason in three cases. The owner had a port on
+/// the node before the events, the owner's workload selected the node after the events, or the owner precedes the
+/// waiting Service.
 fn check_waiting_services(
     cluster_before: &ClusterModel,
     cluster_after_events: &ClusterModel,
@@ -191,9 +196,10 @@ fn check_waiting_services(
                 owns_port && (had_port_on_node() || rank(owner, node) < rank(key, node))
             };
             let is_blocked = spec.frontends().iter().any(|port| {
-                let mut other_services = cluster_after.services.keys().filter(|other| *other != key);
+                let mut other_services =
+                    cluster_after.services.keys().filter(|other_owner| *other_owner != key);
                 node_ports.get_other_owner(*port, key).is_some()
-                    || other_services.any(|other| blocks(other, port))
+                    || other_services.any(|other_owner| blocks(other_owner, port))
             });
             prop_assert!(is_blocked, "{key} waits for {node} without a reason");
         }
@@ -234,13 +240,13 @@ proptest! {
                 // The labels of a node changed during a restart, so the workloads of two Services select the node. The
                 // rejected Service is not published on this node. So the cluster does not show which of the two
                 // Services owned the node before.
-                let is_ambiguous = |node: &str, ports: &BTreeSet<Frontend>| {
+                let has_ambiguous_owner = |node: &str, ports: &BTreeSet<Frontend>| {
                     is_restarted
                         && cluster.is_rejected(key)
                         && !cluster_before.is_published(key, node)
                         && cluster_after_events.count_workloads_with_port(node, ports) > 1
                 };
-                check_kept_ports(&cluster, key, cluster_before.owned_ports(key), is_ambiguous)?;
+                check_kept_ports(&cluster, key, cluster_before.owned_ports(key), has_ambiguous_owner)?;
             }
         }
     }

@@ -20,8 +20,8 @@ fn service_owns_the_port_that_an_agent_serves() {
     let mut cluster = ClusterModel::new();
     cluster.apply([service("older").tcp(80).created_at(1), shared("younger", 2)]);
     assert_eq!(cluster.allowed_nodes("older"), ALL_NODES);
-    // The agent of n2 already serves the younger Service, because it did not know the older Service yet. The older
-    // Service has no proxies yet.
+    // The agent of n2 already serves the younger Service, because the agent did not know the older Service yet. The
+    // older Service has no proxies yet.
     cluster.occupied_port_overrides.insert(key("younger"), port_80_on(&["n2"]));
     cluster.allocate();
     assert_eq!(cluster.allowed_nodes("older"), ["n1", "n3"]);
