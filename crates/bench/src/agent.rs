@@ -81,13 +81,13 @@ fn peer(number: u8, way: Option<Way>) -> Peer {
 /// Returns the Services of a variant: one for each port.
 pub(crate) fn services(variant: Variant) -> Vec<Service> {
     let node = variant.layout.backend_node();
-    let to_endpoint = |address: &IpAddr| endpoint(SocketAddr::new(*address, addr::BACKEND_PORT), node);
+    let build_endpoint = |address: &IpAddr| endpoint(SocketAddr::new(*address, addr::BACKEND_PORT), node);
     let v4 = variant.backend_addresses().into_iter().map(IpAddr::V4);
     // No client uses IPv6, but the table is as large as on a node with both families.
     let v6 = (0..variant.endpoints).map(|number| {
         IpAddr::V6(Ipv6Addr::new(0xfd44, u16::from(node), 0, 0, 0, 0, 0, 0x10 + u16::from(number)))
     });
-    let endpoints: Vec<_> = v4.chain(v6).collect::<Vec<_>>().iter().map(to_endpoint).collect();
+    let endpoints: Vec<_> = v4.chain(v6).collect::<Vec<_>>().iter().map(build_endpoint).collect();
     let ports = addr::FIRST_SERVICE_PORT..addr::FIRST_SERVICE_PORT + variant.ports;
     ports
         .filter_map(NonZeroU16::new)
@@ -97,7 +97,7 @@ pub(crate) fn services(variant: Variant) -> Vec<Service> {
 
 /// Returns a Service that keeps the client's address.
 pub(crate) fn service(port: NonZeroU16, protocols: &[Protocol], endpoints: &[Endpoint]) -> Service {
-    let to_port =
+    let build_service_port =
         |protocol: &Protocol| ServicePort { protocol: *protocol, port, endpoints: endpoints.to_vec() };
     Service {
         name: format!("bench/port-{port}"),
@@ -106,7 +106,7 @@ pub(crate) fn service(port: NonZeroU16, protocols: &[Protocol], endpoints: &[End
         keeps_client_address: true,
         affinity_seconds: None,
         source_ranges: None,
-        ports: protocols.iter().map(to_port).collect(),
+        ports: protocols.iter().map(build_service_port).collect(),
     }
 }
 

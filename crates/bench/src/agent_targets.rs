@@ -113,12 +113,12 @@ fn evaluate_table(result: Option<&TableResult>) -> Vec<Target> {
         (TableStep::Create.title(), "nft program", 0.5, creation),
         ("memory of the process", "MB", 25.0, memory),
     ];
-    let to_target = |(quantity, baseline, maximum, measured_value)| Target {
+    let build_target = |(quantity, baseline, maximum, measured_value)| Target {
         variant: TABLE_VARIANT,
         baseline,
         quantity,
         limit: TargetLimit::AtMost(maximum),
         measured_value,
     };
-    targets.map(to_target).into()
+    targets.map(build_target).into()
 }

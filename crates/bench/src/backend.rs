@@ -17,7 +17,8 @@ use crate::protocol::{
     HeaderParseResult, Operation, REPLY_LENGTH, REQUEST_LENGTH, encode_reply, parse_proxy_header,
 };
 
-/// The number of connections that the backend serves at the same time. Each load has fewer clients.
+/// The number of connections that the backend serves at the same time. The number is higher than the number of clients
+/// of each load.
 const CONNECTION_THREADS: usize = 16;
 /// The number of threads that echo datagrams, if the backend has one address. With several addresses, each address has
 /// one thread.
@@ -29,7 +30,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The stack size of each thread in bytes. The stack is small, because the threads do not recurse.
 const STACK_SIZE: usize = 128 * 1024;
 
-/// A running backend. Dropping the value stops the backend.
+/// A running backend. The backend stops when the `Backend` is dropped.
 #[derive(Debug)]
 pub(crate) struct Backend {
     state: Arc<State>,
@@ -191,7 +192,7 @@ fn read_proxy_header(stream: &mut TcpStream, buffer: &mut [u8]) -> std::io::Resu
     }
 }
 
-/// Reads at least one byte. The end of the stream is an error.
+/// Reads at least one byte. Returns an error at the end of the stream.
 fn read_at_least_one_byte(stream: &mut TcpStream, buffer: &mut [u8]) -> std::io::Result<usize> {
     match stream.read(buffer)? {
         0 => Err(ErrorKind::UnexpectedEof.into()),

@@ -1,5 +1,5 @@
-//! Copies of the agent's chains that other packets pass too, and the objects of the tunnel. Other packets are packets
-//! that the agent does not forward. Pure.
+//! Copies of the agent's chains that packets pass even if the agent does not forward them, and the objects of the
+//! tunnel. Pure.
 
 use akrobateo_agent::config::NodeConfig;
 use akrobateo_agent::table::NodeTables;
@@ -25,7 +25,7 @@ pub(crate) struct Addition {
     pub(crate) name: String,
     /// The number of copies.
     pub(crate) copies: u8,
-    /// The point at which packets pass the addition.
+    /// The point at which packets pass the added object.
     pass_point: PassPoint,
     /// The tables to add, one for each node.
     pub(crate) tables: Vec<Table>,
@@ -60,7 +60,7 @@ pub(crate) fn additions(configs: &[NodeConfig]) -> Vec<Addition> {
     let inet_tables: Vec<_> = node_tables.iter().map(|tables| &tables.inet).collect();
     let netdev_tables: Vec<_> = node_tables.iter().filter_map(|tables| tables.netdev.as_ref()).collect();
     let empty_chain = Chain::base(EMPTY_CHAIN, ChainType::Filter, Hook::Prerouting, 0, Vec::new());
-    let to_addition = |name: &str, pass_point, tables| Addition {
+    let build_addition = |name: &str, pass_point, tables| Addition {
         name: name.to_owned(),
         copies: COPY_COUNT,
         pass_point,
@@ -68,20 +68,20 @@ pub(crate) fn additions(configs: &[NodeConfig]) -> Vec<Addition> {
         tunnels: Vec::new(),
     };
     let empty_copies = inet_tables.iter().map(|table| copy_chain(table, &empty_chain)).collect();
-    let mut additions = vec![to_addition(EMPTY_CHAIN, PassPoint::Node, empty_copies)];
+    let mut additions = vec![build_addition(EMPTY_CHAIN, PassPoint::Node, empty_copies)];
     for tables in [inet_tables, netdev_tables] {
         for chain in tables.first().map_or(&[][..], |table| &table.chains) {
             let Some(pass_point) = pass_point(chain) else { continue };
             let chains = tables.iter().filter_map(|table| Some((table, table.chain(&chain.name)?)));
             let copies = chains.map(|(table, chain)| copy_chain(table, chain)).collect();
-            additions.push(to_addition(&chain.name, pass_point, copies));
+            additions.push(build_addition(&chain.name, pass_point, copies));
         }
     }
     let tunnels = configs.iter().filter_map(Tunnel::new).map(|tunnel| tunnel.network_objects()).collect();
     additions.push(Addition {
         copies: 1,
         tunnels,
-        ..to_addition(TUNNEL_ADDITION_NAME, PassPoint::Node, Vec::new())
+        ..build_addition(TUNNEL_ADDITION_NAME, PassPoint::Node, Vec::new())
     });
     additions
 }

@@ -23,7 +23,7 @@ use crate::neighbours::service;
 use crate::quartiles::{Quartiles, to_f64};
 use crate::sampling::take_sample;
 
-/// The number of samples of one addition and traffic in a round. The result is the lowest of these samples.
+/// The number of samples of one addition and traffic in a round. Only the lowest of these samples is used.
 const SAMPLES_PER_ROUND: usize = 2;
 
 /// The round trip time of packets that the agent does not forward, with an addition on both nodes.
@@ -119,15 +119,15 @@ pub(crate) struct ChainCost {
     pub(crate) addition: String,
     /// The additional seconds per packet and node.
     pub(crate) seconds_per_pass: Quartiles,
-    /// The share of a round trip that all passes take.
+    /// The share of a round trip that packets spend in the addition.
     pub(crate) share_of_round_trip: f64,
 }
 
 /// Calculates the cost of each addition.
 pub(crate) fn costs(samples: &[ChainSample], traffic: Traffic) -> Vec<ChainCost> {
     let samples_of_traffic = || samples.iter().filter(|sample| sample.traffic == traffic);
-    let without_addition = || samples_of_traffic().filter(|sample| sample.addition.is_none());
-    let Some(round_trip) = Quartiles::new(without_addition().map(|sample| sample.seconds).collect()) else {
+    let baseline_samples = || samples_of_traffic().filter(|sample| sample.addition.is_none());
+    let Some(round_trip) = Quartiles::new(baseline_samples().map(|sample| sample.seconds).collect()) else {
         return Vec::new();
     };
     let mut additions: Vec<_> = samples_of_traffic()
@@ -139,7 +139,7 @@ pub(crate) fn costs(samples: &[ChainSample], traffic: Traffic) -> Vec<ChainCost>
         let differences = samples_of_traffic()
             .filter(|sample| sample.addition.as_ref() == Some(addition))
             .filter_map(|sample| {
-                let sample_without_addition = without_addition().find(|other| other.round == sample.round)?;
+                let sample_without_addition = baseline_samples().find(|other| other.round == sample.round)?;
                 Some((sample.seconds - sample_without_addition.seconds) / to_f64(pass_count * copies))
             });
         let seconds_per_pass = Quartiles::new(differences.collect())?;

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use rustix::net::sockopt::socket_incoming_cpu;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Pins the calling thread to one processor. After the value is dropped, the thread may use its previous processors
+/// Pins the calling thread to one processor. When the `CpuPin` is dropped, the thread may use its previous processors
 /// again.
 pub(crate) struct CpuPin {
     previous_cpus: CpuSet,
@@ -40,7 +40,7 @@ impl CpuPin {
 
 impl Drop for CpuPin {
     fn drop(&mut self) {
-        // The call cannot fail, because the thread was allowed to run on these processors before.
+        // The thread was allowed to run on these processors before, so the call succeeds.
         let _ = sched_setaffinity(None, &self.previous_cpus);
     }
 }

@@ -16,7 +16,7 @@ use crate::set_up::HOST_PROC;
 /// The number of clock ticks per second in `/proc/stat` (`USER_HZ` of proc(5)).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// CPU times in seconds. Only the difference between two readings is meaningful.
+/// CPU times in seconds. A reading is useful only in comparison with an earlier reading.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CpuTime {
     /// The time of the benchmark, the proxy and ksoftirqd.

@@ -17,9 +17,9 @@ pub(crate) enum Load {
     Udp,
     /// Requests on open connections.
     Requests,
-    /// One connection after another, on one processor.
+    /// Sequential connections, on one processor.
     SingleConnection,
-    /// One exchange of a datagram and its reply after another, on one processor.
+    /// Sequential exchanges of a datagram and its reply, on one processor.
     SingleDatagram,
 }
 
@@ -66,8 +66,8 @@ impl Load {
         }
     }
 
-    /// Returns true if the client and the backend run on the same processor. With such a load, the time of an exchange
-    /// is the CPU time of the exchange.
+    /// Returns true if the client and the backend run on the same processor. Under a load on one processor, an exchange
+    /// takes as long as its CPU time.
     pub(crate) const fn uses_one_processor(self) -> bool {
         matches!(self, Self::SingleConnection | Self::SingleDatagram)
     }

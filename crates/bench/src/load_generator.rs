@@ -100,8 +100,8 @@ impl Frontends {
 
     /// Returns the address and port for the client with this number.
     ///
-    /// The clients are spread over all ports, because klipper-lb compares each packet with one rule after the other. If
-    /// a later rule matches the packet, the comparison takes more time.
+    /// The clients are spread over all ports, because klipper-lb compares each packet with one rule after the other.
+    /// The comparison takes longer if the matching rule is later in the list.
     fn select_for_client(self, number: usize, clients: usize) -> SocketAddr {
         self.get((2 * number + 1) * usize::from(self.ports) / (2 * clients))
     }
@@ -175,7 +175,8 @@ fn open_single_connections(frontends: Frontends, progress: &Progress) -> io::Res
     Ok(())
 }
 
-/// Sends one datagram after another, and records the time until its reply. A lost datagram has no time.
+/// Sends one datagram after another, and records the time until its reply. Lost datagrams are not in the recorded
+/// times.
 fn exchange_single_datagrams(remote_address: SocketAddr, progress: &Progress) -> io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.connect(remote_address)?;

@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     exit_code(set_up::set_up().and_then(|()| run::run(&cli)))
 }
 
-/// Prints the error, if there is one.
+/// Prints the error of a failed run.
 fn exit_code(result: Result<(), error::BenchError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

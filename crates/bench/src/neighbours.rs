@@ -1,10 +1,10 @@
-//! The cost of the agent for its neighbours: packets that the agent does not forward, between pods or through
-//! kube-proxy's rules. Does I/O.
+//! The additional cost that the agent causes for packets that it does not forward: packets between pods, and packets
+//! through kube-proxy's rules. Does I/O.
 //!
 //! The benchmark measures all states of a round in the same network, because the difference between two networks is
 //! larger than the allowed cost of the agent. Each round has a new network, and begins with the states without the
-//! tunnel. The reason is that the first routing rule of a network makes all route lookups slower, even after the rule
-//! is deleted (`fib_has_custom_rules` in the kernel).
+//! tunnel. The first routing rule of a network makes all route lookups slower, even after the rule is deleted
+//! (`fib_has_custom_rules` in the kernel).
 
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -24,7 +24,7 @@ use crate::network::addr;
 use crate::quartiles::Quartiles;
 use crate::sampling::take_sample;
 
-/// The loads. With both loads, the time of an exchange is the CPU time of the exchange.
+/// The loads. Under both loads, an exchange takes as long as its CPU time.
 const LOADS: [Load; 2] = [Load::SingleConnection, Load::SingleDatagram];
 /// The port of the agent's Service. No client uses this port.
 const SERVICE_PORT: NonZeroU16 = NonZeroU16::MIN;

@@ -29,7 +29,7 @@ pub(crate) mod addr {
     pub(crate) const FIRST_SERVICE_PORT: u16 = 20_000;
 }
 
-/// The role of a node: how the node handles packets to its own address.
+/// The role of a node, which determines how the node handles packets to its own address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NodeRole {
     /// The node only routes. Clients use the backend's address, and conntrack is off.
@@ -94,8 +94,8 @@ pub(crate) fn set_router_sysctls(router: &Namespace) {
     router.set_sysctl("netfilter/nf_conntrack_tcp_timeout_time_wait", "1");
 }
 
-/// Makes a backend forget closed connections at once. The reason is that the nodes forget closed connections after one
-/// second (see [`set_router_sysctls`]). If the node chose a source port that the backend still remembered, the new
+/// Makes a backend forget closed connections at once. The nodes forget closed connections after one second (see
+/// [`set_router_sysctls`]). Otherwise the node could choose a source port that the backend still remembers, and the new
 /// connection would wait for a second. Real nodes remember closed connections longer than backends, so they do not
 /// choose such a port.
 pub(crate) fn set_backend_sysctls(backend: &Namespace) {

@@ -26,7 +26,7 @@ pub(crate) const TABLE_PROCESS_ARGUMENT: &str = "table-process";
 const CREATION_COUNT: u16 = 11;
 /// The number of changes of each kind.
 const CHANGE_COUNT: u16 = 21;
-/// The line that such a process prints when it has applied the table.
+/// The line that a [`TableProcess`] prints when it has applied the table.
 const READY_LINE: &str = "ready\n";
 
 /// A step whose time is measured.
@@ -40,7 +40,7 @@ pub(crate) enum TableStep {
     CreateWithNftProgram,
     /// The agent changes one endpoint. After this step, new flows use the new endpoint.
     ChangeEndpoint,
-    /// After [`Self::ChangeEndpoint`], the agent searches the conntrack table for flows to the old endpoint.
+    /// After [`Self::ChangeEndpoint`], the agent searches the conntrack table for flows to the replaced endpoint.
     DeleteStaleFlows,
     /// The kernel's part of [`Self::ChangeEndpoint`].
     ChangeEndpointInKernel,
@@ -117,7 +117,7 @@ pub(crate) fn measure() -> Result<TableResult, BenchError> {
     Ok(result)
 }
 
-/// Measures whole steps: from a configuration to the kernel's state.
+/// Measures complete steps, from a configuration to the kernel's state.
 fn measure_agent(times: &mut Vec<(TableStep, f64)>) -> Result<(), DataPathError> {
     let mut config = large_config();
     let mut data_path = DataPath::open()?;
@@ -190,7 +190,7 @@ fn measure_time<T>(code: impl FnOnce() -> T) -> (f64, T) {
     (start.elapsed().as_secs_f64(), result)
 }
 
-/// A process that has applied the table and waits. Dropping the value kills the process.
+/// A process that has applied the table and waits. The process is killed when the struct is dropped.
 struct TableProcess(Child);
 
 impl TableProcess {
@@ -214,7 +214,7 @@ impl TableProcess {
 
 impl Drop for TableProcess {
     fn drop(&mut self) {
-        // Both calls fail only if the process has exited already.
+        // An error means that the process has exited already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

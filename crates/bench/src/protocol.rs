@@ -1,6 +1,7 @@
 //! The protocol between the load's clients and the backend. Pure.
 //!
-//! The first byte of a request is the operation. A reply begins with the client's address as the backend sees it.
+//! The first byte of a request identifies the operation. A reply begins with the client's address as the backend sees
+//! it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,7 +10,7 @@ pub(crate) const REQUEST_LENGTH: usize = 64;
 /// The length of a reply in bytes.
 pub(crate) const REPLY_LENGTH: usize = 256;
 
-/// The operation that a request asks for. The value of the operation is the first byte of the request.
+/// The operation that a request asks for. The first byte of the request identifies the operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Operation {
@@ -61,7 +62,7 @@ pub(crate) fn parse_reply(reply: &[u8]) -> Option<IpAddr> {
 pub(crate) enum HeaderParseResult {
     /// The parser needs more bytes.
     Incomplete,
-    /// The bytes are not a PROXY header, or the header has no client address.
+    /// The bytes are not a PROXY header with a client address.
     Invalid,
     /// The header is complete.
     Complete {

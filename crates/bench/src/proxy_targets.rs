@@ -28,7 +28,7 @@ const MANY_PORTS_LIMITS: [RatioLimit; 5] = [
     (Quantity::Rate(Load::Udp), TargetLimit::AtLeast(1.3)),
     (Quantity::MedianLatency, TargetLimit::AtMost(0.65)),
 ];
-/// Limits for 1,000 ports, compared with one port. The rates should be nearly equal.
+/// Limits for 1,000 ports, compared with one port. The rates with 1,000 ports and with one port should be nearly equal.
 const MANY_PORTS_VERSUS_ONE_PORT_LIMITS: [RatioLimit; 4] = [
     (Quantity::Rate(Load::Connections), TargetLimit::AtLeast(0.95)),
     (Quantity::Rate(Load::Upload), TargetLimit::AtLeast(0.95)),
@@ -74,7 +74,7 @@ pub(crate) const RULES_ACTIVE_QUANTITY: &str = "time to active rules";
 /// Returns the targets of proxies, with the measured values from `results`.
 pub(crate) fn evaluate(results: &Results) -> Vec<Target> {
     let load_targets = compare_loads(&LOAD_COMPARISONS, &results.samples);
-    let start_targets = START_TIME_COMPARISONS.into_iter().map(|(variant, baseline, maximum)| {
+    let start_time_targets = START_TIME_COMPARISONS.into_iter().map(|(variant, baseline, maximum)| {
         let [times, baseline_times] = [variant, baseline].map(|name| rules_active_times(results, name));
         let measured_value = Quartiles::from_ratios_by_round(&times, &baseline_times);
         Target {
@@ -85,16 +85,16 @@ pub(crate) fn evaluate(results: &Results) -> Vec<Target> {
             measured_value,
         }
     });
-    load_targets.into_iter().chain(start_targets).chain(absolute_targets(results)).collect()
+    load_targets.into_iter().chain(start_time_targets).chain(absolute_targets(results)).collect()
 }
 
 /// Returns the times from the start of a variant's program until its rules are active, each with its round.
 fn rules_active_times(results: &Results, variant: &str) -> Vec<(usize, f64)> {
-    let starts = results
+    let start_times = results
         .starts
         .iter()
         .filter(|start| start.event == StartEvent::RulesActive && start.variant == variant);
-    starts.map(|start| (start.round, start.seconds)).collect()
+    start_times.map(|start| (start.round, start.seconds)).collect()
 }
 
 fn absolute_targets(results: &Results) -> Vec<Target> {

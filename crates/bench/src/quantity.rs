@@ -14,7 +14,8 @@ pub(crate) enum Quantity {
     MedianLatency,
     /// The 99th percentile of the latency of requests.
     P99Latency,
-    /// The 10th percentile of the time of an exchange on one processor. This time is the exchange's CPU time.
+    /// The 10th percentile of the time of an exchange on one processor. On one processor, this time equals the CPU time
+    /// of the exchange.
     ExchangeTime(Load),
 }
 

@@ -62,7 +62,7 @@ fn values(samples: &[Sample], quantity: Quantity, variant: &str) -> Vec<(usize, 
     variant_samples.filter_map(|sample| Some((sample.round, quantity.value(sample)?))).collect()
 }
 
-/// Converts a count. The result is exact up to 2^52.
+/// Converts a count. The conversion is exact up to 2^52.
 #[expect(clippy::cast_precision_loss, reason = "counts of one sample are far below 2^52")]
 pub(crate) fn to_f64(count: u64) -> f64 {
     count as f64

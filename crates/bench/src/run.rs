@@ -23,7 +23,8 @@ use crate::{chain_costs, footprint, neighbours, node_table, replacement, start};
 
 /// The maximum number of rounds for start times. A low number is enough, because start times vary little.
 const MAX_START_ROUNDS: u16 = 15;
-/// The maximum number of rounds for loads with two nodes. Their processors are pinned, so the samples vary less.
+/// The maximum number of rounds for loads with two nodes. These loads run on pinned processors, so their samples vary
+/// less.
 const MAX_AGENT_ROUNDS: u16 = 45;
 /// The maximum number of rounds for the cost of chains. A low number is enough, because the copies multiply the cost.
 const MAX_CHAIN_ROUNDS: u16 = 20;

@@ -15,8 +15,7 @@ pub(crate) struct Sample {
     pub(crate) round: usize,
     /// Connections, bytes, packets or requests per second, depending on the load.
     pub(crate) rate_per_second: f64,
-    /// CPU seconds per connection, byte, packet or request. The value includes the CPU time of clients, kernel, proxy
-    /// and backend.
+    /// CPU seconds per connection, byte, packet or request. This CPU time includes clients, kernel, proxy and backend.
     pub(crate) cpu_seconds_per_unit: f64,
     /// The latencies; only for loads whose exchanges follow one after another.
     pub(crate) latencies: Option<LatencyPercentiles>,
@@ -29,7 +28,7 @@ pub(crate) struct Sample {
 /// Percentiles of latencies, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct LatencyPercentiles {
-    /// The 10th percentile. Interruptions by other programs do not change this value.
+    /// The 10th percentile. Interruptions by other programs do not affect this percentile.
     pub(crate) p10: f64,
     /// The median.
     pub(crate) p50: f64,

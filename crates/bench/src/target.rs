@@ -7,14 +7,14 @@ use crate::sample::Sample;
 /// The lower or upper limit of a target.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum TargetLimit {
-    /// The value must not be lower than this limit.
+    /// The measured value must be at least this limit.
     AtLeast(f64),
-    /// The value must not be higher than this limit.
+    /// The measured value must be at most this limit.
     AtMost(f64),
 }
 
 impl TargetLimit {
-    /// Returns true if the limit allows the value.
+    /// Returns true if the limit allows the measured value.
     pub(crate) fn allows(self, value: f64) -> bool {
         match self {
             Self::AtLeast(minimum) => value >= minimum,
@@ -28,11 +28,11 @@ impl TargetLimit {
 pub(crate) struct Target {
     /// The variant.
     pub(crate) variant: &'static str,
-    /// The variant to compare with. If the value is not a ratio, this field is the unit.
+    /// The variant to compare with. If the measured value is not a ratio, this field is its unit.
     pub(crate) baseline: &'static str,
     /// The quantity's name in tables.
     pub(crate) quantity: &'static str,
-    /// The limit for the value.
+    /// The limit for the measured value.
     pub(crate) limit: TargetLimit,
     /// The measured value, or `None` if this value was not measured.
     pub(crate) measured_value: Option<Quartiles>,

@@ -108,19 +108,23 @@ pub(crate) const VARIANTS_WITH_PROXY_HEADER: [Variant; 4] = [
 
 /// The variants with two nodes. The first variant is the baseline of the table.
 pub(crate) const VARIANTS_WITH_TWO_NODES: [Variant; 12] = [
-    remote("remote-direct", "direct routing, remote", DataPath::Direct),
-    local("local-dnat", "one DNAT in the node, like kube-proxy, local", DataPath::NodeDnat),
-    remote("remote-dnat", "one DNAT in the node, like kube-proxy, remote", DataPath::NodeDnat),
-    local("local-lb", "**akrobateo-lb**, local", DataPath::Kernel),
-    remote("remote-lb", "**akrobateo-lb**, remote", DataPath::Kernel),
-    remote("remote-klipper", "klipper's rules, iptables-nft, remote", DataPath::Klipper(Iptables::Nft)),
-    local("agent-local", "**akrobateo-agent**, local", DataPath::Agent(None)),
-    remote("agent-masquerade", "**akrobateo-agent**, remote, masquerade", DataPath::Agent(None)),
-    remote("agent-direct", "**akrobateo-agent**, remote, direct", DataPath::Agent(Some(Way::Direct))),
-    remote("agent-tunnel", "**akrobateo-agent**, remote, tunnel", DataPath::Agent(Some(Way::Tunnel))),
+    remote_variant("remote-direct", "direct routing, remote", DataPath::Direct),
+    local_variant("local-dnat", "one DNAT in the node, like kube-proxy, local", DataPath::NodeDnat),
+    remote_variant("remote-dnat", "one DNAT in the node, like kube-proxy, remote", DataPath::NodeDnat),
+    local_variant("local-lb", "**akrobateo-lb**, local", DataPath::Kernel),
+    remote_variant("remote-lb", "**akrobateo-lb**, remote", DataPath::Kernel),
+    remote_variant(
+        "remote-klipper",
+        "klipper's rules, iptables-nft, remote",
+        DataPath::Klipper(Iptables::Nft),
+    ),
+    local_variant("agent-local", "**akrobateo-agent**, local", DataPath::Agent(None)),
+    remote_variant("agent-masquerade", "**akrobateo-agent**, remote, masquerade", DataPath::Agent(None)),
+    remote_variant("agent-direct", "**akrobateo-agent**, remote, direct", DataPath::Agent(Some(Way::Direct))),
+    remote_variant("agent-tunnel", "**akrobateo-agent**, remote, tunnel", DataPath::Agent(Some(Way::Tunnel))),
     Variant {
         endpoints: 10,
-        ..remote(
+        ..remote_variant(
             "agent-direct-10",
             "**akrobateo-agent**, remote, direct, 1 Service of 10 endpoints",
             DataPath::Agent(Some(Way::Direct)),
@@ -129,7 +133,7 @@ pub(crate) const VARIANTS_WITH_TWO_NODES: [Variant; 12] = [
     Variant {
         ports: 1000,
         endpoints: 10,
-        ..remote(
+        ..remote_variant(
             "agent-direct-1k",
             "**akrobateo-agent**, remote, direct, 1,000 Services of 10 endpoints",
             DataPath::Agent(Some(Way::Direct)),
@@ -141,11 +145,11 @@ const fn variant(name: &'static str, title: &'static str, data_path: DataPath, p
     Variant { name, title, data_path, layout: Layout::OneNode, ports, endpoints: 1 }
 }
 
-const fn local(name: &'static str, title: &'static str, data_path: DataPath) -> Variant {
+const fn local_variant(name: &'static str, title: &'static str, data_path: DataPath) -> Variant {
     Variant { layout: Layout::LocalBackend, ..variant(name, title, data_path, 1) }
 }
 
-const fn remote(name: &'static str, title: &'static str, data_path: DataPath) -> Variant {
+const fn remote_variant(name: &'static str, title: &'static str, data_path: DataPath) -> Variant {
     Variant { layout: Layout::RemoteBackend, ..variant(name, title, data_path, 1) }
 }
 
@@ -184,8 +188,7 @@ impl Variant {
         }
     }
 
-    /// Returns true if the network has two nodes. In such a network the client and the backend have different
-    /// processors.
+    /// Returns true if the network has two nodes. With two nodes, the client and the backend have different processors.
     pub(crate) fn has_two_nodes(self) -> bool {
         self.layout != Layout::OneNode
     }
@@ -223,7 +226,8 @@ impl Variant {
         .into()
     }
 
-    /// Returns the source address that the backend should see. Another address means that packets took a wrong path.
+    /// Returns the source address that the backend should see. If the backend sees another address, the packets took a
+    /// wrong path.
     pub(crate) fn expected_source_address(self) -> IpAddr {
         let [client, gateway, pod] = match self.layout {
             Layout::OneNode => [addr::CLIENT, addr::BACKEND_GATEWAY, addr::POD],

@@ -75,7 +75,7 @@ fn parse(entry: &Value) -> Option<Request> {
     let to_text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let object = &entry["objectRef"];
     let (resource, subresource) = (to_text(&object["resource"]), to_text(&object["subresource"]));
-    let received: MicroTime = serde_json::from_value(entry["requestReceivedTimestamp"].clone()).ok()?;
+    let received_at: MicroTime = serde_json::from_value(entry["requestReceivedTimestamp"].clone()).ok()?;
     Some(Request {
         api_group: to_text(&object["apiGroup"]),
         resource: if subresource.is_empty() { resource } else { format!("{resource}/{subresource}") },
@@ -84,7 +84,7 @@ fn parse(entry: &Value) -> Option<Request> {
         status_code: entry["responseStatus"]["code"].as_u64()?,
         is_allowed: entry["annotations"]["authorization.k8s.io/decision"] == "allow",
         is_forbidden: entry["annotations"]["authorization.k8s.io/decision"] == "forbid",
-        received_at: received.0,
+        received_at: received_at.0,
         pod: to_text(&entry["user"]["extra"]["authentication.kubernetes.io/pod-name"][0]),
     })
 }

@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 pub const PORT: u16 = 8080;
 /// A second target port.
 pub const SECOND_PORT: u16 = 8081;
-/// The first of fifty more target ports.
+/// The first of 50 additional target ports.
 pub const FIRST_OF_FIFTY_PORTS: u16 = 9000;
 
 const NAME: &str = "backend";
@@ -41,7 +41,7 @@ pub fn backend_pod() -> EchoPod {
     echo_pod(NAME).label("app", NAME).label("tier", "web")
 }
 
-/// Returns a pod of the echo server that no Service selects, because it has no labels.
+/// Returns a pod of the echo server without labels, so that no Service selects the pod.
 #[must_use]
 pub fn echo_pod(name: &str) -> EchoPod {
     let ports = [

@@ -49,8 +49,7 @@ impl Cluster {
         Ok(Client::try_from(config)?)
     }
 
-    /// Returns the nodes on which proxies can run. The result contains no node with a taint that the proxies do not
-    /// tolerate.
+    /// Returns the nodes on which proxies can run. Nodes with a taint that the proxies do not tolerate are omitted.
     pub async fn list_nodes(&self) -> Result<Vec<NodeAddresses>, Failure> {
         let nodes = Api::<Node>::all(self.client.clone()).list(&ListParams::default()).await?;
         Ok(nodes.items.iter().filter(|node| accepts_proxies(node)).map(node_addresses).collect())

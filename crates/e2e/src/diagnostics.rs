@@ -41,7 +41,7 @@ where
     }
 }
 
-/// Returns an object as one line. The line contains no managed fields, and no image list of a node.
+/// Returns an object as one line. The line omits the managed fields of the object, and the image list of a node.
 fn to_line<K: Resource<DynamicType = ()> + Serialize>(mut object: K) -> String {
     object.meta_mut().managed_fields = None;
     let mut value = serde_json::to_value(&object).unwrap_or_default();

@@ -75,7 +75,7 @@ fn client_command(environment: &Environment, args: impl Iterator<Item = String>)
         .collect()
 }
 
-/// Open TCP connections to one server. Dropping the value kills the client process.
+/// Open TCP connections to one server. When a test drops `Connections`, the client process is killed.
 pub struct Connections {
     child: Child,
     input: ChildStdin,

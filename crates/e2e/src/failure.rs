@@ -39,12 +39,12 @@ impl fmt::Debug for Failure {
     }
 }
 
-/// Returns an error unless both values are equal. The error contains `name`, the name of the compared value.
+/// Returns an error if the two values differ. The error contains `name`, the name of the compared value.
 pub fn ensure_eq<T: PartialEq + fmt::Debug>(name: &str, actual: &T, expected: &T) -> Result<(), Failure> {
     ensure(actual == expected, || format!("{name}: got {actual:?}, expected {expected:?}"))
 }
 
-/// Returns an error with the text of `message` unless `condition` is true.
+/// Returns an error with the text of `message` if `condition` is false.
 pub fn ensure(condition: bool, message: impl FnOnce() -> String) -> Result<(), Failure> {
     if condition { Ok(()) } else { Err(Failure::UnexpectedState(message())) }
 }

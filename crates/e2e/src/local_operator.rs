@@ -7,7 +7,7 @@ use crate::environment;
 use crate::failure::Failure;
 use crate::namespace::Namespace;
 
-/// A running operator. Dropping the value kills the process.
+/// A running operator. When a test drops the `LocalOperator`, the process is killed.
 pub struct LocalOperator(Child);
 
 impl LocalOperator {

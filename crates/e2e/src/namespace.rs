@@ -76,18 +76,18 @@ impl Namespace {
         self.test_run.cluster.client.clone()
     }
 
-    /// Creates another namespace for the same test. Its name is this namespace's name with a suffix.
+    /// Creates another namespace for the same test. The new namespace's name is this namespace's name with a suffix.
     pub async fn create_another(&self, suffix: &str) -> Result<Self, Failure> {
         self.test_run.create_namespace(format!("{}-{suffix}", self.name)).await
     }
 
-    /// Returns `N` port numbers that no pod, Service or other test uses.
+    /// Returns `N` port numbers that are free: pods, Services and other tests do not use them.
     pub async fn allocate_ports<const N: usize>(&self) -> Result<[u16; N], Failure> {
         ports::allocate(&self.test_run.cluster.client).await
     }
 
-    /// Returns `N` port numbers that no pod, Service or other test uses. The numbers are in the range of
-    /// nodePorts. So a Service may use them as its nodePorts too.
+    /// Returns `N` port numbers that are free: pods, Services and other tests do not use them. The numbers are in the
+    /// range of nodePorts. So a Service may use them as its nodePorts too.
     pub async fn allocate_node_ports<const N: usize>(&self) -> Result<[u16; N], Failure> {
         ports::allocate_node_ports(&self.test_run.cluster.client).await
     }

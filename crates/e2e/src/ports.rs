@@ -17,8 +17,8 @@ const NODE_PORT_RANGE: RangeInclusive<u16> = 30_000..=30_085;
 
 static ALLOCATED_PORTS: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
-/// Returns `N` free ports. A free port is no hostPort of a pod, no port or nodePort of a Service, and no port of
-/// another test.
+/// Returns `N` free ports. Ports in use are the hostPorts of pods, the ports and nodePorts of Services, and the ports
+/// of other tests.
 pub(crate) async fn allocate<const N: usize>(client: &Client) -> Result<[u16; N], Failure> {
     // Test processes that run at the same time start at different ports.
     let start_offset = usize::try_from(std::process::id() % 97).unwrap_or(0) * 100;

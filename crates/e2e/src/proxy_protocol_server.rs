@@ -24,9 +24,9 @@ const PROBE_PORT: u16 = 8088;
 /// A server that returns and logs the client address in the PROXY header.
 #[derive(Clone, Copy, Debug)]
 pub enum ProxyProtocolServer {
-    /// The server nginx. It accepts both versions of the PROXY protocol.
+    /// The server nginx. The server accepts both versions of the PROXY protocol.
     Nginx,
-    /// The server HAProxy. It accepts both versions of the PROXY protocol.
+    /// The server HAProxy. The server accepts both versions of the PROXY protocol.
     Haproxy,
 }
 

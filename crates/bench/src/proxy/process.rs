@@ -10,7 +10,7 @@ use rustix::process::Pid;
 use crate::cpu_time::list_with_descendants;
 use crate::error::{BenchError, Context};
 
-/// A running proxy. Dropping the value kills the process.
+/// A running proxy. The process is killed when the struct is dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -56,7 +56,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both calls fail only if the process has exited already.
+        // An error means that the process has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -57,19 +57,20 @@ pub(super) fn chains(samples: &[ChainSample]) -> Option<String> {
     });
     let totals = Traffic::ALL.map(|traffic| total_share(samples, traffic));
     let total_cells = totals.into_iter().flat_map(|total| {
-        let share = total.map_or(NOT_MEASURED_CELL.to_owned(), |total| format!("{:.1} %", total * 100.0));
-        [NOT_MEASURED_CELL.to_owned(), share]
+        let share_cell =
+            total.map_or(NOT_MEASURED_CELL.to_owned(), |total| format!("{:.1} %", total * 100.0));
+        [NOT_MEASURED_CELL.to_owned(), share_cell]
     });
     let total_row =
         format_table_row(["sum, without the empty chain".to_owned()].into_iter().chain(total_cells));
-    let head = format_table_head(&[
+    let table_head = format_table_head(&[
         "",
         "between pods: per packet and node",
         "share of a UDP round trip",
         "kube-proxy: per packet and node",
         "share of a UDP round trip",
     ]);
-    (!between_pods.is_empty()).then(|| [head].into_iter().chain(rows).chain([total_row]).collect())
+    (!between_pods.is_empty()).then(|| [table_head].into_iter().chain(rows).chain([total_row]).collect())
 }
 
 fn cost_cells(cost: &ChainCost) -> [String; 2] {

@@ -9,7 +9,7 @@ use e2e::{Answer, Reply, Target};
 use futures::future::join_all;
 use tokio::net::UdpSocket;
 
-/// The maximum number of bytes that the client reads of an answer. All answers are shorter.
+/// The maximum number of bytes that the client reads of an answer. Every answer of the echo server is shorter.
 const MAX_ANSWER_LENGTH: usize = 512;
 const MAX_DATAGRAM_LENGTH: usize = 65_536;
 /// The time between two datagrams. This time is short, so datagrams arrive in every phase of a proxy's start.

@@ -37,7 +37,7 @@ impl ServerNames {
 
 /// Serves TCP and UDP on all `ports` of every address until SIGTERM.
 pub(crate) async fn serve(ports: impl Iterator<Item = u16>) -> io::Result<()> {
-    // Both address families, or only IPv4 if the machine has no IPv6.
+    // Listens on IPv6 and IPv4, or only on IPv4 if the machine has no IPv6.
     let addresses = |port| vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()];
     serve_on(ports.map(addresses)).await
 }
