@@ -34,7 +34,7 @@ pub enum UsageError {
     InvalidValue {
         /// The option, without dashes.
         option: &'static str,
-        /// The value on the command line.
+        /// The option's value on the command line.
         value: String,
         /// The reason why the value is wrong, and the expected value.
         reason: String,
@@ -124,7 +124,7 @@ fn parse_once<T: FromStr<Err: Display>>(
     }
 }
 
-/// Returns `command`, or an error if the command line has other arguments than the word `command_name`.
+/// Returns `command`. Fails if the command line has arguments in addition to the word `command_name`.
 fn reject_other_arguments(
     command_name: &'static str,
     command: Command,

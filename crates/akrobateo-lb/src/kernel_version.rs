@@ -22,8 +22,8 @@ pub struct MissingFeature {
 struct Requirement {
     data_path: DataPath,
     needed_version: KernelVersion,
-    /// True if the data path does not work at all in an older kernel. A distribution may have added the features to an
-    /// older kernel.
+    /// True if the data path needs the feature, so that it fails on an older kernel. A distribution may have added the
+    /// features to an older kernel.
     is_required: bool,
     /// The feature that needs the version, followed by the verb "needs" or "need".
     feature: &'static str,
@@ -31,8 +31,8 @@ struct Requirement {
     advice: &'static str,
 }
 
-/// All requirements for the version of the kernel. Other features need no entry, because the kernel returns an error if
-/// it lacks such a feature.
+/// All requirements for the version of the kernel. A feature needs no entry if the kernel itself returns an error
+/// because the feature is missing.
 const REQUIREMENTS: [Requirement; 4] = [
     Requirement {
         data_path: DataPath::Kernel,
@@ -84,7 +84,7 @@ impl KernelVersion {
 }
 
 impl MissingFeature {
-    /// Returns true if the data path does not work without the feature.
+    /// Returns true if the data path fails without the feature.
     #[must_use]
     pub const fn is_required(&self) -> bool {
         self.requirement.is_required

@@ -8,7 +8,7 @@ use akrobateo_lb::ip_forwarding::ipv6;
 use akrobateo_lb::run;
 use akrobateo_lb::termination::write_termination_message;
 
-/// The exit code for a wrong command line. Most programs use 2 for such errors.
+/// The exit code for a wrong command line. Most programs use 2 for a wrong command line.
 const USAGE_ERROR_EXIT_CODE: u8 = 2;
 
 fn main() -> ExitCode {

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Write};
 
-/// The content type of this format.
+/// The content type of Prometheus' text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The name, type and help of a metric.
@@ -22,7 +22,7 @@ pub const CONNECTIONS: MetricDefinition = MetricDefinition {
     kind: MetricKind::Counter,
     help: "Forwarded TCP connections, and UDP flows, by the port to which clients connect.",
 };
-/// The denied connections of each port. This metric exists only if there are source ranges.
+/// The denied connections of each port. Only a proxy with source ranges has this metric.
 pub const REFUSED_CONNECTIONS: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_refused_connections_total",
     kind: MetricKind::Counter,
@@ -45,9 +45,9 @@ pub const BYTES: MetricDefinition = MetricDefinition {
 /// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
-    /// A value that increases, or starts from zero again.
+    /// A number that only increases, and starts from zero after a restart.
     Counter,
-    /// A value that increases and decreases.
+    /// A number that can increase and decrease.
     Gauge,
 }
 
@@ -96,8 +96,8 @@ impl Metric<'_> {
         self.write_sample(&[], value)
     }
 
-    /// Writes a sample with labels. The label values are not escaped, so a value must not be the name of an object or
-    /// the text of an error.
+    /// Writes a sample with labels. The label values are not escaped, so only fixed texts and numbers are allowed, not
+    /// names of objects.
     pub fn write_sample(&mut self, labels: &[(&str, &dyn Display)], value: impl Display) -> &mut Self {
         let _ = self.write_line(labels, value);
         self

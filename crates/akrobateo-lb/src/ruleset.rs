@@ -51,7 +51,7 @@ pub struct Traffic {
     pub outgoing: Counter,
 }
 
-/// The values in the table that differ between the address families.
+/// The parts of the table that differ between the address families.
 struct FamilySpec {
     forward_map: &'static str,
     source_set: &'static str,
@@ -152,7 +152,7 @@ fn forward_chain() -> Chain {
     Chain { name: "forward".into(), base: Some(base_chain), rules }
 }
 
-/// Returns a set with a fixed size, which is the kernel's fastest type of set.
+/// Returns a set with a fixed size. The kernel's fastest type of set needs a fixed size.
 fn fixed_set(name: &'static str, definition: SetDefinition, elements: Vec<Element>) -> Set {
     let size = u32::try_from(elements.len()).unwrap_or(u32::MAX);
     Set::new(name, definition.with_max_elements(size), elements)
@@ -179,24 +179,25 @@ fn counter_set(
     config: &ForwardingConfig,
     name: &'static str,
     key_type: DataType,
-    to_key: impl Fn(Frontend) -> Value,
+    build_key: impl Fn(Frontend) -> Value,
 ) -> Set {
-    let elements = config.frontends().map(|frontend| Element::new(to_key(frontend))).collect();
+    let elements = config.frontends().map(|frontend| Element::new(build_key(frontend))).collect();
     fixed_set(name, SetDefinition::set(key_type).with_counters(), elements)
 }
 
 fn source_set(sources: &SourceRanges, family: Family) -> Set {
     let FamilySpec { source_set, address_type, .. } = family_spec(family);
-    let to_key = |bits: u128| {
+    let build_key = |bits: u128| {
         let address_bytes = bits.to_be_bytes();
         match family {
             Family::V4 => Value::from(*address_bytes.last_chunk::<4>().unwrap_or(&[0; 4])),
             Family::V6 => Value::from(address_bytes),
         }
     };
-    let to_element = |range: &AddressRange| Element::interval(to_key(range.first), to_key(range.last));
+    let build_element =
+        |range: &AddressRange| Element::interval(build_key(range.first), build_key(range.last));
     let definition = SetDefinition::set(address_type).with_matching(Matching::Intervals);
-    Set::new(source_set, definition, sources.ranges(family).iter().map(to_element).collect())
+    Set::new(source_set, definition, sources.ranges(family).iter().map(build_element).collect())
 }
 
 /// Returns the rule that drops packets from outside the source ranges. The rule is in a nat chain, so only the first
@@ -295,8 +296,8 @@ fn translated_packet_accept_rule() -> Rule {
     rule_if_any_bit_is_set(ct::KEY_STATUS, ct::STATUS_DNAT, Expr::Verdict(Verdict::Accept))
 }
 
-/// Returns the rule that drops packets that belong to no flow in conntrack. Without this rule, the pod would answer
-/// such a packet with a reset, and the reset would break the forwarded connection.
+/// Returns the rule that drops packets that belong to no flow in conntrack. Without this rule, the pod would answer the
+/// packet with a reset, and the reset would break the forwarded connection.
 ///
 /// `ct state invalid drop`
 fn invalid_packet_drop_rule() -> Rule {

@@ -9,8 +9,8 @@ use crate::forwarding_config::ForwardingConfig;
 
 /// Returns true if `flow` must end, because the current rules would deny this flow or give it another target.
 ///
-/// Another target alone does not make a TCP connection stale: the connection keeps its target, as with any load
-/// balancer.
+/// A TCP connection is not stale if its frontend has a new target. The connection keeps its earlier target, as with any
+/// load balancer.
 pub(crate) fn is_stale(flow: &Flow, config: &ForwardingConfig) -> bool {
     let frontend = NonZeroU16::new(flow.original_destination.port()).map(|port| Frontend {
         family: Family::from_ip(flow.original_destination.ip()),

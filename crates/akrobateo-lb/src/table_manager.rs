@@ -36,8 +36,8 @@ impl TableManager {
     pub fn install(config: ForwardingConfig) -> Result<Self, NftError> {
         let (nftables, conntrack) = (Nftables::open()?, Conntrack::open()?);
         let manager = Self { config, nftables, conntrack, synced_generation: Cell::new(None) };
-        // Does not replace an equal table, because a replacement may drop packets: for some microseconds, lookups
-        // in a new interval set may find nothing.
+        // An equal table stays, because a replacement may drop packets: for some microseconds, lookups in a new
+        // interval set may find nothing.
         if !manager.restore()? {
             manager.delete_stale_flows();
         }
@@ -77,7 +77,7 @@ impl TableManager {
             Ok(flows) => tracing::info!(flows, "deleted conntrack entries that contradict the rules"),
             Err(error) => tracing::warn!(
                 %error,
-                "cannot delete conntrack entries that contradict the rules; old flows may keep an old target"
+                "cannot delete conntrack entries that contradict the rules; these flows may keep their previous target"
             ),
         }
     }
@@ -113,8 +113,8 @@ impl TableManager {
             desired_table.copy_counters_from(&installed_table.table);
         }
         self.nftables.replace(&desired_table)?;
-        // If the generation has increased by exactly one, no other transaction was executed. In this case the kernel
-        // has the desired table.
+        // If the generation has increased by exactly one, no other transaction was executed, and the kernel has the
+        // desired table.
         let next_generation = generation.wrapping_add(1);
         let is_next_generation = self.nftables.generation()? == next_generation;
         self.synced_generation.set(is_next_generation.then_some(next_generation));

@@ -70,8 +70,8 @@ pub(super) fn format_metrics(
     text.metric(&RULE_RESTORATIONS).write_value(restoration_count);
     if let Some(statistics) = conntrack_statistics {
         text.metric(&CONNTRACK_ENTRIES).write_value(statistics.entries);
-        if let Some(max) = statistics.max_entries {
-            text.metric(&CONNTRACK_LIMIT).write_value(max);
+        if let Some(max_entries) = statistics.max_entries {
+            text.metric(&CONNTRACK_LIMIT).write_value(max_entries);
         }
         text.metric(&CONNTRACK_TABLE_FULL_DROPS).write_value(statistics.table_full_drops());
         text.metric(&CONNTRACK_EVICTIONS).write_value(statistics.early_drop);

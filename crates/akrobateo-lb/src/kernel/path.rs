@@ -1,4 +1,5 @@
-//! The state of the kernel data path. Its tasks share the state. Probes and metrics report the state. Does I/O.
+//! The state of the kernel data path. The tasks of the data path share the state. Probes and metrics report it. Does
+//! I/O.
 
 use std::cell::Cell;
 

@@ -46,7 +46,7 @@ fn to_async_fd(socket: Socket) -> std::io::Result<AsyncFd<Socket>> {
 async fn wait_for_change(watch: &AsyncFd<Socket>) {
     match watch.readable().await {
         Ok(mut guard) => {
-            watch.get_ref().drain();
+            watch.get_ref().discard_received();
             guard.clear_ready();
         }
         Err(_) => sleep(RETRY_DELAY).await,
@@ -115,7 +115,7 @@ pub(super) async fn report_conntrack_losses(path: &KernelPath) {
         match path.table_manager.conntrack().statistics() {
             Ok(current) => {
                 if let Some(previous) = previous_statistics.replace(current) {
-                    let recent_statistics = current.since(&previous);
+                    let recent_statistics = current.increase_since(&previous);
                     log_losses(&recent_statistics);
                     path.conntrack_loss.set(ConntrackLoss::find_most_serious_loss(&recent_statistics));
                 }

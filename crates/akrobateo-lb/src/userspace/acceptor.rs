@@ -28,7 +28,7 @@ pub(super) enum AcceptResult {
     Accepted(Client),
     /// The client was refused or is gone. More clients may wait.
     ClientRejected,
-    /// No client waits, or no client can be accepted now.
+    /// No client is waiting, or the worker cannot accept clients now.
     NoClientNow,
 }
 
@@ -104,12 +104,12 @@ impl Acceptor {
             Errno::AGAIN => AcceptResult::NoClientNow,
             Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
                 add(&context.stats.out_of_resources_count, 1);
-                let message = "no file descriptor or memory left: new clients wait; \
+                let message = "out of file descriptors or memory: new clients wait; \
                                raise the limit of file descriptors, or free memory on the node";
                 self.stall_listener(listener_index, context, message);
                 AcceptResult::NoClientNow
             }
-            // The error belongs to one client, which is gone.
+            // The error concerns only one client, which is gone.
             _ => AcceptResult::ClientRejected,
         }
     }

@@ -29,8 +29,8 @@ pub(super) enum Stage {
     Connecting,
     /// Bytes move in both directions.
     Open,
-    /// The target is lost. The kernel still sends the target's last bytes to the client. Both sides are reset later, at
-    /// `reset_at`, because a reset discards bytes that are not sent yet.
+    /// The target is lost. The kernel still sends the target's last bytes to the client. The client and the target are
+    /// reset later, at `reset_at`, because a reset discards bytes that are not sent yet.
     Resetting {
         /// Milliseconds since the worker's start.
         reset_at: u64,
@@ -47,8 +47,8 @@ pub(super) struct Connection {
     pub(super) is_queued: bool,
     /// Time at which a socket was last ready, or at which the connection began: milliseconds since the worker's start.
     pub(super) last_activity: u64,
-    /// Time of the last bytes from the target: milliseconds since the worker's start. `None` if there were no bytes, or
-    /// if the client is gone.
+    /// Time of the last bytes from the target: milliseconds since the worker's start. `None` if the target has sent
+    /// nothing, or if the client is gone.
     last_download_at: Option<u64>,
     stage: Stage,
     /// True if the kernel sends keep-alive probes to the target.
@@ -191,7 +191,7 @@ impl Connection {
     }
 
     /// Decides whether the connection continues after an error of the upload. A target that stops reading may already
-    /// have sent an error response, and the client must receive this response.
+    /// have sent an error response, and the client must receive it.
     fn on_upload_error(&mut self, error: TransferError, io: &mut IoContext) -> Progress {
         self.is_aborted = true;
         self.upload.abandon(io);
@@ -239,7 +239,7 @@ impl Connection {
     pub(super) fn enable_target_keepalive(&mut self) {
         if !self.has_target_keepalive {
             self.has_target_keepalive = true;
-            // Fails only if the connection has failed.
+            // Fails if the connection has already failed.
             let _ = enable_keepalive(self.target.socket());
         }
     }

@@ -14,7 +14,8 @@ pub(super) struct IoContext {
     pub(super) pipes: PipePool,
     /// The buffer contains bytes only between a read and the next write.
     pub(super) buffer: Box<[u8]>,
-    /// Bytes that all connections of the worker have read but not sent. Bytes in pipes are not included.
+    /// The number of bytes that the worker's connections have received and not yet sent. Bytes in pipes are not
+    /// included.
     pub(super) buffered_bytes: usize,
     /// Milliseconds from the worker's start to its last wake-up.
     pub(super) now: u64,

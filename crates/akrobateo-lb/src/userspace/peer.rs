@@ -119,7 +119,7 @@ impl Peer {
 
     /// Ends the stream to the peer. The stream from the peer stays open.
     pub(super) fn shutdown_write(&self) {
-        // Fails only if the peer is gone. The transfer in the other direction then reports the error.
+        // Fails if the peer is gone. The transfer in the other direction then reports the error.
         let _ = shutdown(&self.socket, Shutdown::Write);
     }
 }

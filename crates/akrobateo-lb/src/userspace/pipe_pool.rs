@@ -7,8 +7,8 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
-/// Capacity of a pipe in bytes. Linux limits pipe memory to 64 MiB per user id (fs.pipe-user-pages-soft). All pods with
-/// the same user id on a node share this limit.
+/// Capacity of a pipe in bytes. Linux limits pipe memory to 64 MiB per user id (fs.pipe-user-pages-soft). All pods of a
+/// node whose processes have the same user id share this limit.
 pub(super) const PIPE_CAPACITY: usize = 256 << 10;
 /// Largest number of leased pipes per worker.
 const MAX_LEASED_PIPES: usize = 32;

@@ -31,7 +31,7 @@ const IPV4_ONLY_WARNING: &str = "only IPv4 is served: this node's kernel has no 
 /// Time between two checks that decide whether the next phase of a drain can begin.
 const DRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A running proxy. Dropping the value stops the proxy.
+/// A running proxy. The proxy stops when the `Proxy` is dropped.
 #[derive(Debug)]
 pub struct Proxy {
     shared: Arc<SharedState>,
@@ -104,7 +104,7 @@ impl Proxy {
             let thread_builder =
                 std::thread::Builder::new().name(format!("worker-{index}")).stack_size(WORKER_STACK_SIZE);
             let run_worker = move || {
-                // The receiver is gone only if the process is about to end.
+                // The receiver exists until the process is about to end.
                 let _ = result_sender.send(worker.run());
             };
             thread_builder.spawn(run_worker).map_err(UserspaceError::StartWorker)?;
@@ -126,10 +126,10 @@ impl Proxy {
         let mut sockets = WorkerSockets::default();
         for (port_index, port) in self.shared.ports.iter().enumerate() {
             let socket = bind_port(port).map_err(|error| bind_error(port, error))?;
-            let bound = BoundSocket { port_index, socket };
+            let bound_socket = BoundSocket { port_index, socket };
             match port.protocol {
-                Protocol::Tcp => sockets.listeners.push(bound),
-                _ => sockets.udp_sockets.push(bound),
+                Protocol::Tcp => sockets.listeners.push(bound_socket),
+                _ => sockets.udp_sockets.push(bound_socket),
             }
         }
         let stats = Arc::new(WorkerStats::new(self.shared.ports.len()));

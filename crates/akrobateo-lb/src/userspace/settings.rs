@@ -28,7 +28,7 @@ pub struct Settings {
     /// Largest number of TCP connections. Further clients wait in the kernel's queue.
     pub max_connections: usize,
     /// Largest number of UDP sessions. At the limit, a new session replaces the session that has been silent longest.
-    /// An assured session is replaced only if less than a quarter of all sessions are unassured.
+    /// Assured sessions are kept while at least a quarter of all sessions are unassured.
     pub max_udp_sessions: usize,
     /// Largest number of UDP sessions of one source address. At the limit, a new session replaces a session of the same
     /// address.

@@ -46,7 +46,7 @@ impl SharedState {
     /// Makes a worker check its inbox and the proxy's phase.
     pub(super) fn wake_worker(&self, worker: usize) {
         if let Some(waker) = self.wakers.get(worker) {
-            // Fails only if the worker has been woken already.
+            // Fails if the worker has been woken already.
             let _ = write(waker, &1_u64.to_ne_bytes());
         }
     }

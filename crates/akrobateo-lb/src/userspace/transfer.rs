@@ -2,7 +2,7 @@
 //!
 //! The worker copies small amounts of data through its buffer, and splices large amounts through a pipe. A direction
 //! reads the next bytes only after it has written the previous bytes. So the writer cannot be faster than a slow
-//! reader. An idle direction needs neither a buffer nor a pipe.
+//! reader. An idle direction has neither a buffer nor a pipe.
 
 use rustix::net::RecvFlags;
 
@@ -17,7 +17,7 @@ const MIN_SPLICE_LEN: usize = 8 << 10;
 /// Number of bytes that one direction may move before other connections continue.
 const FAIRNESS_BUDGET: usize = 1 << 20;
 
-/// Bytes that have been read but not sent.
+/// Bytes that the direction has received and not yet sent.
 #[derive(Debug, Default)]
 enum PendingBytes {
     #[default]
@@ -81,7 +81,7 @@ impl Transfer {
         self.is_finished
     }
 
-    /// Returns true if bytes have been read but not sent.
+    /// Returns true if the direction has received bytes that it has not sent yet.
     pub(super) const fn has_pending_bytes(&self) -> bool {
         !matches!(self.pending_bytes, PendingBytes::None)
     }

@@ -112,7 +112,7 @@ impl UdpSessionTable {
     }
 
     /// Removes the session of `source` that has been silent longest; `None` means the sessions of all source addresses.
-    /// An assured session is removed only if less than a quarter of the sessions are unassured.
+    /// Removes an assured session if less than a quarter of the sessions are unassured; otherwise an unassured session.
     pub(super) fn evict(&mut self, source: Option<IpAddr>) -> Option<UdpSession> {
         let first_unassured_session = self.refresh_first_session(source, false);
         let (_, key) = match first_unassured_session {
@@ -276,9 +276,9 @@ mod tests {
             session.is_assured = is_assured;
         }
         table.get_mut(keys[1]).unwrap().last_activity = 9;
-        let evicted: Vec<_> =
+        let evicted_sessions: Vec<_> =
             std::iter::from_fn(|| table.evict(None)).map(|session| session.client.port()).collect();
-        assert_eq!(evicted, [3, 4, 2, 1]);
+        assert_eq!(evicted_sessions, [3, 4, 2, 1]);
         assert!(table.is_empty() && table.keys_by_client.is_empty());
         assert_eq!(table.next_expiry(), None);
     }
@@ -292,9 +292,9 @@ mod tests {
         table.get_mut(keys[1]).unwrap().last_activity = 9;
         let source = client(1).ip();
         assert_eq!(table.count_sessions_of_source(source), 3);
-        let evicted: Vec<_> =
+        let evicted_sessions: Vec<_> =
             std::iter::from_fn(|| table.evict(Some(source))).map(|session| session.client.port()).collect();
-        assert_eq!(evicted, [3, 2, 1]);
+        assert_eq!(evicted_sessions, [3, 2, 1]);
         assert_eq!(
             (table.count_sessions_of_source(source), table.count_sessions_of_source(other_client.ip())),
             (0, 1)

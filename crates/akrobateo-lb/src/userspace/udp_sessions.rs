@@ -35,8 +35,8 @@ impl UdpSessions {
         settings: &Settings,
         poller: &Poller,
     ) -> Result<Self, Errno> {
-        for (index, bound) in (0..).zip(&sockets) {
-            poller.add(&bound.socket, Token::UdpSocketIndex(index))?;
+        for (index, bound_socket) in (0..).zip(&sockets) {
+            poller.add(&bound_socket.socket, Token::UdpSocketIndex(index))?;
         }
         let timeout_ms = to_milliseconds(settings.udp_timeout);
         let assured_timeout_ms = to_milliseconds(settings.udp_stream_timeout);
@@ -80,7 +80,7 @@ impl UdpSessions {
                     }
                 }
                 Err(Errno::AGAIN) => return,
-                // The error belongs to an earlier datagram. More datagrams may have arrived.
+                // The kernel reports an error of an earlier datagram. More datagrams may have arrived.
                 Err(_) => {}
             }
         }
@@ -113,8 +113,8 @@ impl UdpSessions {
         let datagram = &context.io.buffer[..len];
         let mut send_result = send(&session.target_socket, datagram, SendFlags::NOSIGNAL);
         if let Err(error @ (Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH)) = send_result {
-            // The error belongs to an earlier datagram, and the kernel has not sent this datagram. So the proxy sends
-            // this datagram again.
+            // The kernel reports an error of an earlier datagram, and has not sent the current datagram. So the proxy
+            // sends the current datagram again.
             send_result = send(&session.target_socket, datagram, SendFlags::NOSIGNAL);
             context.record_dial_failure(port_index, error.into());
         }
@@ -236,8 +236,8 @@ impl UdpSessions {
     /// Counts a session as closed, and releases its place in the quota.
     fn count_closed_session(&self, session: &UdpSession, context: &WorkerContext) {
         context.shared.udp_session_quota.release();
-        if let Some(bound) = self.sockets.get(session.socket_index as usize) {
-            add(&context.stats.port(bound.port_index).closed_sessions, 1);
+        if let Some(bound_socket) = self.sockets.get(session.socket_index as usize) {
+            add(&context.stats.port(bound_socket.port_index).closed_sessions, 1);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A worker is considered stuck if it has not run for this time. The time is long, because a worker may wait for a busy
-/// processor. In this case a restart would not help.
+/// processor. A restart would not shorten this wait.
 const STUCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Checks that all workers run their loops. Each check wakes the workers, and a woken worker records that it runs.

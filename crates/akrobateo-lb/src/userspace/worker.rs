@@ -259,7 +259,7 @@ mod tests {
             worker.sweep_if_due();
         }
         assert_eq!(sweep_times, [0, 250, 500, 750]);
-        // Without a request there is no sweep, because nothing can expire.
+        // The worker sweeps only after a request, because nothing can expire before.
         worker.context.io.now = 2_000;
         worker.sweep_if_due();
         assert_eq!(worker.context.sweep_at(), None);

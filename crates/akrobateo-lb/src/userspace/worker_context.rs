@@ -29,7 +29,8 @@ pub(super) struct WorkerContext {
     pub(super) phase: Phase,
     /// The worker's index in [`SharedState::inboxes`] and [`SharedState::wakers`].
     index: usize,
-    /// Objects that can continue at once. Other objects continue first, so that no object blocks the worker.
+    /// The run queue: connections and sockets that can continue at once. The worker serves them one after the other, so
+    /// that none blocks the worker.
     run_queue: VecDeque<Token>,
     /// The time of the next sweep, which closes expired connections, expired UDP sessions and idle pipes; `None` if
     /// nothing can expire.

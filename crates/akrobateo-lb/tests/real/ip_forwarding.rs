@@ -17,7 +17,7 @@ fn ipv4_forwarding_is_switched_on_again_within_a_second() {
         let proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
         let mut shortest_repair_time = Duration::MAX;
         for sysctl in ["ipv4/ip_forward", "ipv4/conf/eth0/forwarding"] {
-            // The kernel acts only on a write that changes the value, so the test writes 1 before it writes 0.
+            // The kernel ignores a write that does not change the sysctl, so the test writes 1 before it writes 0.
             network.pod.set_sysctl(sysctl, "1");
             network.pod.set_sysctl(sysctl, "0");
             let start = Instant::now();

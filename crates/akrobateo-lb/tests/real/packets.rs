@@ -105,7 +105,7 @@ fn client_is_refused_if_the_target_does_not_listen() {
             let result = open_tcp_stream(&network.client, addr::CLIENT[family], &destination, REPLY_TIMEOUT);
             assert_eq!(result.unwrap_err().kind(), ErrorKind::ConnectionRefused);
         }
-        // The same request succeeds as soon as the backend listens.
+        // The same request succeeds when the backend listens.
         serve_udp(&network.backend, &with_port(addr::BACKEND[0], 80));
         UdpClient::new(&network.client, addr::CLIENT[0], &with_port(addr::POD[0], 80))
             .request(REPLY_TIMEOUT)

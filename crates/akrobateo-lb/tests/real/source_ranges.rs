@@ -32,7 +32,7 @@ fn is_allowed(network: &Network, client: &str, family: usize) -> bool {
     is_tcp_allowed
 }
 
-/// Returns true if the client gets no reply at all, not even an error.
+/// Returns true if the client gets neither a reply nor an error.
 fn is_denied(network: &Network, client: &str, family: usize) -> bool {
     let destination = with_port(addr::POD[family], 80);
     let is_timeout = |error: Error| matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock);

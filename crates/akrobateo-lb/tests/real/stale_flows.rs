@@ -1,4 +1,4 @@
-//! Flows that started before the current rules were installed. Such a flow keeps its target, gets a new target, or
+//! Flows that started before the current rules were installed. An earlier flow keeps its target, gets a new target, or
 //! ends.
 
 use crate::harness::addr::{self, with_port};

@@ -6,8 +6,7 @@ use netns_testkit::{DEADLINE, Namespace, http};
 
 use super::proxy::PROBE_PORT;
 
-/// The values of one scrape, with their series as keys. A series is the metric's name and labels, exactly as in the
-/// text.
+/// The values of one scrape, keyed by their series. A series is the metric's name and labels, exactly as in the text.
 #[derive(Debug)]
 pub struct Metrics(BTreeMap<String, u64>);
 

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const PROGRAM_PATH: &str = env!("CARGO_BIN_EXE_akrobateo-lb");
 
-/// The port of the probe, unless a test chooses another one.
+/// The probe's port in all tests that choose no other port.
 pub const PROBE_PORT: u16 = 10_290;
 
 /// A shell script that mounts the file `$LOG` at `/dev/termination-log`, and then runs its arguments.
@@ -28,7 +28,7 @@ mount -o remount,ro,bind /
 exec setpriv --no-new-privs --inh-caps=-all --bounding-set="$CAPS" -- "$@"
 "#;
 
-/// A running proxy. Dropping the value kills the process.
+/// A running proxy. The process is killed when the `Proxy` is dropped.
 #[derive(Debug)]
 pub struct Proxy {
     child: Child,

@@ -204,7 +204,7 @@ fn drain_under_load_breaks_no_accepted_connection() {
         let address: SocketAddr = with_port(addr::POD[0], 80).parse().unwrap();
         let (completed_count, is_refused) = (AtomicU32::new(0), AtomicBool::new(false));
         std::thread::scope(|scope| {
-            // One long upload, while short connections come and go.
+            // One long upload runs while short connections are opened and closed.
             scope.spawn(|| {
                 write_blocks(&client, 256 << 20).unwrap();
                 client.shutdown(Shutdown::Write).unwrap();

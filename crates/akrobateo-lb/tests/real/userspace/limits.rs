@@ -66,7 +66,7 @@ fn open_connections_work_and_new_clients_wait_without_free_descriptors() {
             client.write_all(b"request").unwrap();
             client.shutdown(Shutdown::Write).unwrap();
         }
-        proxy.wait_for_log("no file descriptor or memory left: new clients wait");
+        proxy.wait_for_log("out of file descriptors or memory: new clients wait");
         for (client, backend) in &mut open_connections {
             client.write_all(b"?").unwrap();
             backend.read_exact(&mut [0]).unwrap();

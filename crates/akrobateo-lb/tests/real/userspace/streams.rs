@@ -137,8 +137,8 @@ fn slow_reader_blocks_its_writer_and_receives_every_byte() {
         let memory_growth = resident_memory_bytes(proxy.pid()).unwrap().saturating_sub(memory_before);
         assert!(memory_growth < 1 << 20, "the proxy holds {memory_growth} bytes for one connection");
         drop(backend);
-        let received = read_to_end(&client).unwrap();
-        assert!(received.len() == written_len && received.iter().all(|byte| *byte == 0));
+        let received_bytes = read_to_end(&client).unwrap();
+        assert!(received_bytes.len() == written_len && received_bytes.iter().all(|byte| *byte == 0));
     });
 }
 
@@ -213,8 +213,9 @@ fn client_receives_the_whole_answer_before_the_reset() {
             backend.write_all(&vec![2; 100_000]).unwrap();
             eventually("the proxy has taken the answer", || {
                 let labels = ["IPv4", "direction=\"out\""];
-                let sent = sum_metric(&fetch_metrics(&network.pod), "akrobateo_lb_bytes_total", &labels);
-                (sent == round * 100_000).then_some(())
+                let sent_byte_count =
+                    sum_metric(&fetch_metrics(&network.pod), "akrobateo_lb_bytes_total", &labels);
+                (sent_byte_count == round * 100_000).then_some(())
             });
             drop(backend);
             if is_sending {
