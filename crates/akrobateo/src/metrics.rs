@@ -1,5 +1,5 @@
-//! The operator's metrics. Each label has few possible values, so no label contains the name of an object or the text
-//! of an error. No I/O.
+//! The operator's metrics. Each label has few possible values. So labels never contain names of objects or texts of
+//! errors. No I/O.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;

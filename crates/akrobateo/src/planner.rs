@@ -84,7 +84,7 @@ impl Planner {
         Self::new(stores, triggers, scope, config, defaults)
     }
 
-    /// Lists each kind once. This planner starts no watches, so it receives no triggers.
+    /// Lists each kind once. The planner does not start watches, so it never receives triggers.
     pub(crate) async fn list(
         client: &Client,
         scope: &WatchScope<'_>,
@@ -133,7 +133,7 @@ impl Planner {
         self.stores.wait_until_synced().await
     }
 
-    /// Discards triggers while another replica is the leader. Returns only if the watches end.
+    /// Discards triggers while another replica is the leader. The function returns when the watches end.
     pub(crate) async fn discard_triggers(&mut self) -> WatchEnded {
         let mut batch = Vec::new();
         while self.triggers.recv_many(&mut batch, MAX_TRIGGERS_PER_CALL).await > 0 {
@@ -144,8 +144,8 @@ impl Planner {
 
     /// Allocates ports, and returns every Service in scope.
     ///
-    /// Another replica may have been the leader since the last allocation. So the planner deletes the records
-    /// of this replica, and reads only the state of the cluster.
+    /// The planner deletes its own records, and reads only the state of the cluster. The reason is that another replica
+    /// may have been the leader since the last allocation.
     pub(crate) fn resync(&mut self) -> BTreeSet<ServiceKey> {
         self.allocations = PortAllocations::default();
         self.pod_changes = PodChanges::default();
@@ -176,7 +176,7 @@ impl Planner {
                 }
             }
             () = wait_for_vip_danger_change(self.vip_danger_receiver.as_mut()) => are_all_services_affected = true,
-            () = sleep_until_some(expiry) => (),
+            () = sleep_until_or_forever(expiry) => (),
         }
         let mut affected_services = BTreeSet::new();
         let services_with_expired_nodes = self.recent_endpoints.expire(Instant::now().into_std());
@@ -266,8 +266,8 @@ impl Planner {
             agents: Arc::new(self.agents.states(clock)),
             version: self.agents.service_version(key, clock),
             endpoint_versions: if is_local {
-                let newest = || self.stores.newest_endpoint_slice_version(key);
-                self.agents.endpoint_versions(key, &nodes_with_ready_endpoint, newest, clock)
+                let newest_version_in_store = || self.stores.newest_endpoint_slice_version(key);
+                self.agents.endpoint_versions(key, &nodes_with_ready_endpoint, newest_version_in_store, clock)
             } else {
                 BTreeMap::new()
             },
@@ -331,8 +331,7 @@ impl Planner {
         }
     }
 
-    /// Returns true if the last allocation read the ports that the Service's workload or the node agents hold for the
-    /// Service, and these ports have changed.
+    /// Returns true if the Service's occupied ports have changed, and the last allocation read these ports.
     fn has_new_occupied_ports(&self, key: &ServiceKey) -> bool {
         let agents = || self.agents.states(Clock::at(Instant::now().into_std()));
         self.occupied_ports
@@ -363,7 +362,7 @@ impl Planner {
     }
 
     /// Returns true if a field of the Service that the allocation reads has changed since the last allocation. The
-    /// status is not such a field, so the operator's own status writes cause no allocation.
+    /// allocation does not read the status, so the operator's own status writes do not cause an allocation.
     fn has_new_allocation_input(&mut self, key: &ServiceKey) -> bool {
         let current = self.stores.service(key);
         let has_changed = self.services.get(key).map(|service| allocation_input(service))
@@ -390,7 +389,7 @@ impl Planner {
 }
 
 /// Waits until a time. If the time is `None`, waits for ever.
-async fn sleep_until_some(time: Option<std::time::Instant>) {
+async fn sleep_until_or_forever(time: Option<std::time::Instant>) {
     match time {
         Some(time) => sleep_until(time.into()).await,
         None => std::future::pending().await,

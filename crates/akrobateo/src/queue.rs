@@ -16,23 +16,23 @@ use futures::stream::FuturesUnordered;
 use kube::runtime::scheduler::{ScheduleRequest, Scheduler, debounced_scheduler};
 use tokio::time::Instant;
 
-/// All changes of a Service within this time, for example in a rollout, cause one reconciliation. Each change restarts
-/// this time.
+/// The debounce delay: all changes of a Service within this time, for example in a rollout, cause one reconciliation.
+/// Each change restarts this time.
 const DEBOUNCE_DELAY: Duration = Duration::from_millis(50);
-/// The maximum time by which further changes delay a reconciliation. Without a limit, an object that changes more often
-/// than the debounce delay would delay the reconciliation for ever.
+/// The maximum time by which further changes delay a reconciliation. An object may change more often than the debounce
+/// delay. Without a limit, such changes would delay the reconciliation for ever.
 const MAX_DEBOUNCE_DELAY: Duration = Duration::from_millis(500);
 /// The maximum number of reconciliations at the same time. A higher limit would be faster after a restart, but would
 /// load the API server.
 const MAX_CONCURRENT_RECONCILIATIONS: usize = 16;
-/// The delay after the first failure. Each further failure doubles the delay.
+/// The delay after the first failure. Each additional failure doubles the delay.
 const MIN_BACKOFF: Duration = Duration::from_millis(500);
 /// The longest delay after a failure.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 type Reconciliation = Pin<Box<dyn Future<Output = (ServiceKey, Outcome)> + Send>>;
 
-/// The result of a reconciliation.
+/// The outcome of a reconciliation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// The reconciliation succeeded.
@@ -94,7 +94,7 @@ impl Queue {
                     self.first_request_times.remove(&key);
                     return key;
                 }
-                // Unreachable: the queue holds a sender, so the scheduler never ends.
+                // This code is unreachable: the queue holds a sender, so the scheduler never ends.
                 else => pending().await,
             }
         }

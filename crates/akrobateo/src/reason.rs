@@ -148,41 +148,43 @@ impl Reason {
         match self {
             Self::Exposed => "The Service has the addresses of all nodes that should answer.",
             Self::PartlyExposed => {
-                "Some nodes that should be published are not published: the node's proxy or agent is not ready, the node has no address \
-                 of a requested type, or another Service owns one of the ports. The Service also has this reason if some \
-                 proxies stay outdated after a change. The message names the first affected nodes."
+                "Some of the nodes that should be published are missing from the status. Their proxy or agent \
+                 is not ready, they lack an address of a requested type, or another Service owns one of the \
+                 ports. The Service also has this reason if some proxies stay outdated after a change. The \
+                 message names the first affected nodes."
             }
             Self::ProxiesNotReady => {
-                "No proxy is ready: the proxies are starting, or they cannot run. The message names the cause."
+                "The proxies are not ready: they are starting, or they cannot run. The message names the cause."
             }
             Self::AgentsNotReady => {
-                "The node agents forward the Service, but none of them can serve it: no agent runs, the agents do not report, or \
-                 they cannot change the rules of the kernel. The message names the cause."
+                "The node agents forward the Service, but none of them can serve it now. The agents are not \
+                 installed, do not report, or cannot change the rules of the kernel. The message names the \
+                 cause."
             }
             Self::NoAddresses => {
-                "Proxies or agents are ready, but the operator cannot publish their nodes: a node has no address of the \
-                 requested types, or the node must not be published."
+                "Proxies or agents are ready, but the operator cannot publish their nodes. The nodes lack an \
+                 address of the requested types, or must not be published."
             }
             Self::NoNodes => {
-                "Every node either does not match the node selector, or has a taint that the proxies do not tolerate."
+                "All nodes are excluded by the node selector, or by a taint that the proxies do not tolerate."
             }
             Self::NoEndpoints => {
-                "A traffic policy is Local, and no node that may run a proxy has a ready endpoint. Published addresses stay. \
-                 If no address was published, all nodes are published until the Service has an endpoint, except nodes where \
-                 another Service has the port and can answer."
+                "A traffic policy is Local, and no node that may run a proxy has a ready endpoint. Published \
+                 addresses stay. If the status has no addresses yet, all nodes are published until the Service \
+                 has an endpoint, except nodes where another Service has the port and can answer."
             }
             Self::PortConflict => {
                 "On every node another Service owns one of the ports, or uses this port as its nodePort or \
                  healthCheckNodePort."
             }
             Self::PortReserved => {
-                "One of the ports is reserved for the nodes themselves (`--reserved-ports`)."
+                "One of the ports is reserved for programs of the nodes (`--reserved-ports`)."
             }
             Self::PortInUse => {
                 "Another pod uses one of the ports as a hostPort, or a process of the node listens on this port. The program or \
                  the Service that used the port first keeps the port."
             }
-            Self::InvalidAnnotation => "The value of an annotation is not allowed.",
+            Self::InvalidAnnotation => "An annotation has a value that is not allowed.",
             Self::UnsupportedSpec => "The proxies cannot serve a part of the Service's spec.",
             _ => self.event_help(),
         }

@@ -70,8 +70,8 @@ pub(crate) async fn reconcile(
     let service = state.service.as_deref();
     let mut first_failure = None;
     for action in plan_actions(instance, state, &decision, now) {
-        // After a failure no event is emitted. The event would report a success that did not happen, and each retry
-        // would emit the event again.
+        // A failed reconciliation emits no event, because events report successes. Each retry would also repeat the
+        // event.
         if first_failure.is_some() && matches!(action, Action::EmitEvent { .. }) {
             continue;
         }
@@ -80,8 +80,7 @@ pub(crate) async fn reconcile(
         }
     }
     match (service, &first_failure) {
-        // Another client wrote first. The cache will receive the change of that client, and the change triggers a
-        // reconciliation.
+        // Another client has changed the object first. This change will reach the cache and trigger a reconciliation.
         (_, Some(error)) if error.is_conflict() => (),
         (Some(service), Some(error)) => {
             if let Err(error) = context.writer.report_failure(key, service, error).await {

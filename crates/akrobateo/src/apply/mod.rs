@@ -187,7 +187,7 @@ impl Writer {
     }
 }
 
-/// Converts "not found" into success, because an object that does not exist needs no write.
+/// Converts "not found" into success, because a missing object needs no write.
 fn ignore_not_found<T: Default>(result: Result<T, CallError>) -> Result<T, CallError> {
     match result {
         Err(error) if error.is_not_found() => Ok(T::default()),

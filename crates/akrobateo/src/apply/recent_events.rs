@@ -58,10 +58,10 @@ mod tests {
     #[test]
     fn series_continues_only_with_an_equal_event_of_the_same_object() {
         let mut recent_events = RecentEvents::default();
-        let first = key("a", Reason::PortInUse, "x");
-        assert_eq!(recent_events.continue_series(&first, at(0)), None);
-        recent_events.record(first.clone(), "event".to_owned(), 1, at(0));
-        assert_eq!(recent_events.continue_series(&first, at(1)), Some(("event".to_owned(), 2)));
+        let first_key = key("a", Reason::PortInUse, "x");
+        assert_eq!(recent_events.continue_series(&first_key, at(0)), None);
+        recent_events.record(first_key.clone(), "event".to_owned(), 1, at(0));
+        assert_eq!(recent_events.continue_series(&first_key, at(1)), Some(("event".to_owned(), 2)));
         for other in [
             key("b", Reason::PortInUse, "x"),
             key("a", Reason::PortConflict, "x"),

@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::Store;
 use kube::{Api, Client, Resource, ResourceExt};
 
-use super::trust::{controls, is_trusted, service_of};
+use super::trust::{controls, is_trusted, service_in_labels};
 use super::watch_spec::{self, TriggerSender};
 use crate::decide::{ProxyNamespace, Workload};
 
@@ -150,6 +150,6 @@ impl ProxyStores {
 
     fn trusted_key(&self, workload: &impl ResourceExt) -> Option<ServiceKey> {
         let is_trusted = is_trusted(&self.proxy_namespace, &self.instance, workload.meta());
-        if is_trusted { service_of(&self.proxy_namespace, workload) } else { None }
+        if is_trusted { service_in_labels(&self.proxy_namespace, workload) } else { None }
     }
 }

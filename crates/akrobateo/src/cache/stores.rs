@@ -18,7 +18,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, ResourceExt};
 
 use super::proxy_stores::{ProxySource, ProxyStores};
-use super::trust::held_by_running_pods;
+use super::trust::ports_of_running_pods;
 use super::watch_spec::{self, SERVICE_NAME_LABEL, TriggerSender};
 use crate::decide::{ProxyConfig, Workload, occupied_ports};
 
@@ -180,7 +180,7 @@ impl Stores {
         workloads.retain(|workload| service.as_deref().is_none_or(|service| workload.belongs_to(service)));
         let pods = self.pods(key, &workloads);
         if are_proxies_in_service_namespaces {
-            held_by_running_pods(&pods)
+            ports_of_running_pods(&pods)
         } else {
             occupied_ports(&workloads, &pods, nodes)
         }
@@ -212,7 +212,8 @@ impl Stores {
     }
 }
 
-/// Returns the resourceVersion of an object as a number. A version that is no number requires nothing of the agents.
+/// Returns the resourceVersion of an object as a number. If a version is not a number, the agents need not have applied
+/// it.
 pub(crate) fn resource_version(object: &impl ResourceExt) -> u64 {
     object.resource_version().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
@@ -222,8 +223,8 @@ fn agent_selector(instance: &str) -> String {
     format!("{AGENT_LABEL}={instance}")
 }
 
-/// Returns one source for each namespace of proxies: first the current namespace, then the former namespaces. The result
-/// is empty if Services may have no proxies.
+/// Returns one source for each namespace of proxies: first the current namespace, then the former namespaces. Returns
+/// no source if Services may not have their own proxies.
 fn proxy_sources<'a>(
     client: &'a Client,
     scope: &WatchScope<'a>,

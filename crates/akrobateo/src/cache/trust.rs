@@ -15,12 +15,16 @@ use kube::{Resource, ResourceExt};
 
 use crate::decide::{ProxyNamespace, Workload, is_applied_by, pod_frontends};
 
-/// The label that the Deployment controller sets on a pod. The name of the pod's replica set ends with its value.
+/// The label that the Deployment controller sets on a pod. The name of the pod's replica set ends with the value of
+/// this label.
 const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 
-/// Returns the Service in the labels of a workload or pod; `None` if the proxies of this Service belong in another
+/// Returns the Service in the labels of a workload or pod; `None` if the Service's proxies must be in another
 /// namespace.
-pub(super) fn service_of(proxy_namespace: &ProxyNamespace, object: &impl ResourceExt) -> Option<ServiceKey> {
+pub(super) fn service_in_labels(
+    proxy_namespace: &ProxyNamespace,
+    object: &impl ResourceExt,
+) -> Option<ServiceKey> {
     let key = ServiceKey::from_proxy_labels(object)?;
     let namespace = match proxy_namespace {
         ProxyNamespace::SharedNamespace(namespace) => namespace,
@@ -43,8 +47,8 @@ pub(super) fn is_trusted(proxy_namespace: &ProxyNamespace, instance: &str, workl
 /// Returns true if the workload controls the pod.
 ///
 /// A Deployment controls its pods through a replica set. The replica set's name consists of the Deployment's name and
-/// the hash in the pod's label, so the operator needs no right to read replica sets. Tenants can forge such a pod only
-/// in a namespace in which they also control the workload.
+/// the hash in the pod's label, so the operator needs no right to read replica sets. Tenants can forge a pod with this
+/// hash only in a namespace in which they also control the workload.
 pub(super) fn controls(workload: &Workload, pod: &Pod) -> bool {
     let metadata = workload.metadata();
     let Some(owner) = controller(&pod.metadata) else { return false };
@@ -66,7 +70,7 @@ pub(super) fn controls(workload: &Workload, pod: &Pod) -> bool {
 /// Tenants can forge a workload in their namespace, so its template proves nothing. A running pod proves that it has
 /// its ports: before the kubelet sets the phase `Running`, the kubelet checks that no other pod of the node has
 /// the port.
-pub(super) fn held_by_running_pods(pods: &[Arc<Pod>]) -> OccupiedPorts {
+pub(super) fn ports_of_running_pods(pods: &[Arc<Pod>]) -> OccupiedPorts {
     let is_running =
         |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
     let running_pods: Vec<_> = pods.iter().filter(|pod| is_running(pod)).collect();
@@ -95,8 +99,8 @@ mod tests {
             pod.status.get_or_insert_default().phase = Some(phase.to_owned());
             Arc::new(pod)
         };
-        let held = |pods: &[Arc<Pod>]| {
-            let OccupiedPorts { frontends, nodes } = held_by_running_pods(pods);
+        let ports_and_nodes = |pods: &[Arc<Pod>]| {
+            let OccupiedPorts { frontends, nodes } = ports_of_running_pods(pods);
             let ports: BTreeSet<_> =
                 frontends.into_iter().map(|frontend: Frontend| frontend.host_port()).collect();
             (ports.iter().map(|port| port.port).collect::<Vec<_>>(), nodes.into_iter().collect::<Vec<_>>())
@@ -106,8 +110,14 @@ mod tests {
         let pod_with_one_port = with_phase(pod("b").on("n2").host_port(80).build(), "Running");
         let refused_pod = with_phase(pod("c").on("n3").host_port(22).build(), "Failed");
         let unscheduled_pod = with_phase(pod("d").host_port(22).build(), "Pending");
-        assert_eq!(held(std::slice::from_ref(&pod_with_two_ports)), (vec![80, 443], vec!["n1".to_owned()]));
-        assert_eq!(held(&[pod_with_two_ports, pod_with_one_port, refused_pod, unscheduled_pod]).0, [80]);
-        assert_eq!(held(&[]), (vec![], vec![]));
+        assert_eq!(
+            ports_and_nodes(std::slice::from_ref(&pod_with_two_ports)),
+            (vec![80, 443], vec!["n1".to_owned()])
+        );
+        assert_eq!(
+            ports_and_nodes(&[pod_with_two_ports, pod_with_one_port, refused_pod, unscheduled_pod]).0,
+            [80]
+        );
+        assert_eq!(ports_and_nodes(&[]), (vec![], vec![]));
     }
 }

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 
-use super::trust::service_of;
+use super::trust::service_in_labels;
 use crate::decide::{ProxyNamespace, relevant_managed_fields};
 
 /// A change in the cluster. The planner decides which Services need a reconciliation.
@@ -36,13 +36,13 @@ type WatchSpec<K> = api_client::WatchSpec<K, Trigger>;
 /// Sends the triggers of all watches.
 pub(crate) type TriggerSender = api_client::TriggerSender<Trigger>;
 
-/// Services in the cache have their managedFields, which show whether the operator wrote the status.
+/// Services in the cache keep their managedFields, which show whether the operator wrote the status.
 pub(super) fn service() -> WatchSpec<Service> {
     WatchSpec::new(|_| (), |service| Some(Trigger::Service(ServiceKey::from_service(service))))
 }
 
-/// Workloads in the cache have only some managedFields: those that show whether the operator applied the workload, and
-/// which fields other managers added.
+/// Workloads in the cache keep only some managedFields. These show whether the operator applied the workload, and which
+/// fields other managers added.
 pub(super) fn workload<K: ResourceExt>(proxy_namespace: &ProxyNamespace, instance: &str) -> WatchSpec<K> {
     let (proxy_namespace, instance) = (proxy_namespace.clone(), instance.to_owned());
     WatchSpec::new(
@@ -50,20 +50,20 @@ pub(super) fn workload<K: ResourceExt>(proxy_namespace: &ProxyNamespace, instanc
             let entries = std::mem::take(workload.managed_fields_mut());
             *workload.managed_fields_mut() = relevant_managed_fields(&instance, entries);
         },
-        move |workload| service_of(&proxy_namespace, workload).map(Trigger::Workload),
+        move |workload| service_in_labels(&proxy_namespace, workload).map(Trigger::Workload),
     )
 }
 
-/// Pods of proxies have no managedFields in the cache.
+/// The cache drops the managedFields of proxy pods.
 pub(super) fn pod(proxy_namespace: &ProxyNamespace) -> WatchSpec<Pod> {
     let proxy_namespace = proxy_namespace.clone();
     WatchSpec::new(
         |pod: &mut Pod| pod.managed_fields_mut().clear(),
-        move |pod| service_of(&proxy_namespace, pod).map(Trigger::Workload),
+        move |pod| service_in_labels(&proxy_namespace, pod).map(Trigger::Workload),
     )
 }
 
-/// Endpoints in the cache have no managedFields, ports, addresses and target references.
+/// The cache drops the managedFields, ports, addresses and target references of endpoints.
 pub(super) fn endpoint_slice() -> WatchSpec<EndpointSlice> {
     WatchSpec::new(
         |slice: &mut EndpointSlice| {
@@ -81,7 +81,7 @@ pub(super) fn endpoint_slice() -> WatchSpec<EndpointSlice> {
     )
 }
 
-/// Nodes in the cache have no managedFields and no list of images, because these fields take most of the memory of a
+/// The cache drops the managedFields and the image list of Nodes, because these fields need most of the memory of a
 /// Node.
 pub(super) fn node() -> WatchSpec<Node> {
     WatchSpec::new(
@@ -95,7 +95,7 @@ pub(super) fn node() -> WatchSpec<Node> {
     )
 }
 
-/// Leases in the cache have no managedFields.
+/// The cache drops the managedFields of Leases.
 pub(super) fn agent_lease() -> WatchSpec<Lease> {
     WatchSpec::new(
         |lease: &mut Lease| lease.managed_fields_mut().clear(),

@@ -59,7 +59,7 @@ pub(super) enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Shows the owner of each port on the nodes, and the Services that wait for the port
+    /// Shows which Service owns each port of the nodes, and which Services wait for the port
     Ports {
         #[command(flatten)]
         output: Output,

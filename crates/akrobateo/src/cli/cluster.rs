@@ -164,8 +164,8 @@ async fn list_operators(
     Ok(deployments.items.into_iter().filter_map(DeployedOperator::from_deployment).collect())
 }
 
-/// Detects if ipMode VIP is dangerous. If the user may not read the configuration of kube-proxy, the command assumes
-/// that VIP is safe, because VIP is safe in most clusters.
+/// Detects whether ipMode VIP is dangerous. If the user may not read the configuration of kube-proxy, the command
+/// assumes that VIP is safe, because VIP is safe in most clusters.
 async fn detect_vip_danger(client: &Client, metrics: &Metrics) -> Option<String> {
     match read_vip_danger(client, metrics).await {
         Ok(danger) => danger,

@@ -7,7 +7,7 @@ use kube::{Api, Client};
 use crate::metrics::Metrics;
 
 /// Adds the settings of the container's `ConfigMaps` to its environment variables. If a `ConfigMap` cannot be read,
-/// prints a message and continues without its settings.
+/// prints a message and uses the defaults of its settings.
 pub(super) async fn add_config_map_settings(
     container: &mut Container,
     client: &Client,
@@ -17,7 +17,7 @@ pub(super) async fn add_config_map_settings(
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let sources = container.env_from.clone().unwrap_or_default();
     // If several sources set a variable, Kubernetes uses the value in `env`, or the value of the last source. A later
-    // search in `env` uses the first value that it finds. So the values of the last source must come first.
+    // search returns the first value of a variable in `env`. So the values of the last source must come first.
     for source in sources.into_iter().rev() {
         let (Some(reference), prefix) = (source.config_map_ref, source.prefix.unwrap_or_default()) else {
             continue;
@@ -59,7 +59,7 @@ mod tests {
         json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "settings" }, "data": data })
     }
 
-    fn value_of<'a>(container: &'a Container, name: &str) -> Option<&'a str> {
+    fn find_value<'a>(container: &'a Container, name: &str) -> Option<&'a str> {
         let mut variables = container.env.iter().flatten();
         variables.find(|variable| variable.name == name)?.value.as_deref()
     }
@@ -68,9 +68,9 @@ mod tests {
     async fn variables_of_the_container_override_its_config_maps() {
         let (client, mut api) = scripted_api();
         let server = tokio::spawn(async move {
-            let last = json!({ "MAX_PORTS": "2", "REPLICAS": "3" });
-            let first = json!({ "MAX_PORTS": "1", "IP_MODE": "Proxy", "WORKLOAD": "Shared" });
-            for (name, data) in [("last", last), ("first", first)] {
+            let last_source = json!({ "MAX_PORTS": "2", "REPLICAS": "3" });
+            let first_source = json!({ "MAX_PORTS": "1", "IP_MODE": "Proxy", "WORKLOAD": "Shared" });
+            for (name, data) in [("last", last_source), ("first", first_source)] {
                 let request = api.next_request().await;
                 assert_eq!(request.path, format!("/api/v1/namespaces/kube-system/configmaps/{name}"));
                 request.answer(&config_map(&data));
@@ -80,7 +80,7 @@ mod tests {
         add_config_map_settings(&mut container, &client, "kube-system", &Metrics::new()).await;
         server.await.unwrap();
         let values = ["IP_MODE", "MAX_PORTS", "REPLICAS", "WORKLOAD", "INSTANCE"];
-        let values = values.map(|name| value_of(&container, name));
+        let values = values.map(|name| find_value(&container, name));
         assert_eq!(values, [Some("VIP"), Some("2"), Some("3"), Some("Shared"), None]);
     }
 

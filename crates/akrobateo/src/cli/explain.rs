@@ -19,7 +19,7 @@ use super::status::StatusRow;
 use super::table::{Cell, format_table};
 use crate::decide::{
     Action, AgentStatus, Exposure, OutdatedProxy, ProxyDecision, Workload, describe_port_owner,
-    local_traffic_policy, plan_actions, problems_of,
+    local_traffic_policy, plan_actions, service_problems,
 };
 use crate::reason::Reason;
 
@@ -125,7 +125,7 @@ impl NodeExplanation {
     }
 }
 
-/// Returns the reason why the node has no ready proxy, no serving agent or no published address. The text is empty if
+/// Returns the reason why the node lacks a ready proxy, a serving agent or a published address. The text is empty if
 /// nothing is missing.
 fn explain_node(
     report: &ServiceReport,
@@ -195,7 +195,8 @@ fn explain_agent(
         reasons.push(format!("not published: {}", unpublished_node.cause));
     }
     let agent = report.state.agents.get(&node.name).map(|agent| &agent.observed.report);
-    let shared_ports = agent.map(|agent| problems_of(&agent.shared_ports, &report.key)).unwrap_or_default();
+    let shared_ports =
+        agent.map(|agent| service_problems(&agent.shared_ports, &report.key)).unwrap_or_default();
     reasons.extend(shared_ports.iter().map(describe_problem));
     reasons.extend(node.address_error.as_ref().map(ToString::to_string));
     reasons.join("; ")

@@ -23,8 +23,7 @@ pub(super) struct NodeRow {
     error: Option<String>,
     /// The version of the agent.
     version: Option<String>,
-    /// The age of the report in seconds. The value is exact only if the clocks of this machine and of the node show the
-    /// same time.
+    /// The age of the report in seconds. The age is inexact if the clocks of this machine and of the node differ.
     report_age_seconds: Option<i64>,
     /// The number of Services that the agent serves.
     served: usize,
@@ -150,15 +149,16 @@ mod tests {
         let nodes = ["n1", "n2", "n3", "n4"].map(|name| node(name).build());
         let mut cluster = cluster(Vec::new(), &nodes, Vec::new());
         cluster.now = k8s_openapi::jiff::Timestamp::from_second(1003).unwrap();
-        let serving_agent = agent("n1").with(|report| {
+        let serving_agent = agent("n1").with_changed_report(|report| {
             report.served_count = 12;
             report.refused = vec![port_problem(PortOwner::Process), port_problem(PortOwner::Process)];
             report.conntrack = Some(ConntrackUse { count: 10, max: 200 });
             let reason = "it has no agent".to_owned();
             report.masqueraded_peers = vec![MasqueradedPeer { node: "n4".to_owned(), reason }];
         });
-        let failing = agent("n3").with(|report| report.error = Some("no nf_tables".to_owned()));
-        let agents = [serving_agent, agent("n2").silent(), failing];
+        let failing_agent =
+            agent("n3").with_changed_report(|report| report.error = Some("no nf_tables".to_owned()));
+        let agents = [serving_agent, agent("n2").silent(), failing_agent];
         cluster.agents = agents.map(|agent| (agent.observed.report.node.clone(), agent)).into();
         let rows = node_rows(&cluster);
         assert_eq!(

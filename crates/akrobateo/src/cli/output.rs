@@ -6,7 +6,7 @@ use k8s_openapi::serde::Serialize;
 
 use super::error::CliError;
 
-/// The value of `--output`.
+/// The output format of a command: the value of `--output`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Format {
     Text,
@@ -19,7 +19,7 @@ pub(super) enum Format {
 pub(super) enum Health {
     Healthy,
     Failing,
-    /// The Service or the node has no proxy that can fail.
+    /// The Service or the node has no proxy whose health could be shown.
     NotApplicable,
 }
 

@@ -22,7 +22,7 @@ use crate::settings::{OperatorConfig, ResolvedConfig};
 /// 5737, RFC 3849).
 const EXAMPLE_CLUSTER_IPS: [(&str, &str); 2] = [("IPv4", "192.0.2.1"), ("IPv6", "2001:db8::1")];
 
-/// The value of `--output` of `render`.
+/// The output format of `render`: the value of `--output`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Format {
     Yaml,
@@ -67,8 +67,8 @@ fn encode(object: &impl Serialize, format: Format) -> Result<String, CliError> {
 fn workload_for(config: &ResolvedConfig, service: Service) -> Result<Option<Workload>, String> {
     let ResolvedConfig { proxy_config, defaults } = config;
     let service = Arc::new(with_api_server_defaults(service));
-    if let Some(ineligible) = ineligibility_reason(&service, defaults.is_default_class) {
-        return Err(ineligible.to_string());
+    if let Some(ineligibility) = ineligibility_reason(&service, defaults.is_default_class) {
+        return Err(ineligibility.to_string());
     }
     let allocations =
         PortAllocations::default().update(std::slice::from_ref(&service), &[], defaults, &NothingObserved);

@@ -41,7 +41,7 @@ pub(super) struct StatusRow {
     /// True if the operator decided that the condition `akrobateo.io/Exposed` is `True`.
     #[serde(rename = "exposed")]
     is_exposed: bool,
-    /// True if the condition reports no problem, or only a problem of some nodes.
+    /// True if the Service works, at least on some nodes.
     #[serde(skip)]
     is_healthy: bool,
     /// The reason of the condition.

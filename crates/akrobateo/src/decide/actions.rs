@@ -22,7 +22,7 @@ pub(crate) enum Action {
     Apply(Workload),
     /// Deletes a workload and its pods. If a new object has the same name, the new object stays.
     Delete(Workload),
-    /// Deletes a workload, but not its pods. The next workload adopts these pods.
+    /// Deletes a workload and keeps its pods. The next workload adopts these pods.
     DeleteKeepingPods(Workload),
     /// Deletes an outdated or misplaced pod. The workload's controller then creates a new pod.
     DeletePod(PodReference),
@@ -84,11 +84,13 @@ fn plan_workload(state: &ServiceState, desired: &Workload, decision: &Decision) 
         // A server-side apply restores the fields that other field managers changed. The operator then owns these
         // fields again. The apply does not remove fields that other field managers added.
         actions.push(Action::Apply(desired.clone()));
-    } else if let Some(existing) = same_workloads.iter().find(|existing| existing.has_added_fields()) {
+    } else if let Some(existing_workload) =
+        same_workloads.iter().find(|existing_workload| existing_workload.has_added_fields())
+    {
         // The deletion triggers the next reconciliation, which creates the workload again.
-        actions.push(Action::DeleteKeepingPods((*existing).clone()));
+        actions.push(Action::DeleteKeepingPods((*existing_workload).clone()));
     }
-    match same_workloads.first().map(|existing| existing.data_path_arguments()) {
+    match same_workloads.first().map(|existing_workload| existing_workload.data_path_arguments()) {
         None => {
             let note = "created the proxies; waiting for them to become ready";
             actions.push(event(Reason::EnsuringLoadBalancer, note));
@@ -118,8 +120,8 @@ fn plan_status(instance: &str, state: &ServiceState, decision: &Decision, now: T
         Some(exposure) => exposure.matches(current_condition),
         None => current_condition.is_none(),
     };
-    let is_current = has_same_condition && has_addresses(instance, service, &desired.addresses);
-    if is_current || limits.status.delayed_until().is_some() {
+    let is_status_unchanged = has_same_condition && has_addresses(instance, service, &desired.addresses);
+    if is_status_unchanged || limits.status.delayed_until().is_some() {
         return Vec::new();
     }
     // Another program may have written the current status. Therefore the events depend on the last status that

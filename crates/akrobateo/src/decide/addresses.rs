@@ -73,8 +73,8 @@ pub(super) fn select_nodes_to_publish<'nodes>(
             changing_nodes.recheck_at = changing_nodes.recheck_at.into_iter().chain([until]).min();
         }
     }
-    // If proxies can move, the next proxy may run on another node. So a changing node stays published only if no other
-    // node is published. The status must not become empty.
+    // If proxies can move, the next proxy may run on another node. So a changing node stays published only to avoid an
+    // empty status. The status must not become empty.
     if !inputs.proxies_can_move || ready_nodes.nodes.is_empty() {
         ready_nodes.nodes.append(&mut changing_nodes.nodes);
         ready_nodes.recheck_at = changing_nodes.recheck_at;
@@ -82,8 +82,8 @@ pub(super) fn select_nodes_to_publish<'nodes>(
     ready_nodes
 }
 
-/// Returns the nodes to publish while no node can answer, and the first node with an endpoint is not ready yet. The
-/// result contains the published nodes that are ready. These nodes have no endpoint any more, but an empty status would
+/// Returns the nodes to publish while no node can answer, because the first node with an endpoint is not ready yet.
+/// Only published nodes that are ready stay published. These nodes have no endpoint any more, but an empty status would
 /// remove the DNS records of the Service.
 ///
 /// `may_stay_published` returns true if a node may be published without an endpoint.

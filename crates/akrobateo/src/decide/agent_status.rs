@@ -33,7 +33,7 @@ pub(crate) struct ObservedReport {
 }
 
 impl ObservedReport {
-    /// Returns true if decisions read the same from both.
+    /// Returns true if both states lead to the same decisions.
     pub(crate) fn is_equivalent(&self, other: &Self) -> bool {
         self.is_silent == other.is_silent && self.report.equals_except_conntrack(&other.report)
     }
@@ -68,8 +68,8 @@ pub(crate) enum AgentStatus {
 impl AgentStatus {
     /// Returns the status of a Service on a node whose agent has sent this report.
     ///
-    /// A refusal comes before the versions, so that a restart of the operator changes no message: after a restart, the
-    /// operator requires the newest version of each Service.
+    /// A refusal has precedence over outdated versions, so that a restart of the operator does not change the message.
+    /// After a restart, the operator requires the newest version of each Service.
     pub(crate) fn new(
         observed: Option<&ObservedReport>,
         key: &ServiceKey,
@@ -79,7 +79,7 @@ impl AgentStatus {
         if *is_silent {
             return Self::Silent;
         }
-        let refusals = problems_of(&report.refused, key);
+        let refusals = service_problems(&report.refused, key);
         if !refusals.is_empty() {
             Self::Refusing(refusals)
         } else if report.is_paused {
@@ -94,14 +94,14 @@ impl AgentStatus {
     }
 }
 
-/// Returns true if the cluster has agents, and no agent has renewed its Lease in time. Then the operator itself has
-/// probably lost contact.
+/// Returns true if the cluster has agents, and no agent has renewed its Lease in time. If so, the operator itself has
+/// probably lost contact with the API server.
 pub(crate) fn are_all_silent(agents: &AgentStates) -> bool {
     !agents.is_empty() && agents.values().all(|agent| agent.observed.is_silent)
 }
 
 /// Returns the problems of one Service.
-pub(crate) fn problems_of(problems: &[PortProblem], key: &ServiceKey) -> Vec<PortProblem> {
+pub(crate) fn service_problems(problems: &[PortProblem], key: &ServiceKey) -> Vec<PortProblem> {
     let service = key.to_string();
     problems.iter().filter(|problem| problem.service == service).cloned().collect()
 }
@@ -136,7 +136,7 @@ mod tests {
         AgentStatus::new(Some(&observed), &key("web"), RequiredVersions { service: 7, endpoint_slices: 5 })
     }
 
-    fn refusal_of(service: &str) -> PortProblem {
+    fn build_refusal(service: &str) -> PortProblem {
         PortProblem { service: service.to_owned(), port: "80/TCP".to_owned(), owner: PortOwner::Process }
     }
 
@@ -154,10 +154,10 @@ mod tests {
             let applied = AppliedVersions { services: applied.0, endpoint_slices: applied.1 };
             assert_eq!(status(|report| report.applied = Some(applied), false), AgentStatus::Behind);
         }
-        let refusal = || vec![refusal_of("default/web")];
+        let refusal = || vec![build_refusal("default/web")];
         assert_eq!(status(|report| report.refused = refusal(), false), AgentStatus::Refusing(refusal()));
         assert_eq!(
-            status(|report| report.refused = vec![refusal_of("default/api")], false),
+            status(|report| report.refused = vec![build_refusal("default/api")], false),
             AgentStatus::Serving
         );
         assert_eq!(AgentStatus::new(None, &key("web"), RequiredVersions::default()), AgentStatus::Absent);

@@ -22,27 +22,27 @@ pub(super) const POD_CREATION_TIMEOUT: SignedDuration = SignedDuration::from_sec
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Blocker {
     #[error(
-        "every node either does not match the node selector or has a taint that the proxies do not tolerate; change the \
-         labels or taints of a node, or the annotations {} and {}",
+        "all nodes are excluded by the node selector or by a taint that the proxies do not tolerate; change \
+        the labels or taints of a node, or the annotations {} and {}",
         annotations::NODE_SELECTOR,
         annotations::TOLERATIONS
     )]
     NoMatchingNode,
     #[error(
-        "with a Local traffic policy, only a node with a ready endpoint can forward, but the Service may not use such a node; \
-         check that the node selector ({}) matches the nodes of the endpoints",
+        "with a Local traffic policy, only nodes with a ready endpoint can forward, but the Service may not \
+        use these nodes; check that the node selector ({}) matches the nodes of the endpoints",
         annotations::NODE_SELECTOR
     )]
     EndpointsWithoutProxy,
     #[error(
-        "externalTrafficPolicy is Local, but no node with a ready endpoint publishes its InternalIP, so kube-proxy \
-         does not forward on these nodes; publish InternalIPs ({})",
+        "externalTrafficPolicy is Local, and the nodes with a ready endpoint are not published with their \
+        InternalIP, so kube-proxy does not forward on these nodes; publish InternalIPs ({})",
         annotations::ADDRESS_TYPES
     )]
     EndpointsWithOtherAddress,
     #[error(
-        "loadBalancerSourceRanges has no range of {families}, so no client may connect; add a range of this family, or \
-         remove loadBalancerSourceRanges"
+        "loadBalancerSourceRanges has no range of {families}, so every client is denied; add a range of this \
+        family, or remove loadBalancerSourceRanges"
     )]
     NoSourceRange { families: String },
     #[error(
@@ -125,8 +125,8 @@ impl Blocker {
         Some(Self::NoNodeAddress { node, missing_address: describe_missing_address(spec) })
     }
 
-    /// Returns the reason why no node with an endpoint can be published. The result is `None` if the operator only
-    /// needs to wait.
+    /// Returns the reason why no node with an endpoint can be published. Returns `None` if the operator only needs to
+    /// wait.
     fn find_endpoint_blocker(
         state: &ServiceState,
         spec: &LoadBalancerSpec,

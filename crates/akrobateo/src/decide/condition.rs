@@ -33,7 +33,7 @@ pub(super) struct ExposureFacts<'a> {
     pub(super) has_addresses: bool,
     /// The reason why the Service has no address; `None` if the operator knows no reason.
     pub(super) blocker: Option<Blocker>,
-    /// The message about missing endpoints; `None` if the Service needs no endpoints or has endpoints.
+    /// The message about missing endpoints; `None` if no required endpoint is missing.
     pub(super) missing_endpoints_message: Option<String>,
     pub(super) unpublished_nodes: &'a [UnpublishedNode],
     pub(super) allocation: &'a Allocation,
@@ -199,8 +199,8 @@ fn conflict_note(allocation: &Allocation) -> Option<Note> {
     })
 }
 
-/// Returns a note about the outdated proxies that the rollout does not replace soon. Other outdated proxies are not in
-/// the note, so an undisturbed rollout does not change the condition.
+/// Returns a note about the outdated proxies that the rollout does not replace soon. The note omits proxies that the
+/// rollout replaces soon, so a normal rollout does not change the condition.
 fn outdated_proxies_note(outdated_proxies: &[OutdatedProxy]) -> Option<Note> {
     let delayed_proxies: Vec<_> = outdated_proxies.iter().filter(|proxy| proxy.delay.is_some()).collect();
     let needs_attention =

@@ -1,4 +1,5 @@
-//! Decides the desired state of one Service from its current state. The module does no I/O and reads no clock.
+//! Decides the desired state of one Service from its current state. The module is pure: it does no I/O and does not
+//! read the clock.
 
 use akrobateo_core::HostPort;
 use akrobateo_services::allocation::AllocationResult;

@@ -16,7 +16,7 @@ pub(crate) struct Decision {
     pub(crate) proxy: ProxyDecision,
     /// True if the existing workload has all desired fields, so that an apply would change nothing.
     pub(super) is_workload_applied: bool,
-    /// The desired status; `None` if another controller owns the status. The operator does not change such a status.
+    /// The desired status; `None` if another controller owns the status, because the operator must not change it.
     pub(crate) status: Option<DesiredStatus>,
     /// The nodes that should serve clients but are not published.
     pub(crate) unpublished_nodes: Vec<UnpublishedNode>,

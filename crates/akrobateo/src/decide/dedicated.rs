@@ -32,8 +32,9 @@ use super::workload::Workload;
 /// Returns the existing workload if it has all desired fields. Fields that another program added are ignored, because
 /// the operator may leave these fields in place for hours.
 fn find_applied_workload<'a>(state: &'a ServiceState, desired: &Workload) -> Option<&'a Workload> {
-    let existing = state.workloads.iter().find(|existing| existing.has_same_identity(desired));
-    existing.filter(|existing| existing.matches(desired))
+    let existing_workload =
+        state.workloads.iter().find(|existing_workload| existing_workload.has_same_identity(desired));
+    existing_workload.filter(|existing_workload| existing_workload.matches(desired))
 }
 
 /// Decides the desired state of an accepted Service that proxies of its own forward.

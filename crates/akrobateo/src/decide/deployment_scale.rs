@@ -30,11 +30,12 @@ pub(super) fn deployment_scale(
 /// Returns the number of pods that may be unavailable: the pods that the rollout replaces now, and the pods that cannot
 /// run.
 ///
-/// The Deployment controller waits for every unavailable pod. If the number did not include the pods that cannot run,
-/// one lost node would stop the rollout.
+/// The Deployment controller waits for every unavailable pod. The number includes the pods that cannot run, because
+/// otherwise one lost node would stop the rollout.
 fn max_unavailable(state: &ServiceState, replicas: usize) -> usize {
     let replaced_count = max_simultaneous_replacements(replicas);
-    let Some(existing) = state.workloads.iter().find(|workload| matches!(workload, Workload::Deployment(_)))
+    let Some(existing_deployment) =
+        state.workloads.iter().find(|workload| matches!(workload, Workload::Deployment(_)))
     else {
         return replaced_count;
     };
@@ -46,18 +47,18 @@ fn max_unavailable(state: &ServiceState, replicas: usize) -> usize {
     // During a replacement, the new pod often has no node for a moment, because the old pod still uses the ports. So
     // the number stays unchanged during a replacement.
     if reachable_pods.iter().any(|pod| is_changing(pod)) {
-        return existing.max_unavailable().unwrap_or(replaced_count);
+        return existing_deployment.max_unavailable().unwrap_or(replaced_count);
     }
     let is_deleted = |pod: &Pod| pod.metadata.deletion_timestamp.is_some();
     let lost_count = state.pods.iter().filter(|pod| is_on_lost_node(pod) && !is_deleted(pod)).count();
     let is_outdated_pod =
-        |pod: &Pod| existing.pod_template().is_some_and(|template| is_outdated(pod, template));
+        |pod: &Pod| existing_deployment.pod_template().is_some_and(|template| is_outdated(pod, template));
     let unscheduled_pods: Vec<_> = reachable_pods.iter().filter(|pod| !is_scheduled(pod)).collect();
     let unscheduled_outdated_count = unscheduled_pods.iter().filter(|pod| is_outdated_pod(pod)).count();
     let unscheduled_current_count = unscheduled_pods.len() - unscheduled_outdated_count;
     let unavailable_count = replaced_count + lost_count + unscheduled_outdated_count;
     let has_ready_current_pod = reachable_pods.iter().any(|pod| is_ready(pod) && !is_outdated_pod(pod));
-    let tolerated_current_count = if has_ready_current_pod {
+    let unavailable_current_count = if has_ready_current_pod {
         unscheduled_current_count
     } else {
         // Perhaps the pods of the new template cannot run on any node. So the last ready pod must stay.
@@ -65,7 +66,7 @@ fn max_unavailable(state: &ServiceState, replicas: usize) -> usize {
             .min(MAX_FAILED_ATTEMPTS - 1)
             .min(replicas.saturating_sub(1 + unavailable_count))
     };
-    (unavailable_count + tolerated_current_count).min(replicas)
+    (unavailable_count + unavailable_current_count).min(replicas)
 }
 
 fn to_i32(number: usize) -> i32 {

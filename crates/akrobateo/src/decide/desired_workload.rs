@@ -1,7 +1,7 @@
 //! Builds the desired workload of an accepted Service. Pure.
 //!
-//! The list of excluded nodes in a Deployment's pod template changes only if the list is not sufficient any more,
-//! because each change of the template replaces all pods of the Deployment.
+//! The pod template of a Deployment lists the excluded nodes. Each change of this list replaces all pods of the
+//! Deployment, so an old list stays in use while it is sufficient.
 
 use std::collections::BTreeSet;
 
@@ -58,16 +58,16 @@ fn find_excluded_nodes(workload: &Workload) -> Option<BTreeSet<String>> {
     }
     let terms = required_node_terms(workload.pod_spec()?).unwrap_or_default().iter();
     let fields = terms.flat_map(|term| term.match_fields.iter().flatten());
-    let excludes =
+    let excludes_node =
         |field: &&NodeSelectorRequirement| field.key == NODE_NAME_FIELD && field.operator == "NotIn";
-    Some(fields.filter(excludes).flat_map(|field| field.values.iter().flatten().cloned()).collect())
+    Some(fields.filter(excludes_node).flat_map(|field| field.values.iter().flatten().cloned()).collect())
 }
 
 /// Returns true if the list of excluded nodes may stay unchanged. The list may stay if enough nodes remain, and if the
 /// list contains each node of another Service on which a pod of this Service runs.
 ///
-/// A node of another Service needs no exclusion while the node has no pod of this Service, because the scheduler
-/// assigns no pod to a node whose hostPorts are in use.
+/// Other nodes of other Services need no exclusion, because the scheduler does not assign a pod to a node on which its
+/// hostPorts are in use.
 fn may_keep_excluded_nodes(
     excluded_nodes: &BTreeSet<String>,
     state: &ServiceState,

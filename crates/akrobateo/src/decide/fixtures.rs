@@ -35,7 +35,7 @@ pub(crate) fn agent(node: &str) -> AgentState {
 
 impl AgentState {
     /// Changes the report.
-    pub(crate) fn with(mut self, change: impl FnOnce(&mut AgentReport)) -> Self {
+    pub(crate) fn with_changed_report(mut self, change: impl FnOnce(&mut AgentReport)) -> Self {
         change(Arc::make_mut(&mut self.observed.report));
         self
     }
@@ -47,7 +47,7 @@ impl AgentState {
 
     /// Makes the agent refuse port 80/TCP to the Service `default/web`.
     pub(crate) fn refusing(self, owner: PortOwner) -> Self {
-        self.with(|report| report.refused.push(port_problem(owner)))
+        self.with_changed_report(|report| report.refused.push(port_problem(owner)))
     }
 }
 

@@ -18,9 +18,8 @@ pub(super) const fn host_ip(family: Family) -> &'static str {
     }
 }
 
-/// Returns the ports that the hostPort of a container occupies on its node: a port of one family or of both. The result
-/// is empty if the hostPort is limited to one address, because another pod may use the same port at the other
-/// addresses.
+/// Returns the ports that the hostPort of a container occupies on its node: a port of one family or of both. Returns no
+/// ports if the hostPort is limited to one address, because another pod may use the same port at the other addresses.
 pub(super) fn occupied_frontends(container_port: &ContainerPort) -> Vec<Frontend> {
     let protocol = container_port.protocol.as_deref().unwrap_or("TCP").parse();
     let number = container_port.host_port.and_then(|number| u16::try_from(number).ok());

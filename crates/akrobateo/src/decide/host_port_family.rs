@@ -23,7 +23,7 @@ pub(super) fn host_port_family(
 ) -> Option<Family> {
     let families: BTreeSet<_> = spec.frontends().iter().map(|frontend| frontend.family).collect();
     let family = families.first().copied().filter(|_| families.len() == 1)?;
-    // If no node is dual-stack, no Service uses the other family, so the pods need no hostIP.
+    // Without dual-stack nodes, all Services use the same family, and the pods need no hostIP.
     let is_dual_stack = nodes.iter().any(NodeInfo::has_both_families);
     // The role depends on all nodes, so it is the last check: the allocation calls this function for every Service.
     (is_dual_stack && role() == ProxyRole::ReservePorts).then_some(family)

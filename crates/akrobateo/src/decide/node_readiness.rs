@@ -15,7 +15,8 @@ use super::service_state::ServiceState;
 /// has not written the newest rules. The earlier rules of the agent remain in the kernel during this time.
 pub(super) const AGENT_GRACE_PERIOD: SignedDuration = SignedDuration::from_mins(1);
 
-/// The readiness of a node for one Service. A later variant is a better readiness.
+/// The readiness of a node for one Service. The variants are in ascending order: the last variant is the best
+/// readiness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum NodeReadiness {
     /// The node cannot answer.
@@ -64,8 +65,9 @@ pub(crate) fn agent_status(
         .then(|| state.endpoint_versions.get(&node.name))
         .flatten()
         .map_or(0, |endpoint| endpoint.version);
-    let required = RequiredVersions { service: state.version.version, endpoint_slices: endpoint_version };
-    AgentStatus::new(observed, key, required)
+    let required_versions =
+        RequiredVersions { service: state.version.version, endpoint_slices: endpoint_version };
+    AgentStatus::new(observed, key, required_versions)
 }
 
 /// Returns the readiness of a node by its agent.

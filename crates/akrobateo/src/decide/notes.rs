@@ -1,4 +1,4 @@
-//! Finds the settings of an accepted Service that have no effect or an unexpected effect. The condition reports these
+//! Finds the settings of an accepted Service whose effect is missing or unexpected. The condition reports these
 //! settings. Pure.
 
 use std::fmt::Write as _;

@@ -1,7 +1,7 @@
 //! The spec of proxy pods. Pure.
 //!
-//! A change of the pod spec replaces all pods and interrupts forwarding. So the pod spec must change only if the
-//! forwarding changes.
+//! A change of the pod spec replaces all pods and interrupts forwarding. So the pod spec changes only together with the
+//! forwarding.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,12 +26,13 @@ use super::pod_status::NODE_NAME_FIELD;
 /// Termination grace period of a proxy that forwards in the kernel, in seconds.
 ///
 /// A proxy with a signal handler exits immediately on SIGTERM. A proxy that has not installed its signal handler yet
-/// ends after the grace period. No other pod can use the hostPorts before the proxy ends.
+/// ends after the grace period. Other pods can use the hostPorts only after the proxy has ended.
 const KERNEL_DATA_PATH_GRACE_SECONDS: i64 = 3;
 /// Termination grace period of a proxy that forwards in userspace, in seconds.
 const USERSPACE_DATA_PATH_GRACE_SECONDS: i64 = USERSPACE_GRACE_PERIOD.as_secs().cast_signed();
 
-/// Memory limit of a proxy that forwards in the kernel. Such a proxy uses much less memory than the limit.
+/// Memory limit of a proxy that forwards in the kernel. A proxy that forwards in the kernel uses much less memory than
+/// the limit.
 const KERNEL_DATA_PATH_MEMORY_LIMIT: &str = "64Mi";
 /// Memory limit of a proxy that forwards in userspace. The limit includes the kernel's socket buffers: about 8 KiB for
 /// each of at most 65,536 connections.
@@ -43,7 +44,7 @@ const KERNEL_DATA_PATH_CPU_REQUEST: &str = "1m";
 /// that forwards in the kernel. The request is small enough for hundreds of proxies on a node.
 const USERSPACE_DATA_PATH_CPU_REQUEST: &str = "10m";
 /// The timeout of the readiness probe, in seconds. On a busy node, a proxy with a small CPU request may need more than
-/// the default of one second for an answer, even while the node forwards.
+/// one second (the default timeout) for an answer, although the node still forwards.
 const READINESS_TIMEOUT_SECONDS: i32 = 3;
 
 /// The name of the container port of the metrics. The chart's `PodMonitor` uses this name.
@@ -105,7 +106,8 @@ pub(super) fn pod_spec(
     let needs_ipv6_forwarding =
         forwards_in(DataPath::Kernel) && args.forwards.iter().any(|forward| forward.target.is_ipv6());
     PodSpec {
-        // A proxy needs no API access, and no environment variables for the Services of its namespace.
+        // Proxies get neither access to the API nor environment variables for the Services of their namespace, because
+        // they need neither.
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         host_network: (role == ProxyRole::ReservePorts).then_some(true),
@@ -218,7 +220,7 @@ fn forwarding_container(image: &str, args: &ProxyArgs, host_ports: Vec<Container
                     add: Some(vec!["NET_ADMIN".to_owned()]),
                     drop: Some(vec!["ALL".to_owned()]),
                 }),
-                // Kubernetes gives added capabilities only to root. In this container, root has no other capability.
+                // In Kubernetes, only root gets added capabilities. In this container, root has no other capability.
                 run_as_user: Some(0),
                 ..restricted_security_context()
             },
@@ -239,8 +241,8 @@ fn http_probe(path: &str, port: u16) -> Probe {
     }
 }
 
-/// Returns the container that only reserves the ports. The container has no probes, because it must not open a port of
-/// the host.
+/// Returns the container that only reserves the ports. A probe would need a port of the host, so the container has no
+/// probes.
 fn port_reserving_container(image: &str, host_ports: Vec<ContainerPort>) -> Container {
     Container {
         name: RESERVE_PORTS_COMMAND.to_owned(),
@@ -251,8 +253,8 @@ fn port_reserving_container(image: &str, host_ports: Vec<ContainerPort>) -> Cont
     }
 }
 
-/// Returns the sysctls of proxies that forward in userspace. Both sysctls are safe: the kubelet allows them by default
-/// (<https://kubernetes.io/docs/tasks/administer-cluster/sysctl-cluster/>).
+/// Returns the sysctls of proxies that forward in userspace. The two sysctls are safe: the kubelet allows them by
+/// default (<https://kubernetes.io/docs/tasks/administer-cluster/sysctl-cluster/>).
 fn userspace_sysctls() -> PodSecurityContext {
     let sysctl = |name: &str, value: &str| Sysctl { name: name.to_owned(), value: value.to_owned() };
     PodSecurityContext {
@@ -305,8 +307,8 @@ fn restricted_security_context() -> SecurityContext {
 
 fn base_container(image: &str, cpu: &str, memory: &str) -> Container {
     let to_quantities = |quantities: &[(&str, &str)]| {
-        let to_entry = |&(name, quantity): &(&str, &str)| (name.to_owned(), Quantity(quantity.to_owned()));
-        Some(quantities.iter().map(to_entry).collect())
+        let build_entry = |&(name, quantity): &(&str, &str)| (name.to_owned(), Quantity(quantity.to_owned()));
+        Some(quantities.iter().map(build_entry).collect())
     };
     Container {
         image: Some(image.to_owned()),

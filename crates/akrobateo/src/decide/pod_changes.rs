@@ -21,8 +21,8 @@ pub(crate) struct PodChanges(HashMap<ServiceKey, ServiceRecord>);
 #[derive(Debug, Default)]
 struct ServiceRecord {
     nodes: BTreeMap<String, NodeRecord>,
-    /// The time when the operator first saw the Service with a workload and without a pod; `None` if the Service has a
-    /// pod or no workload.
+    /// The time when the operator first saw the Service's workload without a pod; `None` if the workload is missing or
+    /// has pods.
     without_pods_since: Option<Timestamp>,
 }
 
@@ -63,7 +63,7 @@ impl PodChanges {
             let pods = pods_by_node.remove(node.name.as_str()).unwrap_or_default();
             let previous_node_record =
                 previous_record.as_mut().and_then(|record| record.nodes.remove(&node.name));
-            // If the operator has just started, a replacement of the proxy may be in progress.
+            // Just after the operator's start, a replacement of the proxy may be in progress.
             let may_have_been_ready = previous_record.is_none() && pods.iter().any(|pod| is_scheduled(pod));
             let node_record =
                 NodeRecord::new(&pods, may_run_proxy(node), previous_node_record, may_have_been_ready, now);
@@ -142,7 +142,8 @@ mod tests {
         assert_eq!(times_after_update(&[deleted_pod], true, 110), (at(110), None));
         assert_eq!(times_after_update(&[], true, 120), (at(120), Some(at(120))));
         assert_eq!(times_after_update(&[], true, 130), (at(120), Some(at(120))));
-        // The node is no longer allocated to the Service, and is then allocated again. Both events are changes.
+        // The node is no longer allocated to the Service, and is then allocated again. Each of these two steps counts
+        // as a change.
         assert_eq!(times_after_update(&[], false, 140), (at(140), Some(at(120))));
         assert_eq!(times_after_update(&[], true, 150), (at(150), Some(at(120))));
     }
@@ -180,10 +181,10 @@ mod tests {
         ] {
             assert_eq!(last_ready_at(&mut changes, pods, now), Some(at(now.min(10))));
         }
-        // After a start of the operator, a scheduled pod may be the replacement of a ready proxy. A pod without a node
-        // is no replacement.
+        // After a start of the operator, a scheduled pod may be the replacement of a ready proxy. But a pod without a
+        // node is not a replacement of a ready proxy.
         assert_eq!(last_ready_at(&mut PodChanges::default(), &starting_pod(), 30), Some(at(30)));
-        let waiting_pod = [pod("b").meant_for("n1").build()];
+        let waiting_pod = [pod("b").restricted_to_node("n1").build()];
         let mut changes = PodChanges::default();
         assert_eq!(last_ready_at(&mut changes, &waiting_pod, 30), None);
         assert_eq!(last_ready_at(&mut changes, &starting_pod(), 31), None);

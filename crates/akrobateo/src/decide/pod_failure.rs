@@ -14,7 +14,7 @@ const MAX_LISTED_PORTS: usize = 5;
 /// The waiting reasons of containers during a normal start.
 const WAITING_REASONS_DURING_START: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
-/// The cause why a proxy pod does not run, for the condition and the event.
+/// The cause of a proxy pod's failure, for the condition and the event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PodFailure {
     pub(super) reason: Reason,
@@ -27,8 +27,8 @@ impl PodFailure {
     }
 }
 
-/// Returns the cause why a pod does not run, or `None` if no pod fails. If several pods fail, the result describes the
-/// failing pod with the first name.
+/// Returns the cause of the first pod failure; `None` if all pods run or start normally. If several pods fail, the
+/// message describes the failing pod with the first name.
 ///
 /// The message does not change with each retry, because each change of the condition causes a write and an event.
 ///
@@ -77,8 +77,8 @@ fn scheduling_failure(pod: &Pod) -> Option<PodFailure> {
 
 /// Returns the message about a pod that waits for a port.
 ///
-/// The scheduler names neither the port nor the pod that uses the port. To find this pod, the operator would need the
-/// right to read all pods of the cluster.
+/// The scheduler's message does not name the port or the pod that uses it. To find that pod, the operator would need
+/// the right to read all pods of the cluster.
 fn port_in_use_message(pod: &Pod) -> String {
     let ports = host_ports(pod).into_iter().map(|port| port.to_string()).collect::<Vec<_>>();
     let (subject, listed_ports) = match ports.len() {
@@ -119,8 +119,8 @@ fn container_failure(pod: &Pod) -> Option<PodFailure> {
     Some(PodFailure::not_ready(format!("a proxy pod does not run: {cause}")))
 }
 
-/// Returns the cause why a container does not run. A container that crashes repeatedly changes between several states.
-/// The result is the same in all these states.
+/// Returns the cause of a container's failure. A container that crashes repeatedly changes between several states. The
+/// message is the same in all these states.
 fn failure_cause(container: &ContainerStatus) -> Option<String> {
     let state = container.state.as_ref();
     let states = [state, container.last_state.as_ref()].into_iter().flatten();
@@ -168,7 +168,7 @@ mod tests {
     fn message_names_a_port_of_another_pod_with_its_node() {
         let message = "0/3 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. \
                        preemption: 0/3 nodes are available: 3 No preemption victims found.";
-        let waiting_pod = pod("a").host_port(8081).meant_for("n1").unscheduled(message).build();
+        let waiting_pod = pod("a").host_port(8081).restricted_to_node("n1").unscheduled(message).build();
         let failure = pod_failure(&[Arc::new(waiting_pod)], &[]).unwrap();
         assert_eq!(failure.reason, Reason::PortInUse);
         let start = "port 8081/TCP on node n1 is in use by another pod; use another port";
@@ -192,9 +192,11 @@ mod tests {
             pod_failure(&pods, &[&nodes[0], &nodes[1], &lost_node])
         };
         assert_eq!(failure_with_ready_proxies(waiting_pod().build(), &["n1", "n2"]), None);
-        assert_eq!(failure_with_ready_proxies(waiting_pod().meant_for("n1").build(), &["n1"]), None);
+        assert_eq!(failure_with_ready_proxies(waiting_pod().restricted_to_node("n1").build(), &["n1"]), None);
         assert!(failure_with_ready_proxies(waiting_pod().build(), &["n1"]).is_some());
-        assert!(failure_with_ready_proxies(waiting_pod().meant_for("n2").build(), &["n1"]).is_some());
+        assert!(
+            failure_with_ready_proxies(waiting_pod().restricted_to_node("n2").build(), &["n1"]).is_some()
+        );
     }
 
     #[test]

@@ -47,14 +47,14 @@ pub(super) fn target_node(pod: &Pod) -> Option<&str> {
     field.values.as_ref()?.first().map(String::as_str)
 }
 
-/// Returns the node selector terms of the pod. A node must match at least one term. The result is `None` if the pod may
-/// run on every node.
+/// Returns the node selector terms of the pod. A node must match at least one term. Returns `None` if the pod may run
+/// on every node.
 pub(super) fn required_node_terms(spec: &PodSpec) -> Option<&[NodeSelectorTerm]> {
     let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
     Some(&affinity.required_during_scheduling_ignored_during_execution.as_ref()?.node_selector_terms)
 }
 
-/// Groups the pods by their target node. The result does not contain pods that may run on several nodes.
+/// Groups the pods by their target node. Pods that may run on several nodes are omitted.
 pub(super) fn pods_by_node(pods: &[Arc<Pod>]) -> HashMap<&str, Vec<&Pod>> {
     let mut pods_by_node: HashMap<&str, Vec<&Pod>> = HashMap::new();
     for pod in pods {

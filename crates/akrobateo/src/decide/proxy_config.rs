@@ -17,14 +17,13 @@ pub(crate) struct ProxyConfig {
 /// The namespace of the proxies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ProxyNamespace {
-    /// One namespace for all proxies.
+    /// All proxies are in this namespace.
     SharedNamespace(String),
-    /// The namespace of each Service. The Service then owns its workload.
+    /// Each proxy is in the namespace of its Service. The Service then owns its workload.
     ServiceNamespace,
 }
 
-/// The error if the proxies are in a namespace that is neither the configured namespace nor a configured former
-/// namespace.
+/// The error if the proxies are in a namespace that the operator's configuration does not name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "--lb-namespace is {current_namespace}, but this operator's proxies are in {recorded_namespace} and still occupy their \

@@ -1,5 +1,5 @@
-//! Describes two kinds of ports: ports that node agents refuse to a Service, and ports that agents serve although a pod
-//! or a process also uses them. Pure.
+//! Describes two kinds of ports. Node agents refuse the first kind to a Service. They serve the second kind although a
+//! pod or a process also uses the port. Pure.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,13 @@ use akrobateo_services::agent_report::{PortOwner, PortProblem};
 use akrobateo_services::allocation::{Conflict, ConflictScope};
 use akrobateo_services::key::ServiceKey;
 
-use super::agent_status::{AgentStatus, problems_of};
+use super::agent_status::{AgentStatus, service_problems};
 use super::note::{Note, join_first_items};
 use super::shared_service::SharedService;
 use crate::reason::Reason;
 
-/// The descriptions of the ports that other owners have. If an owner has a port on several nodes, the description names
-/// only the first node.
+/// The descriptions of the Service's ports that have other owners. If an owner has a port on several nodes, the
+/// description names only the first node.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     /// The descriptions of ports that belong to other Services.
@@ -97,7 +97,7 @@ pub(super) fn shared_ports_note(shared: &SharedService, key: &ServiceKey) -> Opt
     let mut descriptions = Vec::new();
     for node in shared.state.nodes.iter().filter(|node| *shared.status(node) == AgentStatus::Serving) {
         let report = shared.state.agents.get(&node.name).map(|agent| &agent.observed.report);
-        let problems = report.map(|report| problems_of(&report.shared_ports, key)).unwrap_or_default();
+        let problems = report.map(|report| service_problems(&report.shared_ports, key)).unwrap_or_default();
         let port_descriptions =
             problems.iter().map(|problem| describe_port_owner(&problem.port, &node.name, &problem.owner));
         descriptions.extend(port_descriptions);

@@ -1,5 +1,5 @@
-//! Decides the status of a Service whose spec is invalid. The previous proxies keep running, and no address is added.
-//! Pure.
+//! Decides the status of a Service whose spec is invalid. The previous proxies keep running, and no address is added to
+//! the status. Pure.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -94,8 +94,8 @@ fn agent_readiness_of_rejected_service(
     }
 }
 
-/// Returns true if a node can serve clients only with an endpoint on the node itself. If the ipMode is Proxy, the
-/// proxies forward, so internalTrafficPolicy Local also requires such an endpoint.
+/// Returns true if a node needs its own endpoint to serve clients. If the ipMode is Proxy, the proxies forward, so
+/// internalTrafficPolicy Local also requires such an endpoint.
 fn requires_local_endpoint(service: &Service) -> bool {
     let proxies_forward = || {
         let mode = published_addresses(service).first().and_then(|ingress| ingress.ip_mode.as_deref());

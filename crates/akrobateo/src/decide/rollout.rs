@@ -38,7 +38,7 @@ pub(crate) struct PodReference {
     pub(crate) node: String,
 }
 
-/// A node with an outdated proxy. The pod of an outdated proxy was created before the last change of the forwarding.
+/// A node with an outdated proxy. A proxy is outdated if its pod was created before the last change of the forwarding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OutdatedProxy {
     pub(crate) node: String,
@@ -50,7 +50,7 @@ pub(crate) struct OutdatedProxy {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RolloutDelay {
     #[error(
-        "the node is not Ready or about to be removed; its proxy is replaced when the node is Ready again"
+        "the node is not Ready, or is about to be removed; its proxy is replaced when the node is Ready again"
     )]
     NodeLost,
     #[error("the proxy pod of the node is not deleted yet; check the kubelet of the node")]
@@ -151,11 +151,12 @@ impl PodReference {
     }
 }
 
-/// One step of the rollout of a DaemonSet.
+/// One step of a DaemonSet's rollout.
 ///
 /// Before the first new proxy is ready, the rollout replaces one proxy at a time. In this phase, the rollout replaces
 /// only available proxies. So the failure of a new proxy shows a fault of the new pods. After a new proxy is ready, the
-/// rollout no longer waits for nodes whose proxy fails. The rollout then waits only for nodes that get no new pod.
+/// rollout no longer waits for nodes whose proxy fails. The rollout then waits only for nodes whose new pod is not
+/// created.
 struct RolloutStep<'a> {
     /// The available outdated proxies, in the order of their replacement.
     available_proxies: Vec<(&'a NodeInfo, &'a Pod)>,
@@ -203,7 +204,7 @@ impl<'a> RolloutStep<'a> {
         let failed_count = count_proxies(|state| matches!(state, ProxyState::Failed));
         let has_too_many_failures = !has_ready_new_proxy
             && (failed_count >= MAX_FAILED_ATTEMPTS || (failed_count > 0 && available_proxies.len() == 1));
-        // If Kubernetes creates no pod for one node, Kubernetes probably creates no pods for other nodes.
+        // If the new pod of one node is not created, the new pods of other nodes will probably not be created either.
         let is_pod_missing = count_proxies(|state| matches!(state, ProxyState::Missing)) > 0;
         let is_stopped = !available_proxies.is_empty() && (is_pod_missing || has_too_many_failures);
         let max_simultaneous = if has_ready_new_proxy {
@@ -223,9 +224,13 @@ impl<'a> RolloutStep<'a> {
 
     /// Returns the pods to delete now.
     fn choose_pods_to_delete(&self) -> Vec<PodReference> {
-        let unavailable = self.unavailable_proxies.iter().filter(|_| self.replaces_unavailable_proxies);
-        let available = self.available_proxies.iter().take(self.replacement_limit);
-        unavailable.chain(available).map(|(node, pod)| PodReference::new(pod, node)).collect()
+        let unavailable_to_replace =
+            self.unavailable_proxies.iter().filter(|_| self.replaces_unavailable_proxies);
+        let available_to_replace = self.available_proxies.iter().take(self.replacement_limit);
+        unavailable_to_replace
+            .chain(available_to_replace)
+            .map(|(node, pod)| PodReference::new(pod, node))
+            .collect()
     }
 
     /// Returns the reason why the rollout does not replace the outdated proxy of a node soon.

@@ -15,7 +15,7 @@ use super::rollout_limits::replacement_time;
 use super::service_state::{PodChangeTimes, ServiceState};
 use super::workload::Workload;
 
-/// A node that should have a proxy or has a proxy.
+/// A node that has a proxy or should have one.
 pub(super) struct NodeProxy<'a> {
     pub(super) node: &'a NodeInfo,
     pub(super) state: ProxyState<'a>,
@@ -37,11 +37,11 @@ pub(super) enum ProxyState<'a> {
         is_failing: bool,
         ends_at: Timestamp,
     },
-    /// The new proxy does not become ready.
+    /// The new proxy of the node fails to become ready.
     Failed,
     /// The node has no pod.
     Missing,
-    /// The node is not reachable, or about to be removed.
+    /// The node is unreachable, or is about to be removed.
     Lost,
     /// The deletion of the proxy takes longer than a replacement should take.
     NotDeleted,
@@ -90,8 +90,8 @@ impl<'a> NodeProxy<'a> {
 struct ChangeEnds {
     /// The end of the replacement, counted from the last time when a proxy of the node was ready.
     interruption_end: Option<Timestamp>,
-    /// The later one of two times: `interruption_end`, and the end of the replacement, counted from the last change of
-    /// the node's pods.
+    /// The later of two times: `interruption_end`, and the end of the replacement counted from the last change of the
+    /// node's pods.
     change_end: Option<Timestamp>,
 }
 

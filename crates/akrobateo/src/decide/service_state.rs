@@ -17,7 +17,7 @@ use super::workload::Workload;
 pub(crate) struct ServiceState {
     /// The Service, or `None` if the Service does not exist.
     pub(crate) service: Option<Arc<Service>>,
-    /// The result of validation and allocation, or `None` if the Service is not eligible.
+    /// The spec and the port allocation of the Service; `None` if the Service is not eligible.
     pub(crate) allocation_result: Option<AllocationResult>,
     /// The Service's workloads. More than one workload exists only after a change of the workload's name, kind or
     /// namespace.

@@ -24,8 +24,8 @@ use super::unpublished::UnpublishedNode;
 use super::write_limits::{WriteLimit, WriteLimits};
 use crate::reason::Reason;
 
-/// Decides the desired state of an accepted Service that the node agents forward. Such a Service has no workload of its
-/// own. If the Service had a workload until now, the workload stays until the agents serve the Service.
+/// Decides the desired state of an accepted Service that the node agents forward. A shared Service has no workload. If
+/// the Service had a workload until now, the workload stays until the agents serve the Service.
 pub(super) fn decide_shared_service(
     instance: &str,
     state: &ServiceState,

@@ -1,8 +1,7 @@
 //! The readiness of the nodes for a Service that the node agents forward. Pure.
 //!
 //! Each agent decides if it serves the Service, because only the agent knows the processes and pods of its node. The
-//! operator decides which nodes the Service selects, because an agent does not report the Services that do not select
-//! its node.
+//! operator decides which nodes the Service selects, because an agent reports only Services that select its node.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
@@ -112,8 +111,7 @@ impl<'a> SharedService<'a> {
         } else {
             agent_readiness(self.state, node, status)
         };
-        // If the port allocation gives the node to another Service, the node is ready only if its agent serves this
-        // Service.
+        // If another Service owns the ports on the node, the node is ready only if the agent serves this Service.
         let is_taken_by_other_service = self.allocation.taken_nodes.contains(&node.name);
         let readiness_by_agent = if is_taken_by_other_service && readiness_by_agent != NodeReadiness::Ready {
             NodeReadiness::NotReady
@@ -140,8 +138,7 @@ impl<'a> SharedService<'a> {
         if self.state.workloads.is_empty() {
             return false;
         }
-        // If no agent works, the proxies are the only programs that forward, so the operator must not delete the
-        // proxies.
+        // If all agents fail, only the proxies forward, so the operator must not delete them.
         let is_working = |status: &AgentStatus| !matches!(status, AgentStatus::Absent | AgentStatus::Silent);
         if !self.statuses.values().any(is_working) {
             return true;
@@ -159,7 +156,7 @@ impl<'a> SharedService<'a> {
         })
     }
 
-    /// Returns the time when [`Self::needs_previous_proxies`] may change without an event.
+    /// Returns the time when the result of [`Self::needs_previous_proxies`] may change without an event.
     pub(super) fn previous_proxies_deadline(&self, now: Timestamp) -> Option<Timestamp> {
         let deadline = self.state.version.seen_at + AGENT_GRACE_PERIOD;
         (!self.state.workloads.is_empty() && deadline > now).then_some(deadline)
@@ -187,8 +184,8 @@ impl<'a> SharedService<'a> {
         }
     }
 
-    /// Returns the nodes that should be published but are not in `published_nodes`. The result does not contain nodes
-    /// whose agents refuse the Service, because other notes name these nodes.
+    /// Returns the nodes that should be published but are not in `published_nodes`. Nodes whose agents refuse the
+    /// Service are omitted, because other notes name these nodes.
     pub(super) fn find_unpublished_nodes(&self, published_nodes: &[&NodeInfo]) -> Vec<UnpublishedNode> {
         let expected_nodes = self.state.nodes.iter().filter(|node| {
             node.exclusion_reason.is_none() && self.spec.nodes.matches(node) && self.endpoints_allow(node)

@@ -18,8 +18,8 @@ pub(super) fn owns_status(instance: &str, service: &Service) -> bool {
     status_entries(service).any(|entry| is_manager(instance, entry))
 }
 
-/// Returns the field manager that owns the addresses in the status, and these addresses. The result is `None` if the
-/// status has no addresses, or if this operator owns the addresses.
+/// Returns the field manager that owns the addresses in the status, and these addresses. Returns `None` if the status
+/// has no addresses of other field managers.
 pub(super) fn find_other_address_owner<'a>(
     instance: &str,
     service: &'a Service,
@@ -43,7 +43,7 @@ pub(super) fn has_addresses(instance: &str, service: &Service, addresses: &[Load
 }
 
 /// Returns the field manager that last wrote a field of the status; `None` if the field no longer exists. If this
-/// operator and another field manager own parts of the field, the result is the other field manager.
+/// operator and another field manager own parts of the field, returns the other field manager.
 pub(super) fn find_last_writer(instance: &str, service: &Service, field: StatusField) -> Option<String> {
     let path = match field {
         StatusField::Addresses => "/f:status/f:loadBalancer".to_owned(),

@@ -54,8 +54,8 @@ fn proxy_forwards(spec: &LoadBalancerSpec, node: &NodeInfo) -> bool {
 }
 
 /// Returns true if a published address must keep ipMode VIP for now: the Service's ipMode has changed to Proxy, but the
-/// node has no proxy that forwards yet. Without kube-proxy, the address would be unreachable until the rollout reaches
-/// the node.
+/// node has no proxy that forwards yet. If kube-proxy stopped forwarding, the address would be unreachable until the
+/// rollout reaches the node.
 pub(super) fn must_keep_vip(
     state: &ServiceState,
     service: &Service,
@@ -80,8 +80,8 @@ pub(super) fn is_published_as_vip(service: &Service, address: IpAddr) -> bool {
     })
 }
 
-/// Returns true if a program forwards the packets to the node's published addresses. The result is false if only a
-/// proxy could forward the packets, but the proxies only reserve the ports.
+/// Returns true if a program forwards the packets to the node's published addresses. Returns false if the packets need
+/// a proxy that forwards, but the proxies only reserve the ports.
 pub(super) fn has_forwarding_program(spec: &LoadBalancerSpec, role: ProxyRole, node: &NodeInfo) -> bool {
     role == ProxyRole::Forward || !proxy_forwards(spec, node)
 }
@@ -101,13 +101,13 @@ pub(crate) fn local_traffic_policy(spec: &LoadBalancerSpec, node: &NodeInfo) -> 
     }
 }
 
-/// The choice of the nodes to publish if the Service needs endpoints on its nodes, but no endpoint in the cluster is
-/// ready.
+/// The rule for the published nodes of a Service that needs endpoints on its nodes and has no ready endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MissingEndpointsPolicy {
-    /// Some nodes are already published. These nodes stay published.
+    /// The published nodes stay published.
     KeepPublished,
-    /// No node was published, so all nodes are published. Some programs wait for an address before they start backends.
+    /// All nodes are published, because the status is empty and some programs wait for an address before they start
+    /// backends.
     PublishAll,
 }
 
@@ -141,8 +141,8 @@ impl MissingEndpointsPolicy {
             Self::PublishAll => ALL_NODES_PUBLISHED_TEXT,
         };
         format!(
-            "{policy} is Local and no node has a ready endpoint, so no node can forward; {effect}; check the Service's \
-             selector and the readiness of its pods"
+            "{policy} is Local, and the Service has no ready endpoint, so the nodes cannot forward; {effect}; \
+            check the Service's selector and the readiness of its pods"
         )
     }
 }
@@ -211,13 +211,13 @@ pub(super) fn client_address_note(
         return None;
     }
     let cause_and_fix = if spec.ip_mode == IpMode::Proxy {
-        let fix = if may_use_vip(state, spec) {
+        let suggested_fix = if may_use_vip(state, spec) {
             format!("set the annotation {} to VIP", annotations::IP_MODE)
         } else {
-            // In this case the operator rejects the value VIP.
+            // The operator then rejects the value VIP, so the message does not suggest it.
             format!("for TCP ports, use the PROXY protocol ({})", annotations::PROXY_PROTOCOL)
         };
-        format!("with ipMode Proxy, the proxies forward instead of kube-proxy; {fix}")
+        format!("with ipMode Proxy, the proxies forward instead of kube-proxy; {suggested_fix}")
     } else {
         let mut selected_nodes = state.nodes.iter().filter(|node| spec.nodes.matches(node));
         let node = selected_nodes.find(|node| !publishes_only_internal_ips(spec, node))?;

@@ -40,8 +40,8 @@ pub(crate) enum UnpublishedCause {
     #[error("its agent does not serve the Service yet")]
     AgentBehind,
     #[error(
-        "with externalTrafficPolicy Local only kube-proxy may forward, but kube-proxy does not serve the node's published \
-         address, because this address is not its InternalIP"
+        "with externalTrafficPolicy Local only kube-proxy may forward, but kube-proxy serves only the \
+        InternalIP of a node, and the node's published address is another one"
     )]
     OtherAddress,
 }

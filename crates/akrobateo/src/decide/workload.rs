@@ -108,9 +108,9 @@ impl Workload {
         }
     }
 
-    /// Returns true if the operator applied the workload for this Service. The result is false if the workload is for a
-    /// deleted Service with the same name. Such proxies forward to the cluster IP of the deleted Service, and another
-    /// Service may now have this cluster IP.
+    /// Returns true if the operator applied the workload for this Service. Returns false if the workload is for a
+    /// deleted Service with the same name. Its proxies forward to the cluster IP of the deleted Service, and another
+    /// Service may have this cluster IP now.
     pub(crate) fn belongs_to(&self, service: &Service) -> bool {
         let metadata = self.metadata();
         let annotations = metadata.annotations.as_ref();
@@ -226,7 +226,7 @@ impl Workload {
         conditions.any(|condition| condition.type_ == "Progressing" && condition.status == "False")
     }
 
-    /// Returns the arguments of the pods that select the data path. The result is empty if the pods use the default
+    /// Returns the arguments of the pods that select the data path. Returns no arguments if the pods use the default
     /// data path.
     pub(super) fn data_path_arguments(&self) -> Vec<String> {
         let is_data_path_argument =
@@ -282,8 +282,8 @@ fn metadata(
     }
 }
 
-/// Returns the probe port if the pods cannot use the preferred probe port, because the Service uses this port. The
-/// result is `None` if the pods use the preferred probe port.
+/// Returns the probe port if the pods cannot use the preferred probe port, because the Service uses this port. Returns
+/// `None` if the pods use the preferred probe port.
 fn other_probe_port(spec: &LoadBalancerSpec, role: ProxyRole) -> Option<u16> {
     let port = spec.proxy_args.probe_port;
     (role == ProxyRole::Forward && port != probe::PREFERRED_PROBE_PORT).then_some(port)
@@ -294,12 +294,14 @@ fn template_metadata(
     pod_spec: &PodSpec,
     other_probe_port: Option<u16>,
 ) -> ObjectMeta {
-    let to_entry = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+    let build_entry = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
     let probe_port = other_probe_port.map(|port| (labels::PROBE_PORT.to_owned(), port.to_string()));
     let digest = (FORWARDING_DIGEST_ANNOTATION.to_owned(), forwarding_digest(pod_spec));
     ObjectMeta {
-        labels: Some(labels.clone().into_iter().chain(MESH_LABELS.map(to_entry)).chain(probe_port).collect()),
-        annotations: Some(MESH_ANNOTATIONS.map(to_entry).into_iter().chain([digest]).collect()),
+        labels: Some(
+            labels.clone().into_iter().chain(MESH_LABELS.map(build_entry)).chain(probe_port).collect(),
+        ),
+        annotations: Some(MESH_ANNOTATIONS.map(build_entry).into_iter().chain([digest]).collect()),
         ..ObjectMeta::default()
     }
 }
@@ -322,8 +324,8 @@ fn on_delete_strategy() -> DaemonSetUpdateStrategy {
     DaemonSetUpdateStrategy { type_: Some("OnDelete".to_owned()), rolling_update: None }
 }
 
-/// Returns the strategy with which the Deployment controller deletes an old pod before it creates a new pod, because
-/// two pods cannot use the same hostPorts of a node.
+/// Returns the strategy with which the Deployment controller deletes a pod before it creates the new pod. Two pods
+/// cannot use the same hostPorts of a node.
 fn rolling_update_strategy(max_unavailable: i32) -> DeploymentStrategy {
     DeploymentStrategy {
         type_: Some("RollingUpdate".to_owned()),

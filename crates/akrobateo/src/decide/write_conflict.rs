@@ -16,7 +16,7 @@ pub(super) struct ConflictPolicy {
     /// The delay before the first restore in a conflict. Each restore doubles the delay of the next restore.
     min_backoff: SignedDuration,
     max_backoff: SignedDuration,
-    /// The conflict ends after this time without a change by the other program and without a restore.
+    /// The conflict ends if neither the other program nor the operator writes the object for this time.
     quiet_period: SignedDuration,
 }
 

@@ -168,8 +168,9 @@ impl StatusRecord {
     }
 
     fn on_written(&mut self, written_status: WrittenStatus, version: Option<&str>, now: Timestamp) {
-        let previous = self.last_written_status.as_ref();
-        let is_restore = previous.is_some_and(|previous| previous.has_same_content(&written_status));
+        let last_written = self.last_written_status.as_ref();
+        let is_restore =
+            last_written.is_some_and(|last_written| last_written.has_same_content(&written_status));
         self.tracker.on_write(version, is_restore, now);
         self.write_times.retain(|time| *time > now - MINUTE);
         self.write_times.push_back(now);
@@ -198,8 +199,8 @@ impl StatusRecord {
         let is_restore = written_status.is_some_and(|written_status| {
             written_status.matches_desired(&desired.addresses, desired.exposure.as_ref())
         });
-        if let Some(until) = self.tracker.delayed_until(is_restore, now) {
-            return WriteLimit::DelayUntil(until);
+        if let Some(delayed_until) = self.tracker.delayed_until(is_restore, now) {
+            return WriteLimit::DelayUntil(delayed_until);
         }
         if is_restore {
             return WriteLimit::Restore;
@@ -231,23 +232,23 @@ impl WorkloadRecord {
     fn observe(&mut self, state: &ServiceState, decision: &Decision, now: Timestamp) -> WriteLimit {
         let ProxyDecision::RunWorkload(desired) = &decision.proxy else { return WriteLimit::Change };
         let mut workloads = state.workloads.iter();
-        let Some(existing) = workloads.find(|workload| workload.has_same_identity(desired)) else {
+        let Some(existing_workload) = workloads.find(|workload| workload.has_same_identity(desired)) else {
             return WriteLimit::Change;
         };
         // The operator itself has deleted the workload, and will create the workload again.
-        if existing.metadata().deletion_timestamp.is_some() {
+        if existing_workload.metadata().deletion_timestamp.is_some() {
             return WriteLimit::Restore;
         }
         let is_changed = !decision.is_workload_applied;
         if is_changed && self.applied_digest.as_deref() != desired.spec_digest() {
             return WriteLimit::Change;
         }
-        if !is_changed && !existing.has_added_fields() {
+        if !is_changed && !existing_workload.has_added_fields() {
             self.tracker.on_unchanged(now);
             return WriteLimit::Change;
         }
-        let version = existing.metadata().resource_version.as_deref();
-        self.tracker.on_change_by_other_program(version, now, || workload_message(existing));
+        let version = existing_workload.metadata().resource_version.as_deref();
+        self.tracker.on_change_by_other_program(version, now, || workload_message(existing_workload));
         self.tracker.delayed_until(true, now).map_or(WriteLimit::Restore, WriteLimit::DelayUntil)
     }
 }

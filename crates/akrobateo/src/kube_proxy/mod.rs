@@ -1,4 +1,4 @@
-//! Detects if ipMode VIP is dangerous in this cluster, and repeats the detection periodically. Does I/O.
+//! Detects whether ipMode VIP is dangerous in this cluster, and repeats the detection periodically. Does I/O.
 //!
 //! In IPVS mode kube-proxy binds published addresses on every node. If the address of a node is published with ipMode
 //! VIP, the other nodes cannot reach that node (<https://github.com/kubernetes/kubernetes/issues/127410>). Programs
@@ -86,8 +86,8 @@ fn log_findings(findings: &[Finding]) {
     }
     if findings.is_empty() {
         tracing::info!(
-            "found no configuration of kube-proxy or Cilium in {KUBE_PROXY_NAMESPACE}; assuming that ipMode VIP is safe; \
-             set --ip-mode=Proxy if kube-proxy uses IPVS"
+            "the configuration of kube-proxy or Cilium is not in {KUBE_PROXY_NAMESPACE}; assuming that ipMode \
+            VIP is safe; set --ip-mode=Proxy if kube-proxy uses IPVS"
         );
     }
 }

@@ -24,7 +24,7 @@ use crate::decide::ProxyConfig;
 use crate::metrics::Metrics;
 
 /// The longest time for which the leader works without a renewal. The deadline is shorter than the Lease's duration, so
-/// that there are never two leaders.
+/// that two replicas are never leaders at the same time.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// The time between two attempts to acquire or to renew.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
@@ -41,7 +41,7 @@ pub(crate) struct LeaderElector {
 }
 
 impl LeaderElector {
-    /// Returns an elector for a Lease in `namespace`. No two replicas may have the same `identity`.
+    /// Returns an elector for a Lease in `namespace`. Each replica must have its own `identity`.
     pub(crate) fn new(
         client: Client,
         namespace: &str,
@@ -71,7 +71,7 @@ impl LeaderElector {
                 }
                 Ok(ElectionStep::Wait(_)) => (),
                 Ok(ElectionStep::Create | ElectionStep::Acquire) => return attempted_at,
-                // Another replica wrote first. The next attempt reads the Lease of that replica.
+                // Another replica has written the Lease first. The next attempt reads this Lease.
                 Err(error) if error.is_conflict() => (),
                 Err(error) => {
                     tracing::warn!(
@@ -88,7 +88,7 @@ impl LeaderElector {
     /// the Lease.
     ///
     /// The deadline starts at the start of a request, because the API server may write the Lease long before the answer
-    /// arrives. The other replicas wait from the time of this write.
+    /// arrives. The other replicas measure the Lease's duration from this write.
     pub(crate) async fn hold(&self, mut renewed_at: Instant) {
         while renewed_at.elapsed() < RENEW_DEADLINE {
             sleep(RETRY_PERIOD).await;

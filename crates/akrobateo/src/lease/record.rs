@@ -18,7 +18,7 @@ const LB_NAMESPACE_ANNOTATION: &str = "akrobateo.io/lb-namespace";
 /// A replica measures the age of a version with its own clock, because the clocks of machines differ.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ObservedRecord {
-    /// The Lease, or `None` if the Lease does not exist or was never read.
+    /// The observed Lease; `None` if the Lease is missing or was never read.
     pub(super) lease: Option<Lease>,
     /// The time when this replica first saw this version of the Lease.
     observed_at: Option<Instant>,
@@ -27,16 +27,16 @@ pub(super) struct ObservedRecord {
 /// The next step of this replica.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum ElectionStep {
-    /// Create the Lease, because it does not exist.
+    /// Create the missing Lease.
     Create,
-    /// Replace the Lease, because it has no holder, it has expired, or this replica holds it.
+    /// Replace the Lease: it has expired, was released, or belongs to this replica.
     Acquire,
     /// Wait, because the replica with this identity is the leader.
     Wait(String),
 }
 
 impl ObservedRecord {
-    /// Records a Lease that was read. The wait for the expiry starts again only if the version is new.
+    /// Records a Lease that was read. A new version starts the wait for the expiry again.
     pub(super) fn observe(&mut self, lease: Option<Lease>, now: Instant) {
         if self.observed_at.is_none() || version(self.lease.as_ref()) != version(lease.as_ref()) {
             self.observed_at = Some(now);

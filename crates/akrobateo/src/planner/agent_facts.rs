@@ -14,7 +14,7 @@ use crate::decide::{
     AgentStates, AgentStatus, ObservedReport, RequiredVersions, is_handing_over, lacks_settings, problems_of,
 };
 
-/// The facts in the report of an agent that decisions about one Service read.
+/// The facts in an agent's report that influence the decision about one Service.
 #[derive(Debug, PartialEq)]
 pub(super) struct AgentFacts {
     status: AgentStatus,
@@ -36,8 +36,7 @@ impl AgentFacts {
         let is_handing_over = report.is_some_and(|report| is_handing_over(report, key));
         let (spec, status) = match (result, AgentStatus::new(observed, key, required)) {
             (AllocationResult::Accepted(spec, _), status) if spec.is_shared() => (Some(spec), status),
-            // A Service with its own proxies needs an agent only until the agent has handed the Service over to a
-            // proxy.
+            // When a Service gets its own proxies, the agent serves the Service until a proxy on the node is ready.
             (AllocationResult::Accepted(..), AgentStatus::Behind) => (None, AgentStatus::Behind),
             (AllocationResult::Accepted(..), _) if !is_handing_over => (None, AgentStatus::Serving),
             (AllocationResult::Accepted(..) | AllocationResult::Rejected(_), status) => (None, status),
@@ -49,7 +48,7 @@ impl AgentFacts {
             lacks_settings: report.is_some_and(|report| lacks_settings(report, key)),
             shared_ports: report
                 .filter(|_| spec.is_some())
-                .map(|report| problems_of(&report.shared_ports, key))
+                .map(|report| service_problems(&report.shared_ports, key))
                 .unwrap_or_default(),
             masqueraded_peers: report
                 .filter(|_| is_client_address_kept)
@@ -67,8 +66,8 @@ fn keeps_client_address(spec: &LoadBalancerSpec) -> bool {
 /// Returns the ports that the agents use for a Service. `required` returns the versions that the rules on a node must
 /// contain.
 ///
-/// Each agent decides if it serves a Service, so its report shows which ports it uses. The operator also checks that
-/// the Service selects the node, because an agent does not report the Services that do not select its node.
+/// Each agent decides if it serves a Service, so its report shows which ports it uses. The operator itself checks that
+/// the Service selects the node, because an agent reports only Services that select its node.
 pub(super) fn ports_occupied_by_agents(
     service: &Service,
     defaults: &ServiceDefaults,

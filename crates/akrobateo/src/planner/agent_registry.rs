@@ -18,12 +18,12 @@ use super::clock::Clock;
 use super::lease_report::parse_report;
 use crate::decide::{AgentState, AgentStates, ObservedReport};
 
-/// An agent is silent if it has not renewed its Lease for this time.
+/// The time after which an agent is silent if it has not renewed its Lease.
 const LEASE_DURATION: Duration = Duration::from_secs(LEASE_DURATION_SECONDS.unsigned_abs() as u64);
-/// An agent that has ended in an orderly way becomes silent only after this time. The next agent of the node usually
+/// The time after which an agent that has ended in an orderly way becomes silent. The next agent of the node usually
 /// starts earlier.
 const PAUSE_DURATION: Duration = Duration::from_mins(1);
-/// If no agent has renewed its Lease for this time, the operator itself has probably lost contact with the API server.
+/// The time after which the operator has probably lost contact with the API server, if no agent has renewed its Lease.
 /// Each agent renews its Lease every 5 seconds.
 const CONTACT_TIMEOUT: Duration = Duration::from_millis(7500);
 
@@ -147,8 +147,8 @@ impl AgentRegistry {
     /// Marks the agents that have not renewed their Leases in time as silent. Removes the agents whose Leases no longer
     /// exist. Returns the changed agents.
     ///
-    /// If the operator has lost contact, all agents become silent at the same time. If they became silent one after
-    /// another, the operator would remove the addresses of nodes that still work.
+    /// If the operator has lost contact, all agents become silent at the same time. Otherwise the operator would remove
+    /// the addresses of nodes that still work, one after another.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<AgentChange> {
         let expired_agents =
             self.agents.iter().filter(|(_, agent)| agent.is_deleted && agent.deadline() <= now);
@@ -172,9 +172,9 @@ impl AgentRegistry {
         deletion_deadlines.chain(self.silence_deadline(now)).min()
     }
 
-    /// Returns the time when [`Self::expire`] next marks an agent as silent. Usually this is the first deadline of all
-    /// agents. If the operator has lost contact, this is the last deadline of the agents that have not ended in an
-    /// orderly way.
+    /// Returns the time when [`Self::expire`] next marks an agent as silent. Usually this time is the earliest deadline
+    /// of all agents. If the operator has lost contact, this time is the latest deadline of all agents that did not end
+    /// in an orderly way.
     fn silence_deadline(&self, now: Instant) -> Option<Instant> {
         let reporting_agents = || self.agents.values().filter(|agent| !agent.is_silent);
         let first_deadline = reporting_agents().map(Agent::deadline).min()?;
@@ -238,7 +238,7 @@ impl Agent {
     }
 }
 
-/// Returns true if the agent cannot change its rules, or has not written them yet.
+/// Returns true if the agent has failed to change its rules, or has not written them yet.
 fn is_failing(report: &AgentReport) -> bool {
     report.error.is_some() || report.applied.is_none()
 }

@@ -22,7 +22,7 @@ use crate::decide::{AgentStates, ObservedReport, ObservedVersion, RequiredVersio
 #[derive(Debug)]
 pub(super) struct Agents {
     instance: String,
-    /// True if a command reads each Lease only once. Then the time since the last renewal cannot be measured.
+    /// True if a command reads each Lease only once. A command cannot measure the time since the last renewal.
     is_snapshot: bool,
     registry: AgentRegistry,
     service_versions: ServiceVersions,
@@ -88,8 +88,8 @@ impl Agents {
         changes: &[AgentChange],
     ) -> bool {
         changes.iter().any(|AgentChange { node, previous, current }| {
-            let required = self.required_versions(key, node);
-            let facts = |observed| AgentFacts::new(result, key, required, observed);
+            let required_versions_on_node = self.required_versions(key, node);
+            let facts = |observed| AgentFacts::new(result, key, required_versions_on_node, observed);
             facts(previous.as_ref()) != facts(current.as_ref())
         })
     }
@@ -126,12 +126,12 @@ impl Agents {
         agents: &AgentStates,
     ) -> OccupiedPorts {
         let key = ServiceKey::from_service(service);
-        let required = |node: &NodeInfo| self.required_versions(&key, &node.name);
-        ports_occupied_by_agents(service, defaults, nodes, agents, required)
+        let required_versions_on_node = |node: &NodeInfo| self.required_versions(&key, &node.name);
+        ports_occupied_by_agents(service, defaults, nodes, agents, required_versions_on_node)
     }
 
     /// Records the versions of all Services. `has_same_settings` returns true if the settings of a Service have not
-    /// changed since the last call. Then the agents need not apply the new version.
+    /// changed since the last call. If so, the agents need not apply the new version.
     pub(super) fn record_services(
         &mut self,
         services: &[Arc<Service>],
@@ -148,9 +148,9 @@ impl Agents {
 
     /// Returns the version of a Service that the rules must contain.
     pub(super) fn service_version(&self, key: &ServiceKey, clock: Clock) -> ObservedVersion {
-        self.service_versions
-            .get(key)
-            .map_or_else(ObservedVersion::default, |recorded_version| recorded_version.to_observed(clock))
+        self.service_versions.get(key).map_or_else(ObservedVersion::default, |recorded_version| {
+            recorded_version.to_observed_version(clock)
+        })
     }
 
     /// Records the nodes with an endpoint. `newest_version` is the newest version of all `EndpointSlices` of the
@@ -188,7 +188,7 @@ impl Agents {
             let recorded_version = self.endpoint_versions.get(key, node);
             recorded_version
                 .unwrap_or_else(|| SeenVersion { version: newest_version(), seen_at: clock.now })
-                .to_observed(clock)
+                .to_observed_version(clock)
         };
         nodes.iter().map(|node| (node.clone(), version_of_node(node))).collect()
     }

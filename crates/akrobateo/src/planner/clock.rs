@@ -21,8 +21,8 @@ impl Clock {
     /// Converts a time of the monotonic clock.
     pub(super) fn to_timestamp(self, time: Instant) -> Timestamp {
         let duration = |duration: Duration| SignedDuration::try_from(duration).unwrap_or_default();
-        let future = duration(time.saturating_duration_since(self.now));
-        let past = duration(self.now.saturating_duration_since(time));
-        self.wall_clock + future - past
+        let time_until = duration(time.saturating_duration_since(self.now));
+        let time_since = duration(self.now.saturating_duration_since(time));
+        self.wall_clock + time_until - time_since
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct EndpointVersions(HashMap<ServiceKey, BTreeMap<String, SeenVers
 
 impl SeenVersion {
     /// Converts the time of the monotonic clock.
-    pub(super) fn to_observed(self, clock: Clock) -> ObservedVersion {
+    pub(super) fn to_observed_version(self, clock: Clock) -> ObservedVersion {
         ObservedVersion { version: self.version, seen_at: clock.to_timestamp(self.seen_at) }
     }
 }
@@ -45,12 +45,11 @@ impl ServiceVersions {
         has_same_settings: bool,
         now: Instant,
     ) {
-        let current = SeenVersion { version: resource_version(service), seen_at: now };
-        let recorded = self.0.entry(key).or_insert(current);
-        // The current version is smaller than the recorded version only if the cluster's data was restored from a
-        // backup.
-        if !has_same_settings || current.version < recorded.version {
-            *recorded = current;
+        let current_version = SeenVersion { version: resource_version(service), seen_at: now };
+        let recorded = self.0.entry(key).or_insert(current_version);
+        // A version that is smaller than the recorded version means that the cluster's data was restored from a backup.
+        if !has_same_settings || current_version.version < recorded.version {
+            *recorded = current_version;
         }
     }
 

@@ -138,7 +138,7 @@ fn alerts_and_dashboard_use_existing_metrics() {
     }
 }
 
-/// Prometheus finds the proxies only if the chart and the pods use the same name for the port.
+/// The chart and the pods must use the same name for the port, because otherwise Prometheus does not find the proxies.
 #[test]
 fn pod_monitor_names_the_metrics_port_of_the_proxies() {
     let workloads: serde_json::Value =
@@ -161,7 +161,7 @@ fn chart_sets_every_environment_variable() {
     }
 }
 
-/// Operator and node agents make the same decisions only if they read the same values.
+/// The operator and the node agents must read the same values, so that they make the same decisions.
 #[test]
 fn chart_shares_the_settings_of_services_with_the_node_agents() {
     let template = read_file("charts/akrobateo/templates/_env.tpl");

@@ -30,7 +30,7 @@ struct Operator {
     metrics: Arc<Metrics>,
     shutdown: oneshot::Sender<()>,
     task: JoinHandle<Result<(), RunError>>,
-    /// The operator's first write request, which the test has not answered yet.
+    /// The operator's first write request. The test has not answered it yet.
     unanswered_apply: ReceivedRequest,
     /// The watches that the test leaves open.
     _open_watches: Vec<ReceivedRequest>,
@@ -43,8 +43,8 @@ fn lease(holder: &str, version: u32) -> Value {
     })
 }
 
-/// Starts an operator that is the leader. Its first write applies the DaemonSet of a new Service, and the operator
-/// waits for the answer.
+/// Starts an operator that is the leader. The operator's first write applies the DaemonSet of a new Service. The
+/// operator waits for the answer.
 async fn start_leader_with_unanswered_write() -> Operator {
     let (client, mut api) = scripted_api();
     let metrics = Metrics::new();

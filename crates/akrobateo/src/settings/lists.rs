@@ -1,6 +1,6 @@
 //! The values of flags that are lists of names. Pure.
 //!
-//! These values have their own types, because clap reads a plain `Vec` as one value for each occurrence of the flag.
+//! The lists are not plain `Vec`s, because clap would expect one occurrence of the flag for each item.
 
 use std::str::FromStr;
 

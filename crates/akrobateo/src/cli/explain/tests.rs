@@ -196,8 +196,8 @@ fn explanation_of_a_shared_service_names_processes_and_host_ports() {
     let nodes = nodes.map(|name| node(name).internal_ip(&format!("10.0.0.{}", &name[1..])).build());
     let web = service("web").tcp(80).annotation(annotations::WORKLOAD, "Shared");
     let mut cluster = cluster(vec![web.build()], &nodes, Vec::new());
-    let sharing_agent =
-        agent("n1").with(|report| report.shared_ports = vec![port_problem(PortOwner::Process)]);
+    let sharing_agent = agent("n1")
+        .with_changed_report(|report| report.shared_ports = vec![port_problem(PortOwner::Process)]);
     let pod = PortOwner::Pod("shop/ingress".to_owned());
     let agents = [sharing_agent, agent("n2").refusing(pod), agent("n3").refusing(PortOwner::Process)];
     let report = &mut cluster.reports[0];

@@ -36,15 +36,14 @@ fn is_entry_applied_by(instance: &str, entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(instance) && entry.operation.as_deref() == Some(APPLY_OPERATION)
 }
 
-/// Returns the spec fields that other field managers own and the operator with the name `instance` does not own. The
-/// result has one entry for each field manager.
+/// Returns the spec fields that other field managers own and the operator with the name `instance` does not own.
+/// Returns one entry for each field manager.
 pub(crate) fn added_fields(instance: &str, entries: Vec<ManagedFieldsEntry>) -> Vec<ManagedFieldsEntry> {
     let (own_entries, other_entries): (Vec<_>, Vec<_>) =
         entries.into_iter().partition(|entry| is_entry_applied_by(instance, entry));
     let no_fields = Map::new();
     let own_spec_fields = own_entries.iter().find_map(spec_fields).unwrap_or(&no_fields);
-    // A write to a subresource, for example by kubectl scale, adds no field. Such a write changes a field that the
-    // operator also sets.
+    // Writes to subresources are ignored. For example, kubectl scale only changes a field that the operator also sets.
     let other_entries = other_entries.into_iter().filter(|entry| entry.subresource.is_none());
     let added_entries = other_entries.filter_map(|entry| {
         let fields = subtract_fields(spec_fields(&entry)?, own_spec_fields);
@@ -58,7 +57,7 @@ fn spec_fields(entry: &ManagedFieldsEntry) -> Option<&Map<String, Value>> {
     entry.fields_v1.as_ref()?.0.get("f:spec")?.as_object()
 }
 
-/// Returns the fields of another field manager that the operator does not own.
+/// Returns the fields that the other field manager owns and the operator does not own.
 fn subtract_fields(other_fields: &Map<String, Value>, own_fields: &Map<String, Value>) -> Map<String, Value> {
     let fields = other_fields.iter().filter(|(field, _)| *field != "." && *field != ANNOTATIONS_FIELD);
     let remaining_fields = fields.filter_map(|(field, value)| {

@@ -1,6 +1,6 @@
 //! Detects drift: differences between a workload in the cluster and the desired workload. Pure.
 //!
-//! Three mechanisms are necessary, because each mechanism misses changes that only another mechanism finds:
+//! Each of three mechanisms finds changes that the other two miss:
 //!
 //! 1. **Comparison** (`matching.rs`) finds fields and lists that differ from the desired object. Comparison ignores
 //!    fields that the desired object does not have, because the API server fills in defaults. So comparison misses
@@ -24,7 +24,7 @@ pub(super) const SPEC_DIGEST_ANNOTATION: &str = "akrobateo.io/spec-digest";
 
 /// Returns true if `existing` has all fields of `desired` with the same values.
 ///
-/// The result is false if an object cannot be serialized. The next apply then reports the error.
+/// Returns false if an object cannot be serialized; the next apply reports the error.
 pub(super) fn matches_desired(existing: &impl Serialize, desired: &impl Serialize) -> bool {
     match (serde_json::to_value(existing), serde_json::to_value(desired)) {
         (Ok(existing), Ok(desired)) => matching::matches_desired(&existing, &desired),
@@ -32,7 +32,7 @@ pub(super) fn matches_desired(existing: &impl Serialize, desired: &impl Serializ
     }
 }
 
-/// Returns the digest of a spec. If the spec cannot be serialized, the result is empty, and the next apply reports the
+/// Returns the digest of a spec. Returns an empty text if the spec cannot be serialized; the next apply reports the
 /// error.
 pub(super) fn spec_digest(spec: &impl Serialize) -> String {
     serde_json::to_string(spec).map(|spec| digest(&spec)).unwrap_or_default()

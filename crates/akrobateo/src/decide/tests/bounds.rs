@@ -1,5 +1,5 @@
-//! Tests of the administrator's settings that limit the annotations of Services. Another test checks that proxies evict
-//! no other pods.
+//! Tests of the administrator's settings that limit the annotations of Services. Another test checks that proxies do
+//! not evict other pods.
 
 use akrobateo_services::spec::{LoadBalancerSpec, SpecError, parse_node_selector, parse_tolerations};
 
@@ -22,14 +22,14 @@ fn spec(service: ServiceBuilder) -> Result<LoadBalancerSpec, SpecError> {
 
 #[test]
 fn node_selector_of_the_administrator_applies_to_every_service() {
-    let edge = NodeInfo::from_node(&node("n1").label("pool", "edge").label("zone", "a").build());
-    let core = NodeInfo::from_node(&node("n2").label("pool", "core").label("zone", "a").build());
+    let edge_node = NodeInfo::from_node(&node("n1").label("pool", "edge").label("zone", "a").build());
+    let core_node = NodeInfo::from_node(&node("n2").label("pool", "core").label("zone", "a").build());
     for selector in ["", "zone=a", "pool", "pool=edge"] {
         let spec = spec(web().annotation(annotations::NODE_SELECTOR, selector)).unwrap();
-        assert!(spec.nodes.matches(&edge) && !spec.nodes.matches(&core), "{selector:?}");
+        assert!(spec.nodes.matches(&edge_node) && !spec.nodes.matches(&core_node), "{selector:?}");
     }
     let spec = spec(web().annotation(annotations::NODE_SELECTOR, "zone=b")).unwrap();
-    assert!(!spec.nodes.matches(&edge));
+    assert!(!spec.nodes.matches(&edge_node));
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn proxies_evict_no_other_pod_by_default() {
 fn condition_names_a_port_that_another_pod_uses() {
     let waiting_pod = pod("p")
         .host_port(80)
-        .meant_for("n1")
+        .restricted_to_node("n1")
         .unscheduled("0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.")
         .build();
     let state = observe_with_other_services(

@@ -353,7 +353,7 @@ fn operator_restores_changed_fields_of_a_workload_twice_and_then_waits() {
     assert_eq!(apply_actions.count(), 2);
     assert_eq!(simulation.take_writes(), (1, vec![Reason::WorkloadConflict]));
     assert!(simulation.message().contains("containers[name=forward].args"), "{}", simulation.message());
-    // The operator tries again after several hours. The other program has stopped, so the message disappears.
+    // The operator tries again after several hours. The other program stops, so the message disappears.
     simulation.wait(7 * 3600);
     assert_eq!(simulation.message(), "");
 }

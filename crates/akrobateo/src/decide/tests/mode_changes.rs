@@ -11,8 +11,8 @@ fn ready_pods(names: &[&str]) -> Vec<Arc<Pod>> {
     names.iter().map(|name| Arc::new(pod(name).on(name).ready().build())).collect()
 }
 
-/// Returns the state of a Service that moved from dedicated to shared mode at 100 s. Its proxies on all nodes are still
-/// ready.
+/// Returns the state of a Service that moved from dedicated to shared mode at 100 s. The Service's proxies on all nodes
+/// are still ready.
 fn state_with_previous_proxies(agents: Vec<AgentState>) -> ServiceState {
     let service = (1..=3).fold(shared_web(), |service, number| {
         service.published(&format!("10.0.0.{number}"), "VIP", INSTANCE)
@@ -25,7 +25,7 @@ fn state_with_previous_proxies(agents: Vec<AgentState>) -> ServiceState {
 }
 
 fn outdated_agent(node: &str) -> AgentState {
-    agent(node).with(|report| report.applied.as_mut().unwrap().services = 4)
+    agent(node).with_changed_report(|report| report.applied.as_mut().unwrap().services = 4)
 }
 
 fn keeps_proxies(state: &ServiceState, now: i64) -> bool {
@@ -87,7 +87,7 @@ fn state_with_previous_agents(ready_proxies: &[&str], agents: Vec<AgentState>) -
 }
 
 fn handing_over(node: &str) -> AgentState {
-    agent(node).with(|report| report.handing_over.push("default/web".to_owned()))
+    agent(node).with_changed_report(|report| report.handing_over.push("default/web".to_owned()))
 }
 
 #[test]

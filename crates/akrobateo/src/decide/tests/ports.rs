@@ -117,7 +117,7 @@ fn addresses_and_modes(state: &ServiceState) -> Vec<(String, String)> {
 fn service_without_endpoints_is_published_on_nodes_of_other_services() {
     let mut state = state_with_two_brokers();
     assert_eq!(decision(&state).proxy, ProxyDecision::DeleteWorkloads);
-    // The other Service owns the port. kube-proxy must not forward for this Service, so the addresses have ipMode
+    // The port belongs to the other Service. kube-proxy must not forward for this Service, so the addresses have ipMode
     // Proxy.
     let address_with_mode = |address: &str, mode: &str| (address.to_owned(), mode.to_owned());
     assert_eq!(
@@ -138,7 +138,7 @@ fn service_without_endpoints_is_published_on_nodes_of_other_services() {
 
 #[test]
 fn condition_tells_why_a_service_with_traffic_policy_local_owns_no_node() {
-    // The only endpoint is on a node that the Service does not select. So the Service does not wait for proxies.
+    // Proxies on the selected nodes have no endpoint, so the Service does not wait for them.
     let mut state = state_with_two_brokers();
     set_allocation(&mut state, allocation_with_owned_nodes(&[]));
     state.nodes_with_ready_endpoint = BTreeSet::from(["n9".to_owned()]);

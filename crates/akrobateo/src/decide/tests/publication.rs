@@ -48,8 +48,8 @@ fn web_with_ip_mode_proxy() -> ServiceBuilder {
 
 #[test]
 fn local_service_is_published_on_all_nodes_until_an_endpoint_is_ready() {
-    let local = || web().traffic_policy_local();
-    let mut state = state_on_nodes(local(), &["n1", "n2"], &[]);
+    let local_service = || web().traffic_policy_local();
+    let mut state = state_on_nodes(local_service(), &["n1", "n2"], &[]);
     assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2"]);
     assert_message(&state, Reason::NoEndpoints, &["no node has a ready endpoint", "all ready nodes"]);
     assert_eq!(condition_status(&state), "True");
@@ -126,7 +126,7 @@ fn condition_names_a_node_without_a_ready_proxy() {
     assert_message(&state, Reason::PartlyExposed, &["node n3", "no proxy pod"]);
     state.pods.push(Arc::new(pod("n3").on("n3").build()));
     assert_message(&state, Reason::PartlyExposed, &["node n3", "its proxy is not ready"]);
-    // A normal start has the same message, so the message causes no Warning.
+    // The message also appears during a normal start, so it does not cause a Warning.
     assert!(event_reasons(&planned_actions(&state)).iter().all(|reason| !reason.is_warning()));
 }
 
@@ -165,7 +165,7 @@ fn node_ports_of_a_service_with_source_ranges_cause_one_warning() {
     );
     assert!(event_reasons(&planned_actions(&state)).contains(&Reason::NodePortsOpen));
     state = state_after_actions(state);
-    // Another part of the message changes. The warning is not repeated.
+    // After a change of another part of the message, the warning is not repeated.
     state.pods.pop();
     let reasons = event_reasons(&planned_actions(&state));
     assert!(!reasons.contains(&Reason::NodePortsOpen), "{reasons:?}");
@@ -281,7 +281,7 @@ fn address_keeps_ip_mode_vip_until_the_proxy_of_its_node_forwards() {
     let service_without_ipv4_range =
         with_published_addresses(web_with_ip_mode_proxy()).source_ranges(&["fd00::/8"]);
     assert_eq!(ip_modes(&with_reserving_pod_on_n1(service_without_ipv4_range)), ["Proxy", "Proxy"]);
-    // An address that is not published yet needs no ipMode VIP.
+    // Only an address that is already published may keep ipMode VIP.
     assert_eq!(ip_modes(&with_reserving_pod_on_n1(web_with_ip_mode_proxy())), ["Proxy", "Proxy"]);
 }
 

@@ -40,7 +40,8 @@ fn rejected_service_with_traffic_policy_local_gets_no_new_address() {
     let mut state = rejected_state(service, &three_nodes(), ready_pods());
     state.nodes_with_ready_endpoint.insert("n2".to_owned());
     assert_eq!(addresses(&state), [vip_address("10.0.0.2")]);
-    // The endpoint moves to n3. The published node n2 can no longer serve clients, and n3 is not added.
+    // The endpoint moves to n3. The published node n2 can no longer serve clients, so its address is removed. The
+    // address of n3 is not added.
     state.nodes_with_ready_endpoint = ["n3".to_owned()].into();
     assert_eq!(addresses(&state), []);
     // If no endpoint is ready, the published addresses stay.

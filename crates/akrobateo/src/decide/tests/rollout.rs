@@ -51,19 +51,19 @@ fn lost_node_does_not_delay_the_rollout_on_other_nodes() {
 }
 
 #[test]
-fn unavailable_proxies_are_replaced_at_once_after_the_first_success() {
+fn unavailable_proxies_are_replaced_at_once_if_a_new_proxy_is_ready() {
     let pods_with_first =
         |first: Pod| vec![first, pod_with_image("old", "n2", false), pod_with_image("old", "n3", false)];
-    let plan_without_success = plan_rollout(
+    let plan_without_ready_new_proxy = plan_rollout(
         &state_with_pods(pods_with_first(pod_with_image("old", "n1", true)), &three_nodes()),
         100,
     );
-    assert_eq!(nodes_of_deleted_pods(&plan_without_success), ["n1"]);
-    let plan_with_success = plan_rollout(
+    assert_eq!(nodes_of_deleted_pods(&plan_without_ready_new_proxy), ["n1"]);
+    let plan_with_ready_new_proxy = plan_rollout(
         &state_with_pods(pods_with_first(pod_with_image("new", "n1", true)), &three_nodes()),
         100,
     );
-    assert_eq!(nodes_of_deleted_pods(&plan_with_success), ["n2", "n3"]);
+    assert_eq!(nodes_of_deleted_pods(&plan_with_ready_new_proxy), ["n2", "n3"]);
     let plan_without_available_proxy = plan_rollout(
         &state_with_pods(pods_with_first(pod_with_image("old", "n1", false)), &three_nodes()),
         100,
@@ -73,7 +73,8 @@ fn unavailable_proxies_are_replaced_at_once_after_the_first_success() {
 
 #[test]
 fn unscheduled_outdated_pod_is_replaced() {
-    let waiting_pod = pod("waiting").host_port(80).meant_for("n2").unscheduled("no free ports").build();
+    let waiting_pod =
+        pod("waiting").host_port(80).restricted_to_node("n2").unscheduled("no free ports").build();
     let pods = vec![pod_with_image("new", "n1", true), waiting_pod, pod_with_image("new", "n3", true)];
     assert_eq!(nodes_of_deleted_pods(&plan_rollout(&state_with_pods(pods, &three_nodes()), 100)), ["n2"]);
 }
@@ -97,8 +98,8 @@ fn next_proxy_is_replaced_when_the_previous_replacement_is_ready_or_fails() {
 }
 
 #[test]
-fn rollout_stops_if_a_new_pod_is_missing_before_the_first_success() {
-    // A node has no new pod if, for example, the priority class does not exist.
+fn missing_pod_stops_a_rollout_without_a_ready_new_proxy() {
+    // Kubernetes does not create the pod, for example because the priority class is missing.
     let pods = vec![pod_with_image("old", "n2", true), pod_with_image("old", "n3", true)];
     let rollout = plan_rollout(&state_with_pods(pods, &three_nodes()), 1000);
     assert_eq!(nodes_of_deleted_pods(&rollout), Vec::<&str>::new());
@@ -111,7 +112,7 @@ fn new_nodes_and_terminating_pods_cause_no_warning_at_first() {
     let mut terminating_pod = pod_with_image("old", "n2", false);
     terminating_pod.metadata.deletion_timestamp =
         pod("ending").terminating(0).build().metadata.deletion_timestamp;
-    // No proxy was ready on n2, and n3 has no pod yet.
+    // The proxy of n2 was not ready, and the pod of n3 is not created yet.
     let mut state = state_with_pods(vec![pod_with_image("old", "n1", true), terminating_pod], &three_nodes());
     state.pod_change_times.last_ready_times.clear();
     let rollout = plan_rollout(&state, 10);
@@ -212,7 +213,7 @@ fn only_proxies_that_stay_outdated_change_the_condition() {
 }
 
 #[test]
-fn rollout_stops_if_a_new_pod_is_missing_after_the_first_success() {
+fn missing_pod_stops_a_rollout_with_a_ready_new_proxy() {
     // The proxy of n2 was deleted two minutes ago, and no new pod was created, for example because of a quota.
     let pods = vec![pod_with_image("new", "n1", true), pod_with_image("old", "n3", true)];
     let rollout = plan_rollout(&state_with_pods(pods, &three_nodes()), 120);

@@ -21,7 +21,7 @@ enum NodeHealth {
     Healthy,
     /// No proxy on the node ever becomes ready.
     NeverReady,
-    /// The first proxy on the node becomes ready, but its replacement does not.
+    /// The first proxy on the node becomes ready, and its replacement never becomes ready.
     BreaksOnReplacement,
     /// The control plane has no contact with the node. The proxy of the node may still be ready.
     Lost,

@@ -85,15 +85,15 @@ fn condition_names_the_node_that_cannot_answer() {
         (None, "node n2 (it has no node agent)"),
         (Some(agent("n2").silent()), "node n2 (its agent has not reported for 15 s)"),
         (
-            Some(agent("n2").with(|report| report.error = Some("no nf_tables".to_owned()))),
+            Some(agent("n2").with_changed_report(|report| report.error = Some("no nf_tables".to_owned()))),
             "node n2 (its agent cannot change the rules of the kernel: no nf_tables)",
         ),
         (
-            Some(agent("n2").with(|report| report.applied.as_mut().unwrap().services = 4)),
+            Some(agent("n2").with_changed_report(|report| report.applied.as_mut().unwrap().services = 4)),
             "node n2 (its agent does not serve the Service yet)",
         ),
         (
-            Some(agent("n2").with(|report| report.is_paused = true)),
+            Some(agent("n2").with_changed_report(|report| report.is_paused = true)),
             "node n2 (its agent does not serve the Service yet)",
         ),
     ];
@@ -169,12 +169,13 @@ fn condition_tells_that_the_refused_port_is_a_node_port() {
 
 #[test]
 fn node_of_a_changing_agent_stays_published_for_one_minute() {
-    let outdated_agent = || agent("n2").with(|report| report.applied.as_mut().unwrap().services = 4);
-    let mut failing_agent = agent("n2").with(|report| report.error = Some("busy".to_owned()));
+    let outdated_agent =
+        || agent("n2").with_changed_report(|report| report.applied.as_mut().unwrap().services = 4);
+    let mut failing_agent = agent("n2").with_changed_report(|report| report.error = Some("busy".to_owned()));
     failing_agent.failing_since = Some(at(100));
-    let mut restarted_agent = agent("n2").with(|report| report.applied = None);
+    let mut restarted_agent = agent("n2").with_changed_report(|report| report.applied = None);
     restarted_agent.failing_since = Some(at(100));
-    let mut paused_agent = agent("n2").with(|report| report.is_paused = true);
+    let mut paused_agent = agent("n2").with_changed_report(|report| report.is_paused = true);
     paused_agent.silent_at = at(160);
     for second_agent in [outdated_agent(), failing_agent, restarted_agent, paused_agent] {
         let agents = || vec![agent("n1"), second_agent.clone(), agent("n3")];
@@ -214,7 +215,7 @@ fn published_addresses_stay_if_all_agents_are_silent() {
     let mut state =
         ServiceState { agents: Arc::new(agents.collect()), service: Some(Arc::new(service)), ..state };
     assert_eq!(planned_actions(&state), []);
-    // One agent reports again. Its report proves that the operator has contact, so the other nodes are lost.
+    // After one agent reports again, the operator knows that it has contact. So it considers the other nodes lost.
     set_agent(&mut state, agent("n3"));
     assert_eq!(desired_addresses(&state), ["10.0.0.3"]);
     // A Service without published addresses gets no addresses.
@@ -227,13 +228,18 @@ fn published_addresses_stay_if_all_agents_are_silent() {
 fn condition_reports_that_no_agents_are_installed() {
     let state = state_with_agents(published_on_nodes(shared_web(), &[1]), Vec::new());
     assert!(desired_addresses(&state).is_empty());
-    assert_exposure(&state, Reason::AgentsNotReady, &["no node agent reports", "agent.enabled", "DaemonSet"]);
+    assert_exposure(
+        &state,
+        Reason::AgentsNotReady,
+        &["the node agents do not report", "agent.enabled", "DaemonSet"],
+    );
     assert_eq!(event_reasons(&planned_actions(&state)), [Reason::AgentsNotReady]);
 }
 
 #[test]
 fn new_service_that_waits_for_agents_has_no_warning() {
-    let outdated_agent = |node| agent(node).with(|report| report.applied.as_mut().unwrap().services = 4);
+    let outdated_agent =
+        |node| agent(node).with_changed_report(|report| report.applied.as_mut().unwrap().services = 4);
     let state = state_with_agents(shared_web(), ["n1", "n2", "n3"].map(outdated_agent).into());
     assert_exposure(&state, Reason::AgentsNotReady, &["waiting for the agents"]);
     assert_eq!(event_reasons(&planned_actions(&state)), []);
@@ -266,7 +272,8 @@ fn node_is_published_after_its_agent_applies_the_local_endpoint() {
     state.endpoint_versions =
         BTreeMap::from([("n1".to_owned(), version(10)), ("n2".to_owned(), version(11))]);
     assert_eq!(desired_addresses(&state), ["10.0.0.1"]);
-    let updated_agent = agent("n2").with(|report| report.applied.as_mut().unwrap().endpoint_slices = 11);
+    let updated_agent =
+        agent("n2").with_changed_report(|report| report.applied.as_mut().unwrap().endpoint_slices = 11);
     set_agent(&mut state, updated_agent);
     assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2"]);
 }
@@ -279,7 +286,8 @@ fn previous_node_of_an_endpoint_stays_until_the_next_node_serves() {
     let version = ObservedVersion { version: 11, seen_at: at(1000) };
     state.endpoint_versions = BTreeMap::from([("n2".to_owned(), version)]);
     assert_eq!(desired_addresses_at(&state, 1001), ["10.0.0.1"]);
-    let updated_agent = agent("n2").with(|report| report.applied.as_mut().unwrap().endpoint_slices = 11);
+    let updated_agent =
+        agent("n2").with_changed_report(|report| report.applied.as_mut().unwrap().endpoint_slices = 11);
     set_agent(&mut state, updated_agent);
     assert_eq!(desired_addresses_at(&state, 1001), ["10.0.0.2"]);
 }
@@ -306,8 +314,8 @@ fn internal_traffic_policy_local_excludes_no_nodes() {
 
 #[test]
 fn condition_names_shared_ports_and_masqueraded_peers() {
-    let sharing_agent =
-        agent("n1").with(|report| report.shared_ports = vec![port_problem(PortOwner::Process)]);
+    let sharing_agent = agent("n1")
+        .with_changed_report(|report| report.shared_ports = vec![port_problem(PortOwner::Process)]);
     let state = state_with_agents(shared_web(), vec![sharing_agent, agent("n2"), agent("n3")]);
     assert_exposure(
         &state,
@@ -318,7 +326,11 @@ fn condition_names_shared_ports_and_masqueraded_peers() {
 
     let masquerading_agents = || {
         let peer = MasqueradedPeer { node: "n2".to_owned(), reason: "it has no agent".to_owned() };
-        vec![agent("n1").with(|report| report.masqueraded_peers = vec![peer]), agent("n2"), agent("n3")]
+        vec![
+            agent("n1").with_changed_report(|report| report.masqueraded_peers = vec![peer]),
+            agent("n2"),
+            agent("n3"),
+        ]
     };
     let state = state_with_agents(shared_web(), masquerading_agents());
     assert_exposure(&state, Reason::Exposed, &["packets to nodes n2 (it has no agent) are masqueraded"]);

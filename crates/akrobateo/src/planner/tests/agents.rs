@@ -86,7 +86,7 @@ impl PlannerWithAgent {
 async fn renewal_of_a_lease_affects_no_service() {
     let mut test = PlannerWithAgent::new(&report("a", 6)).await;
     assert_eq!(test.renew(&report("a", 6), 6).await, [""; 0]);
-    // A change in the report that no decision reads also affects no Service.
+    // A change of a fact that decisions do not read does not affect the Services.
     assert_eq!(test.renew(&report("a", 7), 7).await, [""; 0]);
     let serving_report = AgentReport { served_count: 2, ..report("a", 7) };
     assert_eq!(test.renew(&serving_report, 8).await, [""; 0]);

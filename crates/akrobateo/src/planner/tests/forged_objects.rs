@@ -23,7 +23,7 @@ fn forged_metadata(name: &str, in_namespace: &str, service_namespace: &str, serv
     })
 }
 
-/// Returns a Deployment without replicas. Its pod template has these hostPorts.
+/// Returns a Deployment without replicas. The Deployment's pod template has these hostPorts.
 fn forged_deployment(metadata: &Value, ports: &[u16]) -> Value {
     let ports: Vec<_> = ports.iter().map(|port| json!({ "containerPort": port, "hostPort": port })).collect();
     let template = json!({ "spec": { "containers": [{ "name": "forward", "ports": ports }] } });
@@ -209,15 +209,21 @@ async fn forged_workload_takes_only_ports_that_its_pod_uses() {
 
 #[tokio::test(start_paused = true)]
 async fn workload_in_another_namespace_does_not_belong_to_the_service() {
-    let forged = forged_deployment(&forged_metadata("trap", "evil", "default", "web"), &[80]);
-    assert_objects_have_no_effect(&state_with_objects(shared_proxy_namespace(), vec![forged.clone()]).await);
-    assert_objects_have_no_effect(&state_with_objects(ProxyNamespace::ServiceNamespace, vec![forged]).await);
+    let forged_object = forged_deployment(&forged_metadata("trap", "evil", "default", "web"), &[80]);
+    assert_objects_have_no_effect(
+        &state_with_objects(shared_proxy_namespace(), vec![forged_object.clone()]).await,
+    );
+    assert_objects_have_no_effect(
+        &state_with_objects(ProxyNamespace::ServiceNamespace, vec![forged_object]).await,
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn pod_in_another_namespace_is_no_proxy_of_the_service() {
-    let forged = forged_pod(forged_metadata("pod", "evil", "default", "web"), "a", None);
-    assert_objects_have_no_effect(&state_with_objects(ProxyNamespace::ServiceNamespace, vec![forged]).await);
+    let forged_object = forged_pod(forged_metadata("pod", "evil", "default", "web"), "a", None);
+    assert_objects_have_no_effect(
+        &state_with_objects(ProxyNamespace::ServiceNamespace, vec![forged_object]).await,
+    );
 }
 
 #[tokio::test(start_paused = true)]
