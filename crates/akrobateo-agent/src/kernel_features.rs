@@ -1,7 +1,7 @@
 //! The features of nftables that the data path needs from the kernel, as small tables that use one feature each. Pure.
 //!
-//! A kernel has a feature if it accepts the table. The agent does not examine the kernel's version, because
-//! distributions add features to old kernels, and build kernels without some features.
+//! A kernel has a feature if it accepts the table. The version of the kernel is not sufficient, because distributions
+//! add features to old kernels, and build new kernels without some features.
 
 use netfilter::nft::Table;
 use netfilter::nft::abi::reject;
@@ -18,7 +18,7 @@ pub(crate) struct KernelFeature {
     pub(crate) name: &'static str,
     /// The first version of Linux with this feature.
     pub(crate) version: &'static str,
-    /// A table that the kernel accepts only if it has the feature.
+    /// A table that needs the feature.
     pub(crate) table: Table,
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn egress_hook() -> Table {
     table(TableFamily::Netdev, vec![chain], Vec::new())
 }
 
-/// Returns the features without which the data path does not work, in the order of the versions of Linux.
+/// Returns the features that the data path needs, in the order of the versions of Linux.
 fn required_features() -> [KernelFeature; 4] {
     let nat_chain = |rules| Chain::base("prerouting", ChainType::Nat, Hook::Prerouting, 0, rules);
     let inet = |chains, sets| table(TableFamily::Inet, chains, sets);

@@ -28,8 +28,9 @@ enum Command {
     Run(Box<RunOptions>),
     /// Install the rules of a configuration in the kernel. Established connections survive.
     ///
-    /// The command changes only rules that differ from the installed rules, and then ends. It does not restore objects
-    /// that other programs delete. It does not look for ways to other nodes, because the configuration names the ways.
+    /// The command changes only rules that differ from the installed rules, and then ends. After that, objects that
+    /// other programs delete stay deleted. The configuration names the ways to other nodes, so the command does not
+    /// probe them.
     Apply {
         /// The file with the node's configuration in JSON; `-` reads standard input. The repository has an example:
         /// `examples/node-agent/node1.json`.

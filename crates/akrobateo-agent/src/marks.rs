@@ -1,10 +1,10 @@
 //! The packet marks and conntrack zones of the agent. Pure.
 //!
-//! A packet's mark has three parts: 12 bits that are common to all marks of the agent, 4 bits for the purpose, and 14
-//! bits for the number of a node. kube-proxy uses the other two bits. A mark exists only between two hooks of the same
-//! node. No packet leaves a node with a mark.
+//! A packet's mark has three parts: 12 bits that all marks of the agent share, 4 bits for the purpose, and 14 bits for
+//! the number of a node. kube-proxy uses the other two bits. A mark exists only between two hooks of the same node.
+//! Packets that leave a node have no mark.
 
-/// The number of a node. Both ends of a connection between two nodes use the same numbers.
+/// The number of a node. Two connected nodes use the same numbers.
 pub type NodeNumber = u16;
 
 /// The highest number of a node.
@@ -13,18 +13,19 @@ pub const MAX_NODE_NUMBER: NodeNumber = 0x3fff;
 /// rule of kube-proxy masquerades packets with this bit, but the agent's rules choose the source address before that
 /// rule.
 pub const FORWARD_ACCEPTED_BIT: u32 = 0x4000;
-/// The bit in a conntrack entry's mark that means: the agent has translated the flow's destination.
-pub const FLOW_BIT: u32 = 0x2000_0000;
-/// The bit in a conntrack entry's mark that means: the flow is masqueraded, even if a way keeps the client's address.
+/// The bit in the conntrack mark of a flow whose destination the agent has translated.
+pub const TRANSLATED_FLOW_BIT: u32 = 0x2000_0000;
+/// The bit in the conntrack mark of a masqueraded flow. The flow stays masqueraded even if a way could now keep the
+/// client's address.
 pub const MASQUERADED_FLOW_BIT: u32 = 0x4000_0000;
-/// The bit in a conntrack entry's mark that means: the Service has session affinity.
+/// The bit in the conntrack mark of a flow to a Service with session affinity.
 pub const AFFINITY_FLOW_BIT: u32 = 0x1000_0000;
-/// The bit in a conntrack entry's mark that means: the flow has come through a peer. The entry also has the peer's
-/// zone, but the kernel reads the mark of an entry faster than its zone.
+/// The bit in the conntrack mark of a flow that has come through a peer. The entry also has the peer's zone, but the
+/// kernel reads the mark of an entry faster than its zone.
 pub const PEER_FLOW_BIT: u32 = 0x0800_0000;
-/// The mask of two groups of bits: the bits that are common to all marks of the agent, and the bits of the purpose.
+/// The mask of the bits that all marks of the agent share, and of the bits for the purpose.
 pub const PURPOSE_MASK: u32 = 0xffff_0000;
-/// The mask of the bits that are common to all marks of the agent.
+/// The mask of the bits that all marks of the agent share.
 pub const OWN_MASK: u32 = 0xfff0_0000;
 
 /// The mask of the bits that all conntrack zones of the agent have in common.
@@ -38,7 +39,7 @@ const PROBE_PURPOSE: u32 = 0x0004_0000;
 /// The marks of one agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marks {
-    /// The value of the bits in [`OWN_MASK`]. Each node may have a different value.
+    /// The bits of [`OWN_MASK`] that are set in the agent's marks. Each node may have a different value.
     pub base: u32,
 }
 

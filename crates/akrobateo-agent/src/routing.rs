@@ -161,7 +161,8 @@ mod tests {
         for family in Family::ALL {
             let rules: Vec<_> = objects.rules.iter().filter(|rule| rule.family == family).collect();
             let peer_rules = rules.iter().copied().filter(is_for_marked_packets);
-            // Two peers have two ways each. All these rules are between the first rule and its target.
+            // Two peers have two ways each. The rules of all peers are between the first rule and the target of its
+            // goto.
             assert_eq!(peer_rules.clone().count(), 4);
             assert!(peer_rules.clone().all(|rule| rule.priority == PEER_PRIORITY));
             assert_eq!(rules.len(), 6);
@@ -170,7 +171,7 @@ mod tests {
             }));
             assert!(rules.iter().any(|rule| rule.priority == END_PRIORITY));
         }
-        // Each way of each peer has its own table.
+        // Each way to each peer has its own routing table.
         let tables: std::collections::BTreeSet<_> =
             objects.routes.iter().map(|route| (Family::from_ip(route.gateway), route.table)).collect();
         assert_eq!(tables.len(), objects.routes.len());

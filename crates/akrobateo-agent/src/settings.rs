@@ -22,7 +22,7 @@ pub struct RunOptions {
     #[arg(long, env = "INSTANCE", value_name = "NAME", default_value = akrobateo_core::DEFAULT_INSTANCE)]
     pub(crate) instance: String,
 
-    /// Namespace of the proxies, or @service for the namespace of each Service
+    /// Namespace of the proxies, or @service if each proxy is in the namespace of its Service
     #[arg(
         long,
         env = "LB_NAMESPACE",
@@ -36,8 +36,8 @@ pub struct RunOptions {
     #[arg(long, env = "POD_RANGES", value_name = "RANGES", default_value = "")]
     pod_ranges: PodRanges,
 
-    /// Watch the pods of the node, so that no Service takes the hostPort of a pod; if false, the agent needs no right
-    /// to read pods
+    /// Watch the pods of the node, so that Services do not take the hostPorts of pods; if false, the agent needs no
+    /// right to read pods
     #[arg(
         long,
         env = "WATCH_HOST_PORTS",
@@ -71,8 +71,8 @@ impl RunOptions {
     }
 }
 
-/// The value of `--pod-ranges`. The value has its own type, because clap reads a plain `Vec` as one range for each
-/// occurrence of the flag.
+/// The value of `--pod-ranges`. The ranges are not a plain `Vec`, because clap would expect one occurrence of the flag
+/// for each range.
 #[derive(Clone, Debug)]
 struct PodRanges(Vec<IpNet>);
 

@@ -12,7 +12,7 @@ use crate::data_path::DataPathError;
 
 /// Receives the state of an agent after each change.
 pub trait Observer: Send + 'static {
-    /// Called after the probe has reported these modes.
+    /// Handles a report of the probe with these modes.
     fn on_modes(&mut self, modes: &Modes);
     /// Called after each attempt to apply the current configuration, which has this ID. The duration ends when new
     /// flows follow the configuration.
@@ -34,7 +34,7 @@ pub(super) struct Mailbox {
     wake_writer: Arc<OwnedFd>,
 }
 
-/// The other end of a [`Mailbox`].
+/// The receiving end of a [`Mailbox`], which the thread reads.
 #[derive(Debug)]
 pub(super) struct Inbox {
     pub(super) commands: Receiver<Command>,
@@ -43,7 +43,7 @@ pub(super) struct Inbox {
 
 impl Mailbox {
     pub(super) fn send(&self, command: Command) {
-        // Both calls fail only if the thread has ended.
+        // An error means that the thread has ended.
         if self.commands.send(command).is_ok() {
             let _ = rustix::io::write(&self.wake_writer, &[0]);
         }

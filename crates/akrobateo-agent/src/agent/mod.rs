@@ -16,7 +16,8 @@ use crate::data_path::DataPathError;
 use mailbox::{Command, Mailbox};
 use worker::Worker;
 
-/// The thread that changes the data path of one node. It works in the network namespace in which it was started.
+/// The thread that changes the data path of one node. The thread works in the network namespace in which it was
+/// started.
 ///
 /// The agent's rules remain in the kernel when the agent stops.
 #[derive(Debug)]

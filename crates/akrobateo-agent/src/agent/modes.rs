@@ -1,4 +1,4 @@
-//! The ways to peers: from the probe, and from the table of an earlier process. Pure.
+//! Determines the ways to peers from the reports of the probe, and from the table of an earlier process. Pure.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -31,8 +31,8 @@ pub(super) fn next_ways(ways: &Ways, modes: &Modes) -> Ways {
     modes.iter().filter_map(next_way).collect()
 }
 
-/// Returns true if the probe must try the tunnel, because the direct way to a peer does not work. For a peer about
-/// which the probe is undecided, the previous result `was_needed` decides.
+/// Returns true if the probe must try the tunnel, because the direct way to a peer does not work. While the probe is
+/// undecided about a peer, the previous answer `was_needed` stays valid.
 pub(super) fn needs_tunnel(modes: &Modes, was_needed: bool) -> bool {
     modes.values().any(|mode| match mode {
         ForwardingMode::Keep(Way::Direct) => false,
@@ -108,8 +108,9 @@ mod tests {
     #[test]
     fn undecided_peer_keeps_its_way() {
         let ways = Ways::from([(PEER_2_IPV4, Way::Direct), (PEER_3_IPV6, Way::Tunnel)]);
-        let undecided = ForwardingMode::Masquerade(MasqueradeReason::Undecided);
-        let modes = Modes::from([(PEER_2_IPV4, undecided), (PEER_3_IPV6, ForwardingMode::Keep(Way::Direct))]);
+        let undecided_mode = ForwardingMode::Masquerade(MasqueradeReason::Undecided);
+        let modes =
+            Modes::from([(PEER_2_IPV4, undecided_mode), (PEER_3_IPV6, ForwardingMode::Keep(Way::Direct))]);
         assert_eq!(
             next_ways(&ways, &modes),
             Ways::from([(PEER_2_IPV4, Way::Direct), (PEER_3_IPV6, Way::Direct)])
@@ -143,13 +144,13 @@ mod tests {
     fn tunnel_is_needed_if_a_direct_way_does_not_work() {
         let modes =
             |mode| Modes::from([(PEER_2_IPV4, ForwardingMode::Keep(Way::Direct)), (PEER_3_IPV6, mode)]);
-        let undecided = ForwardingMode::Masquerade(MasqueradeReason::Undecided);
+        let undecided_mode = ForwardingMode::Masquerade(MasqueradeReason::Undecided);
         for (mode, was_needed, is_needed) in [
             (ForwardingMode::Keep(Way::Direct), true, false),
             (ForwardingMode::Keep(Way::Tunnel), false, true),
             (ForwardingMode::Masquerade(MasqueradeReason::NoAnswer), false, true),
-            (undecided, false, false),
-            (undecided, true, true),
+            (undecided_mode, false, false),
+            (undecided_mode, true, true),
         ] {
             assert_eq!(needs_tunnel(&modes(mode), was_needed), is_needed, "{mode:?}");
         }

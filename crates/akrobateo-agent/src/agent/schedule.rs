@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 /// The time after which a failed change is tried again, and a failed watch is opened again.
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// The minimum time between a change and the next restoration. Without this minimum, two programs that change the same
-/// objects would use all of the processor's time.
+/// The minimum time between a change and the next restoration. Two programs that change the same objects must not use
+/// all of the processor's time.
 const RESTORE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The times of the next steps.
@@ -18,7 +18,7 @@ pub(super) struct Schedule {
     last_applied_at: Option<Instant>,
     /// True if the last attempt failed.
     has_failed: bool,
-    /// The time until which the watch is not used, because it has failed.
+    /// The time until which the agent does not use a failed watch.
     watch_failed_until: Option<Instant>,
 }
 
@@ -43,13 +43,13 @@ impl Schedule {
         }
     }
 
-    /// Stops the use of the watch for some time. Meanwhile, changes by other programs may remain unnoticed.
+    /// Stops the use of the watch for some time. During this time the agent may miss changes by other programs.
     pub(super) fn on_watch_failure(&mut self, now: Instant) {
         self.watch_failed_until = Some(now + RETRY_INTERVAL);
         self.on_foreign_change(now);
     }
 
-    /// Returns true if a failed watch must be opened again. After the function has returned true, the schedule uses the
+    /// Returns true if a failed watch must be opened again. If the function returns true, the schedule also uses the
     /// watch again.
     pub(super) fn must_reopen_watch(&mut self, now: Instant) -> bool {
         let is_due = self.watch_failed_until.is_some_and(|until| until <= now);
@@ -99,16 +99,16 @@ mod tests {
     fn foreign_changes_are_reverted_at_once_but_not_continuously() {
         let start = Instant::now();
         let mut schedule = applied_schedule(start);
-        let later = start + Duration::from_secs(9);
-        schedule.on_foreign_change(later);
-        assert!(schedule.must_apply(later));
-        schedule.on_applied(later, true, None);
-        schedule.on_foreign_change(later);
-        assert!(!schedule.must_apply(later));
-        assert!(schedule.must_apply(later + RESTORE_INTERVAL));
+        let restore_time = start + Duration::from_secs(9);
+        schedule.on_foreign_change(restore_time);
+        assert!(schedule.must_apply(restore_time));
+        schedule.on_applied(restore_time, true, None);
+        schedule.on_foreign_change(restore_time);
+        assert!(!schedule.must_apply(restore_time));
+        assert!(schedule.must_apply(restore_time + RESTORE_INTERVAL));
         // A new configuration is applied without this pause.
-        schedule.on_command(later);
-        assert!(schedule.must_apply(later));
+        schedule.on_command(restore_time);
+        assert!(schedule.must_apply(restore_time));
     }
 
     #[test]
@@ -119,10 +119,10 @@ mod tests {
         schedule.on_foreign_change(now + RESTORE_INTERVAL);
         assert_eq!(schedule.next_event(), Some(now + RETRY_INTERVAL));
         // After a success, a foreign change is reverted before the time of the repetition.
-        let later = now + Duration::from_secs(20);
+        let restore_time = now + Duration::from_secs(20);
         schedule.on_applied(now, true, Some(now + Duration::from_secs(30)));
-        schedule.on_foreign_change(later);
-        assert!(schedule.must_apply(later));
+        schedule.on_foreign_change(restore_time);
+        assert!(schedule.must_apply(restore_time));
     }
 
     #[test]
@@ -132,13 +132,13 @@ mod tests {
         schedule.on_watch_failure(now);
         assert!(!schedule.uses_watch());
         assert!(!schedule.must_reopen_watch(now));
-        let later = now + RETRY_INTERVAL;
-        assert!(schedule.must_apply(later));
+        let restore_time = now + RETRY_INTERVAL;
+        assert!(schedule.must_apply(restore_time));
         schedule.on_applied(now, true, None);
         // The thread wakes up when it must open the watch again.
-        assert_eq!(schedule.next_event(), Some(later));
-        assert!(schedule.must_reopen_watch(later));
+        assert_eq!(schedule.next_event(), Some(restore_time));
+        assert!(schedule.must_reopen_watch(restore_time));
         assert!(schedule.uses_watch());
-        assert!(!schedule.must_reopen_watch(later));
+        assert!(!schedule.must_reopen_watch(restore_time));
     }
 }

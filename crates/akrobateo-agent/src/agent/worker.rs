@@ -134,7 +134,7 @@ impl Worker {
         match self.watch.has_changes(self.tunnel_device_index, &self.config.node.uplink) {
             Ok(false) => {}
             Ok(true) => {
-                self.data_path.forget_installed();
+                self.data_path.forget_installed_state();
                 self.schedule.on_foreign_change(now);
             }
             Err(error) => self.on_watch_failure(&error, now),
@@ -145,7 +145,7 @@ impl Worker {
     /// processor's time.
     fn on_watch_failure(&mut self, error: &DataPathError, now: Instant) {
         tracing::warn!(%error, "cannot read notifications of changes");
-        self.data_path.forget_installed();
+        self.data_path.forget_installed_state();
         self.schedule.on_watch_failure(now);
     }
 
@@ -160,7 +160,7 @@ impl Worker {
         if changes.tunnel_changes > 0
             && !self.data_path.skip_own_tunnel_changes(&self.watch, &self.config.node.uplink)?
         {
-            self.data_path.forget_installed();
+            self.data_path.forget_installed_state();
             return Ok(Some(Instant::now()));
         }
         let probe_retry_at = self.update_probe();
@@ -169,7 +169,8 @@ impl Worker {
 
     /// Deletes the flows, affinities and elements that earlier rules have left behind. Returns true after a success.
     ///
-    /// The observer knows already that the new rules are in force. So new flows do not wait for this step.
+    /// The agent has already told the observer that the new rules are in force, so new flows need not wait for this
+    /// step.
     fn delete_stale(&mut self) -> bool {
         let result = self.data_path.delete_stale();
         if let Err(error) = &result {
@@ -178,12 +179,12 @@ impl Worker {
         result.is_ok()
     }
 
-    /// Starts the probe, whose rules must be installed before. Restarts the probe if the node has changed. If the probe
-    /// cannot start, the ways remain, and the function returns the time of the next attempt.
+    /// Starts the probe. The rules of the probe must already be installed. Restarts the probe if the node has changed.
+    /// If the probe cannot start, the ways remain, and the function returns the time of the next attempt.
     fn update_probe(&mut self) -> Option<Instant> {
         if !self.config.keeps_client_addresses() {
-            // The table has no rules for the probe, so the probe would receive no answers. Missing answers would say
-            // nothing about the network.
+            // The table has no rules for the probe, so the probe would receive no answers. Without answers, the probe
+            // would wrongly report a broken network.
             if self.probe.take().is_some() {
                 self.mailbox.send(Command::SetModes(Modes::new()));
             }

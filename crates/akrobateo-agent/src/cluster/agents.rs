@@ -15,8 +15,8 @@ const LEASE_DURATION: Duration = Duration::from_secs(LEASE_DURATION_SECONDS.unsi
 /// The time for which a paused agent is alive after the last renewal of its Lease. A paused agent has announced its
 /// end, and its rules remain in the kernel.
 const MAX_PAUSE: Duration = Duration::from_mins(1);
-/// The maximum time since the watch has last reported a renewal of this agent's own Lease. After a longer time, the
-/// watch seems to report no events, so this agent does not know which other agents are alive.
+/// The maximum age of the last renewal of this agent's own Lease that the watch has reported. After a longer time, the
+/// watch has probably failed, and this agent does not know which other agents are alive.
 const MAX_OWN_SILENCE: Duration = Duration::from_secs(10);
 
 /// The agents of all nodes.
@@ -50,7 +50,7 @@ impl Agents {
     }
 
     /// Records the current content of a Lease; `None` means that the Lease does not exist. Returns true if the set of
-    /// agents that are alive may have changed, or if a fact in the report has changed that decides about forwarding.
+    /// alive agents may have changed, or if the report has new facts for the forwarding.
     pub(crate) fn update(&mut self, name: &str, lease: Option<&Lease>, now: Instant) -> bool {
         let Some(lease) = lease else { return self.entries.remove(name).is_some() };
         let report = AgentReport::from_lease(lease).and_then(|report| {
@@ -101,7 +101,7 @@ impl Agents {
 
     /// Returns the reports of the other agents that are alive, sorted by node.
     ///
-    /// While the watch reports no events, the agents of the previous result remain in the result.
+    /// While the watch fails, the function returns the agents of its previous result.
     pub(crate) fn alive_peer_reports(&mut self, now: Instant) -> Vec<AgentReport> {
         if self.receives_events(now) {
             for entry in self.entries.values_mut() {
@@ -119,8 +119,8 @@ impl Agents {
         reports
     }
 
-    /// Returns the earliest time at which another agent is no longer alive if it does not renew its Lease. Returns `None`
-    /// while the watch reports no events, because then no agent expires.
+    /// Returns the earliest time at which another agent counts as lost, if it does not renew its Lease before. Returns
+    /// `None` while the watch fails, because agents do not expire then.
     pub(crate) fn next_expiry(&self, now: Instant) -> Option<Instant> {
         self.alive_peers().map(AgentEntry::expires_at).min().filter(|_| self.receives_events(now))
     }
@@ -145,12 +145,12 @@ impl AgentEntry {
     }
 }
 
-/// The facts in a report that decide about forwarding: the name of the node, true if the agent is paused, the network
-/// of the node, and the Services in dedicated mode that the agent still serves.
-type Facts<'a> = (&'a str, bool, Option<&'a NodeNetwork>, &'a [String]);
+/// The facts in a report that decide about forwarding. These are the node's name and network, the paused state of the
+/// agent, and the Services in dedicated mode that the agent still serves.
+type ForwardingFacts<'a> = (&'a str, bool, Option<&'a NodeNetwork>, &'a [String]);
 
 /// Returns the facts in a report that decide about forwarding.
-fn facts(report: Option<&AgentReport>) -> Option<Facts<'_>> {
+fn facts(report: Option<&AgentReport>) -> Option<ForwardingFacts<'_>> {
     report.map(|it| (it.node.as_str(), it.is_paused, it.network.as_ref(), &it.handing_over[..]))
 }
 

@@ -21,10 +21,10 @@ pub(crate) struct ProxyLabels {
 }
 
 impl ProxyLabels {
-    /// Returns the Service that the pod serves as a proxy; `None` if the pod is no proxy.
+    /// Returns the Service whose proxy this pod is; `None` if the pod is not a proxy.
     ///
-    /// Users can set the labels of proxies on pods in their own namespaces. So a pod is no proxy if it is not in the
-    /// namespace in which the operator creates the proxies of the Service.
+    /// Users can set the labels of proxies on pods in their own namespaces. So only a pod in the namespace in which the
+    /// operator creates the Service's proxies can be a proxy.
     fn proxied_service(&self, pod: &Pod) -> Option<ServiceKey> {
         let has_label = |name: &str, value: &str| pod.labels().get(name).is_some_and(|it| it == value);
         if !has_label(labels::APP_NAME, labels::PROXY_APP_NAME)
@@ -39,7 +39,7 @@ impl ProxyLabels {
     }
 }
 
-/// Returns a pod and its hostPorts; `None` if the pod has no hostPort or has ended.
+/// Returns a pod and its hostPorts; `None` if the pod does not use a hostPort, or has ended.
 pub(crate) fn host_port_pod(
     pod: &Pod,
     proxy_labels: &ProxyLabels,
@@ -50,8 +50,8 @@ pub(crate) fn host_port_pod(
         return None;
     }
     let containers = pod.spec.iter().flat_map(|spec| {
-        // An init container with the restart policy Always runs beside the other containers. The other init containers
-        // have ended before.
+        // An init container with the restart policy Always runs beside the other containers. All other init containers
+        // have already ended.
         let sidecars = spec.init_containers.iter().flatten();
         spec.containers.iter().chain(sidecars.filter(|it| it.restart_policy.as_deref() == Some("Always")))
     });
@@ -65,8 +65,8 @@ pub(crate) fn host_port_pod(
     })
 }
 
-/// Returns the ports of the node that lead to a container's port. Returns no ports if the container's port has a hostIP
-/// that is not an address of the node.
+/// Returns the ports of the node that lead to a container's port. A container's port with a hostIP outside the node's
+/// addresses leads to no port of the node.
 fn frontends(port: &ContainerPort, node_addresses: &[IpAddr]) -> Vec<Frontend> {
     let number = port.host_port.and_then(|port| u16::try_from(port).ok()).and_then(NonZeroU16::new);
     let protocol = port.protocol.as_deref().unwrap_or("TCP").parse().ok();

@@ -136,7 +136,7 @@ impl Stores {
         self.leases.get(&ObjectRef::new(name).within(namespace))
     }
 
-    /// Returns the pods of the node. Returns no pods if the agent watches no pods.
+    /// Returns the pods of the node. Returns an empty list if the agent does not watch pods.
     pub(crate) fn pods(&self) -> Vec<Arc<Pod>> {
         self.pods.as_ref().map(Store::state).unwrap_or_default()
     }
@@ -181,8 +181,8 @@ fn endpoint_slice_watch_spec() -> WatchSpec<EndpointSlice, Trigger> {
     )
 }
 
-/// Returns the watch of nodes. The store contains only the fields of nodes that decisions read. So a heartbeat of the
-/// kubelet, every few minutes, changes no node in the store.
+/// Returns the watch of nodes. The store contains only the fields of nodes that decisions read. So the kubelet's
+/// heartbeats, every few minutes, do not change the nodes in the store.
 fn node_watch_spec() -> WatchSpec<Node, Trigger> {
     let prune = |node: &mut Node| {
         node.managed_fields_mut().clear();
@@ -203,8 +203,8 @@ fn lease_watch_spec() -> WatchSpec<Lease, Trigger> {
     )
 }
 
-/// Returns the watch of pods. The agent needs only the hostPorts and the readiness of pods. So the store omits large
-/// fields that describe other things.
+/// Returns the watch of pods. The agent needs only the hostPorts and the readiness of pods. So the store omits all
+/// other large fields.
 fn pod_watch_spec() -> WatchSpec<Pod, Trigger> {
     let prune = |pod: &mut Pod| {
         pod.managed_fields_mut().clear();

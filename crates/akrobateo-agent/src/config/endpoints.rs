@@ -9,8 +9,8 @@ use super::{Endpoint, LocalNode, Service, ServicePort};
 impl LocalNode {
     /// Returns the endpoints of a family to which this node sends packets, sorted by address.
     ///
-    /// If no endpoint is ready, the result has the endpoints that terminate but still serve. Hints are used only if
-    /// every ready endpoint has one, and at least one of them names this node or its zone.
+    /// Without ready endpoints, returns the endpoints that terminate but still serve. Hints count only if all ready
+    /// endpoints have a hint, and one of the hints names this node or its zone.
     #[must_use]
     pub fn select_endpoints<'a>(
         &self,
@@ -23,15 +23,17 @@ impl LocalNode {
                 && (!service.is_traffic_policy_local || endpoint.node == Some(self.number))
         };
         let candidates: Vec<_> = port.endpoints.iter().filter(is_candidate).collect();
-        let mut selected: Vec<_> = candidates.iter().copied().filter(|endpoint| endpoint.is_ready).collect();
-        if selected.is_empty() {
-            selected.extend(candidates.iter().filter(|endpoint| endpoint.is_serving_while_terminating));
+        let mut selected_endpoints: Vec<_> =
+            candidates.iter().copied().filter(|endpoint| endpoint.is_ready).collect();
+        if selected_endpoints.is_empty() {
+            selected_endpoints
+                .extend(candidates.iter().filter(|endpoint| endpoint.is_serving_while_terminating));
         } else if !service.is_traffic_policy_local {
-            selected = self.follow_hints(selected);
+            selected_endpoints = self.follow_hints(selected_endpoints);
         }
-        selected.sort_unstable();
-        selected.dedup_by_key(|endpoint| endpoint.address);
-        selected
+        selected_endpoints.sort_unstable();
+        selected_endpoints.dedup_by_key(|endpoint| endpoint.address);
+        selected_endpoints
     }
 
     /// Returns the ready endpoints with hints for this node. Without usable hints for nodes, returns the ready

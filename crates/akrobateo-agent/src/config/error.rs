@@ -3,7 +3,7 @@
 /// The reason why a configuration is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The text is not JSON, or is not the JSON form of a node's configuration.
+    /// The text is not a node's configuration in JSON.
     #[error("the text is not the JSON form of a node's configuration: {0}")]
     Syntax(#[from] serde_json::Error),
     /// A value is invalid.

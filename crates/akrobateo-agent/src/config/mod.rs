@@ -30,7 +30,7 @@ pub struct NodeConfig {
     pub pod_ranges: Vec<IpNet>,
     /// The other nodes with an agent.
     pub peers: Vec<Peer>,
-    /// True if the probe tries the tunnel. Without this, the tunnel exists only if a peer has this way.
+    /// True if the probe tries the tunnel. If false, the tunnel exists only while a way uses it.
     pub probes_tunnel: bool,
     /// The Services. No two Services have the same port, protocol and family.
     pub services: Vec<Service>,
@@ -51,8 +51,8 @@ pub struct LocalNode {
     pub uplink: String,
     /// The MTU of the uplink.
     pub uplink_mtu: u32,
-    /// The addresses to which peers send probes. They are in the ranges of this node's pods, but no pod needs to have
-    /// them.
+    /// The addresses to which peers send probes. These addresses are in the ranges of this node's pods. A pod need not
+    /// have them.
     pub probe_addresses: Vec<IpAddr>,
     /// True if the kernel has the egress hook of nftables. Without the hook, the node needs routing rules for each peer.
     pub has_egress_hook: bool,
@@ -60,7 +60,7 @@ pub struct LocalNode {
     pub marks: Marks,
 }
 
-/// Another node with an agent.
+/// A node with an agent, other than this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// The node's number.
@@ -69,8 +69,8 @@ pub struct Peer {
     pub addresses: Vec<IpAddr>,
     /// The MAC address of the node's uplink.
     pub mac: MacAddress,
-    /// The addresses to which this node sends the probes of the peer, at most one per family. They are in the ranges of
-    /// the peer's pods.
+    /// The addresses to which this node sends the probes of the peer, at most one per family. These addresses are in
+    /// the ranges of the peer's pods.
     pub probe_addresses: Vec<IpAddr>,
     /// The way that keeps the client's address, for each family. For a family without a way, the client's address is
     /// masqueraded.
@@ -87,13 +87,12 @@ pub struct Service {
     pub families: Vec<Family>,
     /// True if `externalTrafficPolicy` is `Local`. Then only endpoints on this node receive packets.
     pub is_traffic_policy_local: bool,
-    /// True if endpoints should see the client's address. An endpoint on another node sees it only if a way keeps the
-    /// address.
+    /// True if endpoints should see the client's address. For an endpoint on another node, this also needs a way that
+    /// keeps the address.
     pub keeps_client_address: bool,
     /// The time for which a client stays with its endpoint after its last connection (sessionAffinity `ClientIP`).
     pub affinity_seconds: Option<NonZeroU32>,
-    /// The clients that may connect; `None` allows all clients. If no range has a family, no client of this family may
-    /// connect.
+    /// The clients that may connect; `None` allows all clients. A family without a range is closed for all its clients.
     pub source_ranges: Option<Vec<IpNet>>,
     /// The ports.
     pub ports: Vec<ServicePort>,
@@ -157,8 +156,8 @@ impl NodeConfig {
         Family::ALL.into_iter().filter(has_address).collect()
     }
 
-    /// Returns the families of the addresses of this node and of its peers. Clients reach no Service in another family,
-    /// and the kernels of the nodes may lack the other family.
+    /// Returns the families of the addresses of this node and of its peers. Services are unreachable in other families,
+    /// and the nodes' kernels may lack the other families.
     #[must_use]
     pub fn families_of_all_nodes(&self) -> Vec<Family> {
         Family::ALL.into_iter().filter(|family| self.node_addresses(*family).next().is_some()).collect()
@@ -199,7 +198,7 @@ impl NodeConfig {
         !self.peers.is_empty() && needs_client_address
     }
 
-    /// Returns true if the node needs the tunnel. Its routing rules cost time for each packet on the node.
+    /// Returns true if the node needs the tunnel. The tunnel's routing rules cost time for each packet on the node.
     #[must_use]
     pub fn needs_tunnel(&self) -> bool {
         self.probes_tunnel || self.peers.iter().any(|peer| peer.ways.values().any(|way| *way == Way::Tunnel))

@@ -12,7 +12,7 @@ pub enum DataPathError {
          namespace"
     )]
     NoNetAdmin,
-    /// The kernel lacks a feature without which the data path does not work.
+    /// The kernel lacks a feature that the data path needs.
     #[error(
         "the node's kernel has no {name}: upgrade the kernel to Linux {version} or newer, or set the annotation \
          akrobateo.io/data-path: userspace on each Service, whose proxies need no nftables"
@@ -23,7 +23,7 @@ pub enum DataPathError {
         /// The first version of Linux with this feature.
         version: &'static str,
     },
-    /// The tables cannot be read or changed.
+    /// The kernel cannot read or change the tables.
     #[error(transparent)]
     Nftables(NftError),
     /// The conntrack entries of earlier rules cannot be deleted.

@@ -17,7 +17,7 @@ use netfilter::nft::Table;
 use netfilter::nft::model::{Element, Set};
 
 use super::stale::endpoints;
-use crate::marks::{self, FLOW_BIT, MASQUERADED_FLOW_BIT, PEER_FLOW_BIT};
+use crate::marks::{self, MASQUERADED_FLOW_BIT, PEER_FLOW_BIT, TRANSLATED_FLOW_BIT};
 use crate::table::family_set;
 use crate::table::keys::parse_address;
 
@@ -40,8 +40,8 @@ impl ConnectionSet {
         }
     }
 
-    /// Returns the elements of former endpoints, which only the installed table has. Returns no elements if the desired
-    /// table does not have the set.
+    /// Returns the elements of former endpoints, which only the installed table has. Returns an empty list if the
+    /// desired table lacks the set.
     pub(super) fn find_former_elements<'a>(
         self,
         family: Family,
@@ -51,14 +51,14 @@ impl ConnectionSet {
         if self.find_set(family, desired).is_none() {
             return Vec::new();
         }
-        let remaining = family_set(desired, family, self.name());
+        let desired_set = family_set(desired, family, self.name());
         let is_former =
-            |element: &&Element| remaining.binary_search_by(|it| it.key.cmp(&element.key)).is_err();
+            |element: &&Element| desired_set.binary_search_by(|it| it.key.cmp(&element.key)).is_err();
         let installed_elements = family_set(installed, family, self.name()).iter();
         let mut former: Vec<_> = installed_elements.filter(is_former).collect();
         if self == Self::TunnelMarks && !former.is_empty() {
-            // Two kinds of elements must not remain. If the address still belongs to an endpoint, new flows to the
-            // endpoint would get the old mark. And if the peer has no tunnel any more, the mark leads nowhere.
+            // Two kinds of elements must not remain. If the address still belongs to an endpoint, an old element would
+            // give the earlier mark to new flows. If the tunnel to the peer is gone, the mark has no effect.
             let tunnels = family_set(desired, family, "zone_tunnel_marks");
             let endpoints: BTreeSet<_> =
                 endpoints(family, desired).into_iter().map(|(_, endpoint)| endpoint.ip()).collect();
@@ -79,7 +79,7 @@ impl ConnectionSet {
     pub(super) fn filter(self) -> EntryFilter {
         let (bits, mask) = match self {
             Self::OwnDestinations => (PEER_FLOW_BIT, PEER_FLOW_BIT),
-            Self::TunnelMarks => (FLOW_BIT, FLOW_BIT | MASQUERADED_FLOW_BIT),
+            Self::TunnelMarks => (TRANSLATED_FLOW_BIT, TRANSLATED_FLOW_BIT | MASQUERADED_FLOW_BIT),
         };
         EntryFilter {
             frontend: Some((Protocol::Tcp, None)),
@@ -183,7 +183,7 @@ mod tests {
         let client = "192.0.2.1:4000".parse().unwrap();
         let reply_source: SocketAddr = endpoint.parse().unwrap();
         let flow = Flow { protocol: Protocol::Tcp, client, original_destination: reply_source, reply_source };
-        Entry { flow, reply_destination: client, zone, mark: FLOW_BIT, has_reply: true }
+        Entry { flow, reply_destination: client, zone, mark: TRANSLATED_FLOW_BIT, has_reply: true }
     }
 
     #[test]

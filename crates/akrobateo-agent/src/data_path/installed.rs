@@ -30,7 +30,7 @@ impl InstalledTables {
 
     /// Returns the transaction that deletes the tables. The transaction first flushes the base chains. When the kernel
     /// deletes a table, it deletes the elements of the sets before it removes the base chains from the hooks. Without
-    /// the flush, packets would meanwhile pass rules that find no elements.
+    /// the flush, packets could pass rules whose sets are already empty.
     pub(super) fn deletion_transaction(&self) -> Transaction<'_> {
         let mut transaction = Transaction::default();
         for installed in [&self.inet, &self.netdev].into_iter().flatten() {
@@ -55,7 +55,7 @@ impl From<NodeTables> for InstalledTables {
 pub(super) struct TableChange {
     pub(super) installed: InstalledTables,
     pub(super) desired: NodeTables,
-    /// True if the tables lack the elements of Services that do not change.
+    /// True if unchanged Services are missing in the tables.
     pub(super) is_partial: bool,
     /// True if flows of earlier rules may exist that a comparison of the two tables does not find.
     pub(super) checks_leftovers: bool,

@@ -10,7 +10,7 @@ use netfilter::conntrack::Entry;
 use netfilter::nft::Table;
 
 use super::stale::{Endpoints, endpoints, frontend};
-use crate::marks::{FLOW_BIT, MASQUERADED_FLOW_BIT};
+use crate::marks::{MASQUERADED_FLOW_BIT, TRANSLATED_FLOW_BIT};
 use crate::table::family_set;
 use crate::table::keys::{PortKey, parse_address, parse_service};
 
@@ -40,19 +40,19 @@ impl CurrentRules {
         }
     }
 
-    /// Returns true if no flow can contradict the rules, because there are no frontends.
+    /// Returns true if there are no frontends, so that all flows agree with the rules.
     pub(super) fn is_empty(&self) -> bool {
         self.frontends.is_empty()
     }
 
-    /// Returns true if the flow of the entry does not end by itself, and a new flow of the same client would go to
+    /// Returns true if the entry's flow contradicts the rules: it does not end by itself, and the rules would give it
     /// another destination.
     pub(super) fn contradict(&self, entry: &Entry) -> bool {
         let Some(frontend) = frontend(entry).filter(|(address, _)| self.addresses.contains(address)) else {
             return false;
         };
         let is_udp = entry.flow.protocol == Protocol::Udp;
-        if entry.mark & FLOW_BIT == 0 {
+        if entry.mark & TRANSLATED_FLOW_BIT == 0 {
             return is_udp && self.frontends.contains(&frontend);
         }
         let (_, port) = frontend;
@@ -91,22 +91,22 @@ mod tests {
             rules.contradict(&Entry { flow, reply_destination: client, zone: 0, mark, has_reply })
         };
         let (frontend, local, remote) = ("10.99.0.1:53", "10.244.1.10:8080", "10.244.2.11:8080");
-        let masqueraded_mark = FLOW_BIT | MASQUERADED_FLOW_BIT;
+        let masqueraded_mark = TRANSLATED_FLOW_BIT | MASQUERADED_FLOW_BIT;
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let is_udp = protocol == Protocol::Udp;
-            assert!(!contradict(protocol, frontend, local, FLOW_BIT, true));
+            assert!(!contradict(protocol, frontend, local, TRANSLATED_FLOW_BIT, true));
             assert!(!contradict(protocol, frontend, remote, masqueraded_mark, true));
             assert_eq!(
-                contradict(protocol, frontend, remote, FLOW_BIT, true),
+                contradict(protocol, frontend, remote, TRANSLATED_FLOW_BIT, true),
                 is_udp,
                 "no way keeps the address"
             );
-            assert_eq!(contradict(protocol, frontend, "10.244.1.9:8080", FLOW_BIT, true), is_udp);
-            assert!(contradict(protocol, frontend, "10.244.1.9:8080", FLOW_BIT, false));
-            assert!(contradict(protocol, "10.99.0.1:54", local, FLOW_BIT, false), "lost frontend");
+            assert_eq!(contradict(protocol, frontend, "10.244.1.9:8080", TRANSLATED_FLOW_BIT, true), is_udp);
+            assert!(contradict(protocol, frontend, "10.244.1.9:8080", TRANSLATED_FLOW_BIT, false));
+            assert!(contradict(protocol, "10.99.0.1:54", local, TRANSLATED_FLOW_BIT, false), "lost frontend");
             assert_eq!(contradict(protocol, frontend, frontend, 0, true), is_udp, "no translation");
             // A flow to an address of another program.
-            assert!(!contradict(protocol, "10.99.0.9:53", "10.244.1.9:53", FLOW_BIT, false));
+            assert!(!contradict(protocol, "10.99.0.9:53", "10.244.1.9:53", TRANSLATED_FLOW_BIT, false));
         }
     }
 }

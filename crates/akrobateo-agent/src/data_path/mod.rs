@@ -36,7 +36,8 @@ use crate::routing;
 use crate::table::{INTERIM_NAME, NAME, NodeTables, inet_id, leads_to_other_sets, table_ids};
 use crate::tunnel;
 
-/// The time for which both an old and a new table handle packets. So each packet passes one of the tables completely.
+/// The time for which the previous and the new table both handle packets, so that each packet passes one of them
+/// completely.
 const OVERLAP_TIME: Duration = Duration::from_millis(10);
 
 /// The data path of the node in whose network namespace it was opened.
@@ -50,7 +51,7 @@ pub struct DataPath {
     /// The configuration whose tables are in the kernel. `None` before the first change, and after another program has
     /// changed the tables.
     installed_config: Option<NodeConfig>,
-    /// The elements of former endpoints in the kernel's tables. Valid only while `installed_config` is set.
+    /// The elements of former endpoints in the kernel's tables. The list is valid while `installed_config` is set.
     former_elements: Vec<FormerElements>,
     /// The last change of the tables; `None` after [`Self::delete_stale`] has deleted the flows of the earlier rules.
     unfinished_change: Option<TableChange>,
@@ -93,7 +94,7 @@ impl DataPath {
         })
     }
 
-    /// Returns an error if the kernel lacks a feature without which the data path does not work.
+    /// Returns an error if the kernel lacks a feature that the data path needs.
     pub fn check_kernel(&self) -> Result<(), DataPathError> {
         match find_missing_feature(|table| self.kernel_accepts(table))? {
             None => Ok(()),
@@ -134,10 +135,10 @@ impl DataPath {
         config: &NodeConfig,
         build_tables: impl Fn(&NodeConfig) -> NodeTables,
     ) -> Result<Changes, DataPathError> {
-        self.forget_installed();
+        self.forget_installed_state();
         let result = self.install_tables(config, build_tables);
         // `installed_config` can describe only tables of the usual layout.
-        self.forget_installed();
+        self.forget_installed_state();
         self.finish_change(result)
     }
 
@@ -152,9 +153,9 @@ impl DataPath {
         self.install_tables(config, NodeTables::new)
     }
 
-    /// Deletes what earlier calls of [`Self::install`] have left behind: conntrack entries, affinities and elements of
-    /// former endpoints. Returns the numbers of deleted entries and affinities. After an error, the deletion is
-    /// repeated after the next change.
+    /// Deletes the conntrack entries, the affinities and the elements of former endpoints that earlier calls of
+    /// [`Self::install`] have left behind. Returns the numbers of deleted entries and affinities. After an error, the
+    /// deletion is repeated after the next change.
     pub fn delete_stale(&mut self) -> Result<(usize, usize), DataPathError> {
         let Some(change) = self.unfinished_change.take() else { return Ok((0, 0)) };
         let result = self.delete_stale_after(&change);
@@ -199,8 +200,8 @@ impl DataPath {
         let mut config = Cow::Borrowed(config);
         let mut objects = routing::network_objects(&config, uplink);
         let has_objects = self.installed_objects.take().as_ref() == Some(&objects);
-        // The new tables need the tunnel's device, so the tunnel is created first. The old tables send packets to the
-        // device, so the tunnel is deleted last.
+        // The tunnel is created before the tables, because the new tables need its device. The tunnel is deleted after
+        // the tables, because the previous tables send packets to its device.
         if !has_objects && objects.device.is_some() {
             match self.create_tunnel(&objects)? {
                 TunnelResult::Created(count) => changes.tunnel_changes = count,
@@ -253,7 +254,7 @@ impl DataPath {
             step_count = self.replace_tables(&change.installed, &change.desired)?;
         } else {
             step_count = self.execute(transaction)?;
-            // Interim tables exist only if an earlier process has not finished a replacement.
+            // Interim tables are left over if an earlier process has not finished a replacement.
             if !interim_tables.is_empty() {
                 std::thread::sleep(OVERLAP_TIME);
                 step_count += self.delete_tables(&interim_tables)?;
@@ -301,15 +302,15 @@ impl DataPath {
         self.tunnel_failure.as_ref().map(|failure| failure.retry_at)
     }
 
-    /// Forgets what this process has installed. The next change reads the kernel's state first.
-    pub fn forget_installed(&mut self) {
+    /// Forgets the installed state. The next change reads the kernel's state first.
+    pub fn forget_installed_state(&mut self) {
         self.installed_config = None;
         self.installed_objects = None;
     }
 
     /// Deletes everything that any agent has installed in this network namespace.
     pub fn cleanup(&mut self) -> Result<Changes, DataPathError> {
-        self.forget_installed();
+        self.forget_installed_state();
         let mut changes = Changes::default();
         for name in [NAME, INTERIM_NAME] {
             changes.nftables_steps += self.delete_tables(&self.read_tables(name)?)?;

@@ -14,20 +14,20 @@ use netfilter::conntrack::{Entry, EntryFilter, Flow, MarkCondition};
 use netfilter::nft::Table;
 use netfilter::nft::model::Element;
 
-use crate::marks::{FLOW_BIT, MASQUERADED_FLOW_BIT};
+use crate::marks::{MASQUERADED_FLOW_BIT, TRANSLATED_FLOW_BIT};
 use crate::table::family_set;
 use crate::table::keys::{PortKey, parse_address, parse_affinity, parse_endpoint, parse_service};
 
 /// The flows of one family that no longer agree with the desired table.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct StaleFlows {
-    /// The endpoints that the desired table does not have any more.
+    /// The endpoints that exist only in the installed table.
     lost_endpoints: Endpoints,
-    /// The UDP endpoints that no longer see the client's address, because no way to their node keeps the address.
+    /// The UDP endpoints that no longer see the client's address, because the way to their node has stopped keeping it.
     masqueraded_endpoints: BTreeSet<SocketAddr>,
-    /// The UDP frontends that the desired table does not have any more.
+    /// The UDP frontends that exist only in the installed table.
     lost_frontends: BTreeSet<(IpAddr, PortKey)>,
-    /// The UDP frontends that only the desired table has. Older flows to these frontends have no translation.
+    /// The UDP frontends that exist only in the desired table. Older flows to these frontends have no translation.
     new_frontends: BTreeSet<(IpAddr, PortKey)>,
 }
 
@@ -58,7 +58,7 @@ impl StaleFlows {
 
     /// Returns a filter that matches all stale flows, and possibly other flows. Returns `None` if no flow is stale.
     pub(super) fn filter(&self, family: Family) -> Option<EntryFilter> {
-        let own_flows = MarkCondition { bits: FLOW_BIT, mask: FLOW_BIT };
+        let own_flows = MarkCondition { bits: TRANSLATED_FLOW_BIT, mask: TRANSLATED_FLOW_BIT };
         let mark = self.new_frontends.is_empty().then_some(own_flows);
         (*self != Self::default()).then(|| EntryFilter { mark, ..EntryFilter::new(family) })
     }
@@ -68,10 +68,11 @@ impl StaleFlows {
         let Flow { protocol, reply_source, .. } = entry.flow;
         let Some(frontend) = frontend(entry) else { return false };
         let (_, port) = frontend;
-        if entry.mark & FLOW_BIT == 0 {
+        if entry.mark & TRANSLATED_FLOW_BIT == 0 {
             return self.new_frontends.contains(&frontend);
         }
-        // An established TCP connection ends when its endpoint ends. Other flows to a lost endpoint may never end.
+        // An established TCP connection ends when its endpoint ends. All other flows to a lost endpoint are stale,
+        // because they may never end.
         let may_never_end = protocol == Protocol::Udp || !entry.has_reply;
         let keeps_client_address = protocol == Protocol::Udp && entry.mark & MASQUERADED_FLOW_BIT == 0;
         (may_never_end && self.lost_endpoints.contains(&(port, reply_source)))
@@ -229,11 +230,14 @@ mod tests {
             let (old, new) = (table(protocol, &[(10, 1), (11, 2)]), table(protocol, &[(11, 2), (12, 1)]));
             let flows = find(Some(&old), &new);
             assert!(flows.filter(Family::V4).is_some_and(|filter| filter.mark.is_some()));
-            assert!(flows.contains(&entry(protocol, FLOW_BIT, false)));
-            assert_eq!(flows.contains(&entry(protocol, FLOW_BIT, true)), protocol == Protocol::Udp);
+            assert!(flows.contains(&entry(protocol, TRANSLATED_FLOW_BIT, false)));
+            assert_eq!(
+                flows.contains(&entry(protocol, TRANSLATED_FLOW_BIT, true)),
+                protocol == Protocol::Udp
+            );
             assert!(!flows.contains(&entry(protocol, 0, false)));
-            // The other endpoint remains, and has only another index.
-            let mut remaining_flow = entry(protocol, FLOW_BIT, false);
+            // The second endpoint remains, with another index.
+            let mut remaining_flow = entry(protocol, TRANSLATED_FLOW_BIT, false);
             remaining_flow.flow.reply_source = "10.244.2.11:8080".parse().unwrap();
             assert!(!flows.contains(&remaining_flow));
         }
@@ -255,10 +259,10 @@ mod tests {
         let (tunnel, without_way) = (with_ways(&[(Family::V4, Way::Tunnel)]), with_ways(&[]));
         let flows = find(Some(&tunnel), &without_way);
         assert_eq!(flows.masqueraded_endpoints, BTreeSet::from(["10.244.2.10:8080".parse().unwrap()]));
-        let mut flow = entry(Protocol::Udp, FLOW_BIT, true);
+        let mut flow = entry(Protocol::Udp, TRANSLATED_FLOW_BIT, true);
         flow.flow.reply_source = "10.244.2.10:8080".parse().unwrap();
         assert!(flows.contains(&flow));
-        assert!(!flows.contains(&Entry { mark: FLOW_BIT | MASQUERADED_FLOW_BIT, ..flow }));
+        assert!(!flows.contains(&Entry { mark: TRANSLATED_FLOW_BIT | MASQUERADED_FLOW_BIT, ..flow }));
         for unchanged in [with_ways(&[(Family::V4, Way::Direct)]), tunnel.clone()] {
             assert_eq!(find(Some(&tunnel), &unchanged), StaleFlows::default());
         }
@@ -271,10 +275,10 @@ mod tests {
         let without_frontend = NodeTables::new(&config()).inet;
         let flows = find(None, &with_frontend);
         assert!(flows.contains(&entry(Protocol::Udp, 0, true)));
-        assert!(!flows.contains(&entry(Protocol::Udp, FLOW_BIT, true)));
+        assert!(!flows.contains(&entry(Protocol::Udp, TRANSLATED_FLOW_BIT, true)));
         assert!(flows.filter(Family::V4).is_some_and(|filter| filter.mark.is_none()));
         let flows = find(Some(&with_frontend), &without_frontend);
-        assert!(flows.contains(&entry(Protocol::Udp, FLOW_BIT, true)));
+        assert!(flows.contains(&entry(Protocol::Udp, TRANSLATED_FLOW_BIT, true)));
         // A TCP connection that is older than the rules belongs to another program.
         assert_eq!(find(None, &table(Protocol::Tcp, &[(10, 1)])).filter(Family::V4), None);
     }

@@ -9,14 +9,15 @@ use super::error::DataPathError;
 /// The time after which the agent tries again to create the tunnel.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The result of an attempt to create or change the tunnel.
+/// The outcome of an attempt to create or change the tunnel.
 #[derive(Debug)]
 pub(super) enum TunnelResult {
     /// The tunnel is as desired, after this number of changes.
     Created(usize),
-    /// The device is up, but not everything is as desired. For example, another program changes the same objects.
+    /// The device is up, but differs from the desired state, for example because another program changes the same
+    /// objects.
     Disturbed(DataPathError),
-    /// The device does not exist, or it is down.
+    /// The device is missing or down.
     Failed,
 }
 

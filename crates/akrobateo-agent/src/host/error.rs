@@ -24,10 +24,10 @@ pub enum HostError {
     /// Changes cannot be watched.
     #[error("cannot watch the network interfaces of this node: {0}")]
     WatchFailed(NetlinkError),
-    /// A value of conntrack cannot be read.
+    /// A file of conntrack under `/proc/sys` cannot be read.
     #[error("cannot read {path}: {error}; check that the kernel module nf_conntrack is loaded on the node")]
     ConntrackUnreadable {
-        /// The file with the value.
+        /// The path of the file.
         path: &'static str,
         /// The reason.
         error: io::Error,

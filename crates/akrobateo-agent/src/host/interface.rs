@@ -14,7 +14,7 @@ pub(super) struct Interface {
     pub(super) index: u32,
     /// The name.
     pub(super) name: String,
-    /// True if the administrator has set the interface up. Such an interface may have no carrier.
+    /// True if the administrator has set the interface up. The interface may still lack a carrier.
     pub(super) is_up: bool,
     /// The MAC address; `None` if the interface does not have the link layer of Ethernet.
     pub(super) mac: Option<MacAddress>,

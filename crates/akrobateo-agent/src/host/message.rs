@@ -72,8 +72,8 @@ pub(super) fn parse_link(answer: &Message<'_>) -> Option<Interface> {
 
 /// Parses an address, and returns it with the index of its interface.
 ///
-/// Returns `None` if duplicate address detection has found a duplicate or is not complete, because the kernel accepts
-/// no packets to such an address.
+/// Returns `None` for an address that the kernel does not accept packets for: duplicate address detection has found a
+/// duplicate, or is still running.
 pub(super) fn parse_address(answer: &Message<'_>) -> Option<(u32, IpAddr)> {
     if answer.kind != NEW_ADDRESS {
         return None;

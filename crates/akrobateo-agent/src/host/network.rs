@@ -25,7 +25,7 @@ pub struct HostNetwork {
 impl HostNetwork {
     /// Finds the uplink and the local addresses.
     ///
-    /// The loopback interface is the uplink only if no other interface has an address of the node. If several
+    /// The function chooses the loopback interface if no other interface has an address of the node. If several
     /// interfaces have the same address, an interface that is up takes precedence. For example, kube-proxy's interface
     /// `kube-ipvs0` may have the addresses of other interfaces, but it is down.
     pub(super) fn new(interfaces: &[Interface], node_addresses: &[IpAddr]) -> Result<Self, HostError> {

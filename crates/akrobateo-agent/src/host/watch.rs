@@ -27,7 +27,7 @@ impl HostWatch {
     pub fn has_changes(&self) -> Result<bool, HostError> {
         let mut has_notifications = false;
         let is_complete = self.0.receive_notifications(|_| has_notifications = true);
-        // If the kernel had to discard notifications, something has changed.
+        // Discarded notifications count as a change.
         Ok(!is_complete.map_err(HostError::WatchFailed)? || has_notifications)
     }
 }

@@ -37,8 +37,8 @@ pub(super) fn list() -> Result<BTreeSet<(Frontend, IpAddr)>, ListenersError> {
             let request = message::list_listeners(protocol, family);
             match socket.dump(&request, |answer| message::parse_listeners(answer, protocol)) {
                 Ok(answers) => listeners.extend(answers.into_iter().flatten()),
-                // The kernel has not loaded its SCTP module, and does not load the module for this request. Without the
-                // module, no SCTP sockets exist.
+                // The kernel's SCTP module is not loaded, and this request does not load it. Without the module, no
+                // SCTP sockets exist.
                 Err(NetlinkError::Rejected { errno: Errno::NOENT, .. }) if protocol == Protocol::Sctp => {}
                 Err(NetlinkError::Rejected { errno: Errno::NOENT, .. }) => {
                     return Err(ListenersError::Unsupported { protocol, family });

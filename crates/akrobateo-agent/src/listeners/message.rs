@@ -46,7 +46,7 @@ pub(super) fn list_listeners(protocol: Protocol, family: Family) -> Messages {
 /// Returns the frontends and addresses on which the socket in the kernel's answer listens.
 ///
 /// Returns an empty list for a socket that receives packets only from the loopback interface (`SO_BINDTODEVICE`).
-/// Returns `None` if the message does not describe a socket, or if the socket has no port.
+/// Returns `None` if the message does not describe a socket with a port.
 pub(super) fn parse_listeners(answer: &Message<'_>, protocol: Protocol) -> Option<Vec<(Frontend, IpAddr)>> {
     if answer.kind != SOCKETS_BY_FAMILY {
         return None;
@@ -84,8 +84,8 @@ fn parse_socket_address(bytes: &[u8]) -> Option<IpAddr> {
     parse_address(family, bytes.get(address_start..)?)
 }
 
-/// Returns the addresses on which a socket receives packets. The wildcard address of IPv6 includes IPv4, unless the
-/// socket has the option `IPV6_V6ONLY`.
+/// Returns the addresses on which a socket receives packets. The wildcard address of IPv6 includes IPv4, except on
+/// sockets with the option `IPV6_V6ONLY`.
 fn receiving_addresses(address: IpAddr, is_ipv6_only: bool) -> impl Iterator<Item = IpAddr> {
     let includes_ipv4 = address == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !is_ipv6_only;
     let ipv4_wildcard = includes_ipv4.then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));

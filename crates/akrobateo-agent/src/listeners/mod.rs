@@ -17,7 +17,7 @@ pub struct Listeners(BTreeSet<(Frontend, IpAddr)>);
 impl Listeners {
     /// Returns true if a socket receives the packets that clients send to `frontend` on one of `addresses`.
     ///
-    /// Such a socket is bound to one of `addresses` or to the wildcard address.
+    /// A socket that receives them is bound to one of `addresses` or to the wildcard address.
     #[must_use]
     pub fn has_listener(&self, frontend: Frontend, addresses: &[IpAddr]) -> bool {
         let wildcard_address: IpAddr = match frontend.family {

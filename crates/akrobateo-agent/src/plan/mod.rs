@@ -110,7 +110,7 @@ impl Planner {
         }
         let peers = node::peers(observation);
         let numbers = node::node_numbers(observation, &peers);
-        let slices = |key: &ServiceKey| observation.slices_of(key);
+        let slices = |key: &ServiceKey| observation.endpoint_slices_of_service(key);
         let templates = decisions.served_services.values();
         let served_services = templates.map(|it| it.to_service(slices(&it.key), &numbers));
         let other_templates = self.templates_of_other_nodes(observation, &decisions.served_services);
@@ -140,7 +140,7 @@ impl Planner {
     /// Records for each Service with externalTrafficPolicy Local the nodes that have an endpoint.
     ///
     /// Before the first plan, the function also records this node if the Service's status has an address of this node.
-    /// Such a node probably had an endpoint before the agent was restarted.
+    /// This node probably had an endpoint before the agent was restarted.
     fn record_endpoints(&mut self, observation: &Observation, node: &NodeInfo, now: Instant) {
         let keys: BTreeSet<_> =
             observation.services.iter().map(|service| ServiceKey::from_service(service)).collect();
@@ -217,8 +217,7 @@ impl Planner {
         false
     }
 
-    /// Returns the Services that only other nodes serve. The other nodes send packets to these Services' endpoints on
-    /// this node.
+    /// Returns the Services that only other nodes serve. Those nodes send packets to the endpoints on this node.
     fn templates_of_other_nodes(
         &self,
         observation: &Observation,

@@ -43,8 +43,8 @@ pub(super) fn node_network(observation: &Observation, node: &Node) -> NodeNetwor
 
 /// Returns the other nodes with an agent, sorted by number.
 ///
-/// A node is no peer if it has no MAC address, or if its number or its MAC address belongs to another node. The
-/// endpoints on such a node get packets with masqueraded addresses.
+/// A node without a MAC address is not a peer. A node whose number or MAC address belongs to another node is not a peer
+/// either. The endpoints on these nodes get packets with masqueraded addresses.
 pub(super) fn peers(observation: &Observation) -> Vec<Peer> {
     let mut peers: BTreeMap<NodeNumber, Peer> = BTreeMap::new();
     let mut macs = BTreeSet::new();

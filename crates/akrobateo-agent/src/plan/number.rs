@@ -12,7 +12,7 @@ use crate::marks::{MAX_NODE_NUMBER, NodeNumber};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NumberClaim {
     /// The time at which the Lease was created. If two nodes have the same number, the node with the older Lease keeps
-    /// the number.
+    /// it.
     pub(crate) lease_created_at: Timestamp,
     /// The name of the node.
     pub(crate) node: String,
@@ -26,7 +26,7 @@ impl NumberClaim {
     }
 }
 
-/// Returns the number of this node. The node keeps the number of its Lease, unless an older Lease has the same number.
+/// Returns the number of this node. The node keeps the number of its Lease if no older Lease has the same number.
 pub(crate) fn choose_number(node: &str, claims: &[NumberClaim]) -> NodeNumber {
     let other_claims = || claims.iter().filter(|claim| claim.node != node);
     if let Some(own_claim) = claims.iter().find(|claim| claim.node == node && is_valid(claim.number))

@@ -38,7 +38,7 @@ pub(crate) struct Observation<'a> {
 
 impl Observation<'_> {
     /// Returns the `EndpointSlices` of a Service.
-    pub(super) fn slices_of(&self, key: &ServiceKey) -> &[Arc<EndpointSlice>] {
+    pub(super) fn endpoint_slices_of_service(&self, key: &ServiceKey) -> &[Arc<EndpointSlice>] {
         self.endpoint_slices.get(key).map_or(&[], Vec::as_slice)
     }
 }
@@ -50,7 +50,7 @@ pub(crate) struct HostPortPod {
     pub(crate) name: String,
     /// The ports of the node that lead to the pod.
     pub(crate) frontends: BTreeSet<Frontend>,
-    /// The Service that the pod serves as a proxy; `None` if the pod is no proxy.
+    /// The Service whose proxy this pod is; `None` if the pod is not a proxy.
     pub(crate) proxied_service: Option<ServiceKey>,
     /// True if the pod is ready.
     pub(crate) is_ready: bool,

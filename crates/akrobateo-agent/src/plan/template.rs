@@ -93,7 +93,8 @@ impl ServiceTemplate {
     /// Returns the Service for a node that does not serve it. The result has only the endpoints on this node. It has no
     /// families, so the Service has no frontend on this node.
     ///
-    /// Returns `None` if this node has no endpoint, or if other nodes send no packets with clients' addresses.
+    /// Returns `None` if the endpoints are on other nodes, or if all packets of the Service between nodes are
+    /// masqueraded.
     pub(super) fn to_service_of_other_nodes(
         &self,
         slices: &[Arc<EndpointSlice>],

@@ -298,7 +298,7 @@ fn configuration_has_local_endpoints_of_services_that_other_nodes_serve() {
     assert!(family_and_endpoint_counts(&mut cluster).is_empty());
     cluster.set_endpoint("web", "n1");
     assert_eq!(family_and_endpoint_counts(&mut cluster), [(0, 1)]);
-    // With masquerade, with policy Local and in dedicated mode, other nodes send no packets with clients' addresses.
+    // Other nodes never send packets with clients' addresses with masquerade, with policy Local, or in dedicated mode.
     cluster.apply(
         service_of_other_nodes().annotation(akrobateo_core::annotations::CLIENT_ADDRESS, "masquerade"),
     );
@@ -307,7 +307,7 @@ fn configuration_has_local_endpoints_of_services_that_other_nodes_serve() {
     assert!(family_and_endpoint_counts(&mut cluster).is_empty());
     cluster.apply(service_of_other_nodes().annotation(WORKLOAD, "DaemonSet"));
     assert!(family_and_endpoint_counts(&mut cluster).is_empty());
-    // Another node serves the Service until its proxy is ready.
+    // The other node serves the Service until its proxy is ready.
     cluster.peer_reports =
         vec![AgentReport { handing_over: vec!["default/web".to_owned()], ..AgentReport::default() }];
     assert_eq!(family_and_endpoint_counts(&mut cluster), [(0, 1)]);

@@ -24,12 +24,13 @@ pub(super) const MIN_LEN: usize = 32;
 const MAGIC: &[u8; 4] = b"AkrP";
 const VERSION: u8 = 1;
 const SMALL_FLAG: u8 = 1;
-/// The flags of each way. The first flag means that the way works, and the other flag that the way is undecided.
+/// The flags of each way. The first flag means that the way works. The second flag means that the probe has not decided
+/// yet.
 const WAY_FLAGS: [(Way, u8, u8); 2] = [(Way::Direct, 2, 8), (Way::Tunnel, 4, 16)];
 
-/// The purpose of a message.
+/// The kind of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum MessageKind {
     /// Asks for an answer.
     Request,
     /// Answers a request.
@@ -42,7 +43,7 @@ pub(super) enum Kind {
 /// A message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Message {
-    pub(super) kind: Kind,
+    pub(super) kind: MessageKind,
     pub(super) way: Way,
     /// True if the message does not fill the MTU.
     pub(super) is_small: bool,
@@ -58,9 +59,9 @@ impl Message {
     /// Returns the encoded message. A message that needs fewer than `len` bytes is padded with zeros.
     pub(super) fn encode(&self, len: usize) -> Vec<u8> {
         let kind = match self.kind {
-            Kind::Request => 1,
-            Kind::Answer => 2,
-            Kind::Pause => 3,
+            MessageKind::Request => 1,
+            MessageKind::Answer => 2,
+            MessageKind::Pause => 3,
         };
         let way = match self.way {
             Way::Direct => 1,
@@ -95,9 +96,9 @@ impl Message {
             return None;
         }
         let kind = match kind {
-            1 => Kind::Request,
-            2 => Kind::Answer,
-            3 => Kind::Pause,
+            1 => MessageKind::Request,
+            2 => MessageKind::Answer,
+            3 => MessageKind::Pause,
             _ => return None,
         };
         let way = match way {
@@ -127,7 +128,7 @@ mod tests {
 
     prop_compose! {
         fn any_message()(
-            kind in prop::sample::select(&[Kind::Request, Kind::Answer, Kind::Pause][..]),
+            kind in prop::sample::select(&[MessageKind::Request, MessageKind::Answer, MessageKind::Pause][..]),
             way in prop::sample::select(&Way::ALL[..]),
             results in prop::array::uniform2(prop::sample::select(
                 &[WayResult::Works, WayResult::Undecided, WayResult::Fails][..],

@@ -3,9 +3,9 @@
 //! # Frames
 //! A probe is a UDP datagram that takes the way of a client's packet. No raw socket is necessary. The sender's NAT
 //! gives the probe a source address outside of the cluster ([`foreign_address`]). The destination is an address in the
-//! range of the peer's pods, with port [`PORT`]. The probe fills the MTU, and has the flag "don't fragment". The peer's
-//! NAT delivers the probe to the peer's agent if the rules have recognized the MAC address of a peer in the frame. The
-//! answer takes the way of a pod's reply: from the pod's address to the foreign address, in a frame to the sender's MAC
+//! range of the peer's pods, with port [`PORT`]. The probe fills the MTU, and has the flag "don't fragment". If the
+//! peer's rules recognize the sender's MAC address, the peer's NAT delivers the probe to the peer's agent. The answer
+//! takes the way of a pod's reply: from the pod's address to the foreign address, in a frame to the sender's MAC
 //! address.
 //!
 //! - *Direct*: the request takes the cluster's own route to the pod. The answer has the mark [`Marks::direct`], and the
@@ -13,13 +13,13 @@
 //! - *Tunnel*: the request and the answer have the mark [`Marks::tunnel`], and go through the tunnel's device.
 //!
 //! An answer proves that the network carries packets with a foreign source address to the peer, and packets with a
-//! pod's source address back. It also proves that MAC addresses arrive unchanged, and that packets with the full MTU
-//! arrive. Switch ports that filter by MAC or IP address, gateways that replace MAC addresses, a smaller MTU, or a
-//! filter in one direction prevent the answer. A way is usable if the probes of both nodes are answered. Each message
-//! tells the other node the sender's results.
+//! pod's source address back. An answer also proves that MAC addresses arrive unchanged, and that packets with the full
+//! MTU arrive. Several properties of the network prevent the answer: filters by MAC or IP address, gateways that
+//! replace MAC addresses, a smaller MTU, or a filter in one direction. A way is usable if the probes of both nodes are
+//! answered. Each message tells the other node the sender's results.
 //!
 //! # Rules
-//! The probe needs these rules in the node's table (for IPv4; IPv6 alike), in addition to those of the data path:
+//! The probe needs these additional rules in the node's table (here for IPv4):
 //! ```text
 //! chain nat_pre   # first rule
 //!   ct original zone != 0 ip saddr 198.18.107.114 udp dport 8479 dnat ip to NODE
@@ -35,7 +35,7 @@
 //! # Times
 //! A new way works after two answers. A working way is probed every [`PROBE_INTERVAL`]. The way is lost after three
 //! missing answers in a row, which takes at most 3.5 seconds. A lost way is used again after 5 seconds without a
-//! missing answer. This time doubles with each further loss, up to 5 minutes.
+//! missing answer. Each later loss doubles this time, up to 5 minutes.
 //!
 //! [`Marks::direct`]: crate::marks::Marks::direct
 //! [`Marks::tunnel`]: crate::marks::Marks::tunnel

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use akrobateo_core::family::Family;
 
-use super::message::{Kind, MIN_LEN, Message, PORT};
+use super::message::{MIN_LEN, Message, MessageKind, PORT};
 use super::target::{ForwardingMode, Target, TargetId, TargetState};
 use super::way::{Way, WayResult};
 use crate::marks::NodeNumber;
@@ -48,13 +48,13 @@ impl Prober {
 
     /// Replaces the targets. A target is ignored if the node has no address of its family.
     pub fn set_targets(&mut self, targets: Vec<Target>, now: Instant) {
-        let mut previous = std::mem::take(&mut self.targets);
+        let mut previous_targets = std::mem::take(&mut self.targets);
         for target in targets {
             if self.own_address(target.id.family).is_none() {
                 continue;
             }
             let id = target.id;
-            let state = match previous.remove(&id) {
+            let state = match previous_targets.remove(&id) {
                 Some(mut state) => {
                     state.set_target(target, now);
                     state
@@ -79,7 +79,7 @@ impl Prober {
         self.targets.values().filter_map(next_event_of_target).min()
     }
 
-    /// Counts missing answers, and returns the requests that are due at this time.
+    /// Counts missing answers, and returns the requests to send at this time.
     pub fn on_time(&mut self, now: Instant, mut next_nonce: impl FnMut() -> u64) -> Vec<Transmission> {
         let mut transmissions = Vec::new();
         let ids: Vec<_> = self.targets.keys().copied().collect();
@@ -108,14 +108,14 @@ impl Prober {
         let len = self.payload_len(request.way, id.family);
         let state = self.targets.get_mut(&id)?;
         match request.kind {
-            Kind::Answer => return None,
-            Kind::Pause => {
+            MessageKind::Answer => return None,
+            MessageKind::Pause => {
                 state.on_pause(now);
                 return None;
             }
-            Kind::Request => state.on_peer_results(request.results),
+            MessageKind::Request => state.on_results_of_peer(request.results),
         }
-        let answer = Message { kind: Kind::Answer, results: state.results(), sender, ..request };
+        let answer = Message { kind: MessageKind::Answer, results: state.results(), sender, ..request };
         Some(Transmission {
             way: request.way,
             peer: id.peer,
@@ -128,7 +128,8 @@ impl Prober {
 
     /// Handles a datagram that arrived at a port from which requests were sent.
     pub fn on_answer(&mut self, bytes: &[u8], now: Instant) {
-        let Some(answer) = Message::decode(bytes).filter(|message| message.kind == Kind::Answer) else {
+        let Some(answer) = Message::decode(bytes).filter(|message| message.kind == MessageKind::Answer)
+        else {
             return;
         };
         let Some(id) = self.find_target(answer.sender) else { return };
@@ -141,18 +142,18 @@ impl Prober {
                 way.on_answer(answer.nonce, now)
             };
             if is_expected {
-                state.on_peer_results(answer.results);
+                state.on_results_of_peer(answer.results);
             }
         });
     }
 
-    /// Returns the messages that announce to all peers that this agent stops while its rules remain.
+    /// Returns the messages to all peers that announce the end of this agent. Its rules remain.
     #[must_use]
     pub fn pause_messages(&self) -> Vec<Transmission> {
         let messages_to_target = |state: &TargetState| {
             let sender = self.own_address(state.target.id.family)?;
             let message = |way| Message {
-                kind: Kind::Pause,
+                kind: MessageKind::Pause,
                 way,
                 is_small: true,
                 results: state.results(),
@@ -201,7 +202,8 @@ fn requests(
 ) -> impl Iterator<Item = Transmission> {
     let small_request = (state.way(way).result() != WayResult::Works).then_some((true, MIN_LEN));
     [(false, len)].into_iter().chain(small_request).map(move |(is_small, len)| {
-        let message = Message { kind: Kind::Request, way, is_small, results: state.results(), nonce, sender };
+        let message =
+            Message { kind: MessageKind::Request, way, is_small, results: state.results(), nonce, sender };
         transmission(state, &message, len)
     })
 }

@@ -35,7 +35,7 @@ pub struct Node {
     pub marks: Marks,
 }
 
-/// A running probe. Dropping it stops the probe without an announcement to the peers.
+/// A running probe. If this handle is dropped, the probe stops without an announcement to the peers.
 #[derive(Debug)]
 pub struct ProbeService {
     commands: Sender<Command>,
@@ -87,7 +87,7 @@ impl ProbeService {
     }
 
     fn send(&self, command: Command) {
-        // Both calls fail only if the thread has ended.
+        // An error means that the thread has ended.
         if self.commands.send(command).is_ok() {
             let _ = rustix::io::write(&self.wake_writer, &[0]);
         }
@@ -195,7 +195,7 @@ impl Worker {
             let family = Family::from_ip(transmission.destination.ip());
             let sockets = self.sockets.iter().find(|sockets| sockets.family() == family);
             if let Some(Err(error)) = sockets.map(|sockets| sockets.send(transmission)) {
-                // No other reaction is necessary: the missing answer shows that the way does not work.
+                // An error is only logged, because the missing answer shows that the way does not work.
                 tracing::debug!(%error, peer = transmission.peer, way = ?transmission.way, "cannot send a probe");
             }
         }
@@ -216,7 +216,7 @@ fn receive_from(socket: &UdpSocket, buffer: &mut [u8]) -> Option<(usize, SocketA
 
 fn random_number() -> u64 {
     let mut bytes = [0; 8];
-    // A call for 8 bytes cannot fail after the system has started.
+    // After the start of the system, a call for 8 bytes always succeeds.
     let _ = getrandom(&mut bytes[..], GetRandomFlags::empty());
     u64::from_ne_bytes(bytes)
 }

@@ -61,9 +61,9 @@ impl FamilySockets {
     pub(super) fn renew_request_socket(&mut self, way: Way) -> io::Result<()> {
         let sockets = &mut self.request_sockets[way as usize];
         if sockets.opened.elapsed() >= ANSWER_TIMEOUT {
-            let renewed = RequestSockets::open(self.address)?;
-            let outdated = std::mem::replace(sockets, renewed);
-            sockets.previous = Some(outdated.current);
+            let new_sockets = RequestSockets::open(self.address)?;
+            let previous_sockets = std::mem::replace(sockets, new_sockets);
+            sockets.previous = Some(previous_sockets.current);
         }
         Ok(())
     }

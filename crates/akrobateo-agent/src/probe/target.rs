@@ -9,7 +9,7 @@ use akrobateo_core::family::Family;
 use super::way::{Results, Way, WayResult, WayState};
 use crate::marks::NodeNumber;
 
-/// The time for which missing answers are ignored after a peer's agent has announced that it stops.
+/// The time for which missing answers are ignored after a peer's agent has announced its end.
 const MAX_PAUSE: Duration = Duration::from_mins(1);
 
 /// A peer and a family.
@@ -28,13 +28,13 @@ pub struct Target {
     pub id: TargetId,
     /// The peer's node address.
     pub node_address: IpAddr,
-    /// An address in a range of the peer's pods. No pod needs to have it.
+    /// An address in a range of the peer's pods. A pod need not have this address.
     pub pod_address: IpAddr,
     /// True if the tunnel to this peer exists.
     pub has_tunnel: bool,
 }
 
-/// The treatment of the client's address in packets to endpoints on a peer.
+/// The forwarding mode towards a peer, which decides which source address its endpoints see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardingMode {
     /// This way keeps the client's address.
@@ -49,7 +49,7 @@ pub enum MasqueradeReason {
     /// The first probes are not finished yet. An agent that has just started does not change the mode in
     /// its table.
     Undecided,
-    /// No probe is answered.
+    /// All probes remain unanswered.
     NoAnswer,
     /// Only small probes are answered.
     FullSizeLost,
@@ -62,7 +62,7 @@ impl fmt::Display for MasqueradeReason {
         f.write_str(match self {
             Self::Undecided => "the first probes are not finished",
             Self::NoAnswer => {
-                "no answer to probes: the peer has no agent, or the network or a firewall drops its packets"
+                "probes are not answered: the peer has no agent, or the network or a firewall drops the packets"
             }
             Self::FullSizeLost => {
                 "only small packets arrive: the network's MTU is smaller than the node's MTU"
@@ -77,14 +77,14 @@ impl fmt::Display for MasqueradeReason {
 pub(super) struct TargetState {
     pub(super) target: Target,
     ways: [WayState; 2],
-    peer_results: Results,
+    results_of_peer: Results,
     paused_until: Option<Instant>,
 }
 
 impl TargetState {
     pub(super) fn new(target: Target, now: Instant) -> Self {
         let ways = Way::ALL.map(|_| WayState::new(now));
-        Self { target, ways, peer_results: Results::new(WayResult::Undecided), paused_until: None }
+        Self { target, ways, results_of_peer: Results::new(WayResult::Undecided), paused_until: None }
     }
 
     /// Returns the ways that exist.
@@ -124,11 +124,12 @@ impl TargetState {
         results
     }
 
-    /// Runs `change`. If `change` alters this node's results, the peer receives them at once, with a probe of each way.
+    /// Runs `change`. If `change` alters this node's results, the peer receives the new results at once, with a probe
+    /// of each way.
     pub(super) fn update(&mut self, now: Instant, change: impl FnOnce(&mut Self)) {
-        let before = self.results();
+        let results_before = self.results();
         change(self);
-        if self.results() != before {
+        if self.results() != results_before {
             for way in self.ways() {
                 self.way_mut(way).probe_now(now);
             }
@@ -148,10 +149,10 @@ impl TargetState {
     /// Stores the results of the peer. A message from the peer also ends its pause.
     ///
     /// The agent of the peer is undecided after its start. The peer's earlier results remain valid for that time.
-    pub(super) fn on_peer_results(&mut self, results: Results) {
+    pub(super) fn on_results_of_peer(&mut self, results: Results) {
         for way in Way::ALL {
             if results.get(way) != WayResult::Undecided {
-                self.peer_results.set(way, results.get(way));
+                self.results_of_peer.set(way, results.get(way));
             }
         }
         self.paused_until = None;
@@ -164,7 +165,7 @@ impl TargetState {
 
     pub(super) fn mode(&self) -> ForwardingMode {
         let has_results = |way: Way, own_result, peer_result| {
-            self.way(way).result() == own_result && self.peer_results.get(way) == peer_result
+            self.way(way).result() == own_result && self.results_of_peer.get(way) == peer_result
         };
         let any_way_has_results =
             |own_result, peer_result| self.ways().any(|way| has_results(way, own_result, peer_result));

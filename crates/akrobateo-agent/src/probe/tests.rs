@@ -25,13 +25,14 @@ struct Network {
     max_len: usize,
 }
 
-const GOOD: Network = Network { forward: [true; 2], backward: [true; 2], max_len: 2000 };
-const BROKEN: Network = Network { forward: [false; 2], backward: [false; 2], max_len: 2000 };
-const TUNNEL_ONLY: Network = Network { forward: [false, true], backward: [false, true], max_len: 2000 };
+const GOOD_NETWORK: Network = Network { forward: [true; 2], backward: [true; 2], max_len: 2000 };
+const BROKEN_NETWORK: Network = Network { forward: [false; 2], backward: [false; 2], max_len: 2000 };
+const TUNNEL_ONLY_NETWORK: Network =
+    Network { forward: [false, true], backward: [false, true], max_len: 2000 };
 
-/// A datagram on its way.
+/// A datagram that has not arrived yet.
 #[derive(Clone, Debug)]
-struct InFlight {
+struct InFlightDatagram {
     arrival: Instant,
     receiver: usize,
     transmission: Transmission,
@@ -43,10 +44,10 @@ struct Simulation {
     now: Instant,
     probers: [Option<Prober>; 2],
     network: Network,
-    in_flight: Vec<InFlight>,
+    in_flight: Vec<InFlightDatagram>,
     next_nonce: u64,
     sent_datagrams: usize,
-    /// One of this number of datagrams is lost. 0 if no datagram is lost.
+    /// The simulation loses one in this number of datagrams; with 0 it loses none.
     loss_interval: usize,
     /// The changes of node 1's mode.
     changes: Vec<(Instant, ForwardingMode)>,
@@ -119,7 +120,11 @@ impl Simulation {
         let is_dropped = self.loss_interval > 0 && self.sent_datagrams.is_multiple_of(self.loss_interval);
         if ways[transmission.way as usize] && transmission.bytes.len() <= self.network.max_len && !is_dropped
         {
-            self.in_flight.push(InFlight { arrival: self.now + LATENCY, receiver: 1 - sender, transmission });
+            self.in_flight.push(InFlightDatagram {
+                arrival: self.now + LATENCY,
+                receiver: 1 - sender,
+                transmission,
+            });
         }
     }
 
@@ -127,7 +132,7 @@ impl Simulation {
         let (arrived, still_in_flight) =
             self.in_flight.drain(..).partition::<Vec<_>, _>(|datagram| datagram.arrival <= self.now);
         self.in_flight = still_in_flight;
-        for InFlight { receiver, transmission, .. } in arrived {
+        for InFlightDatagram { receiver, transmission, .. } in arrived {
             let Some(prober) = &mut self.probers[receiver] else { continue };
             if transmission.is_answer {
                 prober.on_answer(&transmission.bytes, self.now);
@@ -149,11 +154,11 @@ const fn masquerade(reason: MasqueradeReason) -> ForwardingMode {
 #[test]
 fn first_mode_is_decided_within_two_seconds() {
     for (network, expected) in [
-        (GOOD, ForwardingMode::Keep(Way::Direct)),
-        (TUNNEL_ONLY, ForwardingMode::Keep(Way::Tunnel)),
-        (BROKEN, masquerade(MasqueradeReason::NoAnswer)),
-        (Network { max_len: PAYLOAD_LEN - 1, ..GOOD }, masquerade(MasqueradeReason::FullSizeLost)),
-        (Network { forward: [false; 2], ..GOOD }, masquerade(MasqueradeReason::NoAnswer)),
+        (GOOD_NETWORK, ForwardingMode::Keep(Way::Direct)),
+        (TUNNEL_ONLY_NETWORK, ForwardingMode::Keep(Way::Tunnel)),
+        (BROKEN_NETWORK, masquerade(MasqueradeReason::NoAnswer)),
+        (Network { max_len: PAYLOAD_LEN - 1, ..GOOD_NETWORK }, masquerade(MasqueradeReason::FullSizeLost)),
+        (Network { forward: [false; 2], ..GOOD_NETWORK }, masquerade(MasqueradeReason::NoAnswer)),
     ] {
         let mut simulation = Simulation::new(network);
         simulation.run(Duration::from_secs(2));
@@ -165,13 +170,13 @@ fn first_mode_is_decided_within_two_seconds() {
 
 #[test]
 fn lost_way_is_replaced_and_used_again_after_its_penalty() {
-    let mut simulation = Simulation::new(GOOD);
+    let mut simulation = Simulation::new(GOOD_NETWORK);
     simulation.run(Duration::from_mins(1));
     for (losses, penalty) in [(1, 5), (2, 10), (3, 20)] {
-        simulation.network = TUNNEL_ONLY;
+        simulation.network = TUNNEL_ONLY_NETWORK;
         simulation.run(MAX_TIME_TO_DETECT_LOSS);
         assert_eq!(simulation.mode(0), ForwardingMode::Keep(Way::Tunnel), "loss {losses}");
-        simulation.network = GOOD;
+        simulation.network = GOOD_NETWORK;
         simulation.run(Duration::from_secs(penalty));
         assert_eq!(simulation.mode(0), ForwardingMode::Keep(Way::Tunnel), "loss {losses}");
         simulation.run(Duration::from_secs(5));
@@ -181,7 +186,7 @@ fn lost_way_is_replaced_and_used_again_after_its_penalty() {
 
 #[test]
 fn single_lost_datagram_changes_no_mode() {
-    let mut simulation = Simulation::new(GOOD);
+    let mut simulation = Simulation::new(GOOD_NETWORK);
     simulation.run(Duration::from_secs(5));
     simulation.changes.clear();
     simulation.loss_interval = 10;
@@ -191,23 +196,23 @@ fn single_lost_datagram_changes_no_mode() {
 
 #[test]
 fn flapping_network_changes_the_mode_rarely() {
-    let mut simulation = Simulation::new(GOOD);
+    let mut simulation = Simulation::new(GOOD_NETWORK);
     for _ in 0..60 {
         simulation.run(Duration::from_secs(30));
-        simulation.network = TUNNEL_ONLY;
+        simulation.network = TUNNEL_ONLY_NETWORK;
         simulation.run(Duration::from_secs(30));
-        simulation.network = GOOD;
+        simulation.network = GOOD_NETWORK;
     }
     assert!(simulation.changes.len() < 10, "{} changes", simulation.changes.len());
 }
 
 #[test]
 fn probes_of_a_working_peer_are_rare() {
-    let mut simulation = Simulation::new(GOOD);
+    let mut simulation = Simulation::new(GOOD_NETWORK);
     simulation.run(Duration::from_secs(10));
     let sent_before = simulation.sent_datagrams;
     simulation.run(Duration::from_secs(100));
-    // Two nodes, two ways, a request and an answer, every two seconds.
+    // Every two seconds, each of two nodes sends a request and an answer on two ways.
     assert!(
         simulation.sent_datagrams - sent_before <= 2 * 2 * 2 * 51,
         "{} datagrams",
@@ -217,7 +222,7 @@ fn probes_of_a_working_peer_are_rare() {
 
 #[test]
 fn announced_stop_keeps_the_mode_for_a_minute() {
-    let mut simulation = Simulation::new(GOOD);
+    let mut simulation = Simulation::new(GOOD_NETWORK);
     simulation.run(Duration::from_secs(10));
     let messages = simulation.probers[1].as_ref().unwrap().pause_messages();
     simulation.probers[1] = None;
@@ -237,7 +242,7 @@ fn announced_stop_keeps_the_mode_for_a_minute() {
 
 #[test]
 fn unchanged_targets_keep_their_modes() {
-    let mut simulation = Simulation::new(GOOD);
+    let mut simulation = Simulation::new(GOOD_NETWORK);
     simulation.run(Duration::from_secs(5));
     let now = simulation.now;
     let mut prober = simulation.probers[0].take().unwrap();
@@ -278,7 +283,7 @@ proptest! {
     fn both_nodes_find_the_best_way_after_any_changes_of_the_network(
         networks in prop::collection::vec((network(), 0..60u64), 1..8), last_network in network(),
     ) {
-        let mut simulation = Simulation::new(GOOD);
+        let mut simulation = Simulation::new(GOOD_NETWORK);
         for (network, seconds) in networks {
             simulation.network = network;
             simulation.run(Duration::from_secs(seconds));

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// The interval between probes of a way after the result is known.
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(2);
-/// The time after which an answer is missing.
+/// The time after which an answer counts as missing.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 /// The interval between probes while the result is not known yet, and during a pause of the peer.
 const FAST_INTERVAL: Duration = Duration::from_millis(300);
@@ -12,10 +12,10 @@ const FAST_INTERVAL: Duration = Duration::from_millis(300);
 const MISSING_ANSWERS_UNTIL_LOST: u32 = 3;
 /// The number of answers in a row after which a new way works.
 const ANSWERS_UNTIL_WORKING: u32 = 2;
-/// The time without a missing answer after which a way works again after its first loss. The time doubles with each
-/// further loss.
+/// The time without missing answers after which a way works again, if the way was lost once. Each later loss doubles
+/// the time.
 const FIRST_PENALTY: Duration = Duration::from_secs(5);
-/// The longest time without a missing answer after which a way works again.
+/// The maximum of this time, if the way was lost often.
 const MAX_PENALTY: Duration = Duration::from_mins(5);
 /// The time after which the earlier losses of a working way are forgotten.
 const FORGET_LOSSES_AFTER: Duration = Duration::from_mins(10);
@@ -34,14 +34,14 @@ impl Way {
     pub const ALL: [Self; 2] = [Self::Direct, Self::Tunnel];
 }
 
-/// The result of the probes of a way.
+/// The state of a way according to its probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WayResult {
     /// The first probes are not finished.
     Undecided,
     /// Probes are answered.
     Works,
-    /// Probes are not answered, or the way does not exist.
+    /// The way does not exist, or its probes are not answered.
     Fails,
 }
 

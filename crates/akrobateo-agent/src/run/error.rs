@@ -25,7 +25,7 @@ pub enum RunError {
     /// The task of a watch has ended.
     #[error(transparent)]
     WatchEnded(#[from] WatchEnded),
-    /// The rules cannot be read or changed.
+    /// The agent cannot read or change its rules.
     #[error(transparent)]
     DataPath(#[from] DataPathError),
     /// The network of the node cannot be watched.

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// The time between two renewals of the Lease if the report does not change.
 const RENEW_INTERVAL: Duration = Duration::from_secs(5);
-/// The minimum time between two writes of the Lease. One write contains all changes of this time.
+/// The minimum time between two writes of the Lease. Changes within this time share one write.
 const MIN_WRITE_INTERVAL: Duration = Duration::from_millis(200);
 /// The time after which a failed write is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -37,8 +37,8 @@ pub(super) struct NodeLease {
 }
 
 impl NodeLease {
-    /// Writes the newest report after each change, and at least once in each [`RENEW_INTERVAL`]. Returns after the
-    /// sender of the reports was dropped.
+    /// Writes the newest report after each change, and at least once in each [`RENEW_INTERVAL`]. Returns when the
+    /// sender of the reports is dropped.
     pub(super) async fn write_reports(self, mut reports: watch::Receiver<Arc<AgentReport>>) {
         let mut next_renewal = Instant::now();
         let mut has_failed = false;
@@ -155,7 +155,7 @@ mod tests {
         let renewed_at = Instant::now();
         assert_eq!(next_served_count(&mut api).await, 1);
         assert_eq!(renewed_at.elapsed(), RENEW_INTERVAL);
-        // One write contains all changes.
+        // A single write contains all changes.
         (2..10).for_each(|count| _ = sender.send(report(count)));
         assert_eq!(next_served_count(&mut api).await, 9);
         assert!(renewed_at.elapsed() <= RENEW_INTERVAL + MIN_WRITE_INTERVAL);

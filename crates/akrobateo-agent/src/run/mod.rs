@@ -58,7 +58,7 @@ const HOST_CHANGE_INTERVAL: Duration = Duration::from_millis(500);
 const CHANGE_COLLECTION_TIME: Duration = Duration::from_millis(5);
 /// The timeout of each API request that the agent sends after a signal.
 const SHUTDOWN_REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
-/// The timeout of the check if the agent was uninstalled. Usually the check needs one request.
+/// The timeout of the check whether the agent was uninstalled. Usually the check needs one request.
 const UNINSTALL_CHECK_TIMEOUT: Duration = Duration::from_secs(20);
 /// The maximum number of triggers that one call takes from the channel.
 const MAX_TRIGGERS_PER_BATCH: usize = 4096;

@@ -164,7 +164,8 @@ impl AgentState {
 
     /// Makes a new plan. Returns the ID and the new configuration of the data path if it has changed.
     pub(super) fn make_plan(&mut self, now: Instant) -> Option<(u64, NodeConfig)> {
-        // If this plan fails, the next change triggers a plan. A time in the past would trigger it again immediately.
+        // If this plan fails, the next change triggers a plan. A time in the past would trigger the next plan
+        // immediately.
         if let Some(plan) = &mut self.plan {
             plan.next_plan_at = None;
         }
@@ -196,7 +197,7 @@ impl AgentState {
         if is_same_config {
             match &mut self.pending_config {
                 Some(pending) => pending.versions = versions,
-                // The new versions do not change the configuration, so the installed rules already contain them.
+                // The configuration has not changed, so the installed rules already contain the new versions.
                 None if self.data_path.error.is_none() => self.data_path.applied_versions = Some(versions),
                 None => {}
             }

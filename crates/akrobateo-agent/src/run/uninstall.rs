@@ -1,4 +1,4 @@
-//! Finds out if the agent was uninstalled from its node. The agent checks this when it ends. Does I/O.
+//! Finds out whether the agent was uninstalled from its node. The agent calls this check when it ends. Does I/O.
 
 use std::time::Duration;
 
@@ -12,21 +12,21 @@ use super::node_eligibility::allows_pod;
 
 /// The time for which the agent waits until its ServiceAccount is deleted too. The API server accepts the token of a
 /// deleted ServiceAccount for up to 10 seconds.
-const FORBIDDEN_TIMEOUT: Duration = Duration::from_secs(15);
+const ACCOUNT_DELETION_TIMEOUT: Duration = Duration::from_secs(15);
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Returns true if the agent's DaemonSet no longer runs an agent on this node.
 ///
-/// An agent without its ServiceAccount (401) was uninstalled. An agent without its rights (403) was uninstalled only if
-/// the ServiceAccount disappears too. Otherwise an administrator has changed the roles by mistake, and the rules must
-/// remain.
+/// An agent without its ServiceAccount (401) was uninstalled. An agent without its rights (403) was uninstalled if the
+/// ServiceAccount disappears too. If the ServiceAccount stays, an administrator has changed the roles by mistake, and
+/// the rules must remain.
 pub(super) async fn is_uninstalled(
     api: &Api<DaemonSet>,
     name: &str,
     node: &Node,
     metrics: &ApiMetrics,
 ) -> Result<bool, CallError> {
-    let forbidden_until = Instant::now() + FORBIDDEN_TIMEOUT;
+    let account_deletion_deadline = Instant::now() + ACCOUNT_DELETION_TIMEOUT;
     loop {
         match call(metrics, "read_daemonset", api.get_opt(name)).await {
             Ok(None) => return Ok(true),
@@ -34,7 +34,7 @@ pub(super) async fn is_uninstalled(
                 return Ok(daemonset.metadata.deletion_timestamp.is_some() || !allows_agent(&daemonset, node));
             }
             Err(error) if has_code(&error, 401) => return Ok(true),
-            Err(error) if has_code(&error, 403) && Instant::now() < forbidden_until => {
+            Err(error) if has_code(&error, 403) && Instant::now() < account_deletion_deadline => {
                 sleep(RETRY_INTERVAL).await;
             }
             Err(error) => return Err(error),
@@ -60,9 +60,9 @@ mod tests {
 
     use super::*;
 
-    /// Returns the result if the API server gives these answers: objects, or the codes of errors. The server repeats the
-    /// last answer.
-    async fn is_uninstalled_with(answers: &[Result<Value, u16>]) -> Result<bool, CallError> {
+    /// Returns the outcome of the check after these answers of the API server: objects, or the codes of errors. The
+    /// server repeats the last answer.
+    async fn is_uninstalled_after_answers(answers: &[Result<Value, u16>]) -> Result<bool, CallError> {
         let (client, mut api) = scripted_api();
         let daemonsets = Api::namespaced(client, "kube-system");
         let mut node = Node::default();
@@ -100,20 +100,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn agent_is_uninstalled_if_its_daemonset_no_longer_selects_the_node() {
-        assert!(!is_uninstalled_with(&[Ok(daemonset("linux", None))]).await.unwrap());
-        assert!(is_uninstalled_with(&[Ok(daemonset("windows", None))]).await.unwrap());
+        assert!(!is_uninstalled_after_answers(&[Ok(daemonset("linux", None))]).await.unwrap());
+        assert!(is_uninstalled_after_answers(&[Ok(daemonset("windows", None))]).await.unwrap());
         let deleted = daemonset("linux", Some("2026-01-01T00:00:00Z"));
-        assert!(is_uninstalled_with(&[Ok(deleted)]).await.unwrap());
+        assert!(is_uninstalled_after_answers(&[Ok(deleted)]).await.unwrap());
         for code in [401, 404] {
-            assert!(is_uninstalled_with(&[Err(code)]).await.unwrap(), "{code}");
+            assert!(is_uninstalled_after_answers(&[Err(code)]).await.unwrap(), "{code}");
         }
-        assert!(is_uninstalled_with(&[Err(503)]).await.is_err());
+        assert!(is_uninstalled_after_answers(&[Err(503)]).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn agent_without_its_role_is_uninstalled_only_if_its_account_disappears_too() {
-        assert!(is_uninstalled_with(&[Err(403), Err(403), Err(401)]).await.unwrap());
-        assert!(is_uninstalled_with(&[Err(403), Err(404)]).await.unwrap());
-        assert!(is_uninstalled_with(&[Err(403)]).await.is_err());
+        assert!(is_uninstalled_after_answers(&[Err(403), Err(403), Err(401)]).await.unwrap());
+        assert!(is_uninstalled_after_answers(&[Err(403), Err(404)]).await.unwrap());
+        assert!(is_uninstalled_after_answers(&[Err(403)]).await.is_err());
     }
 }

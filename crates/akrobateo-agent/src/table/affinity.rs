@@ -1,9 +1,9 @@
 //! Session affinity (sessionAffinity `ClientIP`): a client stays with its endpoint. Pure.
 //!
-//! There is one dynamic map for each timeout and family. Its keys are a client and a Service port, and its values are
-//! endpoints. The chain of a Service looks up the client (step 2 in [`super`]). The chain `nat_post` adds the endpoint
-//! of a new client, and restarts the timeout with each new flow. At this hook, the packet's destination is already the
-//! endpoint.
+//! There is one dynamic map for each timeout and family. The map's keys are a client and a Service port, and its values
+//! are endpoints. The chain of a Service looks up the client (step 2 in [`super`]). The chain `nat_post` adds the
+//! endpoint of a new client, and restarts the timeout with each new flow. At this hook, the packet's destination is
+//! already the endpoint.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -19,7 +19,7 @@ use super::expressions::{has_flow_bits, load_protocol_and_port, rule};
 use super::ip_version::IpVersion;
 use crate::marks::AFFINITY_FLOW_BIT;
 
-/// The maximum number of clients in one map. Further clients have no affinity.
+/// The maximum number of clients in one map. Clients beyond this number have no affinity.
 const MAX_CLIENTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(262_143);
 
 /// The prefix of the names of the maps.
@@ -77,7 +77,7 @@ pub(super) fn look_up_rule(ip_version: IpVersion, seconds: NonZeroU32) -> Rule {
 
 /// Returns the chain that stores the endpoint of a flow in the map for a timeout.
 pub(super) fn remember_chain(seconds: NonZeroU32, ip_versions: &[IpVersion]) -> Chain {
-    let remember = |ip_version: &IpVersion| {
+    let store_endpoint_rule = |ip_version: &IpVersion| {
         let register_after_address = ip_version.address_registers;
         rule([
             &ip_version.match_packets(),
@@ -97,7 +97,7 @@ pub(super) fn remember_chain(seconds: NonZeroU32, ip_versions: &[IpVersion]) -> 
             ],
         ])
     };
-    Chain::regular(remember_chain_name(seconds), ip_versions.iter().map(remember).collect())
+    Chain::regular(remember_chain_name(seconds), ip_versions.iter().map(store_endpoint_rule).collect())
 }
 
 /// Returns the rule of `nat_post` that jumps to the chain that stores the flow's endpoint.

@@ -12,7 +12,7 @@ use super::expressions::{is_protocol, load_protocol_and_port, rule, set_flow_bit
 use super::ip_version::IpVersion;
 use super::port_counters::{Outcome, count_rule};
 use crate::config::Service;
-use crate::marks::{AFFINITY_FLOW_BIT, FLOW_BIT, FORWARD_ACCEPTED_BIT, MASQUERADED_FLOW_BIT};
+use crate::marks::{AFFINITY_FLOW_BIT, FORWARD_ACCEPTED_BIT, MASQUERADED_FLOW_BIT, TRANSLATED_FLOW_BIT};
 
 /// The name of the chain of Services without endpoints.
 pub(super) const REFUSE_CHAIN: &str = "refuse";
@@ -49,7 +49,7 @@ impl EndpointChain {
     }
 
     pub(super) fn to_chain(self, ip_versions: &[IpVersion]) -> Chain {
-        let mut bits = FLOW_BIT;
+        let mut bits = TRANSLATED_FLOW_BIT;
         if !self.keeps_client_address {
             bits |= MASQUERADED_FLOW_BIT;
         }
@@ -85,7 +85,7 @@ impl EndpointChain {
 }
 
 /// Returns the rule that masquerades clients inside the cluster. Without the masquerade, an endpoint could send its
-/// replies directly to such a client, and the client would not accept these replies.
+/// replies directly to the client, and the client would not accept them.
 fn masquerade_cluster_clients_rule(ip_version: IpVersion) -> Rule {
     rule([
         &ip_version.match_packets(),

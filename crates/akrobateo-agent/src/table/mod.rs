@@ -51,8 +51,8 @@ use crate::config::NodeConfig;
 pub struct NodeTables {
     /// The table that translates, recognizes and steers packets.
     pub inet: Table,
-    /// The table that writes MAC addresses; `None` if packets between nodes never have clients' addresses, or if the
-    /// kernel has no egress hook.
+    /// The table that writes MAC addresses. `None` if packets between nodes never have clients' addresses, or if the
+    /// kernel lacks the egress hook.
     pub netdev: Option<Table>,
 }
 
@@ -87,9 +87,9 @@ impl NodeTables {
     }
 }
 
-/// Returns true if a packet that matches an element of the set then needs elements of other sets.
+/// Returns true if a packet that matches an element of the set needs elements of other sets afterwards.
 ///
-/// The agent adds elements to such a set only after it has added the elements of the other sets.
+/// The agent adds the elements of these other sets first.
 #[must_use]
 pub fn leads_to_other_sets(set_name: &str) -> bool {
     ["services", "kept", "peer_zones"].contains(&set_name.trim_end_matches(['4', '6']))

@@ -16,15 +16,15 @@ use super::ip_version::{IpVersion, address_value};
 use super::services::find_service_rule;
 use crate::config::NodeConfig;
 use crate::marks::{
-    FLOW_BIT, FORWARD_ACCEPTED_BIT, MASQUERADED_FLOW_BIT, OWN_MASK, PEER_FLOW_BIT, PURPOSE_MASK,
+    FORWARD_ACCEPTED_BIT, MASQUERADED_FLOW_BIT, OWN_MASK, PEER_FLOW_BIT, PURPOSE_MASK, TRANSLATED_FLOW_BIT,
 };
 use crate::probe;
 
-/// The priority of the chains that translate destinations. They run before the chains of portmap and kube-proxy, which
-/// have the priority -100 (`NF_IP_PRI_NAT_DST`).
+/// The priority of the chains that translate destinations. These chains run before the chains of portmap and
+/// kube-proxy, which have the priority -100 (`NF_IP_PRI_NAT_DST`).
 const DESTINATION_PRIORITY: i32 = -110;
-/// The priority of the chain that translates sources. It runs before the chains of kube-proxy and network plugins,
-/// which have the priority 100 (`NF_IP_PRI_NAT_SRC`).
+/// The priority of the chain that translates sources. This chain runs before the chains of kube-proxy and network
+/// plugins, which have the priority 100 (`NF_IP_PRI_NAT_SRC`).
 const SOURCE_PRIORITY: i32 = 90;
 
 /// Adds the chains. `keeps_client_addresses` is true if packets between nodes may have the addresses of clients.
@@ -59,7 +59,7 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig, keeps_client_addres
 /// programs do not masquerade the packet.
 fn source_rules(config: &NodeConfig, keeps_client_addresses: bool) -> Vec<Rule> {
     let ip_versions = all_ip_versions();
-    let is_foreign_flow = has_flow_bits(FLOW_BIT, 0);
+    let is_foreign_flow = has_flow_bits(TRANSLATED_FLOW_BIT, 0);
     let masquerade = Expr::Masquerade(NatFlags::FULLY_RANDOM);
     let mut rules = Vec::new();
     if keeps_client_addresses {
@@ -113,9 +113,9 @@ const fn translate_source(ip_version: IpVersion) -> Expr {
 
 /// Returns the rules that deliver probes to the agent.
 fn receive_probe_rules(config: &NodeConfig) -> Vec<Rule> {
-    let receive = |address: &IpAddr| {
+    let receive_rule = |address: &IpAddr| {
         let ip_version = IpVersion::from_family(Family::from_ip(*address));
-        let translate = Expr::Nat {
+        let translate_destination = Expr::Nat {
             kind: NatKind::Destination,
             family: ip_version.family,
             address: Some(Reg(0)),
@@ -131,25 +131,25 @@ fn receive_probe_rules(config: &NodeConfig) -> Vec<Rule> {
             ],
             &is_protocol(Protocol::Udp.number()),
             &is_destination_port(probe::PORT),
-            &[Expr::Immediate { dreg: Reg(0), value: address_value(*address) }, translate],
+            &[Expr::Immediate { dreg: Reg(0), value: address_value(*address) }, translate_destination],
         ])
     };
-    config.first_addresses().iter().map(receive).collect()
+    config.first_addresses().iter().map(receive_rule).collect()
 }
 
 /// Returns the rules that give the agent's probes a source address outside of the cluster.
 fn send_probe_rules(config: &NodeConfig) -> Vec<Rule> {
-    let send = |address: &IpAddr| {
+    let send_rule = |address: &IpAddr| {
         let ip_version = IpVersion::from_family(Family::from_ip(*address));
-        let foreign = address_value(probe::foreign_address(ip_version.family));
+        let foreign_address = address_value(probe::foreign_address(ip_version.family));
         rule([
             &has_packet_bits(OWN_MASK, config.node.marks.base),
             &ip_version.match_packets(),
             &[ip_version.load_source(Reg(0)), Expr::equal(Reg(0), address_value(*address))],
             &is_protocol(Protocol::Udp.number()),
             &is_destination_port(probe::PORT),
-            &[Expr::Immediate { dreg: Reg(0), value: foreign }, translate_source(ip_version)],
+            &[Expr::Immediate { dreg: Reg(0), value: foreign_address }, translate_source(ip_version)],
         ])
     };
-    config.first_addresses().iter().map(send).collect()
+    config.first_addresses().iter().map(send_rule).collect()
 }

@@ -1,8 +1,8 @@
 //! Recognizes packets that a peer has sent for a client outside of the cluster. Pure.
 //!
-//! If a packet has a source address outside of the cluster and the source MAC address of a peer, the packet has come
-//! through this peer. The conntrack zone of the flow's original direction stores the peer. So flows through different
-//! peers have different conntrack entries, even if their addresses and ports are the same.
+//! A packet has come through a peer if its source IP address is outside of the cluster, and its source MAC address is
+//! the peer's. The conntrack zone of the flow's original direction stores the peer. So flows through different peers
+//! have different conntrack entries, even if their addresses and ports are the same.
 //!
 //! Every packet that arrives at the node passes these rules, so they must be fast. Packets from pods leave the chain
 //! after the first comparison, and packets from nodes after one lookup. No rule looks up a set with intervals.
@@ -24,8 +24,8 @@ use crate::config::NodeConfig;
 use crate::marks;
 use crate::tunnel;
 
-/// The priority of the base chains. They run before conntrack and before the raw tables of other programs, which have
-/// the priority -300 (`NF_IP_PRI_RAW`).
+/// The priority of the base chains. These chains run before conntrack and before the raw tables of other programs,
+/// which have the priority -300 (`NF_IP_PRI_RAW`).
 const PRIORITY: i32 = -310;
 /// The name of the chain that packets from outside of the pod ranges pass.
 const RECOGNIZE_CHAIN: &str = "recognize";
@@ -55,13 +55,13 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
             config.pod_ranges(ip_version.family).iter().map(|range| skip_pods_rule(*ip_version, range)),
         );
     }
-    // Tunnel packets come from nodes, so the rules for packets from pods can precede this rule.
+    // Packets of the tunnel itself come from nodes, so the rules for packets from pods can precede this rule.
     if config.needs_tunnel() {
         prerouting.push(untrack_tunnel.clone());
     }
     prerouting.extend(ip_versions.iter().map(|ip_version| {
-        let goto = Expr::Verdict(Verdict::goto(ip_version.add_suffix(RECOGNIZE_CHAIN)));
-        rule([&ip_version.match_packets(), &[goto]])
+        let goto_recognition = Expr::Verdict(Verdict::goto(ip_version.add_suffix(RECOGNIZE_CHAIN)));
+        rule([&ip_version.match_packets(), &[goto_recognition]])
     }));
     let drop_unless_from_node = ip_versions.map(|ip_version| {
         rule([
@@ -108,7 +108,7 @@ fn skip_pods_rule(ip_version: IpVersion, range: &ipnet::IpNet) -> Rule {
     rule([&ip_version.match_packets(), &ip_version.is_source_in(range), &[accept()]])
 }
 
-/// Returns the rule with which packets from nodes leave the chain. Such packets come from a node itself, or the node
+/// Returns the rule with which packets from nodes leave the chain. These packets come from the node itself, or the node
 /// has masqueraded them.
 fn skip_nodes_rule(ip_version: IpVersion) -> Rule {
     let is_node = [ip_version.load_source(Reg(0)), Expr::is_in(ip_version.add_suffix("nodes"), Reg(0))];

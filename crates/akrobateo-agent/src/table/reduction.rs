@@ -1,4 +1,4 @@
-//! Reduces two configurations to the Services that matter for the difference of their tables. Pure.
+//! Reduces two configurations to the Services that affect the difference of their tables. Pure.
 //!
 //! A node may have thousands of endpoints. If only some Services change, the tables of the other Services need not be
 //! built and compared.
@@ -10,12 +10,13 @@ use super::endpoint_chains::EndpointChain;
 use super::services::endpoint_chains;
 use crate::config::{NodeConfig, Service};
 
-/// Returns both configurations without the Services that do not matter. The tables of the reduced configurations have
-/// the same differences as the tables of the whole configurations. Returns `None` if the change concerns all Services.
+/// Returns both configurations without the Services that do not affect the difference. The tables of the reduced
+/// configurations have the same differences as the tables of the whole configurations. Returns `None` if the change
+/// concerns all Services.
 #[must_use]
 pub fn reduce(old: &NodeConfig, new: &NodeConfig) -> Option<(NodeConfig, NodeConfig)> {
-    // Some sets and base chains exist only if a Service keeps the client's address. Their content depends on all
-    // Services.
+    // Some sets and base chains exist only if a Service keeps the client's address. The content of these objects
+    // depends on all Services.
     if !has_equal_nodes(old, new) || old.keeps_client_addresses() != new.keeps_client_addresses() {
         return None;
     }
@@ -57,11 +58,13 @@ fn services_by_name(config: &NodeConfig) -> Option<BTreeMap<&str, &Service>> {
 #[derive(Debug)]
 struct SharedObjects<'a> {
     config: &'a NodeConfig,
-    /// The addresses of the changed Services' endpoints, sorted. All Services with these endpoints are needed.
+    /// The addresses of the changed Services' endpoints, sorted. The comparison needs all Services with these
+    /// endpoints.
     addresses: Vec<IpAddr>,
-    /// The chains that only the old or only the new Services use. For each chain one Service is needed.
+    /// The chains that only the old or only the new Services use. For each chain, the comparison needs one Service.
     chains: BTreeSet<EndpointChain>,
-    /// The properties that decide which sets and base chains exist. For each property one Service is needed.
+    /// The properties that decide which sets and base chains exist. For each property, the comparison needs one
+    /// Service.
     known_properties: BTreeSet<(bool, Option<u32>)>,
 }
 

@@ -18,7 +18,7 @@ use super::port_counters::{Outcome, count_rule, port_counter_set};
 use crate::config::{Endpoint, NodeConfig, Service, ServicePort};
 
 /// The name of the chain of Services that only some clients may use.
-const RESTRICT_CHAIN: &str = "restrict";
+const SOURCE_RANGE_CHAIN: &str = "restrict";
 
 /// The elements of one family's sets. Each field has the name of a set.
 #[derive(Debug, Default)]
@@ -47,13 +47,13 @@ impl<'a> ServicePart<'a> {
     pub(super) fn new(config: &'a NodeConfig) -> Self {
         let timeouts = config.services.iter().filter_map(|service| service.affinity_seconds).collect();
         let elements = Family::ALL.map(|family| (family, Elements::default())).into();
-        let mut part = Self { config, elements, chains: BTreeSet::new(), timeouts };
+        let mut service_part = Self { config, elements, chains: BTreeSet::new(), timeouts };
         for service in &config.services {
             for port in &service.ports {
-                service.families.iter().for_each(|family| part.add_port(service, port, *family));
+                service.families.iter().for_each(|family| service_part.add_port(service, port, *family));
             }
         }
-        part
+        service_part
     }
 
     fn add_port(&mut self, service: &Service, port: &ServicePort, family: Family) {
@@ -75,7 +75,7 @@ impl<'a> ServicePart<'a> {
                         Element::interval(key(&[first.bytes()]), key(&[last.bytes()]))
                     },
                 ));
-                Verdict::goto(RESTRICT_CHAIN)
+                Verdict::goto(SOURCE_RANGE_CHAIN)
             }
         };
         let addresses = self.config.node.addresses.iter().filter(|ip| Family::from_ip(**ip) == family);
@@ -115,7 +115,7 @@ impl<'a> ServicePart<'a> {
         table.sets.push(port_counter_set(&config.services));
         table.chains.push(refuse_chain());
         table.chains.extend(chains.into_iter().map(|chain| chain.to_chain(&ip_versions)));
-        table.chains.push(restrict_chain(&ip_versions));
+        table.chains.push(source_range_chain(&ip_versions));
         table.chains.extend(timeouts.iter().map(|seconds| affinity::remember_chain(*seconds, &ip_versions)));
     }
 }
@@ -192,7 +192,7 @@ fn sets(
 }
 
 /// Returns the chain that sends packets of allowed clients to the Service's chain, and drops all other packets.
-fn restrict_chain(ip_versions: &[IpVersion]) -> Chain {
+fn source_range_chain(ip_versions: &[IpVersion]) -> Chain {
     let allow = |ip_version: &IpVersion| {
         rule([
             &ip_version.match_packets(),
@@ -207,7 +207,7 @@ fn restrict_chain(ip_versions: &[IpVersion]) -> Chain {
     let mut rules: Vec<_> = ip_versions.iter().map(allow).collect();
     rules.push(count_rule(Outcome::NotAllowed));
     rules.push(Rule::new(vec![Expr::Verdict(Verdict::Drop)]));
-    Chain::regular(RESTRICT_CHAIN, rules)
+    Chain::regular(SOURCE_RANGE_CHAIN, rules)
 }
 
 /// Concatenates the parts of a key or a value. The parts always fit, because they are at most an address and three

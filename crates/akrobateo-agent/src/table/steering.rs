@@ -18,18 +18,18 @@ use super::expressions::{
 use super::identity::netdev_id;
 use super::ip_version::{IpVersion, address_value};
 use crate::config::{NodeConfig, Peer};
-use crate::marks::{self, FLOW_BIT, MASQUERADED_FLOW_BIT, OWN_MASK, PEER_FLOW_BIT, PURPOSE_MASK};
+use crate::marks::{self, MASQUERADED_FLOW_BIT, OWN_MASK, PEER_FLOW_BIT, PURPOSE_MASK, TRANSLATED_FLOW_BIT};
 use crate::probe::Way;
 use crate::tunnel;
 
 /// The sets with the zones of the peers to which a way keeps the client's address. The names have the suffix 4 or 6.
 pub(super) const KEPT_PEERS: &str = "kept_peers";
-/// The priority of the chains `steer_pre` and `steer_out`. They run after the translation of destinations.
+/// The priority of the chains `steer_pre` and `steer_out`. These chains run after the translation of destinations.
 const STEERING_PRIORITY: i32 = -90;
 /// The TCP flag SYN, which the first packet in each direction of a connection has, and the mask of SYN and RST.
 const SYN: u8 = 0x02;
 const SYN_OR_RST: u8 = 0x06;
-/// The priority of the chain `post`. It runs before the translation of sources.
+/// The priority of the chain `post`. This chain runs before the translation of sources.
 const REPLY_PRIORITY: i32 = -160;
 
 /// Adds the sets and chains that mark packets.
@@ -38,7 +38,7 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
     for ip_version in ip_versions {
         table.sets.extend(sets(config, ip_version));
     }
-    let mut steering = vec![rule([&has_flow_bits(FLOW_BIT | PEER_FLOW_BIT, 0), &[accept()]])];
+    let mut steering = vec![rule([&has_flow_bits(TRANSLATED_FLOW_BIT | PEER_FLOW_BIT, 0), &[accept()]])];
     steering.extend(ip_versions.iter().map(|ip_version| mark_requests_rule(*ip_version)));
     steering.extend(
         ip_versions.iter().map(|ip_version| mark_replies_rule(*ip_version, "zone_tunnel_marks", &[])),
@@ -59,7 +59,7 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
             .map(|ip_version| mark_replies_rule(*ip_version, "zone_direct_marks", &leaves_uplink)),
     );
     let filter = |name, hook, priority, rules| Chain::base(name, ChainType::Filter, hook, priority, rules);
-    // Packets of other programs pass these chains too. So the chains exist only if one of their rules can match.
+    // Packets of other programs pass these chains too. So the chains are omitted if none of their rules can match.
     let has_egress_hook = config.node.has_egress_hook;
     if !has_egress_hook || Family::ALL.iter().any(|family| has_way(config, *family, Way::Tunnel)) {
         table.chains.extend([
@@ -75,7 +75,7 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
 /// Returns the rule that marks packets to endpoints behind the tunnel.
 fn mark_requests_rule(ip_version: IpVersion) -> Rule {
     rule([
-        &has_flow_bits(FLOW_BIT | MASQUERADED_FLOW_BIT, FLOW_BIT),
+        &has_flow_bits(TRANSLATED_FLOW_BIT | MASQUERADED_FLOW_BIT, TRANSLATED_FLOW_BIT),
         &is_direction(ct::DIRECTION_ORIGINAL),
         &ip_version.match_packets(),
         &[
@@ -119,7 +119,8 @@ fn sets(config: &NodeConfig, ip_version: IpVersion) -> [Set; 4] {
         Element::new(address_value(address)).with_value(Value::from(mark.to_ne_bytes()))
     });
     let tunnel_marks = SetDefinition::map(ip_version.address_type, DataType::MARK);
-    // No rule uses this set. A restarted agent reads the ways from the set, and keeps them until the probe has decided.
+    // The set is only for a restarted agent: the agent reads the ways from the set, and keeps them until the probe has
+    // decided.
     let kept_peers = config.peers.iter().filter(|peer| peer.ways.contains_key(&ip_version.family));
     let kept_peers = kept_peers.map(|peer| Element::new(Value::from(marks::zone(peer.number).to_ne_bytes())));
     [
@@ -130,8 +131,8 @@ fn sets(config: &NodeConfig, ip_version: IpVersion) -> [Set; 4] {
     ]
 }
 
-/// Returns the way of replies to a peer. If no way works, the replies of established flows take the direct way. The
-/// client would not accept replies with this node's address.
+/// Returns the way of replies to a peer. Without a working way, the replies of established flows take the direct way,
+/// because the client would not accept replies with this node's address.
 fn reply_way(peer: &Peer, family: Family) -> Way {
     peer.ways.get(&family).copied().unwrap_or(Way::Direct)
 }
@@ -143,12 +144,12 @@ fn has_way(config: &NodeConfig, family: Family, way: Way) -> bool {
 
 /// Returns the addresses of endpoints that packets reach through the tunnel, with the mark of these packets.
 fn endpoints_in_tunnel(config: &NodeConfig, family: Family) -> BTreeMap<IpAddr, u32> {
-    // Usually no peer needs the tunnel. In this case, the function need not examine thousands of endpoints.
+    // Usually no peer needs the tunnel. Then the function skips the search through thousands of endpoints.
     if !has_way(config, family, Way::Tunnel) {
         return BTreeMap::new();
     }
-    // The result includes Services that masquerade. Their new flows ignore the mark, but flows from the time before the
-    // masquerade may still need the mark.
+    // Services that masquerade are included. Their new flows ignore the mark, but flows from before the masquerade may
+    // still need it.
     let ports = config.services.iter().flat_map(|service| &service.ports);
     ports
         .flat_map(|port| &port.endpoints)

@@ -105,7 +105,7 @@ fn client_address_is_kept_for_local_endpoints_and_peers_with_a_way() {
     let tables = NodeTables::new(&config_of_all_kinds());
     let kept_set = tables.inet.set("kept4").unwrap();
     let addresses: Vec<_> = kept_set.elements.iter().map(|element| element.key.bytes().to_vec()).collect();
-    // No way leads to node 3.
+    // Packets to node 3 are masqueraded.
     assert_eq!(addresses, [[10, 244, 1, 10], [10, 244, 2, 10]]);
 }
 
@@ -130,11 +130,11 @@ fn change_of_one_endpoint_changes_elements_only() {
             .map(|number| service_on(1000 + number, vec![endpoint(10, 1), endpoint(second_endpoint, 2)]))
             .collect::<Vec<_>>()
     };
-    let before = config_with(services(10));
-    let mut after = before.clone();
-    after.services[7].ports[0].endpoints[1] = endpoint(11, 2);
-    let installed = InstalledTable::from(NodeTables::new(&before).inet);
-    let desired = NodeTables::new(&after).inet;
+    let old_config = config_with(services(10));
+    let mut new_config = old_config.clone();
+    new_config.services[7].ports[0].endpoints[1] = endpoint(11, 2);
+    let installed = InstalledTable::from(NodeTables::new(&old_config).inet);
+    let desired = NodeTables::new(&new_config).inet;
     let transaction = diff(Some(&installed), &desired);
     for step in &transaction.steps {
         let count = match &step.action {

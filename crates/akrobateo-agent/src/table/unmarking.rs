@@ -14,7 +14,8 @@ use crate::config::NodeConfig;
 use crate::marks::OWN_MASK;
 use crate::tunnel;
 
-/// The priority of the chain. It runs after the translation of sources, because the translation examines the marks.
+/// The priority of the chain. The chain runs after the translation of sources, because the translation examines the
+/// marks.
 const PRIORITY: i32 = 200;
 
 /// Adds the chain.
@@ -26,8 +27,8 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
     ])];
     if config.needs_tunnel() {
         rules.extend(Family::ALL.map(|family| {
-            let clamp = clamp_segment_size_rule(config, family);
-            rule([&is_output_interface(tunnel::DEVICE), &clamp.expressions])
+            let clamp_rule = clamp_segment_size_rule(config, family);
+            rule([&is_output_interface(tunnel::DEVICE), &clamp_rule.expressions])
         }));
     }
     rules.push(Rule::new(vec![

@@ -168,14 +168,14 @@ pub(crate) fn check_deletions(cluster: &Cluster, node: usize, deletions: &[&[Del
         program.args(words);
         program
     };
-    let exists = |list_command: &str| {
+    let object_exists = |list_command: &str| {
         let output = namespace.run(|| command(list_command).output().unwrap());
         output.status.success() && !output.stdout.is_empty()
     };
     for (deletion, list_command) in deletions.iter().copied().flatten() {
         namespace.run_program(&mut command(deletion), "");
         let start = Instant::now();
-        eventually(list_command, || exists(list_command).then_some(()));
+        eventually(list_command, || object_exists(list_command).then_some(()));
         eprintln!("{deletion}: restored after {:?}", start.elapsed());
         eventually("the endpoint sees the client", || endpoint_sees_client(cluster).then_some(()));
     }

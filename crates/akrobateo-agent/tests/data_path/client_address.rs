@@ -145,7 +145,7 @@ fn service_can_request_masquerade() {
         let cluster = Cluster::start(&Options::default(), Some(Way::Direct), |laboratory| {
             let masqueraded_service =
                 Service { keeps_client_address: false, ..service(PORT, &pod(laboratory, 1, 1)) };
-            // Another Service with the same endpoint keeps the client's address.
+            // A second Service with the same endpoint keeps the client's address.
             let keeping_service = service(PORT + 1, &pod(laboratory, 1, 1));
             vec![masqueraded_service, keeping_service]
         });

@@ -195,7 +195,7 @@ pub(crate) fn number(node: usize) -> NodeNumber {
 /// Returns a Service on a port, over TCP and UDP, with these endpoints.
 pub(crate) fn service(port: u16, endpoints: &[Endpoint]) -> Service {
     let port = NonZeroU16::new(port).unwrap();
-    let to_port = |protocol| ServicePort { protocol, port, endpoints: endpoints.to_vec() };
+    let build_service_port = |protocol| ServicePort { protocol, port, endpoints: endpoints.to_vec() };
     Service {
         name: format!("test/port-{port}"),
         families: Family::ALL.into(),
@@ -203,7 +203,7 @@ pub(crate) fn service(port: u16, endpoints: &[Endpoint]) -> Service {
         keeps_client_address: true,
         affinity_seconds: None,
         source_ranges: None,
-        ports: PROTOCOLS.map(to_port).into(),
+        ports: PROTOCOLS.map(build_service_port).into(),
     }
 }
 

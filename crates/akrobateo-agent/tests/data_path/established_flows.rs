@@ -62,7 +62,7 @@ fn established_flows_survive_each_change_of_the_way() {
 fn connections_to_former_endpoints_survive_while_their_pods_run() {
     isolated(|| {
         for way in [None, Some(Way::Direct), Some(Way::Tunnel)] {
-            // Another Service also keeps the clients' addresses.
+            // A second Service also keeps the clients' addresses.
             let mut cluster = Cluster::start(&Options::default(), way, |laboratory| {
                 vec![service(PORT, &pod(laboratory, 2, 1)), service(PORT + 1, &pod(laboratory, 3, 1))]
             });
@@ -84,7 +84,8 @@ fn connections_to_former_endpoints_survive_while_their_pods_run() {
                 let mut flows = open_connections(&cluster);
                 check_backend(&mut flows, "n2p1", "before the change");
                 cluster.services = changed_service.into_iter().chain([services[1].clone()]).collect();
-                // The nodes learn of the change one after the other. Later changes must not end the connections.
+                // The nodes learn of the change one after the other. Repeated changes of the same node must not end the
+                // connections.
                 for node in [1, 2, 3, 2, 1] {
                     let mut config = cluster.config(node);
                     config.services.push(service(PORT + 2, &[]));

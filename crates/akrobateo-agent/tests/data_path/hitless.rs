@@ -1,4 +1,4 @@
-//! No flow fails and no packet is lost while configurations change.
+//! Configurations change without failed flows and without lost packets.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::random_config::change_layout;
 enum ChangeKind {
     /// No change. This phase shows how many segments are lost without changes.
     Nothing,
-    /// Other endpoints, but the same number of endpoints.
+    /// The endpoints change, but not their number.
     Elements,
     /// Other numbers of endpoints, affinity, and source ranges.
     Chains,
@@ -58,12 +58,12 @@ impl<'a> ChangingNodes<'a> {
     /// Changes the configuration of one node.
     fn change(&mut self, kind: ChangeKind) {
         let node = self.random.number_below(self.configs.len());
-        let includes = |other_kind| kind == other_kind || kind == ChangeKind::All;
-        if includes(ChangeKind::Elements) || includes(ChangeKind::Chains) {
-            let count = if includes(ChangeKind::Chains) { 1 + self.random.number_below(6) } else { 2 };
+        let includes_kind = |other_kind| kind == other_kind || kind == ChangeKind::All;
+        if includes_kind(ChangeKind::Elements) || includes_kind(ChangeKind::Chains) {
+            let count = if includes_kind(ChangeKind::Chains) { 1 + self.random.number_below(6) } else { 2 };
             self.choose_endpoints(node, count);
         }
-        if includes(ChangeKind::Chains) {
+        if includes_kind(ChangeKind::Chains) {
             let service = &mut self.configs[node].services[0];
             service.affinity_seconds = *self.random.choose(&[None, NonZeroU32::new(60), NonZeroU32::new(61)]);
             let ranges = [
@@ -75,7 +75,7 @@ impl<'a> ChangingNodes<'a> {
             let ranges = *self.random.choose(&ranges);
             service.source_ranges = ranges.map(|it| it.map(|range| range.parse().unwrap()).into());
         }
-        if includes(ChangeKind::Ways) {
+        if includes_kind(ChangeKind::Ways) {
             for peer in &mut self.configs[node].peers {
                 let mut way = || *self.random.choose(&[None, Some(Way::Direct), Some(Way::Tunnel)]);
                 let ways = Family::ALL.into_iter().filter_map(|family| Some((family, way()?)));
@@ -95,8 +95,8 @@ impl<'a> ChangingNodes<'a> {
         }
     }
 
-    /// Selects random endpoints for TCP. The other endpoints terminate, but still serve their connections. UDP keeps
-    /// all its endpoints, because the agent would delete the UDP flows to other endpoints.
+    /// Selects random endpoints for TCP. The remaining endpoints terminate, but still serve their connections. UDP
+    /// keeps all its endpoints, because the agent would delete the UDP flows to other endpoints.
     fn choose_endpoints(&mut self, node: usize, count: usize) {
         let mut pods = all_pods(&self.cluster.laboratory);
         let mut selected_pods: Vec<_> = (0..pods.len() / 2).collect();
@@ -169,7 +169,7 @@ fn affinity_of_a_client_survives_another_layout() {
             });
             answers.collect()
         };
-        let before = backends();
+        let first_backends = backends();
         for _ in 0..4 {
             let config = cluster.config(1);
             let mut tables = NodeTables::new(&config);
@@ -177,9 +177,9 @@ fn affinity_of_a_client_survives_another_layout() {
             cluster.with_data_path(1, |data_path| {
                 data_path.apply_tables(&config, |_| tables.clone()).unwrap();
             });
-            assert_eq!(backends(), before);
+            assert_eq!(backends(), first_backends);
             cluster.apply(1, &config);
-            assert_eq!(backends(), before);
+            assert_eq!(backends(), first_backends);
         }
     });
 }

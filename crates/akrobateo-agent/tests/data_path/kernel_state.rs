@@ -14,7 +14,8 @@ use netfilter::nft::{Action, InstalledTable, Transaction};
 
 use crate::random::Random;
 
-/// Everything that the data path has installed. Numbers that the kernel chooses are zero, and lists are sorted.
+/// Everything that the data path has installed. Numbers that the kernel chooses are replaced by zero, and lists are
+/// sorted.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct KernelState {
     tables: Vec<Option<InstalledTable>>,

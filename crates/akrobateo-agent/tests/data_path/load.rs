@@ -34,10 +34,10 @@ pub(crate) struct Outcome {
     pub(crate) flows: usize,
     /// The failed flows, with their errors.
     pub(crate) failures: Vec<String>,
-    /// The number of segments that the client has sent again. Each of these segments has delayed a connection.
+    /// The number of segments that the client has sent again. Each repeated segment has delayed a connection.
     pub(crate) client_retransmissions: u64,
-    /// The number of segments that pods have sent again. Some of them may belong to connections that have failed in an
-    /// earlier phase.
+    /// The number of segments that pods have sent again. Some of these segments may belong to connections that have
+    /// failed in an earlier phase.
     pub(crate) pod_retransmissions: u64,
 }
 
@@ -60,7 +60,7 @@ impl Outcome {
     }
 }
 
-/// Prepares the laboratory: TCP sends a segment again only if the segment is lost, even if the machine is slow.
+/// Prepares the laboratory: TCP does not repeat a segment on a slow machine if the segment is not lost.
 pub(crate) fn prepare(laboratory: &Laboratory) {
     for namespace in pods(laboratory).chain([&laboratory.client]) {
         namespace.set_sysctl("ipv4/tcp_early_retrans", "0");
@@ -99,7 +99,7 @@ impl Load<'_> {
             (AtomicBool::new(false), AtomicUsize::new(0), Mutex::new(Vec::new()));
         let count_retransmissions =
             || [retransmissions([&laboratory.client]), retransmissions(pods(laboratory))];
-        let before = count_retransmissions();
+        let retransmissions_before = count_retransmissions();
         let client = |number: usize| {
             laboratory.client.enter();
             let mut flow_number = number;
@@ -121,12 +121,12 @@ impl Load<'_> {
             }
             drop(is_over);
         });
-        let after = count_retransmissions();
+        let retransmissions_after = count_retransmissions();
         Outcome {
             flows: flows.into_inner(),
             failures: failures.into_inner().unwrap(),
-            client_retransmissions: after[0] - before[0],
-            pod_retransmissions: after[1] - before[1],
+            client_retransmissions: retransmissions_after[0] - retransmissions_before[0],
+            pod_retransmissions: retransmissions_after[1] - retransmissions_before[1],
         }
     }
 

@@ -287,8 +287,8 @@ fn flows_in_zones_of_other_programs_are_still_masqueraded() {
     });
 }
 
-/// Returns the words that describe the objects of a node's network, and how often each word occurs. The result has no
-/// order, because the elements of a set have no order. The result lacks numbers, because counters, timers and interface
+/// Returns the words that describe the objects of a node's network, and how often each word occurs. The words are not
+/// ordered, because the elements of a set have no order. Numbers are omitted, because counters, timers and interface
 /// indexes change.
 fn network_state(namespace: &Namespace) -> BTreeMap<String, usize> {
     let commands: [&[&str]; 7] = [
@@ -323,13 +323,13 @@ fn cleanup_removes_all_objects() {
             let mut cluster = Cluster::new(&options, Mode { way: Some(Way::Tunnel), has_egress_hook });
             cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
             let namespace = &cluster.laboratory.node(1).namespace;
-            let before = network_state(namespace);
+            let state_before = network_state(namespace);
             let changes = cluster.apply(1, &cluster.config(1));
             assert!(changes.nftables_steps > 0 && changes.tunnel_changes > 0);
-            assert_ne!(network_state(namespace), before);
+            assert_ne!(network_state(namespace), state_before);
             let changes = cluster.with_data_path(1, |data_path| data_path.cleanup().unwrap());
             assert!(changes.nftables_steps > 0 && changes.tunnel_changes > 0);
-            assert_eq!(network_state(namespace), before);
+            assert_eq!(network_state(namespace), state_before);
             let changes = cluster.with_data_path(1, |data_path| data_path.cleanup().unwrap());
             assert_eq!((changes.nftables_steps, changes.tunnel_changes), (0, 0));
         }

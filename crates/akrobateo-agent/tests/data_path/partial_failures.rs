@@ -56,7 +56,7 @@ fn services_change_even_if_the_tunnel_cannot_be_created() {
             let error = data_path.tunnel_error().unwrap().to_string();
             assert!(error.contains("Address already in use"), "{error}");
             assert!(data_path.tunnel_retry_at().is_some());
-            // The failed attempt leaves no objects behind, and is not repeated at once.
+            // The failed attempt leaves no objects in the kernel. The agent repeats the attempt later.
             let changes = data_path.apply(&config).unwrap();
             assert_eq!((changes.nftables_steps, changes.tunnel_changes), (0, 0));
         });
@@ -143,7 +143,7 @@ fn new_process_deletes_flows_and_affinities_that_a_killed_process_left() {
             assert_eq!((changes.nftables_steps, changes.deleted_flows), (0, 1), "{changes:?}");
             assert_eq!(flow.ask(1).unwrap().backend, "n3p1");
             assert_eq!(backend(&cluster), "n3p1");
-            // A further process deletes no other flows.
+            // Another restarted process finds nothing more to delete.
             let changes = cluster.apply(1, &config);
             assert_eq!((changes.deleted_flows, changes.deleted_affinities), (0, 0));
         }

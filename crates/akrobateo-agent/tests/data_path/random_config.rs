@@ -46,7 +46,7 @@ pub(crate) fn empty_config() -> NodeConfig {
     }
 }
 
-/// Changes a random part of the configuration. The result may be equal to the previous configuration.
+/// Changes a random part of the configuration. The configuration may stay the same.
 pub(crate) fn change(config: &mut NodeConfig, random: &mut Random) {
     match random.number_below(20) {
         0..4 => add_or_remove_service(config, random),
@@ -78,9 +78,9 @@ pub(crate) fn change(config: &mut NodeConfig, random: &mut Random) {
 pub(crate) fn change_layout(tables: &mut NodeTables) {
     for table in [Some(&mut tables.inet), tables.netdev.as_mut()].into_iter().flatten() {
         table.chains.iter_mut().filter_map(|chain| chain.base.as_mut()).for_each(|base| base.priority += 1);
-        let is_plain =
+        let is_static_set_with_exact_keys =
             |set: &&mut Set| set.definition.matching == Matching::Exact && set.definition.dynamic.is_none();
-        for set in table.sets.iter_mut().filter(is_plain) {
+        for set in table.sets.iter_mut().filter(is_static_set_with_exact_keys) {
             set.definition.max_elements = NonZeroU32::new(1000);
         }
     }
@@ -126,8 +126,8 @@ fn change_service(service: &mut Service, random: &mut Random) {
         7 if service.ports.len() > 1 => _ = service.ports.remove(random.number_below(2)),
         7 => {
             let mut port = service.ports[0].clone();
-            let is_other = |protocol: &&Protocol| **protocol != port.protocol;
-            port.protocol = *PROTOCOLS.iter().find(is_other).unwrap();
+            let is_other_protocol = |protocol: &&Protocol| **protocol != port.protocol;
+            port.protocol = *PROTOCOLS.iter().find(is_other_protocol).unwrap();
             service.ports.push(port);
         }
         _ => {
@@ -158,10 +158,10 @@ fn change_endpoints(endpoints: &mut Vec<Endpoint>, random: &mut Random) {
 
 fn endpoint(random: &mut Random) -> Endpoint {
     let node = NodeNumber::try_from(random.number_below(usize::from(NODE_COUNT) + 1)).unwrap();
-    let host = u16::try_from(10 + random.number_below(3)).unwrap();
+    let host_number = u16::try_from(10 + random.number_below(3)).unwrap();
     let address = match random.choose(&Family::ALL) {
-        Family::V4 => IpAddr::from(Ipv4Addr::from(0x0af4_0000 + u32::from(node * 256 + host))),
-        Family::V6 => Ipv6Addr::new(0xfd44, node, 0, 0, 0, 0, 0, host).into(),
+        Family::V4 => IpAddr::from(Ipv4Addr::from(0x0af4_0000 + u32::from(node * 256 + host_number))),
+        Family::V6 => Ipv6Addr::new(0xfd44, node, 0, 0, 0, 0, 0, host_number).into(),
     };
     Endpoint {
         address: SocketAddr::new(address, *random.choose(&[8080, 8081])),
@@ -181,20 +181,20 @@ fn peer(number: NodeNumber, random: &mut Random) -> Peer {
         probe_addresses: Vec::new(),
         ways: BTreeMap::new(),
     };
-    for part in 0..4 {
-        change_part_of_peer(&mut peer, part, random);
+    for part_number in 0..4 {
+        change_part_of_peer(&mut peer, part_number, random);
     }
     peer
 }
 
 fn change_peer(peer: &mut Peer, random: &mut Random) {
     // Ways change more often than the other parts.
-    let part = random.number_below(6);
-    change_part_of_peer(peer, part, random);
+    let part_number = random.number_below(6);
+    change_part_of_peer(peer, part_number, random);
 }
 
-fn change_part_of_peer(peer: &mut Peer, part: usize, random: &mut Random) {
-    match part {
+fn change_part_of_peer(peer: &mut Peer, part_number: usize, random: &mut Random) {
+    match part_number {
         0 => {
             let families = random.choose_some(&Family::ALL);
             peer.addresses = families.into_iter().map(|family| node_address(family, peer.number)).collect();
@@ -215,10 +215,12 @@ fn change_node(config: &mut NodeConfig, random: &mut Random) {
     let node = &mut config.node;
     match random.number_below(7) {
         0 => {
-            let all = [1, 101].map(|host| Family::ALL.map(|family| node_address(family, host))).concat();
-            node.addresses = random.choose_some(&all);
+            let all_addresses = [1, 101]
+                .map(|host_number| Family::ALL.map(|family| node_address(family, host_number)))
+                .concat();
+            node.addresses = random.choose_some(&all_addresses);
             if node.addresses.is_empty() {
-                node.addresses.push(*random.choose(&all));
+                node.addresses.push(*random.choose(&all_addresses));
             }
         }
         1 => (*random.choose(&INTERFACES)).clone_into(&mut node.uplink),

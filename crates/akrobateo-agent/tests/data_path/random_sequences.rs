@@ -60,7 +60,7 @@ fn apply_partly(config: &NodeConfig, random: &mut Random) {
 /// Executes only some steps of the replacement of tables by tables of another layout.
 fn replace_partly(nftables: &Nftables, tables: NodeTables, random: &mut Random) {
     let interim = tables.with_name(INTERIM_NAME);
-    // The tables may exist already, and another program may have deleted the interface of a chain.
+    // Possible causes of an error are existing tables, and a chain whose interface another program has deleted.
     let _ = nftables.execute(&Transaction::create(&interim.inet));
     for table in interim.netdev.iter().filter(|_| random.has_chance(50)) {
         let _ = nftables.execute(&Transaction::create(table));
@@ -94,7 +94,7 @@ fn run_sequence(seed: u64) -> NodeConfig {
                 for _ in 0..=random.number_below(3) {
                     disturb(&mut random);
                 }
-                data_path.forget_installed();
+                data_path.forget_installed_state();
             }
         }
         if random.has_chance(5) {

@@ -13,12 +13,12 @@ use crate::random_config::{change, empty_config};
 const SEQUENCE_COUNT: u64 = 500;
 const CHANGES_PER_SEQUENCE: usize = 40;
 
-/// Returns the effect of each step of the transaction that changes the tables of `old` into those of `new`.
-fn effects(old: &NodeConfig, new: &NodeConfig) -> BTreeSet<String> {
-    let (old, new) = (NodeTables::new(old), NodeTables::new(new));
-    let installed = InstalledTable::from(old.inet);
+/// Returns the effect of each step of the transaction that changes the tables of `old_config` into those of `new`.
+fn effects(old_config: &NodeConfig, new: &NodeConfig) -> BTreeSet<String> {
+    let (old_config, new) = (NodeTables::new(old_config), NodeTables::new(new));
+    let installed = InstalledTable::from(old_config.inet);
     let mut effects = to_effects(&diff(Some(&installed), &new.inet));
-    effects.insert(format!("{:?} -> {:?}", old.netdev, new.netdev));
+    effects.insert(format!("{:?} -> {:?}", old_config.netdev, new.netdev));
     effects
 }
 
@@ -42,15 +42,15 @@ fn reduced_change_has_the_effects_of_the_whole_change() {
         let mut random = Random::new(seed);
         let mut config = empty_config();
         for _ in 0..CHANGES_PER_SEQUENCE {
-            let old = config.clone();
+            let old_config = config.clone();
             for _ in 0..=random.number_below(3) {
                 change(&mut config, &mut random);
             }
-            let Some((reduced_old, reduced_new)) = reduce(&old, &config) else { continue };
+            let Some((reduced_old, reduced_new)) = reduce(&old_config, &config) else { continue };
             reduced_changes += usize::from(reduced_new.services.len() < config.services.len());
-            let (reduced, whole) = (effects(&reduced_old, &reduced_new), effects(&old, &config));
+            let (reduced, whole) = (effects(&reduced_old, &reduced_new), effects(&old_config, &config));
             let differences: Vec<_> = reduced.symmetric_difference(&whole).collect();
-            assert!(differences.is_empty(), "{differences:#?}\n{old:?}\n{config:?}");
+            assert!(differences.is_empty(), "{differences:#?}\n{old_config:?}\n{config:?}");
         }
     });
     assert!(reduced_changes > 0);

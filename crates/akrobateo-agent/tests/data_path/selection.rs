@@ -10,7 +10,7 @@ use netns_testkit::laboratory::Options;
 
 use crate::cluster::{Cluster, PORT, PROTOCOLS, all_pods, pod, service};
 
-/// The number of requests with which each of two endpoints gets at least one, except once in a million times.
+/// The number of requests after which each of two endpoints has received a request, with a probability of 0.999999.
 const REQUESTS: usize = 20;
 
 /// Applies a Service on all nodes. Returns the names of the pods that answer on node 1.
@@ -30,9 +30,10 @@ fn backends(cluster: &mut Cluster, service: Service) -> Vec<String> {
     backends.into_iter().collect()
 }
 
-fn terminating(endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
-    let terminate = |endpoint| Endpoint { is_ready: false, is_serving_while_terminating: true, ..endpoint };
-    endpoints.into_iter().map(terminate).collect()
+fn with_terminating_endpoints(endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
+    let terminating_endpoint =
+        |endpoint| Endpoint { is_ready: false, is_serving_while_terminating: true, ..endpoint };
+    endpoints.into_iter().map(terminating_endpoint).collect()
 }
 
 #[test]
@@ -40,9 +41,9 @@ fn terminating_endpoints_answer_only_if_no_endpoint_is_ready() {
     isolated(|| {
         let mut cluster = Cluster::new(&Options::default(), Some(Way::Direct));
         let [first, second] = [1, 2].map(|node| pod(&cluster.laboratory, node, 1));
-        let both = [terminating(first.clone()), second].concat();
-        assert_eq!(backends(&mut cluster, service(PORT, &both)), ["n2p1"]);
-        assert_eq!(backends(&mut cluster, service(PORT, &terminating(first))), ["n1p1"]);
+        let all_endpoints = [with_terminating_endpoints(first.clone()), second].concat();
+        assert_eq!(backends(&mut cluster, service(PORT, &all_endpoints)), ["n2p1"]);
+        assert_eq!(backends(&mut cluster, service(PORT, &with_terminating_endpoints(first))), ["n1p1"]);
     });
 }
 
@@ -51,8 +52,8 @@ fn policy_local_selects_endpoints_of_the_requested_node() {
     isolated(|| {
         let mut cluster = Cluster::new(&Options::default(), Some(Way::Direct));
         let endpoints = all_pods(&cluster.laboratory);
-        let local = Service { is_traffic_policy_local: true, ..service(PORT, &endpoints) };
-        assert_eq!(backends(&mut cluster, local), ["n1p1", "n1p2"]);
+        let local_service = Service { is_traffic_policy_local: true, ..service(PORT, &endpoints) };
+        assert_eq!(backends(&mut cluster, local_service), ["n1p1", "n1p2"]);
         let remote = pod(&cluster.laboratory, 2, 1);
         cluster.services = vec![Service { is_traffic_policy_local: true, ..service(PORT, &remote) }];
         cluster.apply_all();
@@ -65,15 +66,16 @@ fn policy_local_selects_endpoints_of_the_requested_node() {
 fn hints_for_nodes_select_endpoints() {
     isolated(|| {
         let mut cluster = Cluster::new(&Options::default(), Some(Way::Direct));
-        let hinted = |node: usize, hint: &str| {
+        let endpoint_with_hint = |node: usize, hint: &str| {
             let hint_nodes = |endpoint| Endpoint { hinted_nodes: vec![hint.to_owned()], ..endpoint };
             pod(&cluster.laboratory, node, 1).into_iter().map(hint_nodes).collect::<Vec<_>>()
         };
-        let matching = [hinted(2, "node1"), hinted(3, "node3")].concat();
-        let others = [hinted(2, "node2"), hinted(3, "node3")].concat();
-        assert_eq!(backends(&mut cluster, service(PORT, &matching)), ["n2p1"]);
-        // Hints that name no endpoint for this node have no effect.
-        assert_eq!(backends(&mut cluster, service(PORT, &others)), ["n2p1", "n3p1"]);
+        let endpoints_with_matching_hints =
+            [endpoint_with_hint(2, "node1"), endpoint_with_hint(3, "node3")].concat();
+        let other_endpoints = [endpoint_with_hint(2, "node2"), endpoint_with_hint(3, "node3")].concat();
+        assert_eq!(backends(&mut cluster, service(PORT, &endpoints_with_matching_hints)), ["n2p1"]);
+        // Hints have no effect if none of them names this node.
+        assert_eq!(backends(&mut cluster, service(PORT, &other_endpoints)), ["n2p1", "n3p1"]);
     });
 }
 
@@ -85,13 +87,13 @@ fn node_that_does_not_serve_a_service_returns_replies_to_the_node_of_the_client(
             let endpoint = pod(&cluster.laboratory, 2, 1);
             cluster.services = vec![service(PORT, &endpoint)];
             cluster.apply_all();
-            // Node 2 has no frontend of the Service, only its endpoint.
+            // Node 2 has the Service's endpoint, and no frontend of the Service.
             let mut config = cluster.config(2);
             config.services[0].families.clear();
             cluster.apply(2, &config);
-            let seen = cluster.seen_client_addresses(&cluster.laboratory.client, 1, "n2p1");
+            let seen_addresses = cluster.seen_client_addresses(&cluster.laboratory.client, 1, "n2p1");
             let clients = Family::ALL.map(netns_testkit::laboratory::addresses::client_address);
-            assert_eq!(seen, clients, "{way:?}");
+            assert_eq!(seen_addresses, clients, "{way:?}");
             cluster.request(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 2).unwrap_err();
         }
     });

@@ -35,7 +35,8 @@ fn each_endpoint_gets_its_share_of_the_clients() {
             assert_eq!(answer.client.ip(), client_address(Family::V4));
             *counts.entry(answer.backend).or_insert(0) += 1;
         }
-        // Each of six endpoints has 50 clients on average. An endpoint has 20 or fewer clients once in a million runs.
+        // Each of the six endpoints has 50 clients on average. An endpoint has 20 or fewer clients once in a million
+        // runs.
         assert_eq!(counts.len(), 6);
         assert!(counts.values().all(|count| *count > 20), "{counts:?}");
     });
@@ -92,12 +93,12 @@ fn only_clients_in_the_source_ranges_can_connect() {
                 // The clients inside the cluster have addresses outside of the source ranges.
                 assert!(is_lost(&cluster, &laboratory.node(3).namespace, protocol, Family::V4, node));
                 assert!(is_lost(&cluster, &laboratory.pod(1, 1).namespace, protocol, Family::V4, node));
-                // This pod has an address in the source ranges. It sends to its own node, because the CNI masquerades
-                // packets to other nodes.
+                // This pod has an address in the source ranges. The pod sends to its own node, because the CNI
+                // masquerades packets to other nodes.
                 cluster.request(&laboratory.pod(3, 1).namespace, protocol, Family::V4, 3).unwrap();
             }
         }
-        // A Service without endpoints refuses only allowed clients. It drops the packets of other clients.
+        // A Service without endpoints refuses only allowed clients. The Service drops the packets of other clients.
         let mut cluster = cluster;
         cluster.services[0].ports.iter_mut().for_each(|port| port.endpoints.clear());
         cluster.apply_all();

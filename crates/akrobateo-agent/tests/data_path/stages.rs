@@ -67,33 +67,40 @@ fn chain<'a>(table: &'a mut Table, name: &str) -> &'a mut Chain {
 }
 
 fn overlaps(element: &Element, other: &Element) -> bool {
-    let last = |element: &Element| element.last_key.as_deref().copied().unwrap_or(element.key);
-    element.key <= last(other) && other.key <= last(element)
+    let last_key = |element: &Element| element.last_key.as_deref().copied().unwrap_or(element.key);
+    element.key <= last_key(other) && other.key <= last_key(element)
 }
 
 /// Returns the states of a table before, between and after the stages of a change.
-fn states(before: &Table, after: &Table) -> Vec<Table> {
-    let installed = InstalledTable::from(before.clone());
-    let transaction = diff(Some(&installed), after);
+fn states(old_config: &Table, new_config: &Table) -> Vec<Table> {
+    let installed = InstalledTable::from(old_config.clone());
+    let transaction = diff(Some(&installed), new_config);
     assert!(!transaction.recreates_objects());
     let Stages { additions, changes, deletions } = transaction.into_stages(leads_to_other_sets);
-    let mut states = vec![before.clone()];
+    let mut states = vec![old_config.clone()];
     for transaction in [additions, changes, deletions] {
         states.push(execute(&states[states.len() - 1], &transaction));
     }
-    assert!(states[states.len() - 1].equals_ignoring_state(after), "{:?}\n{after:?}", states.last());
+    assert!(
+        states[states.len() - 1].equals_ignoring_state(new_config),
+        "{:?}\n{new_config:?}",
+        states.last()
+    );
     states
 }
 
 /// Returns true if each packet to a frontend finds an endpoint. The packet sees the rules of the chains in the state
 /// `rules_state`. Each lookup of the packet in a set sees another state in `lookups`.
 fn finds_endpoint(rules_state: &Table, lookups: [&Table; 4], suffix: &str, frontend: &Value) -> bool {
-    let goto = |table: &Table, set: &str, key: &Value| match table.set(set)?.get(key)?.value.clone()? {
-        ElementValue::Verdict(Verdict::Goto(chain)) => Some(chain),
-        _ => None,
-    };
+    let find_target_chain =
+        |table: &Table, set: &str, key: &Value| match table.set(set)?.get(key)?.value.clone()? {
+            ElementValue::Verdict(Verdict::Goto(chain)) => Some(chain),
+            _ => None,
+        };
     let port = Value::from_slice(&frontend.bytes()[frontend.bytes().len() - 8..]).unwrap();
-    let Some(mut chain) = goto(lookups[0], &format!("services{suffix}"), frontend) else { return false };
+    let Some(mut chain) = find_target_chain(lookups[0], &format!("services{suffix}"), frontend) else {
+        return false;
+    };
     if chain == "restrict" {
         let client: IpAddr = CLIENT_ADDRESS.parse().unwrap();
         let IpAddr::V4(client) = client else { return false };
@@ -103,7 +110,9 @@ fn finds_endpoint(rules_state: &Table, lookups: [&Table; 4], suffix: &str, front
         if suffix == "6" || !allowed_clients.elements.iter().any(|element| overlaps(element, &key)) {
             return false;
         }
-        let Some(next) = goto(lookups[2], &format!("restricted{suffix}"), &port) else { return false };
+        let Some(next) = find_target_chain(lookups[2], &format!("restricted{suffix}"), &port) else {
+            return false;
+        };
         chain = next;
     }
     // If a chain was added after the packet has entered the chains, the packet sees no rules in the new chain.
@@ -137,8 +146,8 @@ fn check_order(states: &[Table], first: &str, second: &str, is_needed: impl Fn(&
 }
 
 /// Checks that packets find their endpoints during a change. Returns the number of checks.
-fn check_change(before: &NodeConfig, after: &NodeConfig) -> usize {
-    let tables = [before, after].map(|config| NodeTables::new(config).inet);
+fn check_change(old_config: &NodeConfig, new_config: &NodeConfig) -> usize {
+    let tables = [old_config, new_config].map(|config| NodeTables::new(config).inet);
     let states = states(&tables[0], &tables[1]);
     let mut check_count = 0;
     for suffix in ["4", "6"] {
@@ -158,7 +167,7 @@ fn check_change(before: &NodeConfig, after: &NodeConfig) -> usize {
                     let lookups = [0, 1, 2, 3].map(|lookup| &pair[usize::from(lookup >= changed_at)]);
                     assert!(
                         finds_endpoint(&pair[0], lookups, suffix, &frontend),
-                        "{frontend:?}, change before lookup {changed_at}: {before:?}\n{after:?}"
+                        "{frontend:?}, change before lookup {changed_at}: {old_config:?}\n{new_config:?}"
                     );
                     check_count += 1;
                 }
@@ -174,13 +183,13 @@ fn packet_finds_its_endpoint_during_a_change_of_the_tables() {
     let mut change_counts = BTreeMap::from([(false, 0), (true, 0)]);
     for_each_seed(SEQUENCE_COUNT, |seed| {
         let mut random = Random::new(seed);
-        let mut before = empty_config();
+        let mut old_config = empty_config();
         for _ in 0..10 {
-            let mut after = before.clone();
-            (0..=random.number_below(10)).for_each(|_| change(&mut after, &mut random));
-            let has_checks = check_change(&before, &after) > 0;
+            let mut new_config = old_config.clone();
+            (0..=random.number_below(10)).for_each(|_| change(&mut new_config, &mut random));
+            let has_checks = check_change(&old_config, &new_config) > 0;
             *change_counts.entry(has_checks).or_default() += 1;
-            before = after;
+            old_config = new_config;
         }
     });
     // At least a fifth of the changes must have a Service with endpoints before and after the change.

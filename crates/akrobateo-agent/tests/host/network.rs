@@ -122,14 +122,14 @@ fn conntrack_use_follows_the_number_of_flows() {
             "table inet example { chain input { type filter hook input priority 0; ct state invalid drop; }; }\n",
         );
         namespace.run(|| {
-            let before = ConntrackUse::read().unwrap();
+            let use_before = ConntrackUse::read().unwrap();
             let receiver = UdpSocket::bind("127.0.0.1:80").unwrap();
             let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
             sender.send_to(b"x", receiver.local_addr().unwrap()).unwrap();
             receiver.recv(&mut [0]).unwrap();
-            let after = ConntrackUse::read().unwrap();
-            assert_eq!(after, ConntrackUse { count: before.count + 1, ..before });
-            assert!(after.max > 1);
+            let use_after = ConntrackUse::read().unwrap();
+            assert_eq!(use_after, ConntrackUse { count: use_before.count + 1, ..use_before });
+            assert!(use_after.max > 1);
         });
     });
 }

@@ -55,7 +55,7 @@ impl Agents {
         agents
     }
 
-    /// Starts the process of a node's agent. It has no capability except `NET_ADMIN`.
+    /// Starts the process of a node's agent. The process has only the capability `NET_ADMIN`.
     pub(crate) fn start(&mut self, number: usize) {
         let node = self.laboratory.node(number);
         let modes = Modes::default();

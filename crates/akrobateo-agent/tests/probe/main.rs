@@ -162,7 +162,7 @@ fn way_is_used_only_if_probes_of_both_nodes_are_answered() {
     isolated(|| {
         let agents = Agents::start_all(&Options::default());
         expect_modes(&agents, DIRECT, 0, DIRECT);
-        // Node 1 no longer receives requests, but its own requests are answered.
+        // A firewall on node 1 drops requests, but node 1 still receives answers to its own requests.
         agents.laboratory.node(1).namespace.load_nft(&format!(
             "table inet firewall {{ chain input {{ type filter hook input priority 0; udp dport {PORT} drop\n }}\n}}\n"
         ));
@@ -252,10 +252,11 @@ fn client_with_a_foreign_mac_receives_no_answer() {
     isolated(|| {
         let agents = Agents::start_all(&Options::default());
         expect_modes(&agents, DIRECT, 0, DIRECT);
-        // The client sends the request of a node from the foreign address, but its MAC address is not a node's.
-        let foreign = akrobateo_agent::probe::foreign_address(agents.families[0]);
+        // The client imitates the request of a node from the foreign address, but the client's MAC address does not
+        // belong to a node.
+        let foreign_address = akrobateo_agent::probe::foreign_address(agents.families[0]);
         let client = &agents.laboratory.client;
-        client.ip(&format!("address add {foreign}/32 dev eth0"));
+        client.ip(&format!("address add {foreign_address}/32 dev eth0"));
         let pod: IpAddr = agents.laboratory.pod(2, 1).addresses[0];
         let mut request = b"AkrP\x01\x01\x01\x01nonce...\0\0\0\0\0\0\0\0\0\0\xff\xff".to_vec();
         request.extend_from_slice(&[10, 99, 0, 11]);
@@ -268,11 +269,11 @@ fn client_with_a_foreign_mac_receives_no_answer() {
                 socket.recv(&mut [0; 2000]).is_ok()
             })
         };
-        assert!(!is_answered(foreign, pod));
+        assert!(!is_answered(foreign_address, pod));
         // The same request is answered if it comes from a node's MAC address.
         let mac = &agents.laboratory.node(1).mac;
         agents.laboratory.disconnect(1);
         client.ip(&format!("link set eth0 address {mac}"));
-        assert!(is_answered(foreign, pod));
+        assert!(is_answered(foreign_address, pod));
     });
 }

@@ -1,6 +1,6 @@
 //! The tables of a node, as text for nft(8): the rules of the probe, and a small part of the data path.
 //!
-//! Service port 80 + N of each node forwards to the first pod of node N.
+//! On each node, the Service port 80 + N leads to the first pod of node N.
 
 use akrobateo_agent::marks::Marks;
 use akrobateo_agent::probe::{ForwardingMode, PORT, TargetId, Way, foreign_address};
@@ -10,7 +10,7 @@ use netns_testkit::laboratory::addresses::{BACKEND_PORT, cluster_pod_range, pod_
 use netns_testkit::laboratory::{Laboratory, Node};
 
 const FIRST_ZONE: u16 = 0x4000;
-const FLOW_BIT: u32 = 0x2000_0000;
+const TRANSLATED_FLOW_BIT: u32 = 0x2000_0000;
 
 /// Returns the Service port that each node forwards to the first pod of node `peer`.
 pub(crate) fn service_port(peer: usize) -> u16 {
@@ -48,7 +48,7 @@ pub(crate) fn render(laboratory: &Laboratory, node: &Node) -> String {
 {}    ct original zone != 0 meta mark set meta mark or 0x4000 accept
 {}  }}
   chain nat_post {{ type nat hook postrouting priority 90;
-{}    ct mark and {FLOW_BIT} == 0 accept
+{}    ct mark and {TRANSLATED_FLOW_BIT} == 0 accept
 {}    masquerade fully-random
   }}
   chain steer_pre {{ type filter hook prerouting priority -90;
@@ -139,7 +139,7 @@ fn service_rules(laboratory: &Laboratory, node: &Node, family: Family) -> String
         let endpoint = std::net::SocketAddr::new(pod_address(family, peer.number, 1), BACKEND_PORT);
         let port = service_port(peer.number);
         format!(
-            "    {ip} daddr {address} meta l4proto {{ tcp, udp }} th dport {port} ct mark set ct mark or {FLOW_BIT} \
+            "    {ip} daddr {address} meta l4proto {{ tcp, udp }} th dport {port} ct mark set ct mark or {TRANSLATED_FLOW_BIT} \
              meta mark set meta mark or 0x4000 dnat {ip} to {endpoint}\n"
         )
     };
@@ -162,7 +162,7 @@ fn keep_client_rule(family: Family) -> String {
 fn steering_rules(family: Family) -> String {
     let (ip, suffix, _) = family_words(family);
     format!(
-        "    ct mark and {FLOW_BIT} != 0 ct direction original meta mark set {ip} daddr map @pod_mark{suffix}\n    \
+        "    ct mark and {TRANSLATED_FLOW_BIT} != 0 ct direction original meta mark set {ip} daddr map @pod_mark{suffix}\n    \
          meta protocol {ip} ct original zone != 0 ct direction reply \
          meta mark set ct original zone map @zone_mark{suffix}\n"
     )
