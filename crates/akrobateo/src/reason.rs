@@ -154,7 +154,7 @@ impl Reason {
                  message names the first affected nodes."
             }
             Self::ProxiesNotReady => {
-                "The proxies are not ready: they are starting, or they cannot run. The message names the cause."
+                "None of the proxies is ready: they are starting, or they cannot run. The message names the cause."
             }
             Self::AgentsNotReady => {
                 "The node agents forward the Service, but none of them can serve it now. The agents are not \

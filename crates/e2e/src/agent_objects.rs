@@ -37,8 +37,8 @@ impl Faults {
         self.run_node_command(&["exec", node, "sh", "-c", DELETE_ROUTING_SCRIPT]).await.map(drop)
     }
 
-    /// Returns a list of all objects of the agent on a node: tables, devices, routes and rules. The text is empty if
-    /// there is no object.
+    /// Returns a list of all objects of the agent on a node: tables, devices, routes and rules. Returns an empty text
+    /// if the agent has no objects on the node.
     pub async fn list_agent_objects(&self, node: &str) -> Result<String, Failure> {
         self.run_node_command(&["exec", node, "sh", "-c", AGENT_OBJECTS_SCRIPT]).await
     }

@@ -99,10 +99,11 @@ impl Namespace {
         }
     }
 
-    /// Waits until a Service's DaemonSet is rolled out: every pod is current and ready, and no pod is terminating.
+    /// Waits until a Service's DaemonSet is rolled out: all pods are up to date and ready, and none is terminating.
     ///
-    /// A pod is current if it has all annotations of the pod template. The status of the DaemonSet cannot replace this
-    /// check. If only the placement of the pods has changed, the status already counts current pods as outdated.
+    /// A pod is up to date if it has all annotations of the pod template. The status of the DaemonSet cannot replace
+    /// this check. If only the placement of the pods has changed, the status counts pods with the current annotations
+    /// as outdated.
     pub async fn wait_rolled_out(&self, service: &ServiceBuilder) -> Result<DaemonSet, Failure> {
         eventually("the proxies are rolled out", async || {
             let daemonset = self.get_daemonset(service).await?;
@@ -115,10 +116,10 @@ impl Namespace {
             )?;
             let pods = self.list_proxy_pods(service).await?;
             let current_count =
-                pods.iter().filter(|pod| is_ready(pod) && is_current(pod, &daemonset)).count();
+                pods.iter().filter(|pod| is_ready(pod) && has_template_annotations(pod, &daemonset)).count();
             let desired_count = usize::try_from(desired_count).unwrap_or(0);
             ensure_eq(
-                "current ready pods, other pods",
+                "ready pods that are up to date, other pods",
                 &(current_count, pods.len() - current_count),
                 &(desired_count, 0),
             )?;
@@ -150,7 +151,7 @@ impl Namespace {
         Ok(())
     }
 
-    /// Waits until a Service has no workload, no proxy pod, and no address in its status.
+    /// Waits until a Service's workload, its proxy pods and the addresses in its status are gone.
     pub async fn wait_cleaned_up(&self, service: &ServiceBuilder) -> Result<(), Failure> {
         eventually("the proxies are gone", async || {
             let deployments = self.list_deployments(service).await?;
@@ -195,7 +196,7 @@ impl Namespace {
 }
 
 /// Returns true if the pod has all annotations of the DaemonSet's pod template.
-fn is_current(pod: &Pod, daemonset: &DaemonSet) -> bool {
+fn has_template_annotations(pod: &Pod, daemonset: &DaemonSet) -> bool {
     let template = daemonset.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
     let mut annotations = template.iter().flat_map(|metadata| metadata.annotations.iter().flatten());
     annotations.all(|(name, value)| pod.annotations().get(name) == Some(value))

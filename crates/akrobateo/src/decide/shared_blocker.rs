@@ -55,20 +55,19 @@ pub(super) fn find_shared_blocker(
 
 /// Returns a warning if the cluster has no agents.
 fn missing_agents_note(shared: &SharedService) -> Option<Note> {
-    shared.state.agents.is_empty().then(|| {
-        Note {
+    shared.state.agents.is_empty().then(|| Note {
         text: format!(
-            "no node agent reports, so no node can forward; check that the agents are installed (agent.enabled in the chart, no \
-             component dedicated-only with kustomize) and run ({SHOW_AGENTS_COMMAND}); proxies need no agent: set the annotation {} to DaemonSet",
+            "the node agents do not report, so the nodes cannot forward; check that the agents are installed \
+             (agent.enabled in the chart; with kustomize, without the component dedicated-only) and run \
+             ({SHOW_AGENTS_COMMAND}); to use proxies instead of agents, set the annotation {} to DaemonSet",
             annotations::WORKLOAD
         ),
         warning_reason: Some(Reason::AgentsNotReady),
-    }
     })
 }
 
-/// Returns a note with the reason why no agent on an expected node serves the Service. The note is a Warning unless an
-/// agent only needs more time.
+/// Returns a note with the reason why no agent on an expected node serves the Service. The note is a Warning, except if
+/// an agent only needs more time.
 fn agents_not_ready_note(shared: &SharedService) -> Note {
     let expected_nodes = || shared.state.nodes.iter().filter(|node| shared.is_expected(node));
     let failing_agent = expected_nodes().find_map(|node| match shared.status(node) {

@@ -384,7 +384,7 @@ async fn service_that_lost_its_endpoints_keeps_its_nodes_after_a_restart() {
     let mut web = with_resource_version(&web.build(), "1");
     web["status"]["conditions"] = json!([{
         "type": "akrobateo.io/Exposed", "status": "True", "reason": "NoEndpoints",
-        "message": "externalTrafficPolicy is Local and no node has a ready endpoint",
+        "message": "externalTrafficPolicy is Local, and the Service has no ready endpoint",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }]);
     let other_service = with_resource_version(&service("other").tcp(80).traffic_policy_local().build(), "1");

@@ -51,7 +51,7 @@ fn local_service_is_published_on_all_nodes_until_an_endpoint_is_ready() {
     let local_service = || web().traffic_policy_local();
     let mut state = state_on_nodes(local_service(), &["n1", "n2"], &[]);
     assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2"]);
-    assert_message(&state, Reason::NoEndpoints, &["no node has a ready endpoint", "all ready nodes"]);
+    assert_message(&state, Reason::NoEndpoints, &["the Service has no ready endpoint", "all ready nodes"]);
     assert_eq!(condition_status(&state), "True");
     assert!(planned_actions(&state).iter().all(|action| match action {
         Action::EmitEvent { reason, .. } => !reason.is_warning(),
@@ -115,7 +115,7 @@ fn external_ip_of_one_node_does_not_change_the_role_of_proxies() {
     state.nodes_with_ready_endpoint = ["n1".to_owned(), "n3".to_owned()].into();
     assert_eq!(pod_spec(&state).host_network, Some(true));
     assert_eq!(addresses(&state), ["10.0.0.1"]);
-    assert_message(&state, Reason::PartlyExposed, &["n3", "not its InternalIP"]);
+    assert_message(&state, Reason::PartlyExposed, &["n3", "serves only the InternalIP"]);
 }
 
 #[test]
