@@ -14,8 +14,8 @@ use crate::data_path::DataPathError;
 pub trait Observer: Send + 'static {
     /// Handles a report of the probe with these modes.
     fn on_modes(&mut self, modes: &Modes);
-    /// Called after each attempt to apply the current configuration, which has this ID. The duration ends when new
-    /// flows follow the configuration.
+    /// Handles the end of an attempt to apply the configuration with this ID. The duration ends when new flows follow
+    /// the configuration.
     fn on_applied(&mut self, id: u64, result: Result<(), &DataPathError>, duration: Duration);
 }
 

@@ -160,9 +160,8 @@ impl Planner {
 
     /// Returns the Services that the node serves now.
     ///
-    /// Before the first plan, a Service is in the result under two conditions: one of its ports is in the kernel's rules,
-    /// and its status has an address of the node. The result contains no reserved ports, because the node releases a
-    /// port that becomes reserved.
+    /// Before the first plan, the node serves a Service if one of its ports is in the kernel's rules, and if its status
+    /// has an address of the node. Reserved ports are omitted, because the node releases a port that becomes reserved.
     fn find_current_services(
         &self,
         observation: &Observation,

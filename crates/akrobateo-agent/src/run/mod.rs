@@ -67,8 +67,8 @@ const MAX_TRIGGERS_PER_BATCH: usize = 4096;
 pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let shutdown = shutdown_signal()?;
     tokio::pin!(shutdown);
-    // Only a process with the capability NET_ADMIN can read the rules. A process without it ends here, before it waits
-    // for the API server.
+    // Only a process with the capability NET_ADMIN can read the rules. A process without the capability ends here,
+    // before it waits for the API server.
     let (event_sender, events) = mpsc::unbounded_channel();
     let state_file = StateFile::new(options.state_file.clone());
     let adoption = adopt(&state_file, &event_sender)?;

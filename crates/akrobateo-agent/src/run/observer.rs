@@ -12,7 +12,7 @@ use crate::data_path::DataPathError;
 pub(super) enum DataPathEvent {
     /// The forwarding mode of each peer, after a report of the probe.
     Modes(Modes),
-    /// An attempt to apply the configuration with this ID.
+    /// The end of an attempt to apply the configuration with this ID, and the duration of the attempt.
     Applied(u64, Result<(), ChangeFailure>, Duration),
 }
 

@@ -88,7 +88,7 @@ fn split_address(family: Family, value: &Value) -> Option<(IpAddr, &[u8])> {
     }
 }
 
-/// Parses a protocol and a port. Both fields are padded to four bytes.
+/// Parses a protocol and a port. The protocol and the port are padded to four bytes each.
 pub(super) fn parse_port_key(bytes: &[u8]) -> Option<PortKey> {
     let (protocol, port) = bytes.split_first_chunk::<4>()?;
     let protocol = Protocol::ALL.into_iter().find(|it| it.number() == protocol[0])?;

@@ -134,8 +134,8 @@ fn check_restart_and_filter(has_egress_hook: bool) {
     });
 }
 
-/// A command that deletes an object, and a command that lists the object. The second command succeeds and prints text
-/// only if the object exists.
+/// A command that deletes an object, and a command that lists the object. If the object exists, the second command
+/// succeeds and prints text.
 pub(crate) type Deletion = (&'static str, &'static str);
 
 const DELETIONS: [Deletion; 3] = [

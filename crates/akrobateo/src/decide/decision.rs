@@ -24,8 +24,8 @@ pub(crate) struct Decision {
     pub(crate) rollout: Rollout,
     /// The time of the next reconciliation if no event triggers a reconciliation earlier.
     pub(crate) recheck_at: Option<Timestamp>,
-    /// The limits of the operator's writes: the delay of the first status write of a Service that node agents forward,
-    /// and the limits in a conflict with another program.
+    /// The limits of the operator's writes. The first status write of a shared Service has a delay, and a conflict with
+    /// another program has limits.
     pub(super) limits: WriteLimits,
 }
 

@@ -52,7 +52,7 @@ pub(crate) mod workload_fixtures;
 pub(crate) use actions::{Action, plan_actions};
 pub(crate) use agent_status::{
     AgentState, AgentStates, AgentStatus, ObservedReport, RequiredVersions, is_handing_over, lacks_settings,
-    problems_of,
+    service_problems,
 };
 pub(crate) use condition::Exposure;
 pub(crate) use decide_service::decide;

@@ -72,8 +72,8 @@ pub(super) fn rejected_status(
     RejectedStatus { addresses, exposure, recheck_at: publishable.recheck_at }
 }
 
-/// Returns the readiness of a node by its agent. In the node agents, the last valid settings of a rejected Service stay
-/// in force. An agent that does not know these settings reports this.
+/// Returns the readiness of a node by its agent. The node agents keep the last valid settings of a rejected Service in
+/// force. An agent that does not know these settings reports this.
 fn agent_readiness_of_rejected_service(
     state: &ServiceState,
     service: &Service,

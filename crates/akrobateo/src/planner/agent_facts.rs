@@ -11,7 +11,8 @@ use akrobateo_services::spec::{ClientAddress, LoadBalancerSpec, ServiceDefaults,
 use k8s_openapi::api::core::v1::Service;
 
 use crate::decide::{
-    AgentStates, AgentStatus, ObservedReport, RequiredVersions, is_handing_over, lacks_settings, problems_of,
+    AgentStates, AgentStatus, ObservedReport, RequiredVersions, is_handing_over, lacks_settings,
+    service_problems,
 };
 
 /// The facts in an agent's report that influence the decision about one Service.

@@ -12,7 +12,9 @@ use crate::decide::fixtures::agent;
 fn state_with_late_agents(service: ServiceBuilder, late_nodes: &[&str]) -> ServiceState {
     let agents = ["n1", "n2", "n3"].map(|name| {
         let is_late = late_nodes.contains(&name);
-        agent(name).with(|report| report.applied.as_mut().unwrap().services -= if is_late { 6 } else { 0 })
+        agent(name).with_changed_report(|report| {
+            report.applied.as_mut().unwrap().services -= if is_late { 6 } else { 0 }
+        })
     });
     state_with_agents(service, agents.into())
 }
