@@ -1,7 +1,7 @@
 //! The operator's metrics. Each label has few possible values. So labels never contain names of objects or texts of
 //! errors. No I/O.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +15,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::planner::AgentCounts;
+/// The number of agents in each state, also in states without an agent.
+pub(crate) type AgentCounts = BTreeMap<&'static str, usize>;
 
 /// All metrics of the operator.
 pub(crate) struct Metrics {

@@ -15,7 +15,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use self::address_errors::new_address_errors;
-pub(crate) use self::agent_counts::AgentCounts;
 use self::agent_registry::AgentChange;
 use self::agents::Agents;
 use self::allocation_input::allocation_input;
@@ -25,7 +24,7 @@ use self::observations::{StoreObservations, read_occupied_ports};
 use self::vip_danger::{update_vip_danger, wait_for_vip_danger_change};
 use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded, WatchScope};
 use crate::decide::{AgentStates, PodChangeTimes, PodChanges, ProxyConfig, ServiceState};
-use crate::metrics::Metrics;
+use crate::metrics::{AgentCounts, Metrics};
 
 mod address_errors;
 mod agent_counts;

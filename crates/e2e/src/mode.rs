@@ -2,10 +2,6 @@
 
 use std::fmt;
 
-use akrobateo_core::annotations;
-
-use crate::service::ServiceBuilder;
-
 /// The programs that forward the Services of a test, if a Service does not choose them itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -18,17 +14,6 @@ pub enum Mode {
 impl Mode {
     /// Both modes, the default first.
     pub const ALL: [Self; 2] = [Self::Shared, Self::Dedicated];
-
-    /// Returns the Service with the annotation that this mode needs. A Service that chooses its workload itself stays
-    /// the same.
-    pub(crate) fn apply_to(self, service: &ServiceBuilder) -> ServiceBuilder {
-        match self {
-            Self::Dedicated if !service.has_annotation(annotations::WORKLOAD) => {
-                service.clone().annotation(annotations::WORKLOAD, "DaemonSet")
-            }
-            Self::Dedicated | Self::Shared => service.clone(),
-        }
-    }
 
     /// Returns the ipMode in the status of Services without the annotation `akrobateo.io/ip-mode`.
     pub(crate) fn default_ip_mode(self) -> &'static str {

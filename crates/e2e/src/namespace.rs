@@ -96,7 +96,7 @@ impl Namespace {
     /// sets. The mode of the test chooses the workload if the builder does not.
     pub async fn apply(&self, service: &ServiceBuilder) -> Result<Service, Failure> {
         let params = PatchParams::apply("e2e").force();
-        let object = self.mode().apply_to(service).build();
+        let object = service.in_mode(self.mode()).build();
         Ok(self.services().patch(service.name(), &params, &Patch::Apply(object)).await?)
     }
 

@@ -247,8 +247,15 @@ impl ServiceBuilder {
         &self.ports
     }
 
-    pub(crate) fn has_annotation(&self, name: &str) -> bool {
-        self.annotations.contains_key(name)
+    /// Returns the Service with the annotation that this mode needs. A Service that chooses its workload itself stays
+    /// the same.
+    pub(crate) fn in_mode(&self, mode: Mode) -> Self {
+        match mode {
+            Mode::Dedicated if !self.annotations.contains_key(annotations::WORKLOAD) => {
+                self.clone().annotation(annotations::WORKLOAD, "DaemonSet")
+            }
+            Mode::Dedicated | Mode::Shared => self.clone(),
+        }
     }
 
     /// Returns the ipMode that a test in this mode expects in the status.

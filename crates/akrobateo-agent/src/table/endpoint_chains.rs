@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use akrobateo_core::{Family, Protocol};
+use akrobateo_core::Protocol;
 use netfilter::nft::abi::reject;
 use netfilter::nft::model::{Chain, Expr, Name, Reg, Reject, Rule, Verdict};
 
@@ -111,9 +111,4 @@ pub(super) fn goto_service_chain(chain: Option<EndpointChain>) -> Verdict {
         Some(chain) => Verdict::Goto(chain.name()),
         None => Verdict::goto(REFUSE_CHAIN),
     }
-}
-
-/// Returns the constants of IPv4 and of IPv6.
-pub(super) fn all_ip_versions() -> [IpVersion; 2] {
-    Family::ALL.map(IpVersion::from_family)
 }

@@ -106,3 +106,9 @@ pub(super) fn rule<const N: usize>(groups: [&[Expr]; N]) -> Rule {
 pub(super) const fn accept() -> Expr {
     Expr::Verdict(Verdict::Accept)
 }
+
+/// Concatenates the parts of a key or a value. The parts always fit, because they are at most an address and three
+/// numbers.
+pub(super) fn concat(parts: &[&[u8]]) -> Value {
+    Value::concat(parts).unwrap_or_else(|| Value::from([]))
+}

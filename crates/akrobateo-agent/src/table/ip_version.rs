@@ -91,6 +91,11 @@ impl IpVersion {
     }
 }
 
+/// Returns the constants of IPv4 and of IPv6.
+pub(super) fn all_ip_versions() -> [IpVersion; 2] {
+    Family::ALL.map(IpVersion::from_family)
+}
+
 /// Returns an address as a value.
 pub(super) fn address_value(address: IpAddr) -> Value {
     match address {

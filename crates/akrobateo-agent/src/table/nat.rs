@@ -7,12 +7,11 @@ use netfilter::nft::Table;
 use netfilter::nft::model::{Chain, ChainType, Expr, Hook, NatFlags, NatKind, Reg, Rule};
 
 use super::affinity;
-use super::endpoint_chains::all_ip_versions;
 use super::expressions::{
     accept, has_flow_bits, has_packet_bits, has_peer_zone, is_destination_port, is_protocol, rule,
     set_flow_bits, set_packet_bits,
 };
-use super::ip_version::{IpVersion, address_value};
+use super::ip_version::{IpVersion, address_value, all_ip_versions};
 use super::services::find_service_rule;
 use crate::config::NodeConfig;
 use crate::marks::{

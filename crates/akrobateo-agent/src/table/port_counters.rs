@@ -10,7 +10,7 @@ use netfilter::nft::Table;
 use netfilter::nft::abi::meta;
 use netfilter::nft::model::{DataType, Element, Expr, Reg, Rule, Set, SetDefinition, Value};
 
-use super::expressions::{load_protocol_and_port, rule};
+use super::expressions::{concat, load_protocol_and_port, rule};
 use super::ip_version::IpVersion;
 use super::keys::parse_port_key;
 use crate::config::Service;
@@ -113,7 +113,7 @@ pub fn parse_port_count(element: &Element) -> Option<PortCount> {
 
 fn key(frontend: Frontend, outcome: Outcome) -> Value {
     let Frontend { family, protocol, port } = frontend;
-    super::services::concat(&[
+    concat(&[
         &[IpVersion::from_family(family).nfproto],
         &[Protocol::number(protocol)],
         &port.get().to_be_bytes(),

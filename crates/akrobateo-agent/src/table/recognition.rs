@@ -17,9 +17,8 @@ use netfilter::nft::model::{
     Value, Verdict,
 };
 
-use super::endpoint_chains::all_ip_versions;
 use super::expressions::{accept, is_destination_port, is_input_interface, is_protocol, rule};
-use super::ip_version::{IpVersion, address_value};
+use super::ip_version::{IpVersion, address_value, all_ip_versions};
 use crate::config::NodeConfig;
 use crate::marks;
 use crate::tunnel;

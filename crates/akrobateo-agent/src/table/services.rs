@@ -11,9 +11,9 @@ use netfilter::nft::model::{
 };
 
 use super::affinity;
-use super::endpoint_chains::{EndpointChain, all_ip_versions, goto_service_chain, refuse_chain};
-use super::expressions::{load_protocol_and_port, rule};
-use super::ip_version::{IpVersion, address_value};
+use super::endpoint_chains::{EndpointChain, goto_service_chain, refuse_chain};
+use super::expressions::{concat, load_protocol_and_port, rule};
+use super::ip_version::{IpVersion, address_value, all_ip_versions};
 use super::port_counters::{Outcome, count_rule, port_counter_set};
 use crate::config::{Endpoint, NodeConfig, Service, ServicePort};
 
@@ -208,10 +208,4 @@ fn source_range_chain(ip_versions: &[IpVersion]) -> Chain {
     rules.push(count_rule(Outcome::NotAllowed));
     rules.push(Rule::new(vec![Expr::Verdict(Verdict::Drop)]));
     Chain::regular(SOURCE_RANGE_CHAIN, rules)
-}
-
-/// Concatenates the parts of a key or a value. The parts always fit, because they are at most an address and three
-/// numbers.
-pub(super) fn concat(parts: &[&[u8]]) -> Value {
-    Value::concat(parts).unwrap_or_else(|| Value::from([]))
 }

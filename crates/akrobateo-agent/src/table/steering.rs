@@ -11,12 +11,11 @@ use netfilter::nft::model::{
     SetDefinition, Value, Verdict,
 };
 
-use super::endpoint_chains::all_ip_versions;
 use super::expressions::{
     accept, has_flow_bits, has_packet_bits, is_direction, is_output_interface, is_protocol, load_zone, rule,
 };
 use super::identity::netdev_id;
-use super::ip_version::{IpVersion, address_value};
+use super::ip_version::{IpVersion, address_value, all_ip_versions};
 use crate::config::{NodeConfig, Peer};
 use crate::marks::{self, MASQUERADED_FLOW_BIT, OWN_MASK, PEER_FLOW_BIT, PURPOSE_MASK, TRANSLATED_FLOW_BIT};
 use crate::probe::Way;

@@ -47,7 +47,6 @@ pub(super) struct Explanation {
 /// The state of the Service on one node, with the reason.
 #[derive(Clone, Debug, Serialize)]
 #[serde(crate = "k8s_openapi::serde", rename_all = "camelCase")]
-#[expect(clippy::struct_excessive_bools, reason = "each field is a key of the JSON output")]
 struct NodeExplanation {
     name: String,
     /// True if the node should have a proxy, or if its agent should serve the Service.

@@ -1,12 +1,10 @@
 //! Counts the node agents by state, for metrics and alerts. Pure.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use akrobateo_services::agent_report::AgentReport;
 
-/// The number of agents in each state, also in states without an agent.
-pub(crate) type AgentCounts = BTreeMap<&'static str, usize>;
+use crate::metrics::AgentCounts;
 
 /// The time in which an agent should apply a change of a Service. Without this time, each change would make all agents
 /// outdated for a moment.

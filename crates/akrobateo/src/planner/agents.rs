@@ -11,12 +11,13 @@ use akrobateo_services::spec::ServiceDefaults;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Service;
 
-use super::agent_counts::{AgentCounts, MAX_APPLY_TIME, count_agents};
+use super::agent_counts::{MAX_APPLY_TIME, count_agents};
 use super::agent_facts::{AgentFacts, ports_occupied_by_agents};
 use super::agent_registry::{AgentChange, AgentRegistry};
 use super::clock::Clock;
 use super::versions::{EndpointVersions, SeenVersion, ServiceVersions};
 use crate::decide::{AgentStates, ObservedReport, ObservedVersion, RequiredVersions};
+use crate::metrics::AgentCounts;
 
 /// The node agents, and the versions that their rules must contain.
 #[derive(Debug)]

@@ -4,8 +4,7 @@ use akrobateo_services::key::ServiceKey;
 use api_client::{CallLabels, CallResult, WatchLabels};
 
 use super::document::read_file;
-use crate::metrics::{Metrics, ReconcileLabels};
-use crate::planner::AgentCounts;
+use crate::metrics::{AgentCounts, Metrics, ReconcileLabels};
 
 /// The metadata of a metric.
 pub(super) struct MetricMetadata {
