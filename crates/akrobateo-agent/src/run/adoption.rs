@@ -6,6 +6,7 @@ use akrobateo_core::{Family, Frontend};
 use netfilter::nft::InstalledTable;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::metrics::Metrics;
 use super::observer::{DataPathEvent, EventSender};
 use super::state_file::StateFile;
 use crate::agent::Agent;
@@ -35,6 +36,7 @@ pub(super) struct Adoption {
 pub(super) fn adopt(
     state_file: &StateFile,
     events: &UnboundedSender<DataPathEvent>,
+    metrics: &Metrics,
 ) -> Result<Adoption, DataPathError> {
     let Some(installed) = DataPath::open()?.read_table()? else { return Ok(Adoption::default()) };
     let mut frontends = installed_frontends(&installed);
@@ -42,6 +44,7 @@ pub(super) fn adopt(
     // Another program may have deleted some of the rules.
     frontends.extend(config_frontends(&config));
     tracing::info!(services = config.services.len(), "continuing with the last configuration of the node");
+    metrics.set_config(&config);
     let thread = Agent::start(ADOPTED_CONFIG_ID, config, EventSender(events.clone()))?;
     Ok(Adoption { frontends, thread: Some(thread) })
 }

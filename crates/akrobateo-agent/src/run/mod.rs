@@ -71,8 +71,8 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     // before it waits for the API server.
     let (event_sender, events) = mpsc::unbounded_channel();
     let state_file = StateFile::new(options.state_file.clone());
-    let adoption = adopt(&state_file, &event_sender)?;
     let metrics = Metrics::new(Some(KernelReader::open()?));
+    let adoption = adopt(&state_file, &event_sender, &metrics)?;
     let health = Arc::new(Health { is_ready: AtomicBool::new(false), metrics });
     let address = options.http_address;
     let listener = TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
