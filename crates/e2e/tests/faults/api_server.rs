@@ -1,12 +1,15 @@
 //! The API server throttles the operator or does not answer. Traffic continues, and the operator applies all changes
 //! when the API server answers again.
 
-use e2e::{Failure, audit, ensure, ensure_eq, eventually, fault_test, restart_count, service};
+use e2e::{
+    Failure, audit, dedicated_fault_test, ensure, ensure_eq, eventually, restart_count, service,
+    shared_fault_test,
+};
 use futures::future::try_join_all;
 
 #[tokio::test]
 async fn throttled_operator_applies_every_change() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
+    dedicated_fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port, added_port, other_ports @ ..]: [u16; 22] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).with_ip_mode_proxy();
@@ -43,7 +46,7 @@ async fn throttled_operator_applies_every_change() -> Result<(), Failure> {
 
 #[tokio::test]
 async fn operator_that_starts_during_an_outage_serves_after_the_outage() -> Result<(), Failure> {
-    fault_test(async |namespace, faults| {
+    shared_fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).with_ip_mode_proxy();

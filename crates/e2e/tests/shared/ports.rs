@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use akrobateo_core::Protocol;
-use e2e::backend::echo_pod;
+use e2e::backend::{EchoPod, echo_pod};
 use e2e::{Failure, Target, consistently, ensure_eq, eventually, service, shared_test};
 use kube::ResourceExt;
 
@@ -42,8 +42,12 @@ async fn pod_and_process_keep_their_ports() -> Result<(), Failure> {
     .await
 }
 
-#[tokio::test]
-async fn service_keeps_its_port_when_a_later_pod_uses_it() -> Result<(), Failure> {
+/// Starts another user of the Service's port on a node that serves the Service. Checks that the Service keeps the port,
+/// and that the condition has these words.
+async fn check_service_keeps_its_port(
+    build_pod: impl Fn(u16) -> EchoPod,
+    words: impl Fn(&str) -> String,
+) -> Result<(), Failure> {
     shared_test(async |namespace| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
@@ -51,18 +55,29 @@ async fn service_keeps_its_port_when_a_later_pod_uses_it() -> Result<(), Failure
         let web = service("web").tcp(port);
         let replies = namespace.expose(&web).await?;
         let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
-        namespace.start_pod(&echo_pod("pod-with-port").host_port(port).on_node(&nodes[0].name)).await?;
+        namespace.start_pod(&build_pod(port).on_node(&nodes[0].name)).await?;
         consistently(Duration::from_secs(3), "the Service answers on every node", async || {
-            let replies = namespace.cluster().send_requests(&targets).await?;
-            replies.iter().try_for_each(|reply| {
-                let host = &reply.answer()?.host;
-                ensure_eq("the other pod answers", &(host == "pod-with-port"), &false)
-            })
+            for reply in namespace.cluster().send_requests(&targets).await? {
+                ensure_eq("host that answers", &reply.answer()?.host.as_str(), &"backend")?;
+            }
+            Ok(())
         })
         .await?;
-        namespace.wait_condition(&web, "Exposed", &["pod-with-port"]).await
+        namespace.wait_condition(&web, "Exposed", &[&words(&nodes[0].name)]).await
     })
     .await
+}
+
+#[tokio::test]
+async fn service_keeps_its_port_when_a_later_pod_uses_it() -> Result<(), Failure> {
+    let build_pod = |port| echo_pod("pod-with-port").host_port(port);
+    check_service_keeps_its_port(build_pod, |_| "pod-with-port".to_owned()).await
+}
+
+#[tokio::test]
+async fn service_keeps_its_port_when_a_later_process_uses_it() -> Result<(), Failure> {
+    let build_pod = |port| echo_pod("process").in_host_network(port);
+    check_service_keeps_its_port(build_pod, |node| format!("process of node {node}")).await
 }
 
 #[tokio::test]
