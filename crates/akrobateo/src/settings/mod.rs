@@ -149,7 +149,7 @@ mod tests {
             assert!(is_reserved(&[], Protocol::Tcp, port), "tcp/{port}");
             assert!(!is_reserved(&[], Protocol::Udp, port), "udp/{port}");
         }
-        for port in [4789, 6081, 8472, 51_820, 51_821] {
+        for port in [4789, 6081, 8472, 8478, 8479, 51_820, 51_821] {
             assert!(is_reserved(&[], Protocol::Udp, port), "udp/{port}");
             assert!(!is_reserved(&[], Protocol::Tcp, port), "tcp/{port}");
         }

@@ -16,9 +16,9 @@ pub use names::{parse_list, parse_namespace};
 use names::{parse_namespace_or_empty, parse_priority_class};
 
 /// The default reserved ports. The TCP ports belong to SSH, BGP, etcd, the API server, and the daemons of Kubernetes.
-/// The UDP ports belong to the tunnels of CNIs, such as VXLAN and Geneve.
+/// The UDP ports belong to the tunnels of CNIs, such as VXLAN and Geneve, and to the node agents.
 const DEFAULT_RESERVED_PORTS: &str =
-    "22,179,2379-2380,6443,10248-10250,10256-10259,udp/4789,udp/6081,udp/8472,udp/51820-51821";
+    "22,179,2379-2380,6443,10248-10250,10256-10259,udp/4789,udp/6081,udp/8472,udp/8478-8479,udp/51820-51821";
 
 /// The flags that decide which Services are served, and with which settings. The operator and the node agents need the
 /// same values.
