@@ -32,6 +32,16 @@ pub(super) fn endpoints(
     endpoints
 }
 
+/// Returns the nodes with endpoints on which no agent runs. Packets to these endpoints are masqueraded.
+pub(super) fn nodes_without_agent<'a>(
+    slices: &'a [Arc<EndpointSlice>],
+    node_numbers: &'a BTreeMap<&str, NodeNumber>,
+) -> impl Iterator<Item = &'a str> {
+    let nodes = slices.iter().flat_map(|slice| slice.endpoints.iter().flatten());
+    let nodes = nodes.filter_map(|endpoint| endpoint.node_name.as_deref());
+    nodes.filter(|node| !node_numbers.contains_key(node))
+}
+
 fn has_name_and_protocol(port: &EndpointPort, name: &str, protocol: Protocol) -> bool {
     port.name.as_deref().unwrap_or_default() == name
         && port.protocol.as_deref().unwrap_or("TCP") == protocol.api_name()

@@ -30,6 +30,7 @@ use kube::ResourceExt;
 
 use crate::config::NodeConfig;
 use allocation::NodeObservations;
+use endpoints::nodes_without_agent;
 pub(crate) use number::{NumberClaim, accepted_claims, choose_number};
 pub(crate) use observation::{HostPortPod, Observation};
 use template::ServiceTemplate;
@@ -51,6 +52,8 @@ pub(crate) struct Plan {
     /// The Services in dedicated mode that the agent serves until their proxy on this node is ready. Each entry is
     /// `<namespace>/<name>`.
     pub(crate) handing_over: Vec<String>,
+    /// The nodes without an agent that have endpoints. These endpoints do not see the client's address.
+    pub(crate) nodes_without_agent: BTreeSet<String>,
     /// The time of the next plan if no event happens earlier.
     pub(crate) next_plan_at: Option<Instant>,
 }
@@ -112,6 +115,11 @@ impl Planner {
         let numbers = node::node_numbers(observation, &peers);
         let slices = |key: &ServiceKey| observation.endpoint_slices_of_service(key);
         let templates = decisions.served_services.values();
+        let nodes_without_agent = { templates.clone() }
+            .filter(|template| template.needs_other_agents())
+            .flat_map(|template| nodes_without_agent(slices(&template.key), &numbers))
+            .map(str::to_owned)
+            .collect();
         let served_services = templates.map(|it| it.to_service(slices(&it.key), &numbers));
         let other_templates = self.templates_of_other_nodes(observation, &decisions.served_services);
         let services_of_other_nodes = other_templates.filter_map(|template| {
@@ -133,6 +141,7 @@ impl Planner {
             not_served: decisions.not_served,
             shared_ports: decisions.shared_ports,
             handing_over: decisions.handing_over,
+            nodes_without_agent,
             next_plan_at: self.recent_endpoints.next_expiry(),
         })
     }

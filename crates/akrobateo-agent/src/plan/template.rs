@@ -90,6 +90,12 @@ impl ServiceTemplate {
         (!families.is_empty() && !ports.is_empty()).then_some(self)
     }
 
+    /// Returns true if endpoints on other nodes see the client's address. For this, an agent must run on each of these
+    /// nodes.
+    pub(super) const fn needs_other_agents(&self) -> bool {
+        self.keeps_client_address && !self.is_traffic_policy_local
+    }
+
     /// Returns the Service for a node that does not serve it. The result has only the endpoints on this node. It has no
     /// families, so the Service has no frontend on this node.
     ///
@@ -101,7 +107,7 @@ impl ServiceTemplate {
         node_numbers: &BTreeMap<&str, NodeNumber>,
         own_number: NodeNumber,
     ) -> Option<config::Service> {
-        if !self.keeps_client_address || self.is_traffic_policy_local {
+        if !self.needs_other_agents() {
             return None;
         }
         let mut service = self.to_service(slices, node_numbers);

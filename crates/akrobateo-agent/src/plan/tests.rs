@@ -140,6 +140,21 @@ fn node_serves_the_services_that_select_it() {
 }
 
 #[test]
+fn plan_names_the_nodes_of_endpoints_without_an_agent() {
+    let nodes_without_agent = |service: ServiceBuilder| {
+        let mut cluster = TestCluster::new();
+        cluster.apply(service);
+        cluster.set_endpoint("web", "n9");
+        cluster.plan().nodes_without_agent
+    };
+    let web = || service("web").tcp(80);
+    assert_eq!(nodes_without_agent(web()), ["n9".to_owned()].into());
+    let masqueraded_service = web().annotation(akrobateo_core::annotations::CLIENT_ADDRESS, "masquerade");
+    assert_eq!(nodes_without_agent(masqueraded_service), BTreeSet::new());
+    assert_eq!(nodes_without_agent(web().traffic_policy_local()), BTreeSet::new());
+}
+
+#[test]
 fn configuration_describes_the_node_and_its_peers() {
     let mut cluster = TestCluster::new();
     let peer = |node: &str, number, mac: &str| AgentReport {

@@ -42,14 +42,22 @@ pub(super) fn build_report(
         handing_over: plan.handing_over.clone(),
         error: state.error.clone().or_else(|| state.host_error.clone()),
         network: Some(plan.network.clone()),
-        masqueraded_peers: masqueraded_peers(&state.modes, peer_reports),
+        masqueraded_peers: masqueraded_peers(&plan.nodes_without_agent, &state.modes, peer_reports),
         conntrack,
     }
 }
 
-/// Returns the peers whose endpoints do not see the addresses of this node's clients. Omits the peers about which the
+/// Returns the nodes whose endpoints do not see the addresses of this node's clients. Omits the peers about which the
 /// probe is undecided, because the probe decides within seconds.
-fn masqueraded_peers(modes: &Modes, peer_reports: &[AgentReport]) -> Vec<MasqueradedPeer> {
+fn masqueraded_peers(
+    nodes_without_agent: &BTreeSet<String>,
+    modes: &Modes,
+    peer_reports: &[AgentReport],
+) -> Vec<MasqueradedPeer> {
+    let nodes_without_agent = nodes_without_agent
+        .iter()
+        .map(|node| MasqueradedPeer { node: node.clone(), reason: "no node agent reports there".to_owned() });
+
     let number_and_name = |report: &AgentReport| Some((report.network.as_ref()?.number, report.node.clone()));
     let names: BTreeMap<NodeNumber, String> = peer_reports.iter().filter_map(number_and_name).collect();
     let masqueraded_peers = modes.iter().filter_map(|(id, mode)| match mode {
@@ -59,7 +67,7 @@ fn masqueraded_peers(modes: &Modes, peer_reports: &[AgentReport]) -> Vec<Masquer
             reason: format!("{}: {reason}", id.family),
         }),
     });
-    let sorted_peers: BTreeSet<_> = masqueraded_peers.collect();
+    let sorted_peers: BTreeSet<_> = masqueraded_peers.chain(nodes_without_agent).collect();
     sorted_peers.into_iter().collect()
 }
 
@@ -85,8 +93,10 @@ mod tests {
             (id(4), ForwardingMode::Masquerade(MasqueradeReason::OneWay)),
             (id(5), ForwardingMode::Masquerade(MasqueradeReason::NoAnswer)),
         ]);
-        let masqueraded = masqueraded_peers(&modes, &[peer("n2", 2), peer("n3", 3), peer("n4", 4)]);
-        let [n4] = &masqueraded[..] else { panic!("{masqueraded:?}") };
+        let peers = [peer("n2", 2), peer("n3", 3), peer("n4", 4)];
+        let masqueraded = masqueraded_peers(&["n9".to_owned()].into(), &modes, &peers);
+        let [n4, n9] = &masqueraded[..] else { panic!("{masqueraded:?}") };
+        assert_eq!((&*n9.node, &*n9.reason), ("n9", "no node agent reports there"));
         assert_eq!(n4.node, "n4");
         assert!(n4.reason.starts_with("IPv4: ") && n4.reason.contains("one direction"), "{}", n4.reason);
     }
