@@ -4,8 +4,8 @@
 //! Every pod of the cluster can connect. So a new connection can replace a silent connection, and requests for metrics
 //! never delay a probe for a long time.
 //!
-//! The caller accepts connections in a loop, and spawns a task for each connection. The server spawns no tasks, because
-//! only the caller knows whether tasks may move between threads:
+//! The caller accepts connections in a loop, and spawns a task for each connection. The server does not spawn tasks
+//! itself, because only the caller knows whether tasks may move between threads:
 //!
 //! ```
 //! # async fn run(listener: tokio::net::TcpListener) {

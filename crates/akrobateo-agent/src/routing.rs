@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn node_needs_no_objects_if_peers_send_no_packets_of_clients() {
+    fn node_without_packets_of_remote_clients_needs_no_routing_objects() {
         for has_egress_hook in [true, false] {
             let mut config = config_without_egress_hook(Way::Tunnel);
             config.node.has_egress_hook = has_egress_hook;

@@ -102,8 +102,8 @@ impl ForwardingConfig {
         self.forwards.get(index).map(|(_, target)| *target)
     }
 
-    /// Returns the version of the PROXY protocol that the target of this TCP port expects, or `None` if the target
-    /// expects no header.
+    /// Returns the version of the PROXY protocol that the target of this TCP port expects, or `None` if the target does
+    /// not expect a header.
     #[must_use]
     pub fn proxy_protocol_for(&self, port: NonZeroU16) -> Option<ProxyVersion> {
         self.proxy_protocol.as_ref()?.version_for_port(port)

@@ -1,4 +1,5 @@
-//! Writes metrics in Prometheus' text format. Needs no registry, because each scrape reads the current values. Pure.
+//! Writes metrics in Prometheus' text format. A registry is not necessary, because each scrape reads the current
+//! values. Pure.
 
 use std::fmt::{self, Display, Write};
 
@@ -76,7 +77,7 @@ impl MetricsText {
         Metric { text: self, name }
     }
 
-    /// Returns the complete text.
+    /// Returns the complete text of the metrics.
     #[must_use]
     pub fn finish(self) -> String {
         self.0

@@ -104,7 +104,7 @@ pub fn build_table(config: &ForwardingConfig) -> Table {
             ChainType::Filter,
             Hook::Input,
             PRIORITY_FILTER,
-            vec![invalid_packet_drop_rule(), untranslated_packet_drop_rule()],
+            vec![drop_invalid_packets_rule(), untranslated_packet_drop_rule()],
         ),
         forward_chain(),
         Chain::base("postrouting", ChainType::Nat, Hook::Postrouting, PRIORITY_SNAT, vec![masquerade_rule()]),
@@ -300,13 +300,13 @@ fn translated_packet_accept_rule() -> Rule {
 /// packet with a reset, and the reset would break the forwarded connection.
 ///
 /// `ct state invalid drop`
-fn invalid_packet_drop_rule() -> Rule {
+fn drop_invalid_packets_rule() -> Rule {
     rule_if_any_bit_is_set(ct::KEY_STATE, ct::STATE_INVALID, Expr::Verdict(Verdict::Drop))
 }
 
-/// Returns the rule that drops packets to a frontend if their destination was not translated. The kernel translates no
-/// packets while the table is replaced. The client sends the dropped packets again. Without this rule, the pod would
-/// answer that the port is closed.
+/// Returns the rule that drops packets to a frontend if their destination was not translated. While the table is
+/// replaced, the kernel does not translate packets. The client sends the dropped packets again. Without this rule, the
+/// pod would answer that the port is closed.
 ///
 /// `meta nfproto . meta l4proto . th dport map @MARK_MAP != 0 drop`
 fn untranslated_packet_drop_rule() -> Rule {

@@ -50,7 +50,7 @@ pub(crate) struct Planner {
     triggers: mpsc::UnboundedReceiver<Trigger>,
     watch_namespace: Option<String>,
     defaults: Arc<ServiceDefaults>,
-    /// The receiver of the reason why ipMode VIP is dangerous; `None` if the planner has no receiver.
+    /// Receives the reason why ipMode VIP is dangerous; `None` in commands and tests.
     vip_danger_receiver: Option<watch::Receiver<Option<String>>>,
     /// The nodes of the last allocation.
     nodes: Arc<Vec<NodeInfo>>,
@@ -121,7 +121,7 @@ impl Planner {
         }
     }
 
-    /// Returns the planner with a receiver of the reason why ipMode VIP is dangerous.
+    /// Adds a receiver to the planner. The receiver gets the reason why ipMode VIP is dangerous.
     pub(crate) fn with_vip_danger(self, receiver: watch::Receiver<Option<String>>) -> Self {
         Self { vip_danger_receiver: Some(receiver), ..self }
     }

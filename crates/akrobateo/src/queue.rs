@@ -113,7 +113,7 @@ impl Queue {
         }));
     }
 
-    /// Waits until the running reconciliations end. Starts no other reconciliation.
+    /// Waits until the running reconciliations end. Does not start further reconciliations.
     pub(crate) async fn drain(mut self) {
         while self.running_reconciliations.next().await.is_some() {}
     }

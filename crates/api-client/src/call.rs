@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use crate::metrics::{ApiMetrics, CallLabels, CallResult};
 
-/// The deadline of one request. The kube crate sets no read timeout.
+/// The deadline of one request. The kube crate does not set a read timeout.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A request that failed.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use tower_test::mock::{self, Handle, SendResponse};
 
-/// The time during which a test expects no request. Tests pause the clock, so the wait takes no real time.
+/// The time during which a test expects no request. Tests pause the clock, so the wait ends at once.
 const QUIET_PERIOD: Duration = Duration::from_millis(500);
 /// The longest wait for a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
@@ -107,7 +107,7 @@ impl ScriptedApi {
         }
     }
 
-    /// Asserts that the client sends no request within [`QUIET_PERIOD`].
+    /// Asserts that the client does not send requests within [`QUIET_PERIOD`].
     pub async fn expect_no_request(&mut self) {
         let request = timeout(QUIET_PERIOD, self.server_handle.next_request()).await;
         if let Ok(Some((request, _))) = request {

@@ -149,8 +149,8 @@ pub(crate) fn costs(samples: &[ChainSample], traffic: Traffic) -> Vec<ChainCost>
     additions.into_iter().filter_map(cost).collect()
 }
 
-/// Returns the sum of the shares that all additions have of a round trip, or `None` if no addition was measured. The
-/// empty chain is not included.
+/// Adds up the shares of all additions in a round trip. Returns `None` if the additions were not measured. The empty
+/// chain is not included.
 pub(crate) fn total_share(samples: &[ChainSample], traffic: Traffic) -> Option<f64> {
     let costs = costs(samples, traffic);
     let shares =

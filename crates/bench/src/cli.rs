@@ -111,17 +111,17 @@ impl FromStr for Measurement {
 }
 
 impl Cli {
-    /// Returns true if the user chose `measurement`, or chose no measurement.
+    /// Returns true if the user chose `measurement`, or did not choose measurements.
     pub(crate) fn includes(&self, measurement: Measurement) -> bool {
         self.chosen_measurements.is_empty() || self.chosen_measurements.contains(&measurement)
     }
 
-    /// Returns true if the user chose `subject`, or chose no subject.
+    /// Returns true if the user chose `subject`, or did not choose subjects.
     pub(crate) fn covers(&self, subject: Subject) -> bool {
         self.subjects.is_empty() || self.subjects.contains(&subject)
     }
 
-    /// Returns the variants of a subject that the user chose, or all its variants if the user chose no variant.
+    /// Returns the chosen variants of a subject, or all its variants if the user has not chosen any.
     pub(crate) fn variants(&self, subject: Subject) -> Vec<Variant> {
         if !self.covers(subject) {
             return Vec::new();

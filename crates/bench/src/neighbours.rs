@@ -65,7 +65,7 @@ impl AgentState {
         match self {
             Self::Absent => "without the agent",
             Self::Removed => "after the removal of the agent",
-            Self::Masquerade => "agent, no client's address kept",
+            Self::Masquerade => "agent, clients' addresses masqueraded",
             Self::Direct => "agent, direct",
             Self::Tunnel => "agent, tunnel",
         }

@@ -1,5 +1,5 @@
-//! The times to create and to change the agent's table with many Services, and the memory of a process that has applied
-//! this table. Does I/O.
+//! Measures how long it takes to create and to change the agent's table with many Services. Also measures the memory of
+//! a process that has applied this table. Does I/O.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};

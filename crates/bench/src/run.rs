@@ -72,7 +72,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), BenchError> {
     write_results(cli, &results)
 }
 
-/// Takes the measurements of the node agent that are not measurements of variants.
+/// Takes the measurements of the node agent itself, which do not compare variants.
 fn measure_agent(cli: &Cli, results: &mut Results, rng: &mut Rng) -> Result<(), BenchError> {
     let (rounds, length) = (cli.rounds.min(MAX_AGENT_ROUNDS), Duration::from_secs_f64(cli.seconds));
     if cli.includes(Measurement::Neighbours) {

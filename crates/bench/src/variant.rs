@@ -70,7 +70,7 @@ pub(crate) struct Variant {
     pub(crate) endpoints: u8,
 }
 
-/// The variants that send no PROXY header. The first variant is the baseline of the table.
+/// The variants without a PROXY header. The first variant is the baseline of the table.
 pub(crate) const VARIANTS_WITHOUT_PROXY_HEADER: [Variant; 9] = [
     variant("direct", "direct routing", DataPath::Direct, 1),
     variant("node-dnat", "one DNAT in the node, like kube-proxy", DataPath::NodeDnat, 1),

@@ -37,7 +37,7 @@ pub(crate) async fn send_requests(
     let replies: Result<Vec<Reply>, _> = stdout.lines().map(str::parse).collect();
     let to_failure = |reason| Failure::Command(words.join(" "), reason);
     let replies = replies.map_err(|error| to_failure(error.to_string()))?;
-    // The client prints a line for each target. If the client prints no line, the client itself has failed.
+    // The client prints a line for each target. If the lines are missing, the client itself has failed.
     if replies.is_empty() {
         return Err(to_failure(String::from_utf8_lossy(&output.stderr).into_owned()));
     }

@@ -91,7 +91,7 @@ impl Namespace {
         Ok(daemonsets.map(|daemonset| (daemonset.metadata.uid, daemonset.metadata.generation)).collect())
     }
 
-    /// Waits until no rollout of the Service is in progress. In shared mode the Service has no rollouts.
+    /// Waits until all rollouts of the Service have ended. In shared mode the Service has no rollouts.
     pub async fn wait_no_rollout(&self, service: &ServiceBuilder) -> Result<(), Failure> {
         match self.mode() {
             Mode::Shared => Ok(()),

@@ -18,7 +18,7 @@ use crate::namespace::Namespace;
 const NAME: &str = "server";
 const IMAGE: &str = concat!("ghcr.io/akrobateo/servers:", env!("CARGO_PKG_VERSION"));
 const CONFIG_DIRECTORY: &str = "/etc/config";
-/// The port of the readiness probe. The server expects no PROXY header on this port.
+/// The port of the readiness probe. The server does not expect a PROXY header on this port.
 const PROBE_PORT: u16 = 8088;
 
 /// A server that returns and logs the client address in the PROXY header.

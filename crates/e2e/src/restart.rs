@@ -1,4 +1,4 @@
-//! Restarts of the operator that must change nothing. Does I/O.
+//! Restarts the operator, and checks that the restart changes nothing. Does I/O.
 
 use std::time::Duration;
 

@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_no_address_is_rejected() {
+    fn text_that_is_not_an_address_is_rejected() {
         for text in ["", "02:00:00:00:00", "02:00:00:00:00:01:02", "2:0:0:0:0:1", "02:00:00:00:00:0g"] {
             assert!(text.parse::<MacAddress>().is_err(), "{text}");
         }

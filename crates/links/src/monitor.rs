@@ -32,7 +32,7 @@ pub struct Monitor {
 impl Monitor {
     /// Opens a monitor of the objects of an owner.
     ///
-    /// A caller that opens the monitor before it reads the objects misses no change.
+    /// To notice all changes, a caller opens the monitor before it reads the objects.
     pub fn open(owner: Owner) -> Result<Self, SocketError> {
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(SocketError::OpenFailed)?;
         socket.bind(&SocketAddr::new(0, MULTICAST_GROUPS)).map_err(SocketError::OpenFailed)?;

@@ -17,7 +17,7 @@ pub struct Owner {
     pub protocol: u8,
 }
 
-/// The desired objects of an owner. The default value contains no object.
+/// The desired objects of an owner. The default value is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkObjects {
     /// The tunnel device. Addresses, neighbours, forwarding entries and routes through the device exist only together
@@ -37,8 +37,8 @@ pub struct NetworkObjects {
 
 /// A VXLAN device between nodes.
 ///
-/// The device learns no addresses, and has no link-local IPv6 address. Forwarding is on. The reverse path filter is
-/// loose (`rp_filter` 2), because the packets have source addresses of clients outside of the cluster.
+/// The device does not learn addresses, and has no link-local IPv6 address. Forwarding is on. The reverse path filter
+/// is loose (`rp_filter` 2), because the packets have source addresses of clients outside of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
     /// The VXLAN network identifier.

@@ -9,7 +9,7 @@ use netlink_packet_route::rule::RuleMessage;
 use crate::mac::MacAddress;
 use crate::objects::{Route, Rule};
 
-/// All objects of an owner in the kernel. The default value contains no object.
+/// All objects of an owner in the kernel. The default value is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
     /// The device with the owner's name.

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn renewal_with_the_same_report_is_no_change() {
+    fn renewal_with_the_same_report_does_not_count_as_a_change() {
         let mut test = TestAgents::new();
         assert!(test.renew("n2", 0));
         assert!(!test.renew("n2", 5));
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn agent_with_the_number_of_an_older_lease_is_no_peer() {
+    fn agent_with_the_number_of_an_older_lease_is_not_a_peer() {
         let mut test = TestAgents::new();
         let now = test.time_at(0);
         test.agents.update(&lease_name("akrobateo", "n2"), Some(&lease("n2", 7, 1, 0, false)), now);

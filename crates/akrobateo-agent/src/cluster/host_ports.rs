@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn pod_outside_the_namespace_of_proxies_is_no_proxy() {
+    fn pod_outside_the_namespace_of_proxies_is_not_a_proxy() {
         let labels = json!({
             "app.kubernetes.io/name": "akrobateo-lb", "app.kubernetes.io/managed-by": "akrobateo",
             "akrobateo.io/service-name": "web", "akrobateo.io/service-namespace": "default",

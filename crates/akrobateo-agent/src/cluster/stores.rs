@@ -43,7 +43,7 @@ pub(crate) struct WatchScope<'a> {
     pub(crate) agent_namespace: &'a str,
     /// The name of the operator's instance.
     pub(crate) instance: &'a str,
-    /// The node whose pods the agent watches; `None` if the agent watches no pods.
+    /// The node whose pods the agent watches; `None` if the agent does not watch pods.
     pub(crate) watched_pods_node: Option<&'a str>,
 }
 

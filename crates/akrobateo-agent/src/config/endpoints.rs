@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn terminating_endpoint_is_used_only_if_no_endpoint_is_ready() {
+    fn terminating_endpoint_is_used_only_without_ready_endpoints() {
         let terminating = Endpoint { is_ready: false, is_serving_while_terminating: true, ..endpoint(10, 1) };
         let stopped = Endpoint { is_ready: false, ..endpoint(11, 1) };
         let service = service();

@@ -22,7 +22,7 @@ use crate::probe::Way;
 
 /// The highest timeout of a sessionAffinity, in seconds, as in the Kubernetes API.
 const MAX_AFFINITY_SECONDS: u32 = 86_400;
-/// The MTU of the uplink if the file contains no MTU.
+/// The default MTU of the uplink.
 const DEFAULT_MTU: u32 = 1500;
 /// The allowed values of the MTU of the uplink: from the smallest MTU of IPv6 to the longest packet.
 const MTU_RANGE: RangeInclusive<u32> = 1280..=65_535;

@@ -1,5 +1,4 @@
-//! Deletes what earlier rules have left behind: conntrack entries, affinities, and elements of former endpoints. Does
-//! I/O.
+//! Deletes the conntrack entries, affinities and elements of former endpoints that belong to earlier rules. Does I/O.
 
 use akrobateo_core::Family;
 use netfilter::conntrack::{Conntrack, Entry, EntryFilter};
@@ -14,8 +13,8 @@ use super::leftovers::CurrentRules;
 use super::stale::{StaleAffinities, StaleFlows};
 use crate::table::NodeTables;
 
-/// Deletes the elements of former endpoints that no connection needs. The elements that connections need remain in the
-/// list.
+/// Deletes the elements of former endpoints that are no longer needed by connections. The elements that connections
+/// need remain in the list.
 pub(super) fn delete_unused_elements(
     conntrack: &Conntrack,
     nftables: &Nftables,

@@ -129,7 +129,7 @@ impl DataPath {
         self.finish_change(result)
     }
 
-    /// Changes the kernel's state so that it matches the configuration, but with tables of another layout.
+    /// Changes the kernel's state like [`Self::apply`], but with tables of another layout.
     pub fn apply_tables(
         &mut self,
         config: &NodeConfig,

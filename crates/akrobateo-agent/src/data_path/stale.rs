@@ -167,11 +167,11 @@ fn changed_rules(family: Family, installed: Option<&Table>, desired: &Table) -> 
     };
     let (old_frontends, new_frontends) = changed_in_set("services");
     let (old_endpoints, new_endpoints) = changed_in_set("endpoints");
-    let to_rules = |frontends: Vec<&Element>, endpoints: Vec<&Element>| ChangedRules {
+    let build_changed_rules = |frontends: Vec<&Element>, endpoints: Vec<&Element>| ChangedRules {
         frontends: frontends.into_iter().filter_map(|element| parse_service(family, element)).collect(),
         endpoints: endpoints.into_iter().filter_map(|element| parse_endpoint(family, element)).collect(),
     };
-    (to_rules(old_frontends, old_endpoints), to_rules(new_frontends, new_endpoints))
+    (build_changed_rules(old_frontends, old_endpoints), build_changed_rules(new_frontends, new_endpoints))
 }
 
 /// Returns the elements of two sorted lists that the other list does not have.
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn udp_flow_with_client_address_is_stale_if_no_way_keeps_the_address() {
+    fn udp_flow_with_client_address_is_stale_without_a_working_way() {
         let with_ways = |ways: &[(Family, Way)]| {
             let port = ServicePort {
                 protocol: Protocol::Udp,

@@ -18,7 +18,7 @@ pub struct HostNetwork {
     pub mtu: u32,
     /// The node's addresses that an interface has, in the order of the Node's status.
     ///
-    /// The node's other addresses belong to a NAT outside of the node. So no packet with such a destination arrives.
+    /// The node's other addresses belong to a NAT outside of the node. So packets to these addresses never arrive.
     pub local_addresses: Vec<IpAddr>,
 }
 
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn error_names_the_addresses_that_no_interface_has() {
+    fn error_names_the_missing_addresses() {
         let interfaces = [interface(2, "eth0", &["192.0.2.1"])];
         let error = HostNetwork::new(&interfaces, &parse_ips(&["203.0.113.7", "2001:db8::9"])).unwrap_err();
         assert!(error.to_string().contains("(203.0.113.7, 2001:db8::9)"), "{error}");

@@ -11,7 +11,7 @@ const MULTICAST_GROUPS: u32 = 1 | 1 << (5 - 1) | 1 << (9 - 1);
 
 /// Receives the kernel's notifications in the network namespace of the thread that opened the watch.
 ///
-/// If the caller opens the watch before it reads the network, the caller misses no change.
+/// To notice all changes, a caller opens the watch before it reads the network.
 #[derive(Debug)]
 pub struct HostWatch(Socket);
 

@@ -14,7 +14,7 @@ const SOCKETS_BY_FAMILY: u16 = 20;
 const REQUEST_LEN: usize = 56;
 /// The length of struct `inet_diag_msg`.
 const ANSWER_LEN: usize = 72;
-/// `INET_DIAG_SKV6ONLY`: 1 if an IPv6 socket receives no IPv4 packets.
+/// `INET_DIAG_SKV6ONLY`: 1 if an IPv6 socket does not receive IPv4 packets.
 const IPV6_ONLY_ATTR: u16 = 11;
 /// `INET_DIAG_LOCALS`: all addresses of an SCTP socket, as an array of struct `sockaddr_storage`.
 const LOCAL_ADDRESSES_ATTR: u16 = 12;
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn socket_of_the_loopback_interface_receives_no_packets_from_clients() {
+    fn socket_of_the_loopback_interface_does_not_receive_packets_from_clients() {
         let wildcard = Ipv4Addr::UNSPECIFIED.into();
         assert_eq!(parse_first(&answer(wildcard, LOOPBACK_INDEX, &[]), Protocol::Udp), Some(vec![]));
         assert_eq!(parse_first(&answer(wildcard, 7, &[]), Protocol::Udp), Some(vec![wildcard]));

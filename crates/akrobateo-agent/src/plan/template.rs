@@ -16,8 +16,7 @@ use super::endpoints::endpoints;
 use crate::config::{self, ServicePort};
 use crate::marks::NodeNumber;
 
-/// The timeout of sessionAffinity `ClientIP` in seconds, for Services that set no timeout. Kubernetes has the same
-/// default.
+/// The default timeout of sessionAffinity `ClientIP`, in seconds. Kubernetes has the same default.
 const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
 
 /// The settings of a Service that the agent serves.

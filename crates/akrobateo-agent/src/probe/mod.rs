@@ -61,8 +61,8 @@ pub use way::{ANSWER_TIMEOUT, PROBE_INTERVAL, Way};
 /// The UDP port of the probe.
 pub const PORT: u16 = message::PORT;
 
-/// Returns the source address of probes. The address is from the ranges for benchmarks, which no network routes (RFC
-/// 2544 and RFC 5180).
+/// Returns the source address of probes. The address is from the ranges for benchmarks, which networks do not route
+/// (RFC 2544 and RFC 5180).
 #[must_use]
 pub const fn foreign_address(family: Family) -> IpAddr {
     match family {

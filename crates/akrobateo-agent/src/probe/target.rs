@@ -43,7 +43,7 @@ pub enum ForwardingMode {
     Masquerade(MasqueradeReason),
 }
 
-/// The reason why no way keeps the client's address.
+/// The reason why the client's address is masqueraded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MasqueradeReason {
     /// The first probes are not finished yet. An agent that has just started does not change the mode in

@@ -185,7 +185,7 @@ fn lost_way_is_replaced_and_used_again_after_its_penalty() {
 }
 
 #[test]
-fn single_lost_datagram_changes_no_mode() {
+fn single_lost_datagram_does_not_change_the_mode() {
     let mut simulation = Simulation::new(GOOD_NETWORK);
     simulation.run(Duration::from_secs(5));
     simulation.changes.clear();

@@ -7,7 +7,7 @@ pub const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// The time after which an answer counts as missing.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 /// The interval between probes while the result is not known yet, and during a pause of the peer.
-const FAST_INTERVAL: Duration = Duration::from_millis(300);
+const INTERVAL_WHILE_UNDECIDED: Duration = Duration::from_millis(300);
 /// The number of missing answers in a row after which a way is lost.
 const MISSING_ANSWERS_UNTIL_LOST: u32 = 3;
 /// The number of answers in a row after which a new way works.
@@ -153,7 +153,7 @@ impl WayState {
         self.next_probe =
             if self.missing_answers < MISSING_ANSWERS_UNTIL_LOST { now } else { now + PROBE_INTERVAL };
         if self.is_working && is_paused {
-            self.next_probe = now + FAST_INTERVAL;
+            self.next_probe = now + INTERVAL_WHILE_UNDECIDED;
             return;
         }
         self.missing_answers = self.missing_answers.saturating_add(1);
@@ -182,7 +182,7 @@ impl WayState {
             self.works_since = Some(now);
         }
         let is_decided = self.is_working || !is_stable;
-        self.next_probe = now + if is_decided { PROBE_INTERVAL } else { FAST_INTERVAL };
+        self.next_probe = now + if is_decided { PROBE_INTERVAL } else { INTERVAL_WHILE_UNDECIDED };
         true
     }
 

@@ -328,7 +328,7 @@ fn watch_host(sender: mpsc::UnboundedSender<Trigger>) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Waits for triggers. A cancelled call loses no trigger.
+/// Waits for triggers. If a call is cancelled, its triggers are not lost.
 async fn receive_triggers(
     triggers: &mut mpsc::UnboundedReceiver<Trigger>,
 ) -> Result<Vec<Trigger>, WatchEnded> {

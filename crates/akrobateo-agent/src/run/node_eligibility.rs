@@ -34,8 +34,8 @@ fn matches_selector(selector: &NodeSelector, node: &Node) -> bool {
     selector.node_selector_terms.iter().any(|term| matches_term(term, node))
 }
 
-/// Returns true if the node meets all requirements of the term. As in Kubernetes, a term without requirements matches no
-/// node.
+/// Returns true if the node meets all requirements of the term. As in Kubernetes, a term without requirements never
+/// matches.
 fn matches_term(term: &NodeSelectorTerm, node: &Node) -> bool {
     let mut expressions = term.match_expressions.iter().flatten().peekable();
     let mut fields = term.match_fields.iter().flatten().peekable();

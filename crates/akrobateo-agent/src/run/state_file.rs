@@ -86,7 +86,7 @@ fn read(path: &Path) -> Result<NodeConfig, StateFileError> {
     Ok(NodeConfig::from_json(&std::fs::read(path)?)?)
 }
 
-/// Writes the file in one step, so that a crash leaves no incomplete file.
+/// Writes the file in one step, so that the file is complete even after a crash.
 fn write(path: &Path, config: &NodeConfig) -> Result<(), StateFileError> {
     let temporary_path = path.with_extension("new");
     std::fs::write(&temporary_path, config.to_json()?)?;

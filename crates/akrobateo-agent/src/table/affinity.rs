@@ -77,7 +77,7 @@ pub(super) fn look_up_rule(ip_version: IpVersion, seconds: NonZeroU32) -> Rule {
 
 /// Returns the chain that stores the endpoint of a flow in the map for a timeout.
 pub(super) fn remember_chain(seconds: NonZeroU32, ip_versions: &[IpVersion]) -> Chain {
-    let store_endpoint_rule = |ip_version: &IpVersion| {
+    let build_rule = |ip_version: &IpVersion| {
         let register_after_address = ip_version.address_registers;
         rule([
             &ip_version.match_packets(),
@@ -97,7 +97,7 @@ pub(super) fn remember_chain(seconds: NonZeroU32, ip_versions: &[IpVersion]) -> 
             ],
         ])
     };
-    Chain::regular(remember_chain_name(seconds), ip_versions.iter().map(store_endpoint_rule).collect())
+    Chain::regular(remember_chain_name(seconds), ip_versions.iter().map(build_rule).collect())
 }
 
 /// Returns the rule of `nat_post` that jumps to the chain that stores the flow's endpoint.

@@ -81,7 +81,7 @@ pub(super) fn is_output_interface(name: &str) -> Vec<Expr> {
     is_interface(meta::KEY_OUTPUT_INTERFACE_NAME, name)
 }
 
-/// Returns the expressions that compare the name of an interface. An invalid name matches no packet.
+/// Returns the expressions that compare the name of an interface. If the name is invalid, the rule never matches.
 fn is_interface(key: u32, name: &str) -> Vec<Expr> {
     let name = Value::from_interface_name(name).unwrap_or_else(|| Value::from([0; 16]));
     vec![Expr::Meta { key, dreg: Reg(0) }, Expr::equal(Reg(0), name)]
@@ -102,7 +102,7 @@ pub(super) fn rule<const N: usize>(groups: [&[Expr]; N]) -> Rule {
     Rule::new(groups.concat())
 }
 
-/// Returns the expression that accepts the packet. The chain then examines no further rule.
+/// Returns the expression that accepts the packet. The remaining rules of the chain are skipped.
 pub(super) const fn accept() -> Expr {
     Expr::Verdict(Verdict::Accept)
 }

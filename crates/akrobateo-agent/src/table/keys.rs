@@ -40,7 +40,7 @@ pub fn parse_affinity(family: Family, element: &Element) -> Option<(IpAddr, Port
     Some((client, port, parse_socket_address(family, element)?))
 }
 
-/// Returns the elements of a family's set or map. Returns no elements if the table lacks the set.
+/// Returns the elements of a family's set or map. Returns an empty list if the table lacks the set.
 #[must_use]
 pub fn family_set<'a>(table: &'a Table, family: Family, name: &str) -> &'a [Element] {
     table.set(&IpVersion::from_family(family).add_suffix(name)).map_or(&[], |set| &set.elements)

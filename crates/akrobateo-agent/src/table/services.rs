@@ -17,7 +17,7 @@ use super::ip_version::{IpVersion, address_value, all_ip_versions};
 use super::port_counters::{Outcome, count_rule, port_counter_set};
 use crate::config::{Endpoint, NodeConfig, Service, ServicePort};
 
-/// The name of the chain of Services that only some clients may use.
+/// The name of the chain of Services with source ranges.
 const SOURCE_RANGE_CHAIN: &str = "restrict";
 
 /// The elements of one family's sets. Each field has the name of a set.
@@ -25,7 +25,7 @@ const SOURCE_RANGE_CHAIN: &str = "restrict";
 struct Elements {
     services: Vec<Element>,
     endpoints: Vec<Element>,
-    /// The chains of the Services that only some clients may use.
+    /// The chains of Services with source ranges.
     restricted: Vec<Element>,
     /// The source ranges of these Services.
     allowed: Vec<Element>,

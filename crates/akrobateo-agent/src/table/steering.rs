@@ -143,7 +143,7 @@ fn has_way(config: &NodeConfig, family: Family, way: Way) -> bool {
 
 /// Returns the addresses of endpoints that packets reach through the tunnel, with the mark of these packets.
 fn endpoints_in_tunnel(config: &NodeConfig, family: Family) -> BTreeMap<IpAddr, u32> {
-    // Usually no peer needs the tunnel. Then the function skips the search through thousands of endpoints.
+    // Usually the tunnel is not needed. Then the function skips the search through thousands of endpoints.
     if !has_way(config, family, Way::Tunnel) {
         return BTreeMap::new();
     }

@@ -92,7 +92,7 @@ fn client_address_is_kept_through_the_tunnel() {
 }
 
 #[test]
-fn client_address_is_masqueraded_if_no_way_keeps_it() {
+fn client_address_is_masqueraded_without_a_working_way() {
     isolated(|| {
         for options in [
             Options::default(),

@@ -121,7 +121,7 @@ fn services(cluster: &Cluster) -> Vec<Service> {
 }
 
 #[test]
-fn changes_of_elements_chains_ways_and_layouts_lose_no_packet() {
+fn packets_are_not_lost_when_elements_chains_ways_or_layouts_change() {
     isolated(|| {
         let mut cluster = Cluster::new(&Options::default(), Some(Way::Direct));
         cluster.services = services(&cluster);

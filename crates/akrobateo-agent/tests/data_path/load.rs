@@ -139,8 +139,8 @@ impl Load<'_> {
         let ask = || {
             let mut flow = Flow::open(protocol, None, to, FLOW_TIMEOUT)?;
             if let Flow::Tcp(stream) = &flow {
-                // The client resets the connection, because a reset leaves no state behind. After a normal close, the
-                // source port would remain in use.
+                // The client resets the connection, because after a reset the kernels keep no state. After a normal
+                // close, the source port would remain in use.
                 set_socket_linger(stream, Some(Duration::ZERO))?;
             }
             flow.ask(1)

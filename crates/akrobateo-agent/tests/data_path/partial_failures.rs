@@ -56,7 +56,7 @@ fn services_change_even_if_the_tunnel_cannot_be_created() {
             let error = data_path.tunnel_error().unwrap().to_string();
             assert!(error.contains("Address already in use"), "{error}");
             assert!(data_path.tunnel_retry_at().is_some());
-            // The failed attempt leaves no objects in the kernel. The agent repeats the attempt later.
+            // The failed attempt does not leave objects in the kernel. The agent repeats the attempt later.
             let changes = data_path.apply(&config).unwrap();
             assert_eq!((changes.nftables_steps, changes.tunnel_changes), (0, 0));
         });

@@ -37,7 +37,7 @@ fn with_terminating_endpoints(endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
 }
 
 #[test]
-fn terminating_endpoints_answer_only_if_no_endpoint_is_ready() {
+fn terminating_endpoints_answer_only_without_ready_endpoints() {
     isolated(|| {
         let mut cluster = Cluster::new(&Options::default(), Some(Way::Direct));
         let [first, second] = [1, 2].map(|node| pod(&cluster.laboratory, node, 1));

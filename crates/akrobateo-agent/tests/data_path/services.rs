@@ -148,7 +148,7 @@ fn client_with_affinity_keeps_its_endpoint_while_the_endpoint_exists() {
                 cluster.apply_all();
             }
         }
-        // An affinity ends if the client opens no new flow within the timeout.
+        // An affinity ends if the client does not open a flow within the timeout.
         cluster.services = affinity(1, &all_pods(&cluster.laboratory));
         cluster.apply_all();
         let backends: Vec<_> = (0..6)

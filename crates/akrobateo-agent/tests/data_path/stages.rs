@@ -89,8 +89,8 @@ fn states(old_config: &Table, new_config: &Table) -> Vec<Table> {
     states
 }
 
-/// Returns true if each packet to a frontend finds an endpoint. The packet sees the rules of the chains in the state
-/// `rules_state`. Each lookup of the packet in a set sees another state in `lookups`.
+/// Returns true if each packet to a frontend finds an endpoint. The packet passes the rules of the table `rules_state`.
+/// Each of its lookups in a set uses the next table in `lookups`.
 fn finds_endpoint(rules_state: &Table, lookups: [&Table; 4], suffix: &str, frontend: &Value) -> bool {
     let find_target_chain =
         |table: &Table, set: &str, key: &Value| match table.set(set)?.get(key)?.value.clone()? {
@@ -115,7 +115,7 @@ fn finds_endpoint(rules_state: &Table, lookups: [&Table; 4], suffix: &str, front
         };
         chain = next;
     }
-    // If a chain was added after the packet has entered the chains, the packet sees no rules in the new chain.
+    // If a chain is added after the packet has entered the chains, the chain is empty for the packet.
     if rules_state.chain(&chain).is_none_or(|chain| chain.rules.is_empty()) {
         return false;
     }

@@ -105,7 +105,7 @@ fn socket_options_limit_the_families_and_interfaces_of_a_listener() {
 }
 
 #[test]
-fn connected_and_unused_sockets_occupy_no_port() {
+fn connected_and_unused_sockets_do_not_occupy_ports() {
     isolated(|| {
         node().run(|| {
             let bound_socket = bind(Protocol::Tcp, "0.0.0.0", 80, |_| ());
@@ -144,7 +144,7 @@ fn vxlan_device_occupies_its_port() {
 }
 
 #[test]
-fn listener_in_another_network_namespace_occupies_no_port() {
+fn listener_in_another_network_namespace_does_not_occupy_the_port() {
     isolated(|| {
         let _socket = Namespace::new().run(|| listen(Protocol::Tcp, "0.0.0.0", 80, |_| ()));
         assert_eq!(node().run(|| listeners::read().unwrap()), Listeners::default());

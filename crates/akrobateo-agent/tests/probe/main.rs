@@ -208,7 +208,7 @@ fn direct_way_to_a_lost_peer_is_used_again_after_its_return() {
 }
 
 #[test]
-fn announced_restart_of_an_agent_changes_no_mode() {
+fn announced_restart_of_an_agent_does_not_change_modes() {
     isolated(|| {
         let mut agents = Agents::start_all(&Options::default());
         expect_modes(&agents, DIRECT, 0, DIRECT);
@@ -241,14 +241,14 @@ fn conntrack_entries_that_are_older_than_the_rules_do_not_delay_the_probe() {
             node.namespace.nft("delete table netdev akrobateo");
             node.namespace.load_nft(&rules::render(&agents.laboratory, node));
         }
-        let loaded_at = Instant::now();
+        let rules_loaded_at = Instant::now();
         expect_modes(&agents, DIRECT, 0, DIRECT);
-        eprintln!("rules loaded: direct after {:?}", loaded_at.elapsed());
+        eprintln!("rules loaded: direct after {:?}", rules_loaded_at.elapsed());
     });
 }
 
 #[test]
-fn client_with_a_foreign_mac_receives_no_answer() {
+fn client_with_a_foreign_mac_is_not_answered() {
     isolated(|| {
         let agents = Agents::start_all(&Options::default());
         expect_modes(&agents, DIRECT, 0, DIRECT);

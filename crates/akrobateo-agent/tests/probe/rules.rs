@@ -77,7 +77,7 @@ table netdev akrobateo {{
         for_each_family(&|family| probe_dnat_rule(node, family)),
         for_each_family(&|family| service_rules(laboratory, node, family)),
         for_each_family(&|family| probe_snat_rules(node, family, &own_marks)),
-        for_each_family(&keep_client_rule),
+        for_each_family(&keep_client_address_rule),
         for_each_family(&steering_rules),
         for_each_family(&steering_rules),
         for_each_family(&|family| reply_mark_rule(uplink, family)),
@@ -154,7 +154,7 @@ fn probe_snat_rules(node: &Node, family: Family, own_marks: &str) -> String {
     )
 }
 
-fn keep_client_rule(family: Family) -> String {
+fn keep_client_address_rule(family: Family) -> String {
     let (ip, suffix, _) = family_words(family);
     format!("    {ip} daddr @kept{suffix} snat {ip} to {ip} saddr\n")
 }

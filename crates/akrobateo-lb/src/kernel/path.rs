@@ -15,7 +15,7 @@ pub(super) struct KernelPath {
     pub(super) table_manager: TableManager,
     /// The number of times that the rules were restored.
     pub(super) restoration_count: Cell<u64>,
-    /// The reason why conntrack dropped packets since the last check, or `None` if conntrack dropped no packets.
+    /// The reason why conntrack dropped packets since the last check; `None` if all packets passed.
     pub(super) conntrack_loss: Cell<Option<ConntrackLoss>>,
 }
 

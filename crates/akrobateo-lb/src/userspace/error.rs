@@ -15,7 +15,7 @@ pub enum UserspaceError {
         port = .0.port
     )]
     PortNotAllowed(Forward),
-    /// The port cannot be bound for another reason.
+    /// Another error prevents the proxy from binding the port.
     #[error("--forward {0}: cannot listen on port {port}: {1}", port = .0.port)]
     Bind(Forward, io::Error),
     /// A worker cannot be set up.

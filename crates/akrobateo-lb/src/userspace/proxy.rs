@@ -151,7 +151,7 @@ impl Proxy {
     /// Drains the proxy, and returns when the proxy has ended.
     ///
     /// In the draining phase, accepts new clients until the existing connections have ended, for at most
-    /// [`Settings::drain_timeout`]. During this phase no other proxy can use the node's ports. In the closing phase,
+    /// [`Settings::drain_timeout`]. During this phase, other proxies cannot use the node's ports. In the closing phase,
     /// refuses new clients. The remaining connections may finish, for at most [`Settings::close_timeout`]. After the
     /// closing phase, resets the remaining connections.
     pub async fn drain(&mut self) -> Result<(), UserspaceError> {

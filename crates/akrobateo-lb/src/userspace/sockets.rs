@@ -86,8 +86,8 @@ pub(super) fn connect_udp(target: SocketAddr) -> Result<OwnedFd, Errno> {
 ///
 /// Closing the listener at once would reset each client that has completed its handshake but is not accepted yet.
 pub(super) fn refuse_new_syns(listener: &OwnedFd) -> io::Result<()> {
-    // Binds the listener to the loopback interface, on which no client's SYN arrives. The kernel does not apply the
-    // binding to handshakes that have begun. Linux 5.7 and later allow SO_BINDTODEVICE without a capability.
+    // Binds the listener to the loopback interface, where the SYNs of clients never arrive. The kernel does not apply
+    // the binding to handshakes that have begun. Linux 5.7 and later allow SO_BINDTODEVICE without a capability.
     SockRef::from(listener).bind_device(Some(b"lo"))
 }
 

@@ -76,7 +76,7 @@ impl Transfer {
         }
     }
 
-    /// Returns true if this direction moves no more bytes.
+    /// Returns true if this direction does not move bytes any more.
     pub(super) const fn is_finished(&self) -> bool {
         self.is_finished
     }
@@ -284,7 +284,7 @@ impl Transfer {
         Ok(())
     }
 
-    /// Drops the pending bytes. After this call, the direction moves no more bytes.
+    /// Drops the pending bytes. After this call, the direction does not move bytes any more.
     pub(super) fn abandon(&mut self, io: &mut IoContext) {
         self.is_finished = true;
         match std::mem::take(&mut self.pending_bytes) {

@@ -44,7 +44,7 @@ impl UdpSession {
 struct Entry {
     session: UdpSession,
     /// The session's position in the queues. The position may be older than the session's state, because a datagram
-    /// changes no queue. The table updates the position when the session reaches the front of a queue.
+    /// does not change the queues. The table updates the position when the session reaches the front of a queue.
     position: QueuePosition,
 }
 
@@ -112,7 +112,8 @@ impl UdpSessionTable {
     }
 
     /// Removes the session of `source` that has been silent longest; `None` means the sessions of all source addresses.
-    /// Removes an assured session if less than a quarter of the sessions are unassured; otherwise an unassured session.
+    /// Removes an assured session if less than a quarter of the sessions are unassured. Otherwise removes an unassured
+    /// session.
     pub(super) fn evict(&mut self, source: Option<IpAddr>) -> Option<UdpSession> {
         let first_unassured_session = self.refresh_first_session(source, false);
         let (_, key) = match first_unassured_session {

@@ -55,7 +55,7 @@ fn ipv6_proxy_fails_until_a_privileged_container_enables_forwarding() {
 }
 
 #[test]
-fn enable_ipv6_forwarding_needs_no_privilege_if_forwarding_is_on() {
+fn enable_ipv6_forwarding_succeeds_without_privilege_if_forwarding_is_on() {
     isolated(|| {
         let network = Network::new();
         let mut proxy = Proxy::start(&network.pod, &split_args("enable-ipv6-forwarding"), "-all");

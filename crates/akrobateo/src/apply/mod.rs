@@ -104,7 +104,7 @@ impl Writer {
     }
 
     /// Executes one action, and returns the resourceVersion of the object after the write. Events refer to `service`;
-    /// if `service` is `None`, the writer emits no event.
+    /// if `service` is `None`, the writer does not emit events.
     pub(crate) async fn execute(
         &self,
         key: &ServiceKey,

@@ -29,7 +29,7 @@ pub(crate) struct WatchScope<'a> {
     pub(crate) watch_namespace: Option<&'a str>,
     /// The namespace of the operator. The Leases of the node agents are in this namespace.
     pub(crate) operator_namespace: &'a str,
-    /// True if Services may have proxies of their own. If false, the operator watches no workloads and pods.
+    /// True if Services may have proxies of their own. If false, the operator does not watch workloads and pods.
     pub(crate) has_proxies: bool,
 }
 
@@ -78,7 +78,7 @@ impl Stores {
         }
     }
 
-    /// Fills each store with one list request, and starts no watch.
+    /// Fills each store with one list request, without a watch.
     pub(crate) async fn list(
         client: &Client,
         scope: &WatchScope<'_>,

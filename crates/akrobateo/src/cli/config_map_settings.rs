@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn config_map_that_cannot_be_read_adds_no_variables() {
+    async fn unreadable_config_map_does_not_add_variables() {
         let (client, mut api) = scripted_api();
         let server = tokio::spawn(async move { api.next_request().await.answer_error(403, "Forbidden") });
         let mut container = container(&["settings"]);

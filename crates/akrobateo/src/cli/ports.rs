@@ -90,7 +90,7 @@ pub(super) fn port_rows(reports: &[ServiceReport], nodes: &[NodeInfo]) -> Vec<Po
             port: *port,
             protocol: protocol.api_name().to_owned(),
             owner: describe_owner(owner),
-            // If the owner has the port on no node, the port is a nodePort of the owner.
+            // If the list of nodes is empty, the port is a nodePort of the owner.
             is_node_port: node_names.is_none(),
             is_on_all_nodes: node_names.is_none_or(|names| names.len() == nodes.len()),
             nodes: node_names.map_or_else(all_node_names, |names| names.iter().cloned().collect()),

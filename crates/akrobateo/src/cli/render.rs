@@ -29,7 +29,7 @@ pub(super) enum Format {
     Json,
 }
 
-/// Prints the workloads. If a Service gets no workload, prints the reason to standard error and returns false.
+/// Prints the workloads. If a Service does not get a workload, prints the reason to standard error and returns false.
 pub(super) fn render(config: &OperatorConfig, file: &Path, format: Format) -> Result<bool, CliError> {
     let services = read_services(file)?;
     let config = config.resolve();

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn status_has_no_duplicate_addresses_and_no_lost_nodes() {
+    fn status_omits_duplicate_addresses_and_lost_nodes() {
         let service = service("web").tcp(80).build();
         let nodes = vec![
             node("n1").external_ip("203.0.113.1").build(),

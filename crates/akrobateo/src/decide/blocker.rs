@@ -125,8 +125,8 @@ impl Blocker {
         Some(Self::NoNodeAddress { node, missing_address: describe_missing_address(spec) })
     }
 
-    /// Returns the reason why no node with an endpoint can be published. Returns `None` if the operator only needs to
-    /// wait.
+    /// Returns the reason why the nodes with endpoints cannot be published. Returns `None` if the operator only needs
+    /// to wait.
     fn find_endpoint_blocker(
         state: &ServiceState,
         spec: &LoadBalancerSpec,

@@ -31,7 +31,7 @@ pub(crate) struct Exposure {
 /// The facts that determine the condition of an accepted Service.
 pub(super) struct ExposureFacts<'a> {
     pub(super) has_addresses: bool,
-    /// The reason why the Service has no address; `None` if the operator knows no reason.
+    /// The reason why the Service has no address, if the operator knows the reason.
     pub(super) blocker: Option<Blocker>,
     /// The message about missing endpoints; `None` if no required endpoint is missing.
     pub(super) missing_endpoints_message: Option<String>,
@@ -95,8 +95,8 @@ impl Exposure {
                 let summary = failure_reason.is_none().then(|| Note::without_warning(summary));
                 (failure_reason.unwrap_or(Reason::ProxiesNotReady), summary)
             }
-            // Missing endpoints cause no Warning, because many programs wait for an address before they start their
-            // pods.
+            // Missing endpoints do not cause a Warning, because many programs wait for an address before they start
+            // their pods.
             (_, Some(message)) => (Reason::NoEndpoints, Some(Note::without_warning(message))),
             _ if !facts.unpublished_nodes.is_empty() => {
                 let summary = describe_unpublished_nodes(facts.unpublished_nodes);
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn starting_proxies_cause_no_warning() {
+    fn starting_proxies_do_not_cause_a_warning() {
         let exposure = accepted_service_exposure(false, &[], pod("a").on("n1").build());
         assert_eq!((exposure.reason, exposure.warnings), (Reason::ProxiesNotReady, Vec::new()));
         assert!(exposure.message.contains("no proxy is ready yet"), "{}", exposure.message);

@@ -20,7 +20,7 @@ pub(super) fn deployment_scale(
 ) -> DeploymentScale {
     let ProxyWorkload::Deployment { replicas } = kind else { return DeploymentScale::default() };
     let owned_node_count = state.nodes.iter().filter(|node| allocation.allows(spec, node)).count();
-    // A command that runs without a cluster knows no nodes.
+    // A command that runs without a cluster does not know any nodes.
     let replicas =
         if state.nodes.is_empty() { replicas.into() } else { spec.proxy_count(owned_node_count).max(1) };
     let max_unavailable = max_unavailable(state, replicas);

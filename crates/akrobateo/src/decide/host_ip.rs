@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn host_port_at_one_address_occupies_no_port() {
+    fn host_port_at_one_address_does_not_occupy_the_port() {
         let occupied_families = |host_ip: Option<&str>| {
             let port = ContainerPort {
                 host_ip: host_ip.map(str::to_owned),
@@ -50,7 +50,7 @@ mod tests {
         }
         assert_eq!(occupied_families(Some(host_ip(Family::V4))), [Family::V4]);
         assert_eq!(occupied_families(Some(host_ip(Family::V6))), [Family::V6]);
-        // A pod of a tenant with such a hostIP runs beside the proxies of other Services.
+        // A tenant's pod with this hostIP can run on the node of other Services' proxies.
         for address in ["127.0.0.2", "10.0.0.1", "::1", "::ffff:127.0.0.2"] {
             assert!(occupied_families(Some(address)).is_empty(), "{address}");
         }

@@ -108,7 +108,7 @@ fn source_ranges_note(spec: &LoadBalancerSpec) -> Option<Note> {
     })
 }
 
-/// Returns a note about the Service's address families for which no node has an address to publish.
+/// Returns a note about the address families of the Service in which all nodes lack an address to publish.
 fn missing_family_note(spec: &LoadBalancerSpec, addresses: &[LoadBalancerIngress]) -> Option<Note> {
     let published_families = addresses.iter().filter_map(|ingress| ingress.ip.as_deref()?.parse().ok());
     let published_families: Vec<_> = published_families.map(Family::from_ip).collect();
@@ -148,8 +148,9 @@ fn ignored_requests_note(service: &Service) -> Option<Note> {
 pub(super) fn other_addresses_note(instance: &str, service: &Service) -> Option<Note> {
     let (manager, addresses) = find_other_address_owner(instance, service)?;
     Some(Note::without_warning(format!(
-        "the status lists {}, which the field manager {manager} wrote; these addresses stay, because Akrobateo publishes no \
-         address; remove them from the status, or give the Service a loadBalancerClass that only one implementation serves",
+        "the status lists {}, which the field manager {manager} wrote; these addresses stay, because \
+        Akrobateo itself does not publish addresses; remove them from the status, or give the Service a \
+        loadBalancerClass that only one implementation serves",
         join_first_items(&addresses)
     )))
 }

@@ -52,7 +52,7 @@ const METRICS_PORT_NAME: &str = "metrics";
 
 /// The time after which Kubernetes evicts a Deployment's pod from a lost node, in seconds.
 const LOST_NODE_TOLERATION_SECONDS: i64 = 30;
-/// The taint of a node that is not ready.
+/// The taint that Kubernetes sets on nodes that are not ready.
 const NOT_READY_TAINT: &str = "node.kubernetes.io/not-ready";
 
 /// The role of a Service's proxy pods.
@@ -77,7 +77,7 @@ pub(super) struct PodPlacement<'a> {
 pub(super) enum PodNodes<'a> {
     /// All selected nodes.
     AllSelected,
-    /// Only the listed nodes. A new node gets no pod before the allocation has decided about the node.
+    /// Only the listed nodes. A new node does not get a pod before the allocation has decided about the node.
     OnlyListed(&'a BTreeSet<String>),
     /// All selected nodes except the listed nodes. A new node needs no change of the list.
     ExceptListed(&'a BTreeSet<String>),

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn changed_placement_probes_and_metrics_make_no_pod_outdated() {
+    fn pods_stay_current_if_only_placement_probes_or_metrics_change() {
         let pod = pod_from_template(&template(), "n1");
         let edits: [&dyn Fn(&mut PodSpec); 5] = [
             &|_| (),

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn starting_pod_causes_no_failure() {
+    fn starting_pod_does_not_count_as_failing() {
         assert_eq!(failure_message(pod("a").on("n1").build()), None);
         assert_eq!(failure_message(pod("a").on("n1").waiting("ContainerCreating").build()), None);
     }
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn pod_that_waits_for_its_own_service_causes_no_failure() {
+    fn pod_that_waits_for_its_own_service_does_not_count_as_failing() {
         let nodes = ["n1", "n2"].map(|name| NodeInfo::from_node(&node(name).build()));
         let lost_node = NodeInfo::from_node(&node("n3").with_ready_unknown().build());
         let message =

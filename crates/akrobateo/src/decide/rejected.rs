@@ -105,7 +105,7 @@ fn requires_local_endpoint(service: &Service) -> bool {
 }
 
 /// Replaces ipMode VIP with Proxy if VIP is dangerous. Returns `None` if the proxies only reserve the ports, because
-/// then no program would forward for the address.
+/// packets to the address would then be lost.
 fn replace_dangerous_ip_mode(
     state: &ServiceState,
     ingress: LoadBalancerIngress,

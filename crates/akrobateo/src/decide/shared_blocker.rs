@@ -66,8 +66,8 @@ fn missing_agents_note(shared: &SharedService) -> Option<Note> {
     })
 }
 
-/// Returns a note with the reason why no agent on an expected node serves the Service. The note is a Warning, except if
-/// an agent only needs more time.
+/// Returns a note with the reason why the agents of the expected nodes do not serve the Service. The note is a Warning,
+/// except if an agent only needs more time.
 fn agents_not_ready_note(shared: &SharedService) -> Note {
     let expected_nodes = || shared.state.nodes.iter().filter(|node| shared.is_expected(node));
     let failing_agent = expected_nodes().find_map(|node| match shared.status(node) {

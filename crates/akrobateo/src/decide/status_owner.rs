@@ -35,8 +35,8 @@ pub(super) fn find_other_address_owner<'a>(
     (!owners.any(|entry| is_manager(instance, entry))).then_some((first_owner, addresses))
 }
 
-/// Returns true if the status already has these addresses. If the operator publishes no address, the addresses
-/// of another field manager are ignored, because server-side apply cannot remove these addresses.
+/// Returns true if the status already has these addresses. If the operator publishes nothing, the addresses of another
+/// field manager are ignored, because server-side apply cannot remove them.
 pub(super) fn has_addresses(instance: &str, service: &Service, addresses: &[LoadBalancerIngress]) -> bool {
     let keeps_other_addresses = addresses.is_empty() && find_other_address_owner(instance, service).is_some();
     keeps_other_addresses || published_addresses(service) == addresses

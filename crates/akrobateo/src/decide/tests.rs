@@ -131,7 +131,7 @@ fn a_new_service_gets_its_proxies_before_its_addresses() {
 }
 
 #[test]
-fn an_unchanged_service_needs_no_write() {
+fn unchanged_service_does_not_cause_writes() {
     for service in
         [web(), web().annotation(annotations::WORKLOAD, "Deployment"), web().traffic_policy_local()]
     {

@@ -65,7 +65,7 @@ impl Workload {
         let ServiceKey { namespace, name } = ServiceKey::from_service(service);
         let labels = labels::proxy_labels(&config.instance, &namespace, &name);
         let mut pod_spec = pod_spec(&config.image, spec, placement, role);
-        let pod_metadata = template_metadata(&labels, &pod_spec, other_probe_port(spec, role));
+        let pod_metadata = template_metadata(&labels, &pod_spec, nondefault_probe_port(spec, role));
         let selector = LabelSelector { match_labels: Some(labels.clone()), ..LabelSelector::default() };
         match kind {
             ProxyWorkload::DaemonSet => {
@@ -284,7 +284,7 @@ fn metadata(
 
 /// Returns the probe port if the pods cannot use the preferred probe port, because the Service uses this port. Returns
 /// `None` if the pods use the preferred probe port.
-fn other_probe_port(spec: &LoadBalancerSpec, role: ProxyRole) -> Option<u16> {
+fn nondefault_probe_port(spec: &LoadBalancerSpec, role: ProxyRole) -> Option<u16> {
     let port = spec.proxy_args.probe_port;
     (role == ProxyRole::Forward && port != probe::PREFERRED_PROBE_PORT).then_some(port)
 }
@@ -292,10 +292,10 @@ fn other_probe_port(spec: &LoadBalancerSpec, role: ProxyRole) -> Option<u16> {
 fn template_metadata(
     labels: &BTreeMap<String, String>,
     pod_spec: &PodSpec,
-    other_probe_port: Option<u16>,
+    nondefault_probe_port: Option<u16>,
 ) -> ObjectMeta {
     let build_entry = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
-    let probe_port = other_probe_port.map(|port| (labels::PROBE_PORT.to_owned(), port.to_string()));
+    let probe_port = nondefault_probe_port.map(|port| (labels::PROBE_PORT.to_owned(), port.to_string()));
     let digest = (FORWARDING_DIGEST_ANNOTATION.to_owned(), forwarding_digest(pod_spec));
     ObjectMeta {
         labels: Some(

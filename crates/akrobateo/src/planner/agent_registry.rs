@@ -55,7 +55,7 @@ struct Agent {
     is_deleted: bool,
 }
 
-/// A change of an agent that may change the readiness of its node.
+/// A change in an agent's state, which may change the readiness of the agent's node.
 #[derive(Clone, Debug)]
 pub(super) struct AgentChange {
     pub(super) node: String,
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn changed_use_of_conntrack_is_no_change_of_an_agent() {
+    fn changed_use_of_conntrack_does_not_change_the_agent_facts() {
         let mut registry = AgentRegistry::default();
         let mut is_change = |count| {
             let (name, lease) = lease("n1", 1, |it| it.conntrack = Some(ConntrackUse { count, max: 9 }));

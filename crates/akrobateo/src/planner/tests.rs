@@ -132,7 +132,7 @@ async fn unchanged_node_that_returns_affects_every_service() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn heartbeat_of_a_node_affects_no_service() {
+async fn heartbeat_of_a_node_does_not_affect_services() {
     let SyncedPlanner { mut planner, node_watch, api: _api, service_watch: _open } = synced_planner().await;
     let mut node_with_new_heartbeat = node_a();
     node_with_new_heartbeat["metadata"]["resourceVersion"] = json!("2");
@@ -150,7 +150,7 @@ async fn deleted_node_affects_every_service() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn status_write_causes_no_port_allocation() {
+async fn status_write_does_not_cause_a_port_allocation() {
     let SyncedPlanner { mut planner, mut api, service_watch, node_watch: _open } = synced_planner().await;
     let nodes_before = planner.nodes.clone();
     let published_service = service("web").tcp(80).published("192.0.2.1", "VIP", "akrobateo").build();
@@ -337,7 +337,7 @@ async fn service_keeps_its_port_after_restart_and_workload_deletion() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn service_without_first_endpoint_claims_no_node_after_a_restart() {
+async fn service_without_first_endpoint_does_not_claim_nodes_after_a_restart() {
     let daemonset = applied_daemonset();
     let node = node("a").internal_ip("10.0.0.1").build();
     let web = service("web").tcp(80).traffic_policy_local().published("10.0.0.1", "VIP", "akrobateo");

@@ -227,7 +227,7 @@ async fn apply_error_is_returned_even_if_its_report_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn status_write_to_a_deleted_service_is_no_failure() {
+async fn status_write_to_a_deleted_service_succeeds() {
     let (context, mut api) = context();
     let result = reconcile_new_service(&context, &mut api, async |api| {
         next_apply(api).await.accept();
@@ -240,7 +240,7 @@ async fn status_write_to_a_deleted_service_is_no_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn deletion_of_a_missing_workload_is_no_failure() {
+async fn deletion_of_a_missing_workload_succeeds() {
     let (context, mut api) = context();
     let (state, key) = (deleted_service_state(), key("web"));
     assert_eq!(state.workloads.len(), 1);

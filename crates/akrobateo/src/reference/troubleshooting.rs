@@ -31,7 +31,7 @@ fn troubleshooting_explains_every_reason() {
 }
 
 #[test]
-fn mention_of_a_reason_in_a_sentence_is_no_explanation() {
+fn mention_of_a_reason_in_a_sentence_is_not_an_explanation() {
     assert!(explains("| NoNodes, NoEndpoints | add a node |", Reason::NoEndpoints));
     assert!(explains("## Some nodes are not published (PartlyExposed)", Reason::PartlyExposed));
     assert!(!explains("| NoNodes | unlike NoEndpoints |", Reason::NoEndpoints));

@@ -57,7 +57,7 @@ pub struct OperatorConfig {
 
 /// The configuration in the form that the planner and the reconciler use.
 pub(crate) struct ResolvedConfig {
-    /// The configuration of the proxies that is the same for all Services.
+    /// The configuration that the proxies of all Services share.
     pub(crate) proxy_config: ProxyConfig,
     /// The defaults for Services without annotations.
     pub(crate) defaults: ServiceDefaults,

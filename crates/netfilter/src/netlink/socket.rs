@@ -34,7 +34,7 @@ pub enum NetlinkError {
         /// The kernel's error number.
         errno: Errno,
     },
-    /// The kernel sent no acknowledgement.
+    /// The kernel's acknowledgement is missing.
     #[error("the kernel did not acknowledge the request")]
     NoAcknowledgement,
     /// The objects changed during a dump. The caller should try again.

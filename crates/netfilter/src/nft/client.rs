@@ -115,8 +115,8 @@ impl Nftables {
 
     /// Deletes the elements of a dynamic set for which `must_delete` returns true. Returns the number of deleted elements.
     ///
-    /// Deletes each element in its own transaction, because the deletion of an element that has expired makes the whole
-    /// transaction fail.
+    /// Deletes each element in its own transaction. If an element has already expired, its deletion fails, and the
+    /// whole transaction would fail with it.
     pub fn delete_dynamic_elements(
         &self,
         id: &TableId,

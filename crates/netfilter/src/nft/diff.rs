@@ -77,7 +77,8 @@ impl<'a> Diff<'a> {
         let flushed_chains: Vec<_> =
             installed.table.chains.iter().filter(must_flush).map(|chain| &*chain.name).collect();
         diff.flushed_chains.extend(flushed_chains);
-        // An unknown element of a dynamic set is ignored, because the transaction changes no elements of dynamic sets.
+        // An unknown element of a dynamic set is ignored, because the transaction does not change the elements of
+        // dynamic sets.
         let is_dynamic =
             |name: &str| installed.table.set(name).is_some_and(|set| set.definition.dynamic.is_some());
         let deleted_sets = &diff.deleted_sets;

@@ -106,8 +106,8 @@ fn decode_element_value(item: &[u8]) -> Option<ElementValue> {
     }
 }
 
-/// Completes the elements of a set with intervals of simple keys, whose highest keys are unknown: an interval ends
-/// before the next bound. `elements` and `upper_bounds` are in any order.
+/// Completes the elements of a set with intervals of simple keys. The kernel does not list the highest key of an
+/// interval. Each interval ends before the next bound. `elements` and `upper_bounds` are in any order.
 pub(super) fn complete_intervals(elements: &mut [Element], upper_bounds: &mut [Value]) {
     elements.sort_unstable_by_key(|element| element.key);
     upper_bounds.sort_unstable();

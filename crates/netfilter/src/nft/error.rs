@@ -31,7 +31,7 @@ pub enum NftError {
          reduce the ports or source ranges, or raise net.core.wmem_max on the node"
     )]
     TransactionTooLarge(usize),
-    /// The kernel rejected the request for another reason.
+    /// The kernel rejected the request with another error.
     #[error("nftables request failed (cannot {operation}): {error}")]
     Netlink {
         /// The cause.

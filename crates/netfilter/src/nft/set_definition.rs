@@ -56,7 +56,7 @@ pub(super) fn encode_byte_order(attrs: &mut Attrs<'_>, definition: &SetDefinitio
     }
 }
 
-/// Appends the parts of the definition that have a default value: size, lengths of the key's parts, timeout.
+/// Appends the size, the lengths of the key's parts, and the timeout. Omits parts with their default value.
 pub(super) fn encode_description(attrs: &mut Attrs<'_>, definition: &SetDefinition) {
     let parts: &[u8] = match &definition.matching {
         Matching::IntervalsOfParts(lens) => lens,

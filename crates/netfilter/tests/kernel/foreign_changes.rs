@@ -201,7 +201,7 @@ fn error_names_the_object_that_the_kernel_rejected() {
             transaction.push(&table.id, Action::DeleteElements(&table.sets[0], vec![&missing_element]));
             let error = nftables.execute(&transaction).unwrap_err();
             assert!(error.to_string().contains("delete 1 elements of the set ports"), "{error}");
-            // The kernel has executed no step of the transaction.
+            // The kernel has not executed any step of the transaction.
             assert_eq!(nftables.read(&table.id).unwrap().1, Some(table.clone().into()));
             let rule = Rule::new(vec![Expr::Verdict(Verdict::jump("missing"))]);
             let mut transaction = Transaction::default();

@@ -145,7 +145,7 @@ fn build_key(parts: &[DataType], matching: &Matching, number: u8, width: u8) -> 
     };
     match matching {
         Matching::Exact => Element::new(build_value(0)),
-        // The widest interval is adjacent to the interval of the next number.
+        // The widest possible interval reaches up to the interval of the next number.
         _ => Element::interval(build_value(0), build_value(if width > 128 { 255 } else { width })),
     }
 }

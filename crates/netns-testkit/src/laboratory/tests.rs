@@ -171,7 +171,7 @@ fn kube_proxy_and_portmap_forward_port_80_of_a_node() {
 }
 
 #[test]
-fn forwarded_packets_that_no_program_accepts_are_dropped() {
+fn forwarded_packets_are_dropped_unless_a_program_accepts_them() {
     isolated(|| {
         for drops_forwarded in [false, true] {
             let laboratory = Laboratory::new(&Options { drops_forwarded, ..Options::default() });

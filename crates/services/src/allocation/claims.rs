@@ -36,13 +36,13 @@ impl Allocation {
         self.owned_nodes.as_ref().map_or_else(|| spec.nodes.matches(node), |nodes| nodes.contains(&node.name))
     }
 
-    /// Returns true if conflicts leave no node on which the Service can be published.
+    /// Returns true if conflicts prevent the publication of the Service on all nodes.
     #[must_use]
     pub fn is_denied(&self) -> bool {
         self.is_empty() && self.unclaimed_nodes.is_empty() && !self.conflicts.is_empty()
     }
 
-    /// Returns true if the Service owns its ports on no node.
+    /// Returns true if the Service does not own its ports on any node.
     pub fn is_empty(&self) -> bool {
         self.owned_nodes.as_ref().is_some_and(BTreeSet::is_empty)
     }

@@ -130,7 +130,7 @@ impl PortAllocations {
                 contested_ports.contains(port) || node_ports.get_other_owner(*port, &key).is_some()
             })
         };
-        // Most Services share no port with another Service. The nodes of such Services need no check.
+        // Most Services have their ports alone. The nodes of such Services need no check.
         let contested_requests = requests.iter().filter(is_contested);
         let claims: Vec<_> =
             contested_requests.map(|request| self.create_claim(request, nodes, observations)).collect();

@@ -15,7 +15,7 @@ pub(super) struct NodeOwners<'a> {
 impl<'a> NodeOwners<'a> {
     /// Decides which of the claims get the node. A claim gets all of its ports or none.
     ///
-    /// `claims` contains no claim that is blocked by a nodePort of another Service.
+    /// Claims that a nodePort of another Service blocks are not in `claims`.
     pub(super) fn new(node: &'a str, mut claims: Vec<&'a Claim>) -> Self {
         claims.sort_by_key(|claim| (!claim.published_nodes.contains(node), &claim.seniority));
         let (low_precedence_claims, normal_claims): (Vec<_>, Vec<_>) =
@@ -76,7 +76,7 @@ impl<'a> NodeOwners<'a> {
             };
             let (blocked, free): (Vec<_>, Vec<_>) =
                 undecided_claims.iter().copied().partition(|claim| has_blocker(claim, &current_owners));
-            // Two of the free claims may need the same port, which no claim has yet.
+            // Two of the free claims may need the same unowned port.
             for claim in free {
                 self.grant_if_free(claim);
             }

@@ -81,7 +81,7 @@ fn older_service_wins_if_two_services_add_the_same_free_port() {
 }
 
 #[test]
-fn denied_service_blocks_no_port_of_other_services() {
+fn denied_service_does_not_block_other_services() {
     let mut cluster = ClusterModel::new();
     let older_service = || service("older").tcp(80).created_at(1);
     let edited_service = || service("edited").tcp(81).created_at(2);
@@ -147,7 +147,7 @@ fn equal_tcp_and_udp_ports_do_not_conflict() {
 }
 
 #[test]
-fn own_node_port_of_a_service_is_no_conflict() {
+fn own_node_port_of_a_service_does_not_conflict_with_its_port() {
     let mut cluster = ClusterModel::new();
     cluster.apply([
         service("web").tcp(31_400).node_port(31_400),
@@ -281,7 +281,7 @@ fn owner_keeps_its_port_after_a_label_change() {
 }
 
 #[test]
-fn rejected_service_gets_no_port_after_a_label_change() {
+fn rejected_service_does_not_get_ports_after_a_label_change() {
     let mut cluster = ClusterModel::new();
     let rejected_service =
         || service("rejected").tcp(80).created_at(1).annotation(NODE_SELECTOR, "pool=edge");
@@ -330,7 +330,7 @@ fn pod_on_a_node_with_a_new_taint_keeps_its_port() {
 }
 
 #[test]
-fn service_without_nodes_owns_no_port() {
+fn service_without_nodes_does_not_own_ports() {
     let mut cluster = ClusterModel::new();
     cluster.apply([
         service("a").tcp(80).created_at(1),

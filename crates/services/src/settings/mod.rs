@@ -35,7 +35,7 @@ pub struct ServiceSettings {
     default_class: bool,
 
     /// Ports of the nodes that no Service may use, comma-separated: numbers and ranges with the prefix tcp/ (the
-    /// default), udp/ or sctp/; an empty list reserves no port
+    /// default), udp/ or sctp/; an empty list reserves nothing
     #[arg(long, env = "RESERVED_PORTS", value_name = "PORTS", default_value = DEFAULT_RESERVED_PORTS)]
     reserved_ports: PortSet,
 

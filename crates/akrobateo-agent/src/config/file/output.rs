@@ -130,8 +130,9 @@ mod tests {
             ports,
             ..service()
         };
-        let of_other_nodes = Service { families: Vec::new(), keeps_client_address: false, ..service() };
-        let mut config = NodeConfig { services: vec![restricted, of_other_nodes], ..config() };
+        let service_of_other_nodes =
+            Service { families: Vec::new(), keeps_client_address: false, ..service() };
+        let mut config = NodeConfig { services: vec![restricted, service_of_other_nodes], ..config() };
         config.node.zone = Some("a".to_owned());
         config.peers[0].ways = BTreeMap::from([(Family::V4, Way::Direct), (Family::V6, Way::Tunnel)]);
         let json = config.to_json().unwrap();

@@ -43,7 +43,7 @@ fn dual_stack_service_needs_its_port_in_both_families() {
     assert_eq!(cluster.served_names(), ["default/ipv6"]);
     cluster.services.remove(&key("ipv6"));
     assert_eq!(cluster.served_names(), ["default/dual-stack"]);
-    // An owner of both families loses no family to an older Service.
+    // A Service that owns its port in both families does not lose a family to an older Service.
     cluster.apply(owner());
     assert_eq!(cluster.served_names(), ["default/dual-stack"]);
 }

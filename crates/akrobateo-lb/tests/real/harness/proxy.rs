@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const PROGRAM_PATH: &str = env!("CARGO_BIN_EXE_akrobateo-lb");
 
-/// The probe's port in all tests that choose no other port.
+/// The probe's port, if the test does not choose another port.
 pub const PROBE_PORT: u16 = 10_290;
 
 /// A shell script that mounts the file `$LOG` at `/dev/termination-log`, and then runs its arguments.

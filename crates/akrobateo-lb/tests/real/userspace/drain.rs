@@ -187,7 +187,7 @@ fn serve_requests(listener: &TcpListener) {
 }
 
 #[test]
-fn drain_under_load_breaks_no_accepted_connection() {
+fn drain_under_load_does_not_break_accepted_connections() {
     isolated(|| {
         let network = Network::new();
         let [short_requests, long_stream] = bind_backends(&network);

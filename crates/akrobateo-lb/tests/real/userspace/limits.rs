@@ -89,7 +89,7 @@ fn open_connections_work_and_new_clients_wait_without_free_descriptors() {
 }
 
 #[test]
-fn proxy_copies_bytes_if_no_pipe_is_available() {
+fn proxy_copies_bytes_without_available_pipes() {
     isolated(|| {
         let network = Network::new();
         let backends = bind_backends(&network);

@@ -76,7 +76,7 @@ fn proxy_rejects_options_that_its_data_path_does_not_support() {
 }
 
 #[test]
-fn userspace_path_needs_no_nftables_rules_and_no_ip_forwarding() {
+fn userspace_path_works_without_nftables_rules_and_ip_forwarding() {
     isolated(|| {
         let network = Network::new();
         serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));

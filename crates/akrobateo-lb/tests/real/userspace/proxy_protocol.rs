@@ -98,7 +98,7 @@ fn header_and_first_bytes_of_the_client_share_one_segment() {
 }
 
 #[test]
-fn ports_without_proxy_protocol_get_no_header() {
+fn ports_without_proxy_protocol_do_not_get_a_header() {
     isolated(|| {
         let network = Network::new();
         let backends = bind_backends(&network);

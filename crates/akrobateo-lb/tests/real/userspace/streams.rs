@@ -123,7 +123,7 @@ fn slow_reader_blocks_its_writer_and_receives_every_byte() {
         let memory_before = resident_memory_bytes(proxy.pid()).unwrap();
         let (client, backend) = connect_pair(&network, &backends, 0);
         backend.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
-        // Write until the proxy accepts no more bytes for a while.
+        // Write until the proxy does not accept bytes for a while.
         let zeros = vec![0; 1 << 16];
         let mut written_len = 0;
         while let Ok(len) = (&backend).write(&zeros) {
@@ -149,7 +149,7 @@ fn gigabytes_arrive_unchanged_in_both_directions() {
         let backends = bind_backends(&network);
         let _proxy = start_proxy(&network.pod, &format!("{FORWARD_ARGS} --forward=tcp/81=10.96.3.7:80"));
         let (client, backend) = connect_pair(&network, &backends, 0);
-        // Together, both directions have more bytes than 32 bits can count.
+        // The total number of bytes of both directions does not fit into 32 bits.
         let len = (2 << 30) + 12_345;
         std::thread::scope(|scope| {
             for stream in [&client, &backend] {

@@ -168,7 +168,7 @@ fn draining_proxy_serves_new_clients_until_the_earlier_sessions_are_silent() {
             drain_thread.is_finished().then_some(())
         });
         assert!(start.elapsed() > Duration::from_secs(3), "{:?}", start.elapsed());
-        assert!(served_count > 0, "the draining proxy served no new client");
+        assert!(served_count > 0, "the draining proxy did not serve new clients");
         drain_thread.join().unwrap();
         new_client(&network, 0).request(NO_REPLY_TIMEOUT).unwrap_err();
     });

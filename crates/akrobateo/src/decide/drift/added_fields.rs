@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn rollout_restarts_and_writes_to_subresources_add_no_fields() {
+    fn rollout_restarts_and_writes_to_subresources_do_not_add_fields() {
         let owned_fields = json!({ "f:template": { "f:spec": { "f:tolerations": {} } }, "f:replicas": {} });
         let restart_annotation =
             json!({ "f:template": { "f:metadata": { "f:annotations": { ".": {}, "f:kubectl": {} } } } });

@@ -67,7 +67,7 @@ fn annotations_use_only_priority_classes_that_the_administrator_allows() {
 }
 
 #[test]
-fn proxies_evict_no_other_pod_by_default() {
+fn proxies_do_not_evict_other_pods_by_default() {
     let class = pod_spec(&observe(web().build())).priority_class_name;
     assert_eq!(class.as_deref(), Some("akrobateo-proxy"));
     let mut defaults_without_class = defaults();

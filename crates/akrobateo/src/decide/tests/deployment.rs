@@ -67,7 +67,7 @@ fn older_service_on(selector: &str) -> Service {
 }
 
 #[test]
-fn a_deployment_has_no_more_replicas_than_nodes() {
+fn deployment_has_at_most_one_replica_per_node() {
     let node_names = ["n1", "n2", "n3"];
     for (requested_replicas, expected_replicas) in [("2", 2), ("4", 3)] {
         let state = observe_with_other_services(
@@ -113,7 +113,7 @@ fn pods_that_cannot_run_do_not_stop_a_rollout() {
 }
 
 #[test]
-fn last_ready_proxy_of_a_deployment_stays_if_no_new_pod_can_run() {
+fn last_ready_proxy_of_a_deployment_stays_if_new_pods_cannot_run() {
     let node_names = ["n1", "n2", "n3"];
     let mut state =
         reconciled_state(&deployment_with_replicas("3"), &nodes(&node_names), &node_names, Vec::new());

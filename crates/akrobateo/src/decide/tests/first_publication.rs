@@ -20,7 +20,7 @@ fn state_with_late_agents(service: ServiceBuilder, late_nodes: &[&str]) -> Servi
 }
 
 /// Returns the number of addresses in the status write at this time after the operator saw the Service; `None` if the
-/// operator writes no status. Checks that the next reconciliation is at the end of the delay.
+/// operator does not write the status. Checks that the next reconciliation is at the end of the delay.
 fn written_addresses(state: &ServiceState, milliseconds: i64) -> Option<usize> {
     let now = at(100) + SignedDuration::from_millis(milliseconds);
     let decision = decide(&proxy_config(), state, now);

@@ -62,7 +62,7 @@ fn invalid_annotation_error_names_value_reason_and_allowed_values() {
 }
 
 #[test]
-fn condition_tells_why_no_address_is_published() {
+fn condition_explains_why_the_status_is_empty() {
     let observe_with_ready_proxy = |node: Node, web: ServiceBuilder| {
         observe_with_other_services(web.build(), Vec::new(), vec![pod("p").on("n1").ready().build()], &[node])
     };

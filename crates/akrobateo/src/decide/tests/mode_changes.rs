@@ -71,7 +71,7 @@ fn proxies_stay_for_one_minute_if_an_agent_refuses_or_is_silent() {
 }
 
 #[test]
-fn proxies_stay_while_no_agent_works() {
+fn proxies_stay_while_all_agents_fail() {
     for agents in [Vec::new(), ["n1", "n2", "n3"].map(|node| agent(node).silent()).into()] {
         let state = state_with_previous_proxies(agents);
         assert!(keeps_proxies(&state, 10_000));

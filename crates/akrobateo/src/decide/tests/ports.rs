@@ -137,7 +137,7 @@ fn service_without_endpoints_is_published_on_nodes_of_other_services() {
 }
 
 #[test]
-fn condition_tells_why_a_service_with_traffic_policy_local_owns_no_node() {
+fn condition_explains_why_a_local_service_does_not_own_nodes() {
     // Proxies on the selected nodes have no endpoint, so the Service does not wait for them.
     let mut state = state_with_two_brokers();
     set_allocation(&mut state, allocation_with_owned_nodes(&[]));

@@ -75,7 +75,7 @@ fn local_service_is_published_on_all_nodes_until_an_endpoint_is_ready() {
 }
 
 #[test]
-fn starting_proxies_of_a_new_service_cause_no_warning() {
+fn starting_proxies_of_a_new_service_do_not_cause_a_warning() {
     let mut state = state_on_nodes(web().traffic_policy_local(), &["n1", "n2"], &["n2"]);
     for pods in [vec![], ready_pods(&["n1"]), ready_pods(&["n1", "n2"])] {
         let pods = pods.into_iter().map(Arc::new);
@@ -201,7 +201,7 @@ fn warnings_advise_ip_mode_vip_only_if_the_operator_accepts_it() {
 }
 
 #[test]
-fn requests_for_addresses_change_the_condition_and_cause_no_warning() {
+fn requests_for_addresses_change_the_condition_without_a_warning() {
     let service_with_requests =
         web().load_balancer_ip("192.0.2.9").annotation("metallb.io/loadBalancerIPs", "192.0.2.9");
     let state = state_on_nodes(service_with_requests, &["n1"], &[]);

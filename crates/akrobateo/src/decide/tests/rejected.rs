@@ -35,7 +35,7 @@ fn vip_address(ip: &str) -> (String, String) {
 }
 
 #[test]
-fn rejected_service_with_traffic_policy_local_gets_no_new_address() {
+fn rejected_service_with_traffic_policy_local_does_not_get_new_addresses() {
     let service = web().traffic_policy_local().published("10.0.0.2", "VIP", "akrobateo");
     let mut state = rejected_state(service, &three_nodes(), ready_pods());
     state.nodes_with_ready_endpoint.insert("n2".to_owned());
@@ -74,7 +74,7 @@ fn rejected_service_loses_addresses_of_nodes_that_cannot_serve_clients() {
 }
 
 #[test]
-fn a_rejected_service_that_was_never_published_gets_no_address() {
+fn rejected_service_that_was_never_published_stays_unpublished() {
     assert_eq!(addresses(&rejected_state(web(), &three_nodes(), ready_pods())), []);
 }
 

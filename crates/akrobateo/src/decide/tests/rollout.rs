@@ -108,7 +108,7 @@ fn missing_pod_stops_a_rollout_without_a_ready_new_proxy() {
 }
 
 #[test]
-fn new_nodes_and_terminating_pods_cause_no_warning_at_first() {
+fn new_nodes_and_terminating_pods_do_not_cause_a_warning_at_first() {
     let mut terminating_pod = pod_with_image("old", "n2", false);
     terminating_pod.metadata.deletion_timestamp =
         pod("ending").terminating(0).build().metadata.deletion_timestamp;
@@ -176,7 +176,7 @@ fn forwarding_change_applies_the_workload_before_pods_are_deleted() {
 }
 
 #[test]
-fn a_change_of_placement_deletes_no_pod() {
+fn change_of_placement_does_not_delete_pods() {
     let mut state = state_after_actions(observe(web().build()));
     let service_with_selector = web().annotation(annotations::NODE_SELECTOR, "!spot");
     state.allocation_result = observe(service_with_selector.build()).allocation_result;

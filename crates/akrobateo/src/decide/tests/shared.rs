@@ -218,7 +218,7 @@ fn published_addresses_stay_if_all_agents_are_silent() {
     // After one agent reports again, the operator knows that it has contact. So it considers the other nodes lost.
     set_agent(&mut state, agent("n3"));
     assert_eq!(desired_addresses(&state), ["10.0.0.3"]);
-    // A Service without published addresses gets no addresses.
+    // A Service without published addresses stays unpublished.
     let state = state_with_agents(shared_web(), silent_agents());
     assert!(desired_addresses(&state).is_empty());
     assert_exposure(&state, Reason::AgentsNotReady, &["n1, n2, n3", "15 s"]);
@@ -246,7 +246,7 @@ fn new_service_that_waits_for_agents_has_no_warning() {
 }
 
 #[test]
-fn condition_explains_why_no_node_is_published() {
+fn condition_explains_why_all_nodes_are_unpublished() {
     let mut state = state_with_agents(shared_web(), all_agents());
     let excluded_node = node("n1")
         .internal_ip("10.0.0.1")
@@ -305,7 +305,7 @@ fn local_service_without_endpoints_is_published_on_serving_nodes() {
 }
 
 #[test]
-fn internal_traffic_policy_local_excludes_no_nodes() {
+fn internal_traffic_policy_local_does_not_exclude_nodes() {
     let mut state = state_with_agents(shared_web().internal_traffic_policy_local(), all_agents());
     state.nodes_with_ready_endpoint = ["n2".to_owned()].into();
     assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);

@@ -18,7 +18,7 @@ fn report(node: &str, services: u64) -> AgentReport {
     }
 }
 
-/// Returns the Lease with a report. `second` is the second of the renewal within a fixed minute.
+/// Returns the Lease with a report. The Lease was renewed at the given second of a fixed minute.
 fn lease(report: &AgentReport, second: u32) -> Value {
     json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
@@ -83,7 +83,7 @@ impl PlannerWithAgent {
 }
 
 #[tokio::test(start_paused = true)]
-async fn renewal_of_a_lease_affects_no_service() {
+async fn renewal_of_a_lease_does_not_affect_services() {
     let mut test = PlannerWithAgent::new(&report("a", 6)).await;
     assert_eq!(test.renew(&report("a", 6), 6).await, [""; 0]);
     // A change of a fact that decisions do not read does not affect the Services.
@@ -185,7 +185,7 @@ async fn proxies_do_not_get_a_port_that_an_agent_serves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn operator_without_dedicated_proxies_lists_no_workloads_or_pods() {
+async fn operator_without_dedicated_mode_does_not_list_workloads_and_pods() {
     let (client, mut api) = scripted_api();
     let scope = WatchScope { has_proxies: false, ..WatchScope::ALL };
     let planner = Planner::watch(&client, &scope, &proxy_config(), Arc::new(defaults()), &Metrics::new());

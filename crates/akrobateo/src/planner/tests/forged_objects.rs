@@ -80,7 +80,7 @@ fn assert_objects_have_no_effect(state: &ServiceState) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn forged_workload_of_a_rejected_service_takes_no_port() {
+async fn forged_workload_of_a_rejected_service_does_not_take_ports() {
     let deployment = forged_deployment(&forged_metadata("trap", "evil", "evil", "x"), &[80, 443]);
     let pod = forged_pod(forged_metadata("pod", "proxies", "evil", "x"), "a", None);
     let objects = vec![rejected_service_of_tenant(), deployment, pod];
@@ -132,7 +132,7 @@ async fn workload_of_another_field_manager_is_not_trusted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pod_of_another_controller_is_no_proxy_of_the_service() {
+async fn pod_of_another_controller_is_not_a_proxy_of_the_service() {
     let mut objects = applied_daemonset_and_pod("proxies", "uid-of-web");
     objects[1]["metadata"]["ownerReferences"][0]["uid"] = json!("another");
     let state = state_with_objects(shared_proxy_namespace(), objects).await;
@@ -219,7 +219,7 @@ async fn workload_in_another_namespace_does_not_belong_to_the_service() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pod_in_another_namespace_is_no_proxy_of_the_service() {
+async fn pod_in_another_namespace_is_not_a_proxy_of_the_service() {
     let forged_object = forged_pod(forged_metadata("pod", "evil", "default", "web"), "a", None);
     assert_objects_have_no_effect(
         &state_with_objects(ProxyNamespace::ServiceNamespace, vec![forged_object]).await,
@@ -227,7 +227,7 @@ async fn pod_in_another_namespace_is_no_proxy_of_the_service() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn forged_workload_takes_no_port_after_the_proxies_moved() {
+async fn forged_workload_does_not_take_ports_after_the_proxies_moved() {
     let owner =
         json!({ "apiVersion": "v1", "kind": "Service", "name": "x", "uid": "uid-of-x", "controller": true });
     let mut deployment = forged_deployment(&forged_metadata("trap", "evil", "evil", "x"), &[80, 443]);

@@ -158,7 +158,8 @@ async fn send_udp_request(server: SocketAddr) -> io::Result<String> {
     Ok(String::from_utf8_lossy(answer.get(..length).unwrap_or_default()).into_owned())
 }
 
-/// Returns the local address that packets to the target have as their source. Connecting a UDP socket sends no packet.
+/// Returns the local address that packets to the target have as their source. The kernel does not send a packet when a
+/// UDP socket is connected.
 async fn local_address(target: Target) -> io::Result<IpAddr> {
     connect_udp(SocketAddr::new(target.host, target.port)).await?.local_addr().map(|address| address.ip())
 }

@@ -11,13 +11,13 @@ use super::verdict::Verdict;
 pub struct Set {
     /// The set's name, unique in the table.
     pub name: Name,
-    /// The properties that cannot change while the set exists.
+    /// The fixed properties.
     pub definition: SetDefinition,
     /// The elements, sorted, without duplicate keys.
     pub elements: Vec<Element>,
 }
 
-/// The properties of a set that cannot change while the set exists.
+/// The fixed properties of a set. To change one of them, the set must be created again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetDefinition {
     /// The type of the keys.
@@ -51,7 +51,7 @@ pub enum Matching {
 }
 
 /// The properties of a set whose elements are added by packets (flag `NFT_SET_EVAL`). A set with this flag must have a
-/// limit ([`SetDefinition::max_elements`]); otherwise the kernel adds no elements.
+/// limit ([`SetDefinition::max_elements`]); otherwise the kernel does not add elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DynamicProperties {
     /// The time after which an element expires if no packet renews the element (`NFTA_SET_TIMEOUT`). Elements without a

@@ -221,8 +221,7 @@ impl ClusterModel {
         }
     }
 
-    /// Adds forged pods with this hostPort to a Service. The pods run only on nodes where no other Service occupies the
-    /// port.
+    /// Adds forged pods with this hostPort to a Service. The pods run only on nodes where the port is free.
     fn forge_proxies(&mut self, key: &ServiceKey, port: u16, nodes: &[&str]) {
         let port = port.try_into().unwrap();
         let forged_frontends = Family::ALL.map(|family| Frontend { family, protocol: Protocol::Tcp, port });

@@ -62,8 +62,8 @@ impl ClusterModel {
     }
 
     /// Returns the owned ports of a Service that a new operator can find in the cluster. The result is empty if the
-    /// last edit of the Service did not reach its workload. The result contains no node where another workload has one
-    /// of the ports.
+    /// last edit of the Service did not reach its workload. Nodes where another workload has one of the ports are
+    /// omitted.
     fn ports_found_after_restart(&self, key: &ServiceKey) -> BTreeSet<PortOnNode<'_>> {
         let OccupiedPorts { frontends, nodes } = self.occupied_ports(key);
         let mut owned_ports = self.owned_ports(key);
