@@ -4,7 +4,7 @@
 //! the number of a node. kube-proxy uses the other two bits. A mark exists only between two hooks of the same node.
 //! Packets that leave a node have no mark.
 
-/// The number of a node. Two connected nodes use the same numbers.
+/// The number of a node. All nodes use the same number for this node.
 pub type NodeNumber = u16;
 
 /// The highest number of a node.

@@ -57,8 +57,8 @@ pub fn describe(installed: Option<&InstalledTable>) -> Result<String, fmt::Error
             ForeignObject::TableFlag => "a flag of the table".to_owned(),
             ForeignObject::Set(name) => format!("the set {name}"),
             ForeignObject::Chain(name) => format!("the chain {name}"),
-            ForeignObject::RuleIn(chain) => format!("a rule in the chain {chain}"),
-            ForeignObject::ElementIn(set) => format!("an element of the set {set}"),
+            ForeignObject::RuleInChain(chain) => format!("a rule in the chain {chain}"),
+            ForeignObject::ElementOfSet(set) => format!("an element of the set {set}"),
         };
         writeln!(
             text,
@@ -105,7 +105,7 @@ mod tests {
         let mut config = NodeConfig { services: vec![service], ..config() };
         config.peers[0].ways.insert(Family::V4, Way::Direct);
         let mut installed = InstalledTable::from(NodeTables::new(&config).inet);
-        installed.foreign_objects.push(ForeignObject::RuleIn("nat_post".into()));
+        installed.foreign_objects.push(ForeignObject::RuleInChain("nat_post".into()));
         assert_eq!(
             describe(Some(&installed)).unwrap(),
             "tcp 10.99.0.1:80 -> 10.244.1.10:8080, 10.244.2.11:8080; 0 flows, 0 refused\n\

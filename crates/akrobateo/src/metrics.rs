@@ -126,13 +126,13 @@ impl Metrics {
 
     /// Records the number of outdated proxies of a Service.
     pub(crate) fn set_outdated_proxies(&self, key: &ServiceKey, count: usize) {
-        let mut by_service = self.outdated_by_service.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts_by_service = self.outdated_by_service.lock().unwrap_or_else(PoisonError::into_inner);
         if count == 0 {
-            by_service.remove(key);
+            counts_by_service.remove(key);
         } else {
-            by_service.insert(key.clone(), count);
+            counts_by_service.insert(key.clone(), count);
         }
-        self.outdated_proxies.set(by_service.values().sum::<usize>().try_into().unwrap_or(i64::MAX));
+        self.outdated_proxies.set(counts_by_service.values().sum::<usize>().try_into().unwrap_or(i64::MAX));
     }
 
     /// Sets the number of node agents in each state.

@@ -164,8 +164,8 @@ const fn userspace(
 
 /// Returns all variants.
 pub(crate) fn all() -> impl Iterator<Item = Variant> {
-    let with_one_node = VARIANTS_WITHOUT_PROXY_HEADER.into_iter().chain(VARIANTS_WITH_PROXY_HEADER);
-    with_one_node.chain(VARIANTS_WITH_TWO_NODES)
+    let variants_with_one_node = VARIANTS_WITHOUT_PROXY_HEADER.into_iter().chain(VARIANTS_WITH_PROXY_HEADER);
+    variants_with_one_node.chain(VARIANTS_WITH_TWO_NODES)
 }
 
 /// Returns the variant with this name.

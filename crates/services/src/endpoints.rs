@@ -8,13 +8,13 @@ use k8s_openapi::api::discovery::v1::Endpoint;
 /// still serve. The function then returns the nodes of the terminating endpoints.
 pub fn serving_nodes<'a>(endpoints: impl IntoIterator<Item = &'a Endpoint>) -> BTreeSet<String> {
     let endpoints: Vec<_> = endpoints.into_iter().collect();
-    let nodes_with = |is_used: fn(&Endpoint) -> bool| -> BTreeSet<String> {
+    let nodes_with_endpoint = |is_used: fn(&Endpoint) -> bool| -> BTreeSet<String> {
         let endpoints = endpoints.iter().filter(|endpoint| is_used(endpoint));
         endpoints.filter_map(|endpoint| endpoint.node_name.clone()).collect()
     };
-    let nodes_with_ready_endpoint = nodes_with(is_ready);
+    let nodes_with_ready_endpoint = nodes_with_endpoint(is_ready);
     if nodes_with_ready_endpoint.is_empty() {
-        nodes_with(is_serving_while_terminating)
+        nodes_with_endpoint(is_serving_while_terminating)
     } else {
         nodes_with_ready_endpoint
     }

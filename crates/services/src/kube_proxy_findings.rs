@@ -104,12 +104,12 @@ fn configured_mode(text: &str) -> Option<String> {
 
 /// Returns the value of the argument `proxy-mode`.
 fn mode_argument(words: &[&str]) -> Option<String> {
-    let without_quotes = |text: &str| text.trim_matches(['"', '\'', ';']).to_owned();
+    let remove_quotes = |text: &str| text.trim_matches(['"', '\'', ';']).to_owned();
     words.iter().enumerate().find_map(|(index, word)| {
         let argument = word.trim_matches(['"', '\'']).trim_start_matches("--").strip_prefix("proxy-mode")?;
         match argument.strip_prefix('=') {
-            Some(mode) => Some(without_quotes(mode)),
-            None if argument.is_empty() => words.get(index + 1).map(|mode| without_quotes(mode)),
+            Some(mode) => Some(remove_quotes(mode)),
+            None if argument.is_empty() => words.get(index + 1).map(|mode| remove_quotes(mode)),
             None => None,
         }
     })

@@ -115,8 +115,8 @@ mod tests {
             next_ways(&ways, &modes),
             Ways::from([(PEER_2_IPV4, Way::Direct), (PEER_3_IPV6, Way::Direct)])
         );
-        let no_answer = ForwardingMode::Masquerade(MasqueradeReason::NoAnswer);
-        let modes = Modes::from([(PEER_2_IPV4, no_answer)]);
+        let unanswered_mode = ForwardingMode::Masquerade(MasqueradeReason::NoAnswer);
+        let modes = Modes::from([(PEER_2_IPV4, unanswered_mode)]);
         assert_eq!(next_ways(&ways, &modes), Ways::new());
     }
 

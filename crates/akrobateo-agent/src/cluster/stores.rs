@@ -23,7 +23,7 @@ pub(crate) enum Trigger {
     /// A Service, an `EndpointSlice` or a pod changed.
     ServicesOrPods,
     /// A watch has listed all objects of its kind. Each object may have changed since the previous list.
-    Relisted,
+    ListCompleted,
     /// An interface or an address of the node changed.
     HostNetwork,
     /// The node with this name changed.

@@ -101,21 +101,51 @@ mod tests {
 
     #[test]
     fn hints_apply_if_every_endpoint_has_one_and_one_matches() {
-        let for_zone =
+        let endpoint_with_zone_hint =
             |number, zone: &str| Endpoint { hinted_zones: vec![zone.to_owned()], ..endpoint(number, 1) };
-        let for_node = |number, node: &str| Endpoint {
+        let endpoint_with_node_hint = |number, node: &str| Endpoint {
             hinted_nodes: vec![node.to_owned()],
-            ..for_zone(number, "zone1")
+            ..endpoint_with_zone_hint(number, "zone1")
         };
         let service = service();
-        assert_eq!(selected_numbers(&service, vec![for_zone(10, "zone1"), for_zone(11, "zone2")]), [10]);
-        assert_eq!(selected_numbers(&service, vec![for_zone(10, "zone2"), for_zone(11, "zone2")]), [10, 11]);
-        assert_eq!(selected_numbers(&service, vec![for_zone(10, "zone1"), endpoint(11, 1)]), [10, 11]);
-        assert_eq!(selected_numbers(&service, vec![for_node(10, "node1"), for_node(11, "node2")]), [10]);
-        assert_eq!(selected_numbers(&service, vec![for_node(10, "node2"), for_node(11, "node3")]), [10, 11]);
+        assert_eq!(
+            selected_numbers(
+                &service,
+                vec![endpoint_with_zone_hint(10, "zone1"), endpoint_with_zone_hint(11, "zone2")]
+            ),
+            [10]
+        );
+        assert_eq!(
+            selected_numbers(
+                &service,
+                vec![endpoint_with_zone_hint(10, "zone2"), endpoint_with_zone_hint(11, "zone2")]
+            ),
+            [10, 11]
+        );
+        assert_eq!(
+            selected_numbers(&service, vec![endpoint_with_zone_hint(10, "zone1"), endpoint(11, 1)]),
+            [10, 11]
+        );
+        assert_eq!(
+            selected_numbers(
+                &service,
+                vec![endpoint_with_node_hint(10, "node1"), endpoint_with_node_hint(11, "node2")]
+            ),
+            [10]
+        );
+        assert_eq!(
+            selected_numbers(
+                &service,
+                vec![endpoint_with_node_hint(10, "node2"), endpoint_with_node_hint(11, "node3")]
+            ),
+            [10, 11]
+        );
         let local_service = Service { is_traffic_policy_local: true, ..service };
         assert_eq!(
-            selected_numbers(&local_service, vec![for_zone(10, "zone1"), for_zone(11, "zone2")]),
+            selected_numbers(
+                &local_service,
+                vec![endpoint_with_zone_hint(10, "zone1"), endpoint_with_zone_hint(11, "zone2")]
+            ),
             [10, 11]
         );
     }

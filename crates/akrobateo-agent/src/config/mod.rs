@@ -39,7 +39,7 @@ pub struct NodeConfig {
 /// The node for which the configuration is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalNode {
-    /// The node's number. All nodes use the same numbers.
+    /// The node's number. All nodes use the same number for this node.
     pub number: NodeNumber,
     /// The node's name, which the hints of endpoints contain.
     pub name: String,

@@ -212,11 +212,11 @@ mod tests {
     #[test]
     fn tunnel_mark_is_deleted_if_its_endpoint_left_the_tunnel() {
         let installed = table(&[(12, 2)]);
-        let mut without_node = table_with_way(&[(12, 2), (13, 2)], Way::Tunnel);
-        without_node.sets.iter_mut().filter(|set| set.name == "tunnel_marks4").for_each(|set| {
+        let mut table_without_node = table_with_way(&[(12, 2), (13, 2)], Way::Tunnel);
+        table_without_node.sets.iter_mut().filter(|set| set.name == "tunnel_marks4").for_each(|set| {
             set.elements.remove(0);
         });
-        for desired in [table_with_way(&[], Way::Direct), without_node] {
+        for desired in [table_with_way(&[], Way::Direct), table_without_node] {
             assert!(
                 ConnectionSet::TunnelMarks.find_former_elements(Family::V4, &installed, &desired).is_empty()
             );

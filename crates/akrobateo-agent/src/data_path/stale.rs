@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn udp_flow_with_client_address_is_stale_without_a_working_way() {
-        let with_ways = |ways: &[(Family, Way)]| {
+        let table_with_ways = |ways: &[(Family, Way)]| {
             let port = ServicePort {
                 protocol: Protocol::Udp,
                 port: NonZeroU16::new(53).unwrap(),
@@ -256,14 +256,14 @@ mod tests {
             config.peers[0].ways.extend(ways.iter().copied());
             NodeTables::new(&config).inet
         };
-        let (tunnel, without_way) = (with_ways(&[(Family::V4, Way::Tunnel)]), with_ways(&[]));
+        let (tunnel, without_way) = (table_with_ways(&[(Family::V4, Way::Tunnel)]), table_with_ways(&[]));
         let flows = find(Some(&tunnel), &without_way);
         assert_eq!(flows.masqueraded_endpoints, BTreeSet::from(["10.244.2.10:8080".parse().unwrap()]));
         let mut flow = entry(Protocol::Udp, TRANSLATED_FLOW_BIT, true);
         flow.flow.reply_source = "10.244.2.10:8080".parse().unwrap();
         assert!(flows.contains(&flow));
         assert!(!flows.contains(&Entry { mark: TRANSLATED_FLOW_BIT | MASQUERADED_FLOW_BIT, ..flow }));
-        for unchanged in [with_ways(&[(Family::V4, Way::Direct)]), tunnel.clone()] {
+        for unchanged in [table_with_ways(&[(Family::V4, Way::Direct)]), tunnel.clone()] {
             assert_eq!(find(Some(&tunnel), &unchanged), StaleFlows::default());
         }
         assert_eq!(find(Some(&without_way), &tunnel), StaleFlows::default());
@@ -271,13 +271,13 @@ mod tests {
 
     #[test]
     fn udp_flows_of_new_and_lost_frontends_are_stale() {
-        let with_frontend = table(Protocol::Udp, &[(10, 1)]);
-        let without_frontend = NodeTables::new(&config()).inet;
-        let flows = find(None, &with_frontend);
+        let table_with_frontend = table(Protocol::Udp, &[(10, 1)]);
+        let table_without_frontend = NodeTables::new(&config()).inet;
+        let flows = find(None, &table_with_frontend);
         assert!(flows.contains(&entry(Protocol::Udp, 0, true)));
         assert!(!flows.contains(&entry(Protocol::Udp, TRANSLATED_FLOW_BIT, true)));
         assert!(flows.filter(Family::V4).is_some_and(|filter| filter.mark.is_none()));
-        let flows = find(Some(&with_frontend), &without_frontend);
+        let flows = find(Some(&table_with_frontend), &table_without_frontend);
         assert!(flows.contains(&entry(Protocol::Udp, TRANSLATED_FLOW_BIT, true)));
         // A TCP connection that is older than the rules belongs to another program.
         assert_eq!(find(None, &table(Protocol::Tcp, &[(10, 1)])).filter(Family::V4), None);

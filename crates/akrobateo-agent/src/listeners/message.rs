@@ -64,8 +64,8 @@ pub(super) fn parse_listeners(answer: &Message<'_>, protocol: Protocol) -> Optio
     };
     let is_ipv6_only = Attr::find_u8(attrs, IPV6_ONLY_ATTR) == Some(1);
     let listeners = addresses.into_iter().flat_map(|address| receiving_addresses(address, is_ipv6_only));
-    let with_frontend = |address| (Frontend { family: Family::from_ip(address), protocol, port }, address);
-    Some(listeners.map(with_frontend).collect())
+    let add_frontend = |address| (Frontend { family: Family::from_ip(address), protocol, port }, address);
+    Some(listeners.map(add_frontend).collect())
 }
 
 /// Parses an address of a family.

@@ -233,9 +233,9 @@ mod tests {
             endpoints: vec![endpoint(10, 1), endpoint(11, 2)],
         };
         let served = Service { families: vec![Family::V4], ports: vec![port], ..service() };
-        let not_served = Service { families: Vec::new(), ..served.clone() };
+        let unserved_service = Service { families: Vec::new(), ..served.clone() };
         let metrics = Metrics::new(None);
-        metrics.set_config(&NodeConfig { services: vec![served, not_served], ..config() });
+        metrics.set_config(&NodeConfig { services: vec![served, unserved_service], ..config() });
         assert_eq!([samples(&metrics, "service_ports"), samples(&metrics, "endpoints")], [[" 1"], [" 2"]]);
     }
 }

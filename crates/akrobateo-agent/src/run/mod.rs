@@ -289,7 +289,7 @@ fn start_watches(
         watched_pods_node: options.watch_host_ports.then_some(options.node_name.as_str()),
     };
     let metrics = health.metrics.api.clone();
-    let triggers = TriggerSender { sender, list_completed: Trigger::Relisted, metrics };
+    let triggers = TriggerSender { sender, list_completed: Trigger::ListCompleted, metrics };
     Stores::start_watches(client, &scope, &triggers)
 }
 

@@ -151,16 +151,16 @@ mod tests {
 
     #[test]
     fn only_an_untolerated_taint_with_the_effect_no_execute_evicts_the_pod() {
-        let is_allowed_with = |tolerations: Value| {
+        let is_allowed_with_tolerations = |tolerations: Value| {
             let node = json!({ "metadata": { "name": "n1" }, "spec": { "taints": [
                 { "key": "maintenance", "value": "yes", "effect": "NoExecute" },
             ] } });
             let pod_spec = json!({ "containers": [], "tolerations": tolerations });
             allows_pod(&serde_json::from_value(pod_spec).unwrap(), &serde_json::from_value(node).unwrap())
         };
-        assert!(!is_allowed_with(json!([])));
-        assert!(!is_allowed_with(json!([{ "key": "maintenance", "value": "no" }])));
-        assert!(is_allowed_with(json!([{ "key": "maintenance", "value": "yes" }])));
-        assert!(is_allowed_with(json!([{ "operator": "Exists" }])));
+        assert!(!is_allowed_with_tolerations(json!([])));
+        assert!(!is_allowed_with_tolerations(json!([{ "key": "maintenance", "value": "no" }])));
+        assert!(is_allowed_with_tolerations(json!([{ "key": "maintenance", "value": "yes" }])));
+        assert!(is_allowed_with_tolerations(json!([{ "operator": "Exists" }])));
     }
 }

@@ -38,10 +38,10 @@ impl Observer for EventSender {
         if let Err(error) = result {
             tracing::warn!(error = error as &dyn std::error::Error, "cannot change the rules; trying again");
         }
-        let to_failure = |error: &DataPathError| ChangeFailure {
+        let build_failure = |error: &DataPathError| ChangeFailure {
             step: error.step(),
             message: api_client::error_chain(error),
         };
-        let _ = self.0.send(DataPathEvent::Applied(id, result.map_err(to_failure), duration));
+        let _ = self.0.send(DataPathEvent::Applied(id, result.map_err(build_failure), duration));
     }
 }

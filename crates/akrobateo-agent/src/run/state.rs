@@ -110,7 +110,7 @@ impl AgentState {
         for trigger in triggers {
             needs_plan |= match trigger {
                 Trigger::ServicesOrPods => true,
-                Trigger::Relisted => {
+                Trigger::ListCompleted => {
                     self.record_all_leases(now);
                     true
                 }

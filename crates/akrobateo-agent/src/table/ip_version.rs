@@ -75,7 +75,7 @@ impl IpVersion {
     /// Returns the expressions that match packets from the addresses of a range. The expressions use register 0.
     ///
     /// If possible, the expressions compare a few whole bytes, because the comparison with a range is much slower.
-    pub(super) fn is_source_in(self, range: &IpNet) -> Vec<Expr> {
+    pub(super) fn is_source_in_range(self, range: &IpNet) -> Vec<Expr> {
         let (first, last) = (address_value(range.network()), address_value(range.broadcast()));
         let prefix_bytes = range.prefix_len() / 8;
         let prefix = first.bytes().get(..usize::from(prefix_bytes)).and_then(Value::from_slice);

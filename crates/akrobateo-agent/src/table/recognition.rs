@@ -104,7 +104,7 @@ fn own_destinations(config: &NodeConfig, ip_version: IpVersion) -> impl Iterator
 
 /// Returns the rule with which packets from pods leave the chain.
 fn skip_pods_rule(ip_version: IpVersion, range: &ipnet::IpNet) -> Rule {
-    rule([&ip_version.match_packets(), &ip_version.is_source_in(range), &[accept()]])
+    rule([&ip_version.match_packets(), &ip_version.is_source_in_range(range), &[accept()]])
 }
 
 /// Returns the rule with which packets from nodes leave the chain. These packets come from the node itself, or the node

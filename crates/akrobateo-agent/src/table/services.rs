@@ -155,7 +155,7 @@ fn sets(
     let endpoint_type = DataType::concat(&[ip_version.address_type, DataType::PORT]);
     let allowed_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT, ip_version.address_type]);
     let part_lens = vec![1, 2, ip_version.address_registers * 4];
-    let inside_elements = config
+    let cluster_range_elements = config
         .inside_ranges(ip_version.family)
         .into_iter()
         .map(|range| Element::interval(address_value(range.network()), address_value(range.broadcast())));
@@ -183,7 +183,7 @@ fn sets(
         Set::new(
             ip_version.add_suffix("inside"),
             SetDefinition::set(ip_version.address_type).with_matching(Matching::Intervals),
-            inside_elements.collect(),
+            cluster_range_elements.collect(),
         ),
         Set::new(ip_version.add_suffix("kept"), SetDefinition::set(ip_version.address_type), elements.kept),
     ];

@@ -12,25 +12,28 @@ use crate::config::fixtures::{config, endpoint, masqueraded_service, service};
 use crate::config::{Endpoint, NodeConfig, Service, ServicePort};
 use crate::probe::Way;
 
-fn service_on(port: u16, endpoints: Vec<Endpoint>) -> Service {
+fn service_on_port(port: u16, endpoints: Vec<Endpoint>) -> Service {
     let port = NonZeroU16::new(port).unwrap();
     let port = ServicePort { protocol: Protocol::Tcp, port, endpoints };
     Service { name: format!("default/web{}", port.port), ports: vec![port], ..service() }
 }
 
-fn config_with(services: Vec<Service>) -> NodeConfig {
+fn config_with_services(services: Vec<Service>) -> NodeConfig {
     NodeConfig { services, ..config() }
 }
 
 fn config_of_all_kinds() -> NodeConfig {
     let endpoints = || vec![endpoint(10, 1), endpoint(10, 2), endpoint(10, 3)];
-    let mut config = config_with(vec![
-        service_on(80, endpoints()),
-        Service { keeps_client_address: false, ..service_on(81, endpoints()) },
-        Service { affinity_seconds: NonZeroU32::new(10_800), ..service_on(82, endpoints()) },
-        Service { affinity_seconds: NonZeroU32::new(60), ..service_on(83, endpoints()) },
-        Service { source_ranges: Some(vec!["192.0.2.0/24".parse().unwrap()]), ..service_on(84, endpoints()) },
-        service_on(85, Vec::new()),
+    let mut config = config_with_services(vec![
+        service_on_port(80, endpoints()),
+        Service { keeps_client_address: false, ..service_on_port(81, endpoints()) },
+        Service { affinity_seconds: NonZeroU32::new(10_800), ..service_on_port(82, endpoints()) },
+        Service { affinity_seconds: NonZeroU32::new(60), ..service_on_port(83, endpoints()) },
+        Service {
+            source_ranges: Some(vec!["192.0.2.0/24".parse().unwrap()]),
+            ..service_on_port(84, endpoints())
+        },
+        service_on_port(85, Vec::new()),
     ]);
     config.peers[0].ways = BTreeMap::from([(Family::V4, Way::Direct), (Family::V6, Way::Tunnel)]);
     config
@@ -38,10 +41,10 @@ fn config_of_all_kinds() -> NodeConfig {
 
 #[test]
 fn tables_are_consistent() {
-    let mut without_egress_hook = config_of_all_kinds();
-    without_egress_hook.node.has_egress_hook = false;
-    let without_peers = NodeConfig { peers: Vec::new(), ..config_of_all_kinds() };
-    for config in [config(), config_of_all_kinds(), without_peers, without_egress_hook] {
+    let mut config_without_egress_hook = config_of_all_kinds();
+    config_without_egress_hook.node.has_egress_hook = false;
+    let config_without_peers = NodeConfig { peers: Vec::new(), ..config_of_all_kinds() };
+    for config in [config(), config_of_all_kinds(), config_without_peers, config_without_egress_hook] {
         let tables = NodeTables::new(&config);
         tables.inet.check().unwrap();
         if let Some(netdev) = &tables.netdev {
@@ -54,8 +57,8 @@ fn tables_are_consistent() {
 fn number_of_rules_does_not_grow_with_services_and_endpoints() {
     let rule_count = |service_count: u16| {
         let services = (0..service_count)
-            .map(|number| service_on(1000 + number, vec![endpoint(10, 1), endpoint(10, 2)]));
-        let tables = NodeTables::new(&config_with(services.collect()));
+            .map(|number| service_on_port(1000 + number, vec![endpoint(10, 1), endpoint(10, 2)]));
+        let tables = NodeTables::new(&config_with_services(services.collect()));
         tables.inet.chains.iter().map(|chain| chain.rules.len()).sum::<usize>()
     };
     assert_eq!(rule_count(1), rule_count(1000));
@@ -78,25 +81,26 @@ fn node_without_peers_has_nat_chains_only() {
 
 #[test]
 fn node_without_services_finds_the_ways_to_its_peers() {
-    let chain_count = |services| NodeTables::new(&config_with(services)).inet.chains.len();
+    let chain_count = |services| NodeTables::new(&config_with_services(services)).inet.chains.len();
     assert_eq!(chain_count(Vec::new()), chain_count(vec![service()]));
     assert!(chain_count(Vec::new()) > chain_count(vec![masqueraded_service()]));
 }
 
 #[test]
 fn replies_are_marked_before_routing_if_the_kernel_has_no_egress_hook() {
-    let with_hook = config_of_all_kinds();
-    let mut without_hook = with_hook.clone();
-    without_hook.node.has_egress_hook = false;
-    let [with_hook, without_hook] = [with_hook, without_hook].map(|config| NodeTables::new(&config));
-    assert!(with_hook.netdev.is_some() && without_hook.netdev.is_none());
+    let config_with_hook = config_of_all_kinds();
+    let mut config_without_hook = config_with_hook.clone();
+    config_without_hook.node.has_egress_hook = false;
+    let [config_with_hook, config_without_hook] =
+        [config_with_hook, config_without_hook].map(|config| NodeTables::new(&config));
+    assert!(config_with_hook.netdev.is_some() && config_without_hook.netdev.is_none());
     for (chain, has_chain) in [("post", false), ("unmark", true), ("steer_pre", true)] {
-        assert_eq!(without_hook.inet.chain(chain).is_some(), has_chain, "{chain}");
+        assert_eq!(config_without_hook.inet.chain(chain).is_some(), has_chain, "{chain}");
     }
-    assert!(with_hook.inet.chain("unmark").is_none());
+    assert!(config_with_hook.inet.chain("unmark").is_none());
     // With and without the hook, the same endpoints see the client, and replies take the same ways.
     for set in ["kept4", "kept6", "zone_direct_marks4", "zone_tunnel_marks6", "kept_peers4"] {
-        assert_eq!(with_hook.inet.set(set), without_hook.inet.set(set), "{set}");
+        assert_eq!(config_with_hook.inet.set(set), config_without_hook.inet.set(set), "{set}");
     }
 }
 
@@ -111,12 +115,12 @@ fn client_address_is_kept_for_local_endpoints_and_peers_with_a_way() {
 
 #[test]
 fn packets_are_steered_only_if_a_peer_needs_the_tunnel() {
-    let with_way = |way| {
+    let config_with_way = |way| {
         let mut config = config_of_all_kinds();
         config.peers.iter_mut().for_each(|peer| peer.ways = Family::ALL.map(|family| (family, way)).into());
         NodeTables::new(&config).inet
     };
-    let (tunnel, direct) = (with_way(Way::Tunnel), with_way(Way::Direct));
+    let (tunnel, direct) = (config_with_way(Way::Tunnel), config_with_way(Way::Direct));
     for name in ["steer_pre", "steer_out"] {
         assert!(tunnel.chain(name).is_some() && direct.chain(name).is_none(), "{name}");
     }
@@ -127,10 +131,10 @@ fn packets_are_steered_only_if_a_peer_needs_the_tunnel() {
 fn change_of_one_endpoint_changes_elements_only() {
     let services = |second_endpoint: u8| {
         (0..100)
-            .map(|number| service_on(1000 + number, vec![endpoint(10, 1), endpoint(second_endpoint, 2)]))
+            .map(|number| service_on_port(1000 + number, vec![endpoint(10, 1), endpoint(second_endpoint, 2)]))
             .collect::<Vec<_>>()
     };
-    let old_config = config_with(services(10));
+    let old_config = config_with_services(services(10));
     let mut new_config = old_config.clone();
     new_config.services[7].ports[0].endpoints[1] = endpoint(11, 2);
     let installed = InstalledTable::from(NodeTables::new(&old_config).inet);

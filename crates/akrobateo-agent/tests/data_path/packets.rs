@@ -39,10 +39,10 @@ fn only_packets_with_foreign_source_addresses_get_the_zone_of_their_peer() {
                 cluster.request(&cluster.laboratory.client, Protocol::Udp, family, 1).unwrap();
                 let conntrack = cluster.laboratory.node(2).namespace.run(|| Conntrack::open().unwrap());
                 let entries = conntrack.entries(&EntryFilter::new(family)).unwrap();
-                let to_endpoint =
+                let entries_to_endpoint =
                     entries.iter().filter(|it| it.flow.original_destination.port() == BACKEND_PORT);
                 let clients_and_zones: BTreeSet<_> =
-                    to_endpoint.map(|it| (it.flow.client.ip(), it.zone)).collect();
+                    entries_to_endpoint.map(|it| (it.flow.client.ip(), it.zone)).collect();
                 let expected = match mode.way {
                     None => (cluster.laboratory.node(1).address(family), 0),
                     Some(_) => (client_address(family), marks::zone(1)),
@@ -93,11 +93,11 @@ fn errors_of_the_endpoint_reach_the_client() {
     isolated(|| {
         for mode in ALL_MODES {
             let cluster = Cluster::start(&Options::default(), mode, |laboratory| {
-                let with_closed_port = |endpoint: Endpoint| {
+                let close_endpoint_port = |endpoint: Endpoint| {
                     let address = SocketAddr::new(endpoint.address.ip(), 9);
                     Endpoint { address, ..endpoint }
                 };
-                let endpoints: Vec<_> = pod(laboratory, 2, 1).into_iter().map(with_closed_port).collect();
+                let endpoints: Vec<_> = pod(laboratory, 2, 1).into_iter().map(close_endpoint_port).collect();
                 vec![service(PORT, &endpoints)]
             });
             for (protocol, family) in

@@ -107,13 +107,13 @@ fn services_change_even_if_the_probe_cannot_start() {
 #[test]
 fn new_process_deletes_flows_and_affinities_that_a_killed_process_left() {
     isolated(|| {
-        let with_endpoint = |cluster: &Cluster, node| {
+        let service_with_endpoint = |cluster: &Cluster, node| {
             let service = service(PORT, &pod(&cluster.laboratory, node, 1));
             vec![Service { affinity_seconds: NonZeroU32::new(600), ..service }]
         };
         for way in [None, Some(Way::Direct)] {
             let mut cluster = Cluster::new(&Options::default(), way);
-            cluster.services = with_endpoint(&cluster, 2);
+            cluster.services = service_with_endpoint(&cluster, 2);
             cluster.apply_all();
             let to = SocketAddr::new(cluster.laboratory.node(1).address(Family::V4), PORT);
             let mut flow =
@@ -123,7 +123,7 @@ fn new_process_deletes_flows_and_affinities_that_a_killed_process_left() {
                 cluster.request(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 1).unwrap().backend
             };
             assert_eq!(backend(&cluster), "n2p1");
-            cluster.services = with_endpoint(&cluster, 3);
+            cluster.services = service_with_endpoint(&cluster, 3);
             for node in [2, 3] {
                 cluster.apply(node, &cluster.config(node));
             }

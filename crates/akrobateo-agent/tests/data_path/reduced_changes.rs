@@ -17,22 +17,22 @@ const CHANGES_PER_SEQUENCE: usize = 40;
 fn effects(old_config: &NodeConfig, new: &NodeConfig) -> BTreeSet<String> {
     let (old_config, new) = (NodeTables::new(old_config), NodeTables::new(new));
     let installed = InstalledTable::from(old_config.inet);
-    let mut effects = to_effects(&diff(Some(&installed), &new.inet));
+    let mut effects = action_effects(&diff(Some(&installed), &new.inet));
     effects.insert(format!("{:?} -> {:?}", old_config.netdev, new.netdev));
     effects
 }
 
-fn to_effects(transaction: &Transaction<'_>) -> BTreeSet<String> {
-    let with_elements = |kind: &str, set: &Set, elements: &[&Element]| -> Vec<String> {
+fn action_effects(transaction: &Transaction<'_>) -> BTreeSet<String> {
+    let describe_elements = |kind: &str, set: &Set, elements: &[&Element]| -> Vec<String> {
         elements.iter().map(|element| format!("{kind} {} {element:?}", set.name)).collect()
     };
-    let to_effects = |action: &Action<'_>| match action {
-        Action::AddElements(set, elements) => with_elements("add", set, elements),
-        Action::DeleteElements(set, elements) => with_elements("delete", set, elements),
+    let action_effects = |action: &Action<'_>| match action {
+        Action::AddElements(set, elements) => describe_elements("add", set, elements),
+        Action::DeleteElements(set, elements) => describe_elements("delete", set, elements),
         Action::CreateSet(set) => vec![format!("create {} {:?}", set.name, set.definition)],
         other => vec![format!("{other:?}")],
     };
-    transaction.steps.iter().flat_map(|step| to_effects(&step.action)).collect()
+    transaction.steps.iter().flat_map(|step| action_effects(&step.action)).collect()
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The rights that the data path needs: only the capability `NET_ADMIN`, and no writable `/proc/sys`.
+//! The rights of the data path: the capability `NET_ADMIN` is enough, even if `/proc/sys` is read-only.
 
 use akrobateo_agent::data_path::{DataPath, DataPathError};
 use akrobateo_agent::probe::Way;

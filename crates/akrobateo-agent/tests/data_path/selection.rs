@@ -19,13 +19,16 @@ fn backends(cluster: &mut Cluster, service: Service) -> Vec<String> {
     cluster.apply_all();
     let mut backends = BTreeSet::new();
     for (protocol, family) in PROTOCOLS.into_iter().flat_map(|it| Family::ALL.map(|family| (it, family))) {
-        let mut of_family = BTreeSet::new();
+        let mut backends_of_family = BTreeSet::new();
         for _ in 0..REQUESTS {
-            of_family
+            backends_of_family
                 .insert(cluster.request(&cluster.laboratory.client, protocol, family, 1).unwrap().backend);
         }
-        assert!(backends.is_empty() || backends == of_family, "{protocol} {family}: {of_family:?}");
-        backends = of_family;
+        assert!(
+            backends.is_empty() || backends == backends_of_family,
+            "{protocol} {family}: {backends_of_family:?}"
+        );
+        backends = backends_of_family;
     }
     backends.into_iter().collect()
 }

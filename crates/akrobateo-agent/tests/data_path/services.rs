@@ -283,13 +283,13 @@ fn agent_precedes_kube_proxy_and_portmap_but_their_own_ports_work() {
                 cluster.seen_client_addresses(&laboratory.pod(1, 1).namespace, 1, "n3p1");
                 for family in Family::ALL {
                     let node = laboratory.node(1).address(family);
-                    let ask_for = |from: &Namespace, to: (IpAddr, u16)| {
+                    let request_over_tcp_and_udp = |from: &Namespace, to: (IpAddr, u16)| {
                         from.run(|| ask(Protocol::Tcp, to.into(), DEADLINE)).unwrap().backend
                     };
-                    assert_eq!(ask_for(&laboratory.client, (node, HOST_PORT)), "n1p2");
-                    assert_eq!(ask_for(&laboratory.client, (node, node_port(2))), "n2p1");
+                    assert_eq!(request_over_tcp_and_udp(&laboratory.client, (node, HOST_PORT)), "n1p2");
+                    assert_eq!(request_over_tcp_and_udp(&laboratory.client, (node, node_port(2))), "n2p1");
                     let cluster_ip = (cluster_ip(family, 2), SERVICE_PORT);
-                    assert_eq!(ask_for(&laboratory.pod(1, 1).namespace, cluster_ip), "n2p1");
+                    assert_eq!(request_over_tcp_and_udp(&laboratory.pod(1, 1).namespace, cluster_ip), "n2p1");
                 }
             }
         }

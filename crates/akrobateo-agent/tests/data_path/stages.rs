@@ -157,8 +157,8 @@ fn check_change(old_config: &NodeConfig, new_config: &NodeConfig) -> usize {
         check_order(&states, &nodes, "peer_zones", |_, _| true);
         let frontends = tables[0].set(&format!("services{suffix}")).unwrap().elements.iter().map(|it| it.key);
         for frontend in frontends {
-            let finds_endpoint_in = |table| finds_endpoint(table, [table; 4], suffix, &frontend);
-            if !tables.iter().all(finds_endpoint_in) {
+            let table_finds_endpoint = |table| finds_endpoint(table, [table; 4], suffix, &frontend);
+            if !tables.iter().all(table_finds_endpoint) {
                 continue;
             }
             for pair in states.windows(2) {

@@ -92,10 +92,10 @@ fn socket_options_limit_the_families_and_interfaces_of_a_listener() {
         node().run(|| {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 let _ipv6_only = listen(protocol, "::", 80, |socket| socket.set_only_v6(true).unwrap());
-                let on_loopback = |socket: &Socket| socket.bind_device(Some(b"lo")).unwrap();
-                let _on_loopback = listen(protocol, "0.0.0.0", 81, on_loopback);
-                let on_uplink = |socket: &Socket| socket.bind_device(Some(b"eth0")).unwrap();
-                let _on_uplink = listen(protocol, "0.0.0.0", 82, on_uplink);
+                let bind_to_loopback = |socket: &Socket| socket.bind_device(Some(b"lo")).unwrap();
+                let _on_loopback = listen(protocol, "0.0.0.0", 81, bind_to_loopback);
+                let bind_to_uplink = |socket: &Socket| socket.bind_device(Some(b"eth0")).unwrap();
+                let _on_uplink = listen(protocol, "0.0.0.0", 82, bind_to_uplink);
                 let listeners = listeners::read().unwrap();
                 let families = [80, 81, 82].map(|port| occupied_families(&listeners, protocol, port));
                 assert_eq!(families, [vec![Family::V6], vec![], vec![Family::V4]], "{protocol}");

@@ -107,7 +107,7 @@ impl Agents {
     }
 
     /// Waits until a node has the mode towards a peer in all families, and returns the time that this took.
-    pub(crate) fn wait_for(&self, node: usize, peer: usize, expected: ForwardingMode) -> Duration {
+    pub(crate) fn wait_for_mode(&self, node: usize, peer: usize, expected: ForwardingMode) -> Duration {
         let start = Instant::now();
         for family in self.families {
             loop {

@@ -34,7 +34,7 @@ fn expect_modes(agents: &Agents, mode: ForwardingMode, other: usize, other_mode:
     for node in 1..=3 {
         for peer in (1..=3).filter(|peer| *peer != node) {
             let expected = if [node, peer].contains(&other) { other_mode } else { mode };
-            longest_wait = longest_wait.max(agents.wait_for(node, peer, expected));
+            longest_wait = longest_wait.max(agents.wait_for_mode(node, peer, expected));
         }
     }
     longest_wait
@@ -148,7 +148,7 @@ fn filter_in_one_direction_leads_to_masquerade_on_both_nodes() {
         agents.laboratory.set_filters(&[Filter::OneWay { from: 1, to: 2 }]);
         let changed_at = Instant::now();
         for (node, peer) in [(1, 2), (2, 1)] {
-            agents.wait_for(node, peer, masquerade(MasqueradeReason::NoAnswer));
+            agents.wait_for_mode(node, peer, masquerade(MasqueradeReason::NoAnswer));
         }
         eprintln!("filter in one direction: masquerade after {:?}", changed_at.elapsed());
         assert_eq!(agents.mode(1, 3, agents.families[0]), Some(DIRECT));
@@ -166,8 +166,8 @@ fn way_is_used_only_if_probes_of_both_nodes_are_answered() {
         agents.laboratory.node(1).namespace.load_nft(&format!(
             "table inet firewall {{ chain input {{ type filter hook input priority 0; udp dport {PORT} drop\n }}\n}}\n"
         ));
-        agents.wait_for(2, 1, masquerade(MasqueradeReason::NoAnswer));
-        agents.wait_for(1, 2, masquerade(MasqueradeReason::OneWay));
+        agents.wait_for_mode(2, 1, masquerade(MasqueradeReason::NoAnswer));
+        agents.wait_for_mode(1, 2, masquerade(MasqueradeReason::OneWay));
         assert_eq!(agents.mode(2, 3, agents.families[0]), Some(DIRECT));
     });
 }
@@ -178,11 +178,11 @@ fn peer_without_agent_is_masqueraded_until_its_agent_starts() {
         let mut agents = Agents::new(&Options::default());
         agents.start(1);
         agents.start(3);
-        agents.wait_for(1, 3, DIRECT);
-        agents.wait_for(1, 2, masquerade(MasqueradeReason::NoAnswer));
+        agents.wait_for_mode(1, 3, DIRECT);
+        agents.wait_for_mode(1, 2, masquerade(MasqueradeReason::NoAnswer));
         agents.start(2);
         let started_at = Instant::now();
-        agents.wait_for(1, 2, DIRECT);
+        agents.wait_for_mode(1, 2, DIRECT);
         eprintln!("new agent: direct after {:?}", started_at.elapsed());
         assert!(pod_sees_client(&agents, 2));
     });
@@ -194,15 +194,15 @@ fn direct_way_to_a_lost_peer_is_used_again_after_its_return() {
         let mut agents = Agents::start_all(&Options::default());
         expect_modes(&agents, DIRECT, 0, DIRECT);
         agents.laboratory.disconnect(2);
-        let loss_time = agents.wait_for(1, 2, masquerade(MasqueradeReason::NoAnswer));
+        let loss_time = agents.wait_for_mode(1, 2, masquerade(MasqueradeReason::NoAnswer));
         agents.laboratory.reconnect(2);
-        let return_time = agents.wait_for(1, 2, DIRECT);
+        let return_time = agents.wait_for_mode(1, 2, DIRECT);
         eprintln!(
             "disconnected: masquerade after {loss_time:?}; connected again: direct after {return_time:?}"
         );
-        agents.wait_for(2, 1, DIRECT);
+        agents.wait_for_mode(2, 1, DIRECT);
         agents.stop(2);
-        let loss_time = agents.wait_for(1, 2, masquerade(MasqueradeReason::NoAnswer));
+        let loss_time = agents.wait_for_mode(1, 2, masquerade(MasqueradeReason::NoAnswer));
         eprintln!("agent killed: masquerade after {loss_time:?}");
     });
 }
@@ -220,11 +220,11 @@ fn announced_restart_of_an_agent_does_not_change_modes() {
             assert!(pod_sees_client(&agents, 2));
         }
         agents.start(2);
-        agents.wait_for(2, 1, DIRECT);
+        agents.wait_for_mode(2, 1, DIRECT);
         assert_eq!(agents.mode(1, 2, agents.families[0]), Some(DIRECT));
         // Without an announcement, missing answers change the mode.
         agents.stop(2);
-        agents.wait_for(1, 2, masquerade(MasqueradeReason::NoAnswer));
+        agents.wait_for_mode(1, 2, masquerade(MasqueradeReason::NoAnswer));
     });
 }
 
@@ -236,7 +236,7 @@ fn conntrack_entries_that_are_older_than_the_rules_do_not_delay_the_probe() {
             node.namespace.nft("delete table inet akrobateo");
         }
         (1..=3).for_each(|node| agents.start(node));
-        agents.wait_for(1, 2, masquerade(MasqueradeReason::NoAnswer));
+        agents.wait_for_mode(1, 2, masquerade(MasqueradeReason::NoAnswer));
         for node in &agents.laboratory.nodes {
             node.namespace.nft("delete table netdev akrobateo");
             node.namespace.load_nft(&rules::render(&agents.laboratory, node));

@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn held_ports_are_the_ports_of_all_running_pods() {
-        let with_phase = |mut pod: Pod, phase: &str| {
+        let pod_with_phase = |mut pod: Pod, phase: &str| {
             pod.status.get_or_insert_default().phase = Some(phase.to_owned());
             Arc::new(pod)
         };
@@ -106,10 +106,10 @@ mod tests {
             (ports.iter().map(|port| port.port).collect::<Vec<_>>(), nodes.into_iter().collect::<Vec<_>>())
         };
         let pod_with_two_ports =
-            with_phase(pod("a").on("n1").host_port(80).host_port(443).build(), "Running");
-        let pod_with_one_port = with_phase(pod("b").on("n2").host_port(80).build(), "Running");
-        let refused_pod = with_phase(pod("c").on("n3").host_port(22).build(), "Failed");
-        let unscheduled_pod = with_phase(pod("d").host_port(22).build(), "Pending");
+            pod_with_phase(pod("a").on("n1").host_port(80).host_port(443).build(), "Running");
+        let pod_with_one_port = pod_with_phase(pod("b").on("n2").host_port(80).build(), "Running");
+        let refused_pod = pod_with_phase(pod("c").on("n3").host_port(22).build(), "Failed");
+        let unscheduled_pod = pod_with_phase(pod("d").host_port(22).build(), "Pending");
         assert_eq!(
             ports_and_nodes(std::slice::from_ref(&pod_with_two_ports)),
             (vec![80, 443], vec!["n1".to_owned()])

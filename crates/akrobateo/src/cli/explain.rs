@@ -93,7 +93,7 @@ impl NodeExplanation {
         let outdated_proxy =
             report.decision.rollout.outdated_proxies.iter().find(|proxy| proxy.node == node.name);
         let should_have_proxy = report.proxy_nodes().iter().any(|proxy_node| proxy_node.name == node.name);
-        let has_ready_proxy = report.has_ready_proxy_on(node);
+        let has_ready_proxy = report.has_ready_proxy_on_node(node);
         Self {
             name: node.name.clone(),
             should_have_proxy,
@@ -212,9 +212,9 @@ fn explain_selected_node(report: &ServiceReport, spec: &LoadBalancerSpec, node: 
         Some(format!("not published: {}", unpublished_node.cause))
     } else if let Some(policy) = policy {
         Some(format!("{policy} is Local and the node has no ready endpoint"))
-    } else if report.has_ready_proxy_on(node) {
+    } else if report.has_ready_proxy_on_node(node) {
         None
-    } else if report.has_pod_on(node) {
+    } else if report.has_pod_on_node(node) {
         Some("the proxy is not ready".to_owned())
     } else {
         Some("no proxy pod runs on the node".to_owned())

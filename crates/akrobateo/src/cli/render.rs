@@ -37,7 +37,7 @@ pub(super) fn render(config: &OperatorConfig, file: &Path, format: Format) -> Re
     let mut all_services_rendered = true;
     for service in services {
         let key = ServiceKey::from_service(&service);
-        match workload_for(&config, service) {
+        match desired_workload_of_service(&config, service) {
             Ok(Some(Workload::DaemonSet(daemonset))) => {
                 output.push_str(&encode(daemonset.as_ref(), format)?);
             }
@@ -64,7 +64,10 @@ fn encode(object: &impl Serialize, format: Format) -> Result<String, CliError> {
 
 /// Returns the workload that the operator creates if the cluster has no other Service. Returns `None` if the node agents
 /// forward the Service. The error is the reason why the operator does not expose the Service.
-fn workload_for(config: &ResolvedConfig, service: Service) -> Result<Option<Workload>, String> {
+fn desired_workload_of_service(
+    config: &ResolvedConfig,
+    service: Service,
+) -> Result<Option<Workload>, String> {
     let ResolvedConfig { proxy_config, defaults } = config;
     let service = Arc::new(with_api_server_defaults(service));
     if let Some(ineligibility) = ineligibility_reason(&service, defaults.is_default_class) {
@@ -176,7 +179,10 @@ items:
 ";
 
     fn workload_with_default_config(service: Service) -> Result<Option<Workload>, String> {
-        workload_for(&ResolvedConfig { proxy_config: proxy_config(), defaults: defaults() }, service)
+        desired_workload_of_service(
+            &ResolvedConfig { proxy_config: proxy_config(), defaults: defaults() },
+            service,
+        )
     }
 
     #[test]

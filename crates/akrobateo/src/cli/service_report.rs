@@ -106,7 +106,7 @@ impl ServiceReport {
         let nodes = self.state.nodes.iter();
         match &self.state.allocation_result {
             None => Vec::new(),
-            Some(AllocationResult::Rejected(_)) => nodes.filter(|node| self.has_pod_on(node)).collect(),
+            Some(AllocationResult::Rejected(_)) => nodes.filter(|node| self.has_pod_on_node(node)).collect(),
             Some(AllocationResult::Accepted(spec, allocation)) => {
                 let is_served = |node: &NodeInfo| {
                     spec.is_shared()
@@ -132,16 +132,16 @@ impl ServiceReport {
     /// the Service.
     pub(super) fn ready_proxy_count(&self) -> usize {
         let nodes = if self.is_shared() { self.proxy_nodes() } else { self.state.nodes.iter().collect() };
-        nodes.into_iter().filter(|node| self.has_ready_proxy_on(node)).count()
+        nodes.into_iter().filter(|node| self.has_ready_proxy_on_node(node)).count()
     }
 
     /// Returns true if the node has a ready proxy, or if its agent serves the Service.
-    pub(super) fn has_ready_proxy_on(&self, node: &NodeInfo) -> bool {
+    pub(super) fn has_ready_proxy_on_node(&self, node: &NodeInfo) -> bool {
         let is_served = self.is_shared() && self.agent_status(node) == AgentStatus::Serving;
         is_served || has_ready_pod(&self.state.pods, &node.name)
     }
 
-    pub(super) fn has_pod_on(&self, node: &NodeInfo) -> bool {
+    pub(super) fn has_pod_on_node(&self, node: &NodeInfo) -> bool {
         self.state.pods.iter().any(|pod| runs_on(pod, &node.name))
     }
 }

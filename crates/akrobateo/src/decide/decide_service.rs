@@ -20,16 +20,18 @@ use super::workload::Workload;
 
 /// Decides the desired state of one Service.
 pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp) -> Decision {
-    let without_proxy = |status| Decision::new(ProxyDecision::DeleteWorkloads, status);
-    let without_addresses = |exposure| DesiredStatus { addresses: Vec::new(), exposure };
-    let Some(service) = state.service.as_deref() else { return without_proxy(None) };
+    let decision_without_proxy = |status| Decision::new(ProxyDecision::DeleteWorkloads, status);
+    let status_without_addresses = |exposure| DesiredStatus { addresses: Vec::new(), exposure };
+    let Some(service) = state.service.as_deref() else { return decision_without_proxy(None) };
     match &state.allocation_result {
-        None => without_proxy(owns_status(&config.instance, service).then(|| without_addresses(None))),
+        None => decision_without_proxy(
+            owns_status(&config.instance, service).then(|| status_without_addresses(None)),
+        ),
         Some(AllocationResult::Rejected(error)) => {
             if let Some(port) = find_reserved_port(state) {
                 let note = other_addresses_note(&config.instance, service);
                 let exposure = Exposure::from_released_port(error, port, note);
-                return without_proxy(Some(without_addresses(Some(exposure))));
+                return decision_without_proxy(Some(status_without_addresses(Some(exposure))));
             }
             let RejectedStatus { addresses, exposure, recheck_at } =
                 rejected_status(&config.instance, state, service, error, now);
@@ -39,7 +41,7 @@ pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp)
                 proxy: ProxyDecision::KeepWorkloads,
                 recheck_at: recheck_at.into_iter().chain(rollout.recheck_at).min(),
                 rollout,
-                ..without_proxy(status)
+                ..decision_without_proxy(status)
             }
         }
         Some(AllocationResult::Accepted(spec, allocation)) => match spec.workload {
@@ -48,7 +50,9 @@ pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp)
             }
             WorkloadSpec::Dedicated(_) if allocation.is_denied() => {
                 let note = other_addresses_note(&config.instance, service);
-                without_proxy(Some(without_addresses(Some(Exposure::conflicting(allocation, note)))))
+                decision_without_proxy(Some(status_without_addresses(Some(Exposure::conflicting(
+                    allocation, note,
+                )))))
             }
             WorkloadSpec::Dedicated(workload_kind) => {
                 decide_dedicated_service(config, state, service, (spec, workload_kind), allocation, now)

@@ -101,10 +101,10 @@ pub(super) fn pod_spec(
     role: ProxyRole,
 ) -> PodSpec {
     let args = &spec.proxy_args;
-    let forwards_in = |data_path| role == ProxyRole::Forward && args.data_path == data_path;
-    let forwards_in_userspace = forwards_in(DataPath::Userspace);
-    let needs_ipv6_forwarding =
-        forwards_in(DataPath::Kernel) && args.forwards.iter().any(|forward| forward.target.is_ipv6());
+    let forwards_in_data_path = |data_path| role == ProxyRole::Forward && args.data_path == data_path;
+    let forwards_in_userspace = forwards_in_data_path(DataPath::Userspace);
+    let needs_ipv6_forwarding = forwards_in_data_path(DataPath::Kernel)
+        && args.forwards.iter().any(|forward| forward.target.is_ipv6());
     PodSpec {
         // Proxies get neither access to the API nor environment variables for the Services of their namespace, because
         // they need neither.
@@ -306,7 +306,7 @@ fn restricted_security_context() -> SecurityContext {
 }
 
 fn base_container(image: &str, cpu: &str, memory: &str) -> Container {
-    let to_quantities = |quantities: &[(&str, &str)]| {
+    let build_quantities = |quantities: &[(&str, &str)]| {
         let build_entry = |&(name, quantity): &(&str, &str)| (name.to_owned(), Quantity(quantity.to_owned()));
         Some(quantities.iter().map(build_entry).collect())
     };
@@ -314,8 +314,8 @@ fn base_container(image: &str, cpu: &str, memory: &str) -> Container {
         image: Some(image.to_owned()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         resources: Some(ResourceRequirements {
-            requests: to_quantities(&[("cpu", cpu), ("memory", "8Mi")]),
-            limits: to_quantities(&[("memory", memory)]),
+            requests: build_quantities(&[("cpu", cpu), ("memory", "8Mi")]),
+            limits: build_quantities(&[("memory", memory)]),
             ..ResourceRequirements::default()
         }),
         ..Container::default()

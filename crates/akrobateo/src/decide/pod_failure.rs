@@ -104,9 +104,9 @@ fn stable_scheduler_message(message: &str) -> String {
     let Some((_, causes)) = cause.split_once(" nodes are available: ") else {
         return cause.trim().to_owned();
     };
-    let without_number =
+    let remove_node_count =
         |cause: &str| cause.trim().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().to_owned();
-    let mut causes: Vec<_> = causes.trim().trim_end_matches('.').split(", ").map(without_number).collect();
+    let mut causes: Vec<_> = causes.trim().trim_end_matches('.').split(", ").map(remove_node_count).collect();
     causes.sort();
     causes.join(", ")
 }

@@ -50,8 +50,8 @@ pub(super) fn rejected_status(
         &AddressInputs {
             nodes: &state.nodes,
             readiness: &|node| {
-                let by_proxy = proxy_readiness(state, &ready_nodes, node, true, grace_period);
-                by_proxy.max(agent_readiness_of_rejected_service(state, service, node))
+                let readiness_by_proxy = proxy_readiness(state, &ready_nodes, node, true, grace_period);
+                readiness_by_proxy.max(agent_readiness_of_rejected_service(state, service, node))
             },
             may_be_published: &may_be_published,
             unclaimed_nodes: &unclaimed_nodes,

@@ -74,9 +74,9 @@ fn agents_not_ready_note(shared: &SharedService) -> Note {
         AgentStatus::Failing(error) => Some((&node.name, error)),
         _ => None,
     });
-    let with_warning = |text| Note { text, warning_reason: Some(Reason::AgentsNotReady) };
+    let warning_note = |text| Note { text, warning_reason: Some(Reason::AgentsNotReady) };
     if let Some((node, error)) = failing_agent {
-        return with_warning(format!(
+        return warning_note(format!(
             "the agent of node {node} cannot change the rules of the kernel: {error}; correct the cause on the node, or select \
              other nodes"
         ));
@@ -85,7 +85,7 @@ fn agents_not_ready_note(shared: &SharedService) -> Note {
         return Note::without_warning("no node agent serves the Service yet; waiting for the agents");
     }
     let nodes: Vec<_> = expected_nodes().map(|node| node.name.clone()).collect();
-    with_warning(format!(
+    warning_note(format!(
         "the agents of the selected nodes ({}) have not reported for {LEASE_DURATION_SECONDS} s, or the nodes have no agent; \
          check their pods: {SHOW_AGENTS_COMMAND}",
         join_first_items(&nodes)

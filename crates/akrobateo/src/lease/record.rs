@@ -180,8 +180,12 @@ mod tests {
                 ElectionStep::Wait(OTHER_IDENTITY.to_owned()),
                 "{duration:?}"
             );
-            let after_expiry = expiry + Duration::from_millis(1);
-            assert_eq!(next_step(OWN_IDENTITY, &record, after_expiry), ElectionStep::Acquire, "{duration:?}");
+            let time_after_expiry = expiry + Duration::from_millis(1);
+            assert_eq!(
+                next_step(OWN_IDENTITY, &record, time_after_expiry),
+                ElectionStep::Acquire,
+                "{duration:?}"
+            );
         }
     }
 

@@ -109,9 +109,9 @@ fn chain_sample_to_json(sample: &ChainSample) -> Value {
 }
 
 fn table_result_to_json(result: &TableResult) -> Value {
-    let to_json = |(step, seconds): &(TableStep, f64)| json!({"step": step.title(), "seconds": seconds});
+    let step_to_json = |(step, seconds): &(TableStep, f64)| json!({"step": step.title(), "seconds": seconds});
     json!({
-        "times": result.times.iter().map(to_json).collect::<Vec<_>>(),
+        "times": result.times.iter().map(step_to_json).collect::<Vec<_>>(),
         "resident_bytes": result.resident_memory_bytes,
         "anonymous_bytes": result.anonymous_memory_bytes,
     })

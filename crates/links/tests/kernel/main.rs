@@ -239,9 +239,9 @@ fn address_of_a_larger_network_does_not_prevent_the_routes() {
     isolated(|| {
         let namespace = Namespace::new();
         let desired = example_objects();
-        let without_routes =
+        let objects_without_routes =
             NetworkObjects { addresses: BTreeSet::new(), routes: BTreeSet::new(), ..desired.clone() };
-        namespace.run(|| Client::open(owner()).unwrap().reconcile(&without_routes).unwrap());
+        namespace.run(|| Client::open(owner()).unwrap().reconcile(&objects_without_routes).unwrap());
         // The next hop of the IPv4 route is the broadcast address of this network.
         namespace.ip("address add 169.254.107.114/16 dev akr0");
         namespace.run(|| {

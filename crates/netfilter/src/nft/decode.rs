@@ -126,7 +126,7 @@ impl Decoder {
         let chain = installed.table.chains.iter_mut().find(|chain| chain.name == name);
         match (chain, expr::decode_rule(attrs)) {
             (Some(chain), Some(rule)) => chain.rules.push(rule),
-            (Some(_), None) => installed.foreign_objects.push(ForeignObject::RuleIn(name)),
+            (Some(_), None) => installed.foreign_objects.push(ForeignObject::RuleInChain(name)),
             // The chain itself is a foreign object.
             (None, _) => {}
         }
@@ -143,7 +143,7 @@ impl Decoder {
                 Some(ListedElement::Element(element)) => installed.table.sets[index].elements.push(element),
                 Some(ListedElement::UpperBound(key)) => self.upper_bounds.push((index, key)),
                 None => {
-                    let foreign_object = ForeignObject::ElementIn(name.clone());
+                    let foreign_object = ForeignObject::ElementOfSet(name.clone());
                     if !installed.foreign_objects.contains(&foreign_object) {
                         installed.foreign_objects.push(foreign_object);
                     }

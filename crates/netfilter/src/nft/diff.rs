@@ -63,8 +63,8 @@ impl<'a> Diff<'a> {
                 ForeignObject::TableFlag => {}
                 ForeignObject::Set(name) => _ = diff.deleted_sets.insert(name),
                 ForeignObject::Chain(name) => _ = diff.deleted_chains.insert(name),
-                ForeignObject::RuleIn(name) => _ = diff.flushed_chains.insert(name),
-                ForeignObject::ElementIn(name) => _ = diff.flushed_sets.insert(name),
+                ForeignObject::RuleInChain(name) => _ = diff.flushed_chains.insert(name),
+                ForeignObject::ElementOfSet(name) => _ = diff.flushed_sets.insert(name),
             }
         }
         diff.flushed_chains.extend(&diff.deleted_chains);

@@ -22,10 +22,10 @@ pub enum ForeignObject {
     Chain(Name),
     /// A rule in this chain, with an expression that [`Expr`](super::model::Expr) cannot describe. The table contains
     /// the other rules of the chain.
-    RuleIn(Name),
+    RuleInChain(Name),
     /// An element of this set that [`Element`](super::model::Element) cannot describe. The table contains the other
     /// elements of the set.
-    ElementIn(Name),
+    ElementOfSet(Name),
 }
 
 impl From<Table> for InstalledTable {

@@ -34,11 +34,11 @@ pub enum ChangedObject {
     /// A chain.
     Chain(String),
     /// A rule in this chain.
-    RuleIn(String),
+    RuleInChain(String),
     /// A set.
     Set(String),
     /// An element in this set.
-    ElementIn(String),
+    ElementOfSet(String),
     /// An object of another kind, such as a named counter or a flowtable.
     Other,
 }
@@ -54,9 +54,9 @@ impl TableChange {
         let object = match message_number {
             msg::NEW_TABLE | msg::DEL_TABLE => ChangedObject::Table,
             msg::NEW_CHAIN | msg::DEL_CHAIN => ChangedObject::Chain(name(abi::chain::NAME)?),
-            msg::NEW_RULE | msg::DEL_RULE => ChangedObject::RuleIn(name(abi::rule::CHAIN)?),
+            msg::NEW_RULE | msg::DEL_RULE => ChangedObject::RuleInChain(name(abi::rule::CHAIN)?),
             msg::NEW_SET | msg::DEL_SET => ChangedObject::Set(name(abi::set::NAME)?),
-            msg::NEW_ELEMENTS | msg::DEL_ELEMENTS => ChangedObject::ElementIn(name(abi::elements::SET)?),
+            msg::NEW_ELEMENTS | msg::DEL_ELEMENTS => ChangedObject::ElementOfSet(name(abi::elements::SET)?),
             msg::NEW_OBJECT | msg::DEL_OBJECT | msg::NEW_FLOWTABLE | msg::DEL_FLOWTABLE => {
                 ChangedObject::Other
             }

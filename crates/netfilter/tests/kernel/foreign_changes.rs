@@ -149,10 +149,18 @@ fn reported_change_names_its_object() {
             own_port_ids: BTreeSet::from([nftables.port_id().unwrap()]),
         };
         for (change, object, is_deletion) in [
-            ("delete element inet akrobateo ports { 1 }", ChangedObject::ElementIn("ports".to_owned()), true),
-            ("add element inet akrobateo ports { 3 }", ChangedObject::ElementIn("ports".to_owned()), false),
-            ("add rule inet akrobateo input drop", ChangedObject::RuleIn("input".to_owned()), false),
-            ("flush chain inet akrobateo input", ChangedObject::RuleIn("input".to_owned()), true),
+            (
+                "delete element inet akrobateo ports { 1 }",
+                ChangedObject::ElementOfSet("ports".to_owned()),
+                true,
+            ),
+            (
+                "add element inet akrobateo ports { 3 }",
+                ChangedObject::ElementOfSet("ports".to_owned()),
+                false,
+            ),
+            ("add rule inet akrobateo input drop", ChangedObject::RuleInChain("input".to_owned()), false),
+            ("flush chain inet akrobateo input", ChangedObject::RuleInChain("input".to_owned()), true),
             ("add counter inet akrobateo other", ChangedObject::Other, false),
             ("add chain inet akrobateo other", ChangedObject::Chain("other".to_owned()), false),
         ] {
@@ -217,7 +225,7 @@ fn foreign_chain_and_foreign_element_are_repaired() {
     let table = table();
     let mut installed = netfilter::nft::InstalledTable::from(table.clone());
     installed.foreign_objects =
-        vec![ForeignObject::Chain("offloaded".into()), ForeignObject::ElementIn("ports".into())];
+        vec![ForeignObject::Chain("offloaded".into()), ForeignObject::ElementOfSet("ports".into())];
     let steps: Vec<_> = diff(Some(&installed), &table).steps.iter().map(ToString::to_string).collect();
     assert_eq!(
         steps,

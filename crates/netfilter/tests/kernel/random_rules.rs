@@ -31,7 +31,7 @@ pub(crate) fn build_rule(place: RulePlace<'_>, numbers: [u8; 4]) -> Rule {
         1 => change_packet(place, a, b),
         2 | 3 => use_set(place, a, b),
         4 if place.family != TableFamily::Netdev => conntrack(a, b),
-        5 if place.family != TableFamily::Netdev => hook_specific(place, a, b),
+        5 if place.family != TableFamily::Netdev => hook_specific_expressions(place, a, b),
         6 => convert(a, b),
         _ => Vec::new(),
     };
@@ -215,7 +215,7 @@ fn conntrack(a: u8, b: u8) -> Vec<Expr> {
 }
 
 /// Builds expressions that the kernel allows only in some hooks.
-fn hook_specific(place: RulePlace<'_>, a: u8, b: u8) -> Vec<Expr> {
+fn hook_specific_expressions(place: RulePlace<'_>, a: u8, b: u8) -> Vec<Expr> {
     let Some((chain_type, hook)) = place.base else { return Vec::new() };
     let flags = NatFlags { is_fully_random: b & 1 != 0, is_persistent: b & 2 != 0 };
     let family = match place.family {

@@ -7,11 +7,11 @@ use super::defaults::ServiceDefaults;
 use super::error::SpecError;
 use super::load_balancer_spec::LoadBalancerSpec;
 
-/// Returns the Service without its invalid annotations and its reserved ports, and the spec of this Service.
+/// Removes the invalid annotations and the reserved ports from the Service. Returns the remaining Service and its spec.
 ///
 /// The programs that forward a rejected Service keep its last valid settings. After a restart, the remaining settings
-/// show which ports the Service may have. Returns `None` if the spec of the Service is not supported, or if no port
-/// remains.
+/// show which ports the Service may have. Returns `None` if the spec of the Service is not supported, or if all ports
+/// were removed.
 #[must_use]
 pub fn valid_settings(service: &Service, defaults: &ServiceDefaults) -> Option<(Service, LoadBalancerSpec)> {
     let mut service = service.clone();

@@ -126,11 +126,11 @@ fn explanation_names_an_invalid_annotation_of_a_node_and_a_missing_endpoint() {
 /// Returns the explanation of Service `default/web`, which has a pod on node `n1`. Another Service has port 443, and
 /// port 22 is reserved.
 fn explain_web(web: ServiceBuilder, web_pod: PodBuilder) -> String {
-    explain_web_on(&["n1"], web, web_pod)
+    explain_web_on_nodes(&["n1"], web, web_pod)
 }
 
 /// Returns the explanation of [`explain_web`] in a cluster with these nodes.
-fn explain_web_on(nodes: &[&str], web: ServiceBuilder, web_pod: PodBuilder) -> String {
+fn explain_web_on_nodes(nodes: &[&str], web: ServiceBuilder, web_pod: PodBuilder) -> String {
     let nodes: Vec<_> =
         nodes.iter().map(|name| node(name).internal_ip(&format!("10.0.0.{}", &name[1..])).build()).collect();
     let services = vec![service("old").tcp(443).created_at(1).build(), web.created_at(2).build()];
@@ -145,11 +145,11 @@ fn explanation_shows_every_reason_of_the_condition() {
     let web = || service("web").tcp(80);
     let published_web = || web().published("10.0.0.1", "VIP", "akrobateo");
     let (ready_pod, starting_pod) = (|| pod("a").ready(), || pod("a"));
-    let no_free_ports =
+    let scheduling_failure =
         "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.";
     let examples = [
         (Reason::Exposed, explain_web(published_web(), ready_pod())),
-        (Reason::PartlyExposed, explain_web_on(&["n1", "n2"], published_web(), ready_pod())),
+        (Reason::PartlyExposed, explain_web_on_nodes(&["n1", "n2"], published_web(), ready_pod())),
         (Reason::ProxiesNotReady, explain_web(web(), starting_pod())),
         (Reason::AgentsNotReady, explain_web(web().annotation(annotations::WORKLOAD, "Shared"), ready_pod())),
         (
@@ -163,7 +163,7 @@ fn explanation_shows_every_reason_of_the_condition() {
         (Reason::NoEndpoints, explain_web(web().traffic_policy_local(), ready_pod())),
         (Reason::PortConflict, explain_web(service("web").tcp(443), ready_pod())),
         (Reason::PortReserved, explain_web(service("web").tcp(22), ready_pod())),
-        (Reason::PortInUse, explain_web(web(), pod("a").unscheduled(no_free_ports))),
+        (Reason::PortInUse, explain_web(web(), pod("a").unscheduled(scheduling_failure))),
         (Reason::InvalidAnnotation, explain_web(web().annotation(annotations::IP_MODE, "none"), ready_pod())),
         (Reason::UnsupportedSpec, explain_web(service("web"), ready_pod())),
     ];

@@ -41,8 +41,8 @@ fn is_entry_applied_by(instance: &str, entry: &ManagedFieldsEntry) -> bool {
 pub(crate) fn added_fields(instance: &str, entries: Vec<ManagedFieldsEntry>) -> Vec<ManagedFieldsEntry> {
     let (own_entries, other_entries): (Vec<_>, Vec<_>) =
         entries.into_iter().partition(|entry| is_entry_applied_by(instance, entry));
-    let no_fields = Map::new();
-    let own_spec_fields = own_entries.iter().find_map(spec_fields).unwrap_or(&no_fields);
+    let empty_fields = Map::new();
+    let own_spec_fields = own_entries.iter().find_map(spec_fields).unwrap_or(&empty_fields);
     // Writes to subresources are ignored. For example, kubectl scale only changes a field that the operator also sets.
     let other_entries = other_entries.into_iter().filter(|entry| entry.subresource.is_none());
     let added_entries = other_entries.filter_map(|entry| {

@@ -62,7 +62,7 @@ fn state_with_nodes(
     ServiceState { nodes: observed.nodes, allocation_result: observed.allocation_result, ..state.clone() }
 }
 
-fn older_service_on(selector: &str) -> Service {
+fn older_service_on_nodes(selector: &str) -> Service {
     service("older").tcp(80).created_at(1).annotation(annotations::NODE_SELECTOR, selector).build()
 }
 
@@ -78,7 +78,7 @@ fn deployment_has_at_most_one_replica_per_node() {
         );
         assert_eq!(replicas_and_max_unavailable(&state).0, expected_replicas);
     }
-    let older_services = vec![older_service_on("name=n1")];
+    let older_services = vec![older_service_on_nodes("name=n1")];
     let state = observe_with_other_services(
         deployment_with_replicas("4").build(),
         older_services,
@@ -144,7 +144,7 @@ fn node_of_another_service_is_excluded_only_if_it_runs_a_pod() {
     let service = deployment_with_replicas("2");
     let state = reconciled_state(&service, &nodes(&["n1", "n2"]), &["n1", "n2"], Vec::new());
     let node_names = ["n1", "n2", "n3"];
-    let older_services = || vec![older_service_on("name=n3")];
+    let older_services = || vec![older_service_on_nodes("name=n3")];
     let state_with_new_node = state_with_nodes(&state, &nodes(&node_names), &service, older_services());
     assert_eq!(
         planned_actions(&state_with_new_node)

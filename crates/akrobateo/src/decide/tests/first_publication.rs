@@ -60,8 +60,8 @@ fn only_agents_that_need_more_time_delay_the_first_status_write() {
 fn change_of_published_addresses_is_never_delayed() {
     let state = state_with_late_agents(published_on_nodes(shared_web(), &[1, 2]), &["n2"]);
     assert_eq!(written_addresses(&state, 50), Some(3));
-    let mut without_agent = state_with_late_agents(published_on_nodes(shared_web(), &[1, 2]), &["n2"]);
-    Arc::make_mut(&mut without_agent.agents).remove("n1");
-    assert_eq!(desired_addresses_at(&without_agent, 100), ["10.0.0.2", "10.0.0.3"]);
-    assert_eq!(written_addresses(&without_agent, 50), Some(2));
+    let mut state_without_agent = state_with_late_agents(published_on_nodes(shared_web(), &[1, 2]), &["n2"]);
+    Arc::make_mut(&mut state_without_agent.agents).remove("n1");
+    assert_eq!(desired_addresses_at(&state_without_agent, 100), ["10.0.0.2", "10.0.0.3"]);
+    assert_eq!(written_addresses(&state_without_agent, 50), Some(2));
 }

@@ -257,15 +257,15 @@ fn ip_modes(state: &ServiceState) -> Vec<String> {
 
 #[test]
 fn address_keeps_ip_mode_vip_until_the_proxy_of_its_node_forwards() {
-    let with_published_addresses = |service: ServiceBuilder| {
+    let state_with_published_addresses = |service: ServiceBuilder| {
         service.published("10.0.0.1", "VIP", "akrobateo").published("10.0.0.2", "VIP", "akrobateo")
     };
-    let with_reserving_pod_on_n1 = |service: ServiceBuilder| {
+    let state_with_reserving_pod_on_n1 = |service: ServiceBuilder| {
         let mut state = state_on_nodes(service, &["n1", "n2"], &[]);
         state.pods[0] = Arc::new(pod("n1").on("n1").in_host_network().ready().build());
         state
     };
-    let mut state = with_reserving_pod_on_n1(with_published_addresses(web_with_ip_mode_proxy()));
+    let mut state = state_with_reserving_pod_on_n1(state_with_published_addresses(web_with_ip_mode_proxy()));
     assert_eq!(ip_modes(&state), ["VIP", "Proxy"]);
     // The next proxy of the node is not ready yet.
     state.pod_change_times.last_change_times.insert("n1".to_owned(), at(999));
@@ -275,14 +275,14 @@ fn address_keeps_ip_mode_vip_until_the_proxy_of_its_node_forwards() {
     assert_eq!(ip_modes(&state), ["Proxy", "Proxy"]);
     // The ipMode changes at once if VIP is dangerous, or if kube-proxy would ignore the source ranges.
     let mut state_with_vip_danger =
-        with_reserving_pod_on_n1(with_published_addresses(web_with_ip_mode_proxy()));
+        state_with_reserving_pod_on_n1(state_with_published_addresses(web_with_ip_mode_proxy()));
     state_with_vip_danger.is_vip_dangerous = true;
     assert_eq!(ip_modes(&state_with_vip_danger), ["Proxy", "Proxy"]);
     let service_without_ipv4_range =
-        with_published_addresses(web_with_ip_mode_proxy()).source_ranges(&["fd00::/8"]);
-    assert_eq!(ip_modes(&with_reserving_pod_on_n1(service_without_ipv4_range)), ["Proxy", "Proxy"]);
+        state_with_published_addresses(web_with_ip_mode_proxy()).source_ranges(&["fd00::/8"]);
+    assert_eq!(ip_modes(&state_with_reserving_pod_on_n1(service_without_ipv4_range)), ["Proxy", "Proxy"]);
     // Only an address that is already published may keep ipMode VIP.
-    assert_eq!(ip_modes(&with_reserving_pod_on_n1(web_with_ip_mode_proxy())), ["Proxy", "Proxy"]);
+    assert_eq!(ip_modes(&state_with_reserving_pod_on_n1(web_with_ip_mode_proxy())), ["Proxy", "Proxy"]);
 }
 
 #[test]

@@ -105,13 +105,13 @@ impl SimulatedCluster {
     }
 
     fn state(&mut self) -> ServiceState {
-        let to_node = |(index, health): (usize, &NodeHealth)| {
+        let simulated_node = |(index, health): (usize, &NodeHealth)| {
             let node = node(&node_name(index));
             NodeInfo::from_node(
                 &if *health == NodeHealth::Lost { node.with_ready_unknown() } else { node }.build(),
             )
         };
-        let nodes: Vec<_> = self.health.iter().enumerate().map(to_node).collect();
+        let nodes: Vec<_> = self.health.iter().enumerate().map(simulated_node).collect();
         let pods: Vec<_> = self.pods.iter().map(|pod| Arc::new(pod.pod.clone())).collect();
         let pod_change_times =
             self.pod_changes.update(&key("web"), true, &pods, &nodes, |_| true, at(self.now));

@@ -24,8 +24,8 @@ pub(crate) async fn read_node_memory(
     node: &str,
 ) -> Result<String, Failure> {
     let pods: Api<Pod> = Api::all(namespace.cluster().client.clone());
-    let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
-    let pods = pods.list(&on_node).await?.items;
+    let pods_on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
+    let pods = pods.list(&pods_on_node).await?.items;
     let pod = pods.first().ok_or_else(|| Failure::UnexpectedState(format!("node {node} has no pod")))?;
     let mut kilobytes = 0;
     for process in NODE_PROCESSES {

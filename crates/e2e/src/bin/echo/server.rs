@@ -59,9 +59,9 @@ pub(crate) async fn serve_on(candidates: impl Iterator<Item = Vec<SocketAddr>>) 
 
 /// Binds a TCP socket and a UDP socket to the first candidate address that the machine has.
 async fn bind(candidates: &[SocketAddr]) -> io::Result<(TcpListener, UdpSocket)> {
-    let to_bind_error = |error| io::Error::other(format!("cannot serve on {candidates:?}: {error}"));
-    let tcp = TcpListener::bind(candidates).await.map_err(to_bind_error)?;
-    Ok((tcp, UdpSocket::bind(candidates).await.map_err(to_bind_error)?))
+    let bind_error = |error| io::Error::other(format!("cannot serve on {candidates:?}: {error}"));
+    let tcp = TcpListener::bind(candidates).await.map_err(bind_error)?;
+    Ok((tcp, UdpSocket::bind(candidates).await.map_err(bind_error)?))
 }
 
 async fn serve_tcp(listener: TcpListener, port: u16, names: Rc<ServerNames>) {

@@ -197,7 +197,7 @@ fn affinity_rule(addresses: Addresses) -> Rule {
 /// 1.0.6 aborts when it lists such a rule.
 fn remember_rule(addresses: Addresses) -> Rule {
     let Addresses { suffix, address, offsets, .. } = addresses;
-    let after_address = register_after_address(addresses);
+    let next_register = register_after_address(addresses);
     let mut rule = vec![
         Expr::Ct { key: ct::KEY_MARK, direction: None, dreg: Reg(0) },
         Expr::and(Reg(0), AFFINITY),
@@ -206,14 +206,14 @@ fn remember_rule(addresses: Addresses) -> Rule {
     rule.extend(is_family(addresses));
     rule.extend([
         Expr::payload(PayloadBase::Network, offsets[0], address.len, Reg(0)),
-        Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(after_address) },
+        Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(next_register) },
         Expr::Ct {
             key: ct::KEY_DESTINATION_PORT,
             direction: Some(Direction::Original),
-            dreg: Reg(after_address + 1),
+            dreg: Reg(next_register + 1),
         },
         Expr::payload(PayloadBase::Network, offsets[1], address.len, Reg(8)),
-        Expr::payload(PayloadBase::Transport, 2, 2, Reg(8 + after_address)),
+        Expr::payload(PayloadBase::Transport, 2, 2, Reg(8 + next_register)),
         Expr::ChangeElement {
             set: format!("affinity{suffix}").into(),
             change: ElementChange::Update,

@@ -9,7 +9,7 @@ fn shared(name: &str, created_at: i64) -> ServiceBuilder {
     service(name).tcp(80).created_at(created_at).annotation(WORKLOAD, "Shared")
 }
 
-fn port_80_on(nodes: &[&str]) -> OccupiedPorts {
+fn port_80_on_nodes(nodes: &[&str]) -> OccupiedPorts {
     let port = NonZeroU16::new(80).unwrap();
     let frontend = Frontend { family: Family::V4, protocol: Protocol::Tcp, port };
     OccupiedPorts { frontends: [frontend].into(), nodes: names(nodes) }
@@ -22,7 +22,7 @@ fn service_owns_the_port_that_an_agent_serves() {
     assert_eq!(cluster.allowed_nodes("older"), ALL_NODES);
     // The agent of n2 already serves the younger Service, because the agent did not know the older Service yet. The
     // older Service has no proxies yet.
-    cluster.occupied_port_overrides.insert(key("younger"), port_80_on(&["n2"]));
+    cluster.occupied_port_overrides.insert(key("younger"), port_80_on_nodes(&["n2"]));
     cluster.allocate();
     assert_eq!(cluster.allowed_nodes("older"), ["n1", "n3"]);
     assert_eq!(cluster.allowed_nodes("younger"), ["n2"]);
@@ -51,8 +51,8 @@ fn agents_decide_which_shared_service_gets_the_port() {
     let mut cluster = ClusterModel::new();
     cluster.apply([shared("a", 1), shared("b", 2)]);
     assert_eq!(cluster.allowed_nodes("a"), ALL_NODES);
-    cluster.occupied_port_overrides.insert(key("a"), port_80_on(&["n1"]));
-    cluster.occupied_port_overrides.insert(key("b"), port_80_on(&["n2", "n3"]));
+    cluster.occupied_port_overrides.insert(key("a"), port_80_on_nodes(&["n1"]));
+    cluster.occupied_port_overrides.insert(key("b"), port_80_on_nodes(&["n2", "n3"]));
     cluster.allocate();
     assert_eq!(cluster.allowed_nodes("a"), ["n1"]);
     assert_eq!(cluster.allowed_nodes("b"), ["n2", "n3"]);
