@@ -110,6 +110,13 @@ impl EchoPod {
         self
     }
 
+    /// Removes the ports from the spec. So only the sockets of the node show that the pod uses its port.
+    #[must_use]
+    pub fn without_declared_ports(mut self) -> Self {
+        self.container.ports = None;
+        self
+    }
+
     /// Runs the pod in its node's network. The pod serves only this port of a loopback address, and does not declare
     /// the port in its spec.
     #[must_use]

@@ -15,8 +15,9 @@ async fn pod_and_process_keep_their_ports() -> Result<(), Failure> {
         let [port, process_port] = namespace.allocate_ports().await?;
         let pod =
             namespace.start_pod(&echo_pod("pod-with-port").host_port(port).on_node(&nodes[0].name)).await?;
-        // If a pod runs in the host's network, its port belongs to a process of the node.
-        let process = echo_pod("process").in_host_network(process_port).on_node(&nodes[0].name);
+        // A pod in the host's network is a process of the node. The agent finds its port by the socket.
+        let process = echo_pod("process").in_host_network(process_port).without_declared_ports();
+        let process = process.on_node(&nodes[0].name);
         namespace.start_pod(&process).await?;
         let web = service("web").tcp(port);
         let api = service("api").tcp(process_port);
@@ -76,7 +77,7 @@ async fn service_keeps_its_port_when_a_later_pod_uses_it() -> Result<(), Failure
 
 #[tokio::test]
 async fn service_keeps_its_port_when_a_later_process_uses_it() -> Result<(), Failure> {
-    let build_pod = |port| echo_pod("process").in_host_network(port);
+    let build_pod = |port| echo_pod("process").in_host_network(port).without_declared_ports();
     check_service_keeps_its_port(build_pod, |node| format!("process of node {node}")).await
 }
 
