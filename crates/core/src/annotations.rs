@@ -7,7 +7,7 @@ pub struct Annotation {
     pub name: &'static str,
     /// The kind of object that carries the annotation: `Service` or `Node`.
     pub kind: &'static str,
-    /// The allowed values and their effect. The reference shows this text.
+    /// The allowed values and their effect. docs/reference.md contains this text.
     pub help: &'static str,
 }
 

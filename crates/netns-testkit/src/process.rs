@@ -27,7 +27,7 @@ pub fn count_open_descriptors(pid: Pid) -> usize {
 
 /// Returns the number that the kernel would give to the next descriptor of a process.
 pub fn lowest_free_descriptor(pid: Pid) -> u64 {
-    // The link of a socket points to no file, so the link itself is checked.
+    // The link of a socket does not lead to a file, so the function checks the link itself.
     let is_open =
         |number: &u64| fs::symlink_metadata(format!("/proc/{}/fd/{number}", pid.as_raw_pid())).is_ok();
     (0..=u64::MAX).find(|number| !is_open(number)).unwrap()

@@ -18,7 +18,7 @@ pub(crate) fn collect_paths(code: TokenStream, paths: &mut Vec<PathInSource>) {
 fn collect_paths_with_prefix(prefix: &[String], code: TokenStream, paths: &mut Vec<PathInSource>) {
     let mut segments = prefix.to_vec();
     let mut line = 0;
-    let mut is_as_keyword = false;
+    let mut is_the_word_as = false;
     let mut colon_count = if prefix.is_empty() { 0 } else { 2 };
     for token in code {
         let start = token.span().start().line;
@@ -30,8 +30,8 @@ fn collect_paths_with_prefix(prefix: &[String], code: TokenStream, paths: &mut V
                     finish_path(&mut segments, prefix, line, paths);
                 }
                 // In `use a as b` the words `as` and `b` are not part of the path.
-                let is_alias = std::mem::replace(&mut is_as_keyword, ident == "as");
-                if !is_alias && !is_as_keyword {
+                let is_alias = std::mem::replace(&mut is_the_word_as, ident == "as");
+                if !is_alias && !is_the_word_as {
                     segments.push(ident.to_string());
                 }
                 (line, colon_count) = (start, 0);

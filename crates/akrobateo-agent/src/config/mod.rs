@@ -189,8 +189,8 @@ impl NodeConfig {
 
     /// Returns true if packets between nodes may have the addresses of clients.
     ///
-    /// A node without Services returns true too, because the probe needs some time to find the ways to the peers. So the
-    /// first connections of the first Service keep the client's address.
+    /// Also returns true for a node without Services, because the probe needs some time to find the ways to the peers.
+    /// So the first connections of the first Service keep the client's address.
     #[must_use]
     pub fn keeps_client_addresses(&self) -> bool {
         let needs_client_address =

@@ -113,7 +113,7 @@ impl DataPath {
         Ok(has_hook)
     }
 
-    /// Returns true if the kernel accepts a table. No packet passes the table.
+    /// Returns true if the kernel accepts a table. Packets never pass this table.
     fn kernel_accepts(&self, table: &Table) -> Result<bool, DataPathError> {
         match self.nftables.probe(table) {
             Ok(()) => Ok(true),

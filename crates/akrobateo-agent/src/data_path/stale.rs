@@ -158,7 +158,7 @@ struct ChangedRules {
 /// Returns the frontends and endpoints of all elements that differ: first those of the installed table, then those of
 /// the desired table.
 ///
-/// The results omit equal elements, because a change would need most of its time for sets of thousands of elements. An
+/// The results omit equal elements. Otherwise sets of thousands of elements would take most of the time of a change. An
 /// endpoint that only has another index is in both results.
 fn changed_rules(family: Family, installed: Option<&Table>, desired: &Table) -> (ChangedRules, ChangedRules) {
     let changed_in_set = |name| {

@@ -30,7 +30,7 @@ pub(super) fn map_name(ip_version: IpVersion, seconds: NonZeroU32) -> Name {
     ip_version.add_suffix(&format!("{MAP_PREFIX}_{seconds}s_"))
 }
 
-fn remember_chain_name(seconds: NonZeroU32) -> Name {
+fn store_endpoint_chain_name(seconds: NonZeroU32) -> Name {
     format!("remember_{seconds}s").into()
 }
 
@@ -51,9 +51,9 @@ pub(super) fn sets(
         .map(|seconds| Set::new(map_name(ip_version, *seconds), definition(*seconds), Vec::new()))
         .collect();
     let port_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT]);
-    let port_elements = ports
-        .iter()
-        .map(|(key, seconds)| Element::new(*key).with_verdict(Verdict::jump(remember_chain_name(*seconds))));
+    let port_elements = ports.iter().map(|(key, seconds)| {
+        Element::new(*key).with_verdict(Verdict::jump(store_endpoint_chain_name(*seconds)))
+    });
     sets.push(Set::new(
         ip_version.add_suffix("affinity_ports"),
         SetDefinition::verdict_map(port_type),
@@ -76,7 +76,7 @@ pub(super) fn look_up_rule(ip_version: IpVersion, seconds: NonZeroU32) -> Rule {
 }
 
 /// Returns the chain that stores the endpoint of a flow in the map for a timeout.
-pub(super) fn remember_chain(seconds: NonZeroU32, ip_versions: &[IpVersion]) -> Chain {
+pub(super) fn store_endpoint_chain(seconds: NonZeroU32, ip_versions: &[IpVersion]) -> Chain {
     let build_rule = |ip_version: &IpVersion| {
         let register_after_address = ip_version.address_registers;
         rule([
@@ -97,11 +97,11 @@ pub(super) fn remember_chain(seconds: NonZeroU32, ip_versions: &[IpVersion]) -> 
             ],
         ])
     };
-    Chain::regular(remember_chain_name(seconds), ip_versions.iter().map(build_rule).collect())
+    Chain::regular(store_endpoint_chain_name(seconds), ip_versions.iter().map(build_rule).collect())
 }
 
 /// Returns the rule of `nat_post` that jumps to the chain that stores the flow's endpoint.
-pub(super) fn remember_rule(ip_version: IpVersion) -> Rule {
+pub(super) fn store_endpoint_rule(ip_version: IpVersion) -> Rule {
     rule([
         &has_flow_bits(AFFINITY_FLOW_BIT, AFFINITY_FLOW_BIT),
         &ip_version.match_packets(),

@@ -36,7 +36,7 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig, keeps_client_addres
             &set_flow_bits(PEER_FLOW_BIT),
             &set_packet_bits(FORWARD_ACCEPTED_BIT),
         ]));
-        prerouting.extend(receive_probe_rules(config));
+        prerouting.extend(incoming_probe_rules(config));
     }
     prerouting.extend(find_service.clone());
     let nat_chain = |name, hook, priority, rules| Chain::base(name, ChainType::Nat, hook, priority, rules);
@@ -62,13 +62,13 @@ fn source_rules(config: &NodeConfig, keeps_client_addresses: bool) -> Vec<Rule> 
     let masquerade = Expr::Masquerade(NatFlags::FULLY_RANDOM);
     let mut rules = Vec::new();
     if keeps_client_addresses {
-        rules.extend(send_probe_rules(config));
+        rules.extend(outgoing_probe_rules(config));
         rules.extend(ip_versions.iter().map(|ip_version| {
             rule([&is_foreign_flow, &has_peer_zone(), &ip_version.match_packets(), &keep_source(*ip_version)])
         }));
     }
     rules.push(rule([&is_foreign_flow, &[accept()]]));
-    rules.extend(ip_versions.iter().map(|ip_version| affinity::remember_rule(*ip_version)));
+    rules.extend(ip_versions.iter().map(|ip_version| affinity::store_endpoint_rule(*ip_version)));
     rules.push(rule([
         &has_flow_bits(MASQUERADED_FLOW_BIT, MASQUERADED_FLOW_BIT),
         std::slice::from_ref(&masquerade),
@@ -111,7 +111,7 @@ const fn translate_source(ip_version: IpVersion) -> Expr {
 }
 
 /// Returns the rules that deliver probes to the agent.
-fn receive_probe_rules(config: &NodeConfig) -> Vec<Rule> {
+fn incoming_probe_rules(config: &NodeConfig) -> Vec<Rule> {
     let receive_rule = |address: &IpAddr| {
         let ip_version = IpVersion::from_family(Family::from_ip(*address));
         let translate_destination = Expr::Nat {
@@ -137,7 +137,7 @@ fn receive_probe_rules(config: &NodeConfig) -> Vec<Rule> {
 }
 
 /// Returns the rules that give the agent's probes a source address outside of the cluster.
-fn send_probe_rules(config: &NodeConfig) -> Vec<Rule> {
+fn outgoing_probe_rules(config: &NodeConfig) -> Vec<Rule> {
     let send_rule = |address: &IpAddr| {
         let ip_version = IpVersion::from_family(Family::from_ip(*address));
         let foreign_address = address_value(probe::foreign_address(ip_version.family));

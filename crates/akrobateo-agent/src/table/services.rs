@@ -116,7 +116,9 @@ impl<'a> ServicePart<'a> {
         table.chains.push(refuse_chain());
         table.chains.extend(chains.into_iter().map(|chain| chain.to_chain(&ip_versions)));
         table.chains.push(source_range_chain(&ip_versions));
-        table.chains.extend(timeouts.iter().map(|seconds| affinity::remember_chain(*seconds, &ip_versions)));
+        table
+            .chains
+            .extend(timeouts.iter().map(|seconds| affinity::store_endpoint_chain(*seconds, &ip_versions)));
     }
 }
 

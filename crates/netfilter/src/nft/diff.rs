@@ -15,8 +15,8 @@ use super::transaction::{Action, Transaction};
 /// - A chain whose rules have changed is flushed and filled again.
 /// - Counters and the elements of dynamic sets are not changed, because packets change them.
 ///
-/// A table with a flag of another program is an exception. No packet passes such a table. If the kernel would reject
-/// the change of the table, the transaction deletes the table and creates it again.
+/// A table with a flag of another program is an exception. Packets never pass a table with this flag. If the kernel
+/// would reject the change of the table, the transaction deletes the table and creates it again.
 ///
 /// Both tables have the same family and name.
 #[must_use]

@@ -80,7 +80,7 @@ fn unscheduled_outdated_pod_is_replaced() {
 }
 
 #[test]
-fn next_proxy_is_replaced_when_the_previous_replacement_is_ready_or_fails() {
+fn next_proxy_is_replaced_after_the_previous_replacement() {
     let pods =
         |second: Pod| vec![pod_with_image("new", "n1", true), second, pod_with_image("old", "n3", true)];
     let state_with_starting_pod = state_with_pods(pods(pod_with_image("new", "n2", false)), &three_nodes());

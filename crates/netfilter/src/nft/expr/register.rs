@@ -8,8 +8,8 @@ impl Reg {
     /// Returns the register's number in netlink messages (enum `nft_registers`, `linux/netfilter/nf_tables.h`).
     ///
     /// The kernel numbers registers of 16 bytes from 1 to 4, and registers of 4 bytes from 8 to 23. Each register of 16
-    /// bytes consists of four registers of 4 bytes. If a register of 4 bytes is the first of the four, the kernel lists
-    /// the number of the register of 16 bytes.
+    /// bytes consists of four registers of 4 bytes. The kernel lists the first of the four registers under the number
+    /// of the register of 16 bytes.
     fn netlink_number(self) -> u32 {
         let index = u32::from(self.0);
         if index.is_multiple_of(4) {

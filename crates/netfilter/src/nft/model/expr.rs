@@ -122,7 +122,7 @@ pub enum Expr {
         dreg: Reg,
         /// The bits that keep their value.
         mask: Value,
-        /// The bits to invert after the mask is applied. The length is the length of the mask.
+        /// The bits to invert afterwards. This value has as many bytes as `mask`.
         xor: Value,
     },
     /// Converts numbers from the machine's byte order to network byte order.

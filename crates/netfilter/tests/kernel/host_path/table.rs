@@ -195,7 +195,7 @@ fn affinity_rule(addresses: Addresses) -> Rule {
 ///
 /// The rule takes the endpoint from the packet. The rule does not use the map of endpoints, because the nft program
 /// 1.0.6 aborts when it lists such a rule.
-fn remember_rule(addresses: Addresses) -> Rule {
+fn store_endpoint_rule(addresses: Addresses) -> Rule {
     let Addresses { suffix, address, offsets, .. } = addresses;
     let next_register = register_after_address(addresses);
     let mut rule = vec![
@@ -279,7 +279,7 @@ pub(crate) fn table(peer_mac: [u8; 6]) -> Table {
         Expr::not_equal(Reg(0), fib::TYPE_LOCAL.to_ne_bytes()),
         Expr::Verdict(Verdict::Accept),
     ];
-    let postrouting = [families.map(remember_rule).to_vec(), vec![masquerade.into()]].concat();
+    let postrouting = [families.map(store_endpoint_rule).to_vec(), vec![masquerade.into()]].concat();
     let prerouting = [vec![Rule::new(accept_unless_local)], services].concat();
     Table {
         sets,
