@@ -37,6 +37,7 @@ pub(crate) enum Reason {
     OutdatedProxies,
     SessionAffinityNotKept,
     StatusConflict,
+    UnknownAnnotation,
     WorkloadConflict,
 }
 
@@ -79,6 +80,7 @@ impl Reason {
             Self::OutdatedProxies => "OutdatedProxies",
             Self::SessionAffinityNotKept => "SessionAffinityNotKept",
             Self::StatusConflict => "StatusConflict",
+            Self::UnknownAnnotation => "UnknownAnnotation",
             Self::WorkloadConflict => "WorkloadConflict",
         }
     }
@@ -114,7 +116,7 @@ impl Reason {
 impl Reason {
     /// All reasons, in the order of the reference: first the reasons of the condition, then the reasons that only
     /// events have.
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::Exposed,
         Self::PartlyExposed,
         Self::ProxiesNotReady,
@@ -140,6 +142,7 @@ impl Reason {
         Self::OutdatedProxies,
         Self::SessionAffinityNotKept,
         Self::StatusConflict,
+        Self::UnknownAnnotation,
         Self::WorkloadConflict,
     ];
 
@@ -226,6 +229,9 @@ impl Reason {
                 "Another program repeatedly overwrites the addresses or the condition. The note names the field manager of this \
                  program. The operator waits longer before each restore, up to 5 minutes."
             }
+            Self::UnknownAnnotation => {
+                "The Service has an annotation akrobateo.io/... that Akrobateo does not know. The annotation has no effect."
+            }
             Self::WorkloadConflict => {
                 "Another program repeatedly changes the DaemonSet or Deployment of the proxies. The note names the \
                  fields, and the field manager of this program. The operator leaves these fields unchanged for hours, and then \
@@ -263,6 +269,7 @@ impl Reason {
             | Self::OutdatedProxies
             | Self::SessionAffinityNotKept
             | Self::StatusConflict
+            | Self::UnknownAnnotation
             | Self::WorkloadConflict => false,
         }
     }

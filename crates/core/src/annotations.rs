@@ -28,7 +28,7 @@ macro_rules! annotations {
 
 annotations! {
     NODE_SELECTOR: "akrobateo.io/node-selector", "Service",
-        "Label selector for the nodes that may run proxies, in kubectl's syntax.";
+        "Label selector for the nodes that may serve the Service, in kubectl's syntax.";
     TOLERATIONS: "akrobateo.io/tolerations", "Service",
         "Tolerations of the proxy pods, as a JSON or YAML list.";
     WORKLOAD: "akrobateo.io/workload", "Service",

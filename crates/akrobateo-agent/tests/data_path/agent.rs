@@ -267,7 +267,7 @@ fn agent_applies_new_configurations_and_retries_after_an_error() {
 }
 
 #[test]
-fn agents_look_for_ways_only_while_services_exist() {
+fn agents_look_for_ways_unless_all_services_masquerade() {
     isolated(|| {
         let mut cluster = Cluster::new(&Options::default(), Mode { way: None, has_egress_hook: true });
         let agents: Vec<_> =
@@ -283,14 +283,19 @@ fn agents_look_for_ways_only_while_services_exist() {
             eventually("the agents have applied their configurations", || {
                 agents.iter().all(|(_, reports)| *reports.apply_count.lock().unwrap() > 0).then_some(())
             });
+            let endpoint = pod(&cluster.laboratory, 2, 1);
+            let masquerading_service = Service { keeps_client_address: false, ..service(PORT, &endpoint) };
+            set_services(&mut cluster, vec![masquerading_service]);
             eventually("no agent reports a way", || {
                 (!agents.iter().any(|(_, reports)| has_modes(reports))).then_some(())
             });
-            let endpoint = pod(&cluster.laboratory, 2, 1);
+            // The ways must be known before the first Service exists.
+            set_services(&mut cluster, Vec::new());
+            eventually("all agents report ways", || {
+                agents.iter().all(|(_, reports)| has_modes(reports)).then_some(())
+            });
             set_services(&mut cluster, vec![service(PORT, &endpoint)]);
             eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
-            assert!(agents.iter().all(|(_, reports)| has_modes(reports)));
-            set_services(&mut cluster, Vec::new());
         }
     });
 }

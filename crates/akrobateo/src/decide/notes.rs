@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use akrobateo_core::Family;
+use akrobateo_core::annotations::{ANNOTATIONS, NODE_SELECTOR};
 use akrobateo_services::spec::{IpMode, LoadBalancerSpec};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServiceSpec};
 use kube::ResourceExt;
@@ -14,6 +15,9 @@ use super::service_state::ServiceState;
 use super::status_owner::find_other_address_owner;
 use super::traffic_policy::{client_address_note, internal_policy_note, may_use_vip};
 use crate::reason::Reason;
+
+/// The prefix of the annotations of Akrobateo.
+const ANNOTATION_PREFIX: &str = "akrobateo.io/";
 
 /// The annotations of other implementations that request an address.
 const ADDRESS_ANNOTATIONS: [&str; 9] = [
@@ -51,6 +55,7 @@ pub(super) fn find_notes(
         source_ranges_note(spec),
         (!addresses.is_empty()).then(|| missing_family_note(spec, addresses)).flatten(),
         ignored_requests_note(service),
+        unknown_annotations_note(service),
         addresses.is_empty().then(|| other_addresses_note(instance, service)).flatten(),
     ];
     notes.into_iter().flatten().chain(node_annotation_note(state, spec)).collect()
@@ -139,8 +144,28 @@ fn ignored_requests_note(service: &Service) -> Option<Note> {
             "requests for an address have no effect ({}), because only addresses of nodes are published; choose nodes \
              with the annotation {}",
             join_first_items(&requests),
-            akrobateo_core::annotations::NODE_SELECTOR
+            NODE_SELECTOR
         ))
+    })
+}
+
+/// Returns a warning about annotations with the prefix of Akrobateo that Services cannot have. Usually their names have a
+/// typing error.
+fn unknown_annotations_note(service: &Service) -> Option<Note> {
+    let known_names: Vec<_> =
+        ANNOTATIONS.iter().filter(|annotation| annotation.kind == "Service").map(|it| it.name).collect();
+    let has_own_prefix = |name: &&String| name.starts_with(ANNOTATION_PREFIX);
+    let names = service.annotations().keys().filter(has_own_prefix);
+    let unknown_names: Vec<_> = names.filter(|name| !known_names.contains(&name.as_str())).cloned().collect();
+    let allowed_names: Vec<_> =
+        known_names.iter().filter_map(|name| name.strip_prefix(ANNOTATION_PREFIX)).collect();
+    (!unknown_names.is_empty()).then(|| Note {
+        text: format!(
+            "Akrobateo does not know the annotation {}, so it has no effect; expected {ANNOTATION_PREFIX} and one of: {}",
+            join_first_items(&unknown_names),
+            allowed_names.join(", ")
+        ),
+        warning_reason: Some(Reason::UnknownAnnotation),
     })
 }
 

@@ -73,7 +73,7 @@ pub struct ServiceSettings {
     #[arg(long, env = "IP_MODE", value_name = "MODE", default_value = "auto")]
     ip_mode: IpModeSetting,
 
-    /// Label selector for the nodes that may run proxies, in kubectl's syntax; an annotation can only select fewer
+    /// Label selector for the nodes that may serve Services, in kubectl's syntax; an annotation can only select fewer
     /// nodes [default: all nodes]
     #[arg(long, env = "NODE_SELECTOR", value_name = "SELECTOR", default_value = "")]
     node_selector: NodeSelector,

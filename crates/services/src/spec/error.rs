@@ -21,6 +21,8 @@ pub enum SpecError {
     #[error("{0}")]
     UnsupportedSpec(String),
     /// The administrator has reserved the port for programs of the nodes.
-    #[error("port {0} is reserved for the nodes by the operator's --reserved-ports; use another port")]
+    #[error(
+        "port {0} is reserved for the nodes by the setting RESERVED_PORTS (--reserved-ports); use another port, or ask the administrator to change the setting"
+    )]
     PortReserved(HostPort),
 }

@@ -20,7 +20,7 @@ use crate::address_type::AddressType;
 pub struct LoadBalancerSpec {
     /// The arguments of the proxies.
     pub proxy_args: ProxyArgs,
-    /// The nodes that may run proxies.
+    /// The nodes that may serve the Service.
     pub nodes: NodeSelection,
     /// The programs that forward the packets.
     pub workload: WorkloadSpec,

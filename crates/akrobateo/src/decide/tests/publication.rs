@@ -155,6 +155,18 @@ fn family_without_source_range_is_not_published() {
 }
 
 #[test]
+fn unknown_annotation_causes_a_warning() {
+    let service = web().annotation("akrobateo.io/node-selectr", "pool=edge").annotation("example.com/x", "y");
+    let state = state_on_nodes(service, &["n1"], &[]);
+    let parts = ["akrobateo.io/node-selectr, so it has no effect", "one of: node-selector, tolerations"];
+    assert_message(&state, Reason::Exposed, &parts);
+    assert!(event_reasons(&planned_actions(&state)).contains(&Reason::UnknownAnnotation));
+    // Only nodes have this annotation.
+    let state = state_on_nodes(web().annotation(annotations::NODE_ADDRESS, "192.0.2.1"), &["n1"], &[]);
+    assert_message(&state, Reason::Exposed, &["akrobateo.io/address"]);
+}
+
+#[test]
 fn node_ports_of_a_service_with_source_ranges_cause_one_warning() {
     let service = || web().source_ranges(&["172.29.0.0/24"]);
     let mut state = state_on_nodes(service().node_port(30_080), &["n1", "n2"], &[]);
