@@ -169,7 +169,7 @@ impl Reason {
                  address of the requested types, or must not be published."
             }
             Self::NoNodes => {
-                "All nodes are excluded by the node selector, or by a taint that the proxies do not tolerate."
+                "All nodes are excluded by the node selector, or by a taint that is not tolerated."
             }
             Self::NoEndpoints => {
                 "A traffic policy is Local, and no node that may run a proxy has a ready endpoint. Published \

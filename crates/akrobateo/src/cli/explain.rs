@@ -148,7 +148,7 @@ fn explain_node(
             "not selected: the node does not run Linux"
         }
         AllocationResult::Accepted(spec, _) if !spec.nodes.matches(node) => {
-            "not selected: its labels do not match, or the proxies do not tolerate one of its taints"
+            "not selected: its labels do not match, or one of its taints is not tolerated"
         }
         AllocationResult::Accepted(spec, _)
             if spec.is_external_traffic_policy_local
@@ -280,7 +280,7 @@ impl Explanation {
         for (name, value) in properties.into_iter().filter(|(_, value)| !value.is_empty()) {
             let _ = writeln!(text, "  {name:<10} {value}");
         }
-        let program_heading = if is_shared { "AGENT" } else { "PROXY" };
+        let program_heading = if self.status.has_proxies() { "PROXY" } else { "AGENT" };
         let nodes: Vec<_> = self.nodes.iter().map(NodeExplanation::cells).collect();
         let _ =
             write!(text, "\n{}", format_table(&["NODE", program_heading, "PUBLISHED", "WHY"], &nodes, style));

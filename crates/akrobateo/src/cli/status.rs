@@ -95,11 +95,20 @@ impl StatusRow {
             0 => String::new(),
             count => format!(", {count} outdated"),
         };
+        // No node should serve a Service that is rejected or not served, unless earlier proxies remain.
+        if self.mode.is_none() && self.desired_proxy_count == 0 {
+            return format!("{name}: {state}\n{message}");
+        }
         let unit = if self.is_shared() { "nodes" } else { "proxies" };
         format!(
             "{name}: {state}, {} of {} {unit} ready{outdated_note}\n{message}",
             self.ready_proxy_count, self.desired_proxy_count
         )
+    }
+
+    /// Returns true if the Service has proxies, or should have proxies.
+    pub(super) fn has_proxies(&self) -> bool {
+        !self.is_shared() && (self.mode.is_some() || self.desired_proxy_count > 0)
     }
 
     /// Returns true if the node agents forward the Service.

@@ -22,7 +22,7 @@ pub(super) const POD_CREATION_TIMEOUT: SignedDuration = SignedDuration::from_sec
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Blocker {
     #[error(
-        "all nodes are excluded by the node selector or by a taint that the proxies do not tolerate; change \
+        "all nodes are excluded by the node selector or by a taint that is not tolerated; change \
         the labels or taints of a node, or the annotations {} and {}",
         annotations::NODE_SELECTOR,
         annotations::TOLERATIONS

@@ -31,7 +31,7 @@ fn explanation_gives_the_reason_for_each_node_without_a_proxy() {
         [
             "",
             "80/TCP belongs to default/old",
-            "not selected: its labels do not match, or the proxies do not tolerate one of its taints"
+            "not selected: its labels do not match, or one of its taints is not tolerated"
         ]
     );
     let text = explanation.format(Style::Plain);
