@@ -58,7 +58,9 @@ async fn explain_shows_a_port_conflict_on_each_node_and_exits_with_3() -> Result
         let owner = format!("{}/older", namespace.name());
         let output = namespace.run_akrobateo(&["explain", &name]).await?;
         ensure_eq("exit code", &output.exit_code, &Some(3))?;
-        for part in [format!("{name}: PortConflict"), format!("{port}/TCP"), format!("belongs to {owner}")] {
+        for part in
+            [format!("{name}: PortConflict"), format!("{port}/TCP"), "belongs to".to_owned(), owner.clone()]
+        {
             ensure(output.stdout.contains(&part), || format!("{part:?} is not in {output:?}"))?;
         }
         let output = namespace.run_akrobateo(&["ports", "-o", "json"]).await?;
