@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use e2e::backend::{PORT, backend_pod};
-use e2e::{Failure, Namespace, service};
+use e2e::{Failure, Namespace, ServiceBuilder, service};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Patch, PatchParams};
@@ -25,7 +25,7 @@ pub(crate) async fn measure(namespace: &Namespace) -> Result<Vec<Duration>, Fail
     // The program itself writes the EndpointSlice, so that it knows the time of each change.
     let web = service("endpoint-change").tcp(port).without_selector();
     namespace.apply(&web).await?;
-    set_endpoint(namespace, web.name(), &backends[0]).await?;
+    set_endpoint(namespace, &web, &backends[0]).await?;
     let replies = namespace.wait_exposed(&web).await?;
     let target =
         replies.iter().map(|reply| reply.target).find(|target| nodes[2].addresses.contains(&target.host));
@@ -35,7 +35,7 @@ pub(crate) async fn measure(namespace: &Namespace) -> Result<Vec<Duration>, Fail
     for round in 1..=ROUND_COUNT {
         let backend = &backends[round % 2];
         let changed_at = Instant::now();
-        set_endpoint(namespace, web.name(), backend).await?;
+        set_endpoint(namespace, &web, backend).await?;
         loop {
             let replies = namespace.cluster().send_requests(&[target]).await?;
             if replies
@@ -52,7 +52,10 @@ pub(crate) async fn measure(namespace: &Namespace) -> Result<Vec<Duration>, Fail
 }
 
 /// Makes a pod the only endpoint of the Service.
-async fn set_endpoint(namespace: &Namespace, service: &str, backend: &Pod) -> Result<(), Failure> {
+async fn set_endpoint(namespace: &Namespace, web: &ServiceBuilder, backend: &Pod) -> Result<(), Failure> {
+    let service = web.name();
+    // The ports of the tests' Services have such names.
+    let port_name = format!("tcp-{}", web.ports()[0].port());
     let address = backend.status.as_ref().and_then(|status| status.pod_ip.clone());
     let node = backend.spec.as_ref().and_then(|spec| spec.node_name.clone());
     let slice = json!({
@@ -60,7 +63,7 @@ async fn set_endpoint(namespace: &Namespace, service: &str, backend: &Pod) -> Re
         "metadata": { "name": service, "labels": { "kubernetes.io/service-name": service } },
         "addressType": "IPv4",
         "endpoints": [{ "addresses": [address], "nodeName": node, "conditions": { "ready": true } }],
-        "ports": [{ "name": "", "port": PORT, "protocol": "TCP" }],
+        "ports": [{ "name": port_name, "port": PORT, "protocol": "TCP" }],
     });
     let api: Api<EndpointSlice> = Api::namespaced(namespace.cluster().client.clone(), namespace.name());
     api.patch(service, &PatchParams::apply("bench").force(), &Patch::Apply(slice)).await?;
