@@ -35,7 +35,7 @@ pub(super) fn render(config: &OperatorConfig, file: &Path, format: Format) -> Re
     let config = config.resolve();
     let mut output = String::new();
     let mut all_services_rendered = true;
-    for service in services {
+    for service in services.into_iter().map(with_api_server_defaults) {
         let key = ServiceKey::from_service(&service);
         match desired_workload_of_service(&config, service) {
             Ok(Some(Workload::DaemonSet(daemonset))) => {
@@ -69,7 +69,7 @@ fn desired_workload_of_service(
     service: Service,
 ) -> Result<Option<Workload>, String> {
     let ResolvedConfig { proxy_config, defaults } = config;
-    let service = Arc::new(with_api_server_defaults(service));
+    let service = Arc::new(service);
     if let Some(ineligibility) = ineligibility_reason(&service, defaults.is_default_class) {
         return Err(ineligibility.to_string());
     }
@@ -181,7 +181,7 @@ items:
     fn workload_with_default_config(service: Service) -> Result<Option<Workload>, String> {
         desired_workload_of_service(
             &ResolvedConfig { proxy_config: proxy_config(), defaults: defaults() },
-            service,
+            with_api_server_defaults(service),
         )
     }
 
