@@ -113,7 +113,8 @@ fn bind(addresses: &[Ipv4Addr]) -> Result<(TcpListener, Vec<UdpSocket>), BenchEr
     Ok((listener, sockets.context("the backend's UDP ports")?))
 }
 
-/// Pins the calling thread, if the backend has a processor. Errors are ignored, because the processor exists.
+/// Pins the calling thread, if the backend has a processor. The call fails only if the processor does not exist, so its
+/// result is ignored.
 fn pin(state: &State) -> Option<CpuPin> {
     state.options.processor.and_then(|processor| CpuPin::from_thread_number(processor).ok())
 }

@@ -1,4 +1,4 @@
-//! Finds out whether the agent was uninstalled from its node. The agent calls this check when it ends. Does I/O.
+//! Finds out whether the agent was uninstalled from its node. The agent runs this check before it exits. Does I/O.
 
 use std::time::Duration;
 

@@ -36,7 +36,7 @@ async fn move_backend(
     .await
 }
 
-/// Checks for the whole outage that every target answers. Meanwhile an agent crashes, and starts again without the API
+/// Checks during the whole outage that every target answers. Meanwhile an agent crashes, and starts again without the API
 /// server. At the end, another program deletes the rules of this agent.
 async fn check_outage(
     namespace: &Namespace,

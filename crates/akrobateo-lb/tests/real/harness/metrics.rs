@@ -66,7 +66,7 @@ impl Metrics {
         self.get(&format!("{name}{{protocol=\"{protocol}\",port=\"{port}\",family=\"{family}\"{labels}}}"))
     }
 
-    /// Returns the number of series of a metric with labels.
+    /// Returns how many combinations of labels a metric has.
     pub fn series_count(&self, name: &str) -> usize {
         self.0.keys().filter(|series| series.starts_with(&format!("akrobateo_lb_{name}{{"))).count()
     }

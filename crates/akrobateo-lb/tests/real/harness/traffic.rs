@@ -126,7 +126,7 @@ pub fn open_tcp_stream(
 pub struct UdpClient(UdpSocket);
 
 impl UdpClient {
-    /// Creates a client with any port of the address `source`.
+    /// Creates a client that sends from the address `source` and a free port.
     pub fn new(client: &Namespace, source: &str, destination: &str) -> Self {
         Self::bind(client, &with_port(source, 0), destination)
     }
