@@ -56,7 +56,7 @@ async fn service_is_published_on_nodes_that_match_the_node_selector() -> Result<
         let selector = format!("{POOL_LABEL} in (edge, dmz),{POOL_LABEL}!=off");
         let web = service("web").tcp(port).with_ip_mode_proxy().annotation(NODE_SELECTOR, &selector);
         namespace.apply(&web).await?;
-        namespace.wait_warning(&web, "NoNodes", &["every node", "node selector"]).await?;
+        namespace.wait_warning(&web, "NoNodes", &["all nodes are excluded", "node selector"]).await?;
         faults.set_pool_label(&nodes[0].name, Some("edge")).await?;
         namespace.wait_exposed_on(&web, &nodes[..1]).await?;
         faults.set_pool_label(&nodes[1].name, Some("dmz")).await?;
@@ -179,7 +179,7 @@ async fn address_override_of_one_node_does_not_change_the_data_path() -> Result<
         for reply in &replies {
             ensure_eq("client", &Some(reply.answer()?.client.ip()), &reply.client)?;
         }
-        namespace.wait_condition(&web, "PartlyExposed", &[&nodes[0].name, "not its InternalIP"]).await?;
+        namespace.wait_condition(&web, "PartlyExposed", &[&nodes[0].name, "InternalIP of a node"]).await?;
         let daemonset_after = namespace.get_daemonset(&web).await?;
         ensure_eq("generation", &daemonset_after.metadata.generation, &daemonset_before.metadata.generation)?;
         faults.override_addresses(&nodes[0].name, None).await?;
