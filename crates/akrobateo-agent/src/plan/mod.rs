@@ -115,11 +115,14 @@ impl Planner {
         let numbers = node::node_numbers(observation, &peers);
         let slices = |key: &ServiceKey| observation.endpoint_slices_of_service(key);
         let templates = decisions.served_services.values();
-        let nodes_without_agent = { templates.clone() }
+        let nodes_without_agent: BTreeSet<_> = { templates.clone() }
             .filter(|template| template.needs_other_agents())
             .flat_map(|template| nodes_without_agent(slices(&template.key), &numbers))
-            .map(str::to_owned)
             .collect();
+        // Every tenant can write any name into an EndpointSlice. The report must not grow with the names of such nodes.
+        let node_names = observation.nodes.iter().map(|node| node.name_any());
+        let nodes_without_agent =
+            node_names.filter(|name| nodes_without_agent.contains(name.as_str())).collect();
         let served_services = templates.map(|it| it.to_service(slices(&it.key), &numbers));
         let other_templates = self.templates_of_other_nodes(observation, &decisions.served_services);
         let services_of_other_nodes = other_templates.filter_map(|template| {

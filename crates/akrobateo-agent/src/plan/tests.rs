@@ -141,14 +141,17 @@ fn node_serves_the_services_that_select_it() {
 
 #[test]
 fn plan_names_the_nodes_of_endpoints_without_an_agent() {
-    let nodes_without_agent = |service: ServiceBuilder| {
+    let nodes_without_agent_at = |service: ServiceBuilder, endpoint_node: &str| {
         let mut cluster = TestCluster::new();
         cluster.apply(service);
-        cluster.set_endpoint("web", "n9");
+        cluster.set_endpoint("web", endpoint_node);
         cluster.plan().nodes_without_agent
     };
+    let nodes_without_agent = |service| nodes_without_agent_at(service, "n2");
     let web = || service("web").tcp(80);
-    assert_eq!(nodes_without_agent(web()), ["n9".to_owned()].into());
+    assert_eq!(nodes_without_agent(web()), ["n2".to_owned()].into());
+    // Every tenant can write the name of a node that does not exist.
+    assert_eq!(nodes_without_agent_at(web(), "forged"), BTreeSet::new());
     let masqueraded_service = web().annotation(akrobateo_core::annotations::CLIENT_ADDRESS, "masquerade");
     assert_eq!(nodes_without_agent(masqueraded_service), BTreeSet::new());
     assert_eq!(nodes_without_agent(web().traffic_policy_local()), BTreeSet::new());
