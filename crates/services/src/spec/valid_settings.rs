@@ -1,5 +1,7 @@
 //! Reads the valid settings of a rejected Service. Pure.
 
+use std::borrow::Cow;
+
 use akrobateo_core::HostPort;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 
@@ -13,16 +15,19 @@ use super::load_balancer_spec::LoadBalancerSpec;
 /// show which ports the Service may have. Returns `None` if the spec of the Service is not supported, or if all ports
 /// were removed.
 #[must_use]
-pub fn valid_settings(service: &Service, defaults: &ServiceDefaults) -> Option<(Service, LoadBalancerSpec)> {
-    let mut service = service.clone();
+pub fn valid_settings<'a>(
+    service: &'a Service,
+    defaults: &ServiceDefaults,
+) -> Option<(Cow<'a, Service>, LoadBalancerSpec)> {
+    let mut service = Cow::Borrowed(service);
     loop {
         // Each iteration removes an annotation or a port, so the loop ends.
         match LoadBalancerSpec::from_service(&service, defaults) {
             Ok(spec) => return Some((service, spec)),
             Err(SpecError::InvalidAnnotation { name, .. }) => {
-                service.metadata.annotations.as_mut()?.remove(name)?;
+                service.to_mut().metadata.annotations.as_mut()?.remove(name)?;
             }
-            Err(SpecError::PortReserved(reserved)) => remove_port(&mut service, reserved)?,
+            Err(SpecError::PortReserved(reserved)) => remove_port(service.to_mut(), reserved)?,
             Err(SpecError::UnsupportedSpec(_)) => return None,
         }
     }
@@ -43,6 +48,7 @@ fn remove_port(service: &mut Service, removed: HostPort) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use akrobateo_core::annotations::{CLIENT_ADDRESS, IP_MODE, NODE_SELECTOR};
+    use kube::ResourceExt;
 
     use super::*;
     use crate::fixtures::{defaults, service};
@@ -61,9 +67,10 @@ mod tests {
             .annotation(IP_MODE, "typo")
             .annotation(NODE_SELECTOR, "in in")
             .annotation(CLIENT_ADDRESS, "masquerade");
-        let (service, spec) = valid_settings(&service.build(), &defaults()).unwrap();
+        let service = service.build();
+        let (service, spec) = valid_settings(&service, &defaults()).unwrap();
         assert_eq!(spec.client_address, ClientAddress::Masquerade);
-        assert_eq!(service.metadata.annotations.unwrap().len(), 1);
+        assert_eq!(service.annotations().len(), 1);
     }
 
     #[test]
