@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32};
 
-use akrobateo_core::{Family, Protocol};
+use akrobateo_core::{Family, Frontend, Protocol};
 use ipnet::IpNet;
 use links::MacAddress;
 
@@ -124,6 +124,17 @@ pub struct Endpoint {
     pub hinted_zones: Vec<String>,
     /// The names of the nodes whose clients should use the endpoint (`hints.forNodes`).
     pub hinted_nodes: Vec<String>,
+}
+
+impl Service {
+    /// Returns the frontends at which clients reach the Service on this node: each port in each family.
+    pub fn frontends(&self) -> impl Iterator<Item = Frontend> {
+        self.ports.iter().flat_map(|port| {
+            let frontend =
+                |family: &Family| Frontend { family: *family, protocol: port.protocol, port: port.port };
+            self.families.iter().map(frontend)
+        })
+    }
 }
 
 impl NodeConfig {

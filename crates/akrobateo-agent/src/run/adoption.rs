@@ -10,7 +10,7 @@ use super::metrics::Metrics;
 use super::observer::{DataPathEvent, EventSender};
 use super::state_file::StateFile;
 use crate::agent::Agent;
-use crate::config::NodeConfig;
+use crate::config::Service;
 use crate::data_path::{DataPath, DataPathError};
 use crate::table::family_set;
 use crate::table::keys::parse_service;
@@ -42,7 +42,7 @@ pub(super) fn adopt(
     let mut frontends = installed_frontends(&installed);
     let Some(config) = state_file.load() else { return Ok(Adoption { frontends, thread: None }) };
     // Another program may have deleted some of the rules.
-    frontends.extend(config_frontends(&config));
+    frontends.extend(config.services.iter().flat_map(Service::frontends));
     tracing::info!(services = config.services.len(), "continuing with the last configuration of the node");
     metrics.set_config(&config);
     let thread = Agent::start(ADOPTED_CONFIG_ID, config, EventSender(events.clone()))?;
@@ -58,14 +58,4 @@ fn installed_frontends(installed: &InstalledTable) -> BTreeSet<Frontend> {
         })
     });
     frontends.collect()
-}
-
-fn config_frontends(config: &NodeConfig) -> impl Iterator<Item = Frontend> {
-    config.services.iter().flat_map(|service| {
-        service.ports.iter().flat_map(|port| {
-            let frontend =
-                |family: &Family| Frontend { family: *family, protocol: port.protocol, port: port.port };
-            service.families.iter().map(frontend)
-        })
-    })
 }

@@ -31,14 +31,9 @@ type CountsByPort = BTreeMap<PortLabels, BTreeMap<Outcome, u64>>;
 impl ServiceNames {
     pub(super) fn new(services: &[Service]) -> Self {
         let mut names = BTreeMap::new();
-        for service in services.iter().filter(|service| !service.families.is_empty()) {
+        for service in services {
             let name: Arc<str> = service.name.as_str().into();
-            for port in &service.ports {
-                names.extend(service.families.iter().map(|family| {
-                    let frontend = Frontend { family: *family, protocol: port.protocol, port: port.port };
-                    (frontend, name.clone())
-                }));
-            }
+            names.extend(service.frontends().map(|frontend| (frontend, name.clone())));
         }
         Self(names)
     }

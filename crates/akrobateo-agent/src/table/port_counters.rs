@@ -69,12 +69,7 @@ pub fn port_counter_set(services: &[Service]) -> Set {
             .into_iter()
             .filter(|outcome| service.source_ranges.is_some() || *outcome != Outcome::NotAllowed);
         for outcome in outcomes {
-            let frontends = { service.ports.iter() }
-                .flat_map(|port| service.families.iter().map(move |family| (port, *family)));
-            elements.extend(frontends.map(|(port, family)| {
-                let frontend = Frontend { family, protocol: port.protocol, port: port.port };
-                Element::new(key(frontend, outcome))
-            }));
+            elements.extend(service.frontends().map(|frontend| Element::new(key(frontend, outcome))));
         }
     }
     Set::new(SET, SetDefinition::set(key_type).with_counters(), elements)
