@@ -79,6 +79,7 @@ default. */}}
   value: /run/akrobateo/config.json
 {{- $agent := .Values.agent }}
 {{- include "akrobateo.variable" (list "POD_RANGES" (join "," $agent.podRanges | default nil)) }}
+{{- include "akrobateo.variable" (list "MARK_BYTE" $agent.markByte) }}
 {{- $name := include "akrobateo.agentName" . }}
 {{- include "akrobateo.variable" (list "DAEMONSET" (eq $name "akrobateo-agent" | ternary nil $name)) }}
 {{- include "akrobateo.variable" (list "WATCH_HOST_PORTS" ($agent.watchHostPorts | ternary nil false)) }}

@@ -1,8 +1,9 @@
 //! The packet marks and conntrack zones of the agent. Pure.
 //!
-//! A packet's mark has three parts: 12 bits that all marks of the agent share, 4 bits for the purpose, and 14 bits for
-//! the number of a node. kube-proxy uses the other two bits. A mark exists only between two hooks of the same node.
-//! Packets that leave a node have no mark.
+//! A packet's mark has three parts: 8 bits that all marks of the agent share, 2 bits for the purpose, and 14 bits for the
+//! number of a node. The agent neither sets nor reads the other bits: kube-proxy uses bits 14 and 15, and Calico clears and
+//! sets bits from 16 to 20 in forwarded packets. A mark exists only between two hooks of the same node. Packets that leave
+//! a node have no mark.
 
 /// The number of a node. All nodes use the same number for this node.
 pub type NodeNumber = u16;
@@ -24,17 +25,19 @@ pub const AFFINITY_FLOW_BIT: u32 = 0x1000_0000;
 /// kernel reads the mark of an entry faster than its zone.
 pub const PEER_FLOW_BIT: u32 = 0x0800_0000;
 /// The mask of the bits that all marks of the agent share, and of the bits for the purpose.
-pub const PURPOSE_MASK: u32 = 0xffff_0000;
+pub const PURPOSE_MASK: u32 = 0xffc0_0000;
 /// The mask of the bits that all marks of the agent share.
-pub const OWN_MASK: u32 = 0xfff0_0000;
+pub const OWN_MASK: u32 = 0xff00_0000;
+/// The mask of all bits that the agent reads.
+pub const PEER_MASK: u32 = PURPOSE_MASK | MAX_NODE_NUMBER as u32;
 
 /// The mask of the bits that all conntrack zones of the agent have in common.
 pub const ZONE_MASK: u16 = 0xc000;
 
 const ZONE_OF_NODE_0: u16 = 0x4000;
-const TUNNEL_PURPOSE: u32 = 0x0002_0000;
-const DIRECT_PURPOSE: u32 = 0x0003_0000;
-const PROBE_PURPOSE: u32 = 0x0004_0000;
+const TUNNEL_PURPOSE: u32 = 0x0040_0000;
+const DIRECT_PURPOSE: u32 = 0x0080_0000;
+const PROBE_PURPOSE: u32 = 0x00c0_0000;
 
 /// The marks of one agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,11 +61,17 @@ pub fn node_of_zone(zone: u16) -> Option<NodeNumber> {
 
 impl Default for Marks {
     fn default() -> Self {
-        Self { base: 0x6b70_0000 }
+        Self::from_highest_byte(0x6b)
     }
 }
 
 impl Marks {
+    /// Returns the marks with this highest byte. The byte must not be 0, because 0 is the byte of packets without a mark.
+    #[must_use]
+    pub const fn from_highest_byte(byte: u8) -> Self {
+        Self { base: (byte as u32) << 24 }
+    }
+
     /// Returns the mark of packets that go through the tunnel to a node. With number 0, returns the bits that the marks
     /// of all nodes have in common.
     #[must_use]

@@ -5,9 +5,9 @@
 //! rules one after another, so packets without a mark of the agent skip the rules of the peers:
 //!
 //! ```text
-//! 96: not fwmark 0x6b700000/0xfff00000 goto 98
-//! 97: fwmark 0x6b730002/0xffff3fff lookup 0x6b730002   # default via 10.99.0.12 dev eth0 onlink
-//! 97: fwmark 0x6b720002/0xffff3fff lookup 0x6b720002   # default via 169.254.192.2 dev akr0 onlink
+//! 96: not fwmark 0x6b000000/0xff000000 goto 98
+//! 97: fwmark 0x6b800002/0xffc03fff lookup 0x6b730002   # default via 10.99.0.12 dev eth0 onlink
+//! 97: fwmark 0x6b400002/0xffc03fff lookup 0x6b720002   # default via 169.254.192.2 dev akr0 onlink
 //! 98: nop
 //! ```
 //!
@@ -20,7 +20,7 @@ use akrobateo_core::family::Family;
 use links::{MaskedMark, NetworkObjects, Route, RouteDevice, Rule, RuleAction, RuleCondition};
 
 use crate::config::{NodeConfig, Peer};
-use crate::marks::{MAX_NODE_NUMBER, OWN_MASK, PURPOSE_MASK};
+use crate::marks::{OWN_MASK, PEER_MASK};
 use crate::tunnel::{self, RULE_PRIORITY, Tunnel, default_destination, node_mac};
 
 /// The priority of the rules of the peers.
@@ -29,8 +29,6 @@ const PEER_PRIORITY: u32 = RULE_PRIORITY + 1;
 const END_PRIORITY: u32 = RULE_PRIORITY + 2;
 /// The number of the first routing table of the direct way. A peer's number is added.
 const DIRECT_TABLE: u32 = 0x6b73_0000;
-/// The bits of a mark that identify a way and a peer. Other programs may change the other bits.
-const PEER_MASK: u32 = PURPOSE_MASK | MAX_NODE_NUMBER as u32;
 
 /// Returns the objects that the kernel needs for the ways to the peers. `uplink` is the interface index of the uplink.
 #[must_use]

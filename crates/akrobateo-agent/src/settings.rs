@@ -36,6 +36,11 @@ pub struct RunOptions {
     #[arg(long, env = "POD_RANGES", value_name = "RANGES", default_value = "")]
     pod_ranges: PodRanges,
 
+    /// Highest byte of the packet marks of the agent, from 1 to 255; set another byte if another program of the node uses
+    /// this one in its marks
+    #[arg(long, env = "MARK_BYTE", value_name = "BYTE", default_value = "0x6b", value_parser = parse_mark_byte)]
+    pub(crate) mark_byte: u8,
+
     /// Watch the pods of the node, so that Services do not take the hostPorts of pods; if false, the agent needs no
     /// right to read pods
     #[arg(
@@ -91,6 +96,17 @@ impl std::str::FromStr for PodRanges {
     }
 }
 
+/// Parses the value of `--mark-byte`: a decimal number, or a hexadecimal number after `0x`.
+fn parse_mark_byte(text: &str) -> Result<u8, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u8::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.ok().filter(|byte| *byte > 0).ok_or_else(|| {
+        format!("{text:?} is not a byte; expected a number from 1 to 255, for example 0x6b or 107")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -112,5 +128,19 @@ mod tests {
         assert_eq!(parse("10.244.1.0/16, fd00::/48").unwrap(), ["10.244.0.0/16", "fd00::/48"]);
         assert!(parse("").unwrap().is_empty());
         assert!(parse("10.244.0.0").unwrap_err().to_string().contains("ADDRESS/PREFIX"));
+    }
+
+    #[test]
+    fn mark_byte_is_a_decimal_or_hexadecimal_number() {
+        assert_eq!(
+            ["107", "0x6b", "0xFF", "1"].map(|text| parse_mark_byte(text).unwrap()),
+            [107, 107, 255, 1]
+        );
+        for text in ["0", "256", "0x100", "6b", "-1", "", "0x"] {
+            assert!(
+                parse_mark_byte(text).unwrap_err().contains("expected a number from 1 to 255"),
+                "{text:?}"
+            );
+        }
     }
 }

@@ -4,12 +4,12 @@ use crate::failure::Failure;
 use crate::faults::Faults;
 
 /// A script that prints all objects of the agent in the node's network namespace. The marks of the agent and the
-/// numbers of its routing tables begin with 0x6b7. The priorities of its routing rules are 96 to 98.
+/// numbers of its routing tables begin with 0x6b. The priorities of its routing rules are 96 to 98.
 const AGENT_OBJECTS_SCRIPT: &str = "
 nft list tables | grep akrobateo
 ip -o link show akr0 2>/dev/null
 for family in -4 -6; do
-  ip $family rule show | grep -E '^9[678]:|0x6b7'
+  ip $family rule show | grep -E '^9[678]:|0x6b'
   ip $family route show table all proto 107
 done
 true";

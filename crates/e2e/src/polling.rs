@@ -50,11 +50,12 @@ pub async fn consistently(
     expected: &str,
     mut check: impl AsyncFnMut() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let end = Instant::now() + duration;
-    while Instant::now() < end {
+    let started_at = Instant::now();
+    while started_at.elapsed() < duration {
         check().await.map_err(|failure| {
+            let elapsed = started_at.elapsed().as_secs_f32();
             Failure::UnexpectedState(format!(
-                "expected for {duration:?}: {expected}; a check failed: {failure}"
+                "expected for {duration:?}: {expected}; the check after {elapsed:.1} s failed: {failure}"
             ))
         })?;
         sleep(POLL_INTERVAL).await;

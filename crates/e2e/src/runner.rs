@@ -135,7 +135,16 @@ async fn fault_test_in(
         cluster,
         mode,
         time_limit,
-        async |namespace| body(namespace, &faults).await,
+        async |namespace| {
+            let result = body(namespace, &faults).await;
+            // Without the API server, the test can print no diagnostics.
+            if result.is_err()
+                && let Err(failure) = faults.resume_api_server().await
+            {
+                eprintln!("cannot resume the API server: {failure}");
+            }
+            result
+        },
         async || faults.restore_all().await,
     ))
     .await

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 
 use super::observation::Observation;
 use crate::config::{LocalNode, Peer};
-use crate::marks::{Marks, NodeNumber};
+use crate::marks::NodeNumber;
 
 /// The label with the zone of a node (<https://kubernetes.io/docs/reference/labels-annotations-taints/>).
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
@@ -27,7 +27,7 @@ pub(super) fn local_node(observation: &Observation, node: &Node) -> LocalNode {
         probe_addresses: probe_addresses(node),
         // The thread of the data path sets this to false if the kernel lacks the hook.
         has_egress_hook: true,
-        marks: Marks::default(),
+        marks: observation.marks,
     }
 }
 

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::host::HostNetwork;
-use crate::marks::NodeNumber;
+use crate::marks::{Marks, NodeNumber};
 
 /// All facts that the agent of one node needs to make a plan.
 pub(crate) struct Observation<'a> {
@@ -18,6 +18,8 @@ pub(crate) struct Observation<'a> {
     pub(crate) node_name: &'a str,
     /// The number of the node.
     pub(crate) number: NodeNumber,
+    /// The marks of packets on the node.
+    pub(crate) marks: Marks,
     /// All Services.
     pub(crate) services: Vec<Arc<Service>>,
     /// The `EndpointSlices` of each Service.

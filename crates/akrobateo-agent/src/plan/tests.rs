@@ -18,6 +18,7 @@ use serde_json::json;
 
 use super::*;
 use crate::host::HostNetwork;
+use crate::marks::Marks;
 
 /// A planner, and the objects that it observes.
 struct TestCluster {
@@ -79,6 +80,7 @@ impl TestCluster {
         let observation = Observation {
             node_name: "n1",
             number: 1,
+            marks: Marks::default(),
             services: self.services.values().cloned().map(Arc::new).collect(),
             endpoint_slices: self.slices.clone(),
             nodes: nodes.into_iter().map(Arc::new).collect(),

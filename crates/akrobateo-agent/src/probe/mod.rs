@@ -24,9 +24,9 @@
 //! chain nat_pre   # first rule
 //!   ct original zone != 0 ip saddr 198.18.107.114 udp dport 8479 dnat ip to NODE
 //! chain nat_post  # first rule
-//!   meta mark and 0xfff00000 == 0x6b700000 ip saddr NODE udp dport 8479 snat ip to 198.18.107.114
+//!   meta mark and 0xff000000 == 0x6b000000 ip saddr NODE udp dport 8479 snat ip to 198.18.107.114
 //! chain steer_out # first rule: the probe's answers keep the mark of their socket
-//!   meta mark and 0xfff00000 == 0x6b700000 accept
+//!   meta mark and 0xff000000 == 0x6b000000 accept
 //! ```
 //! Firewalls of the nodes must accept UDP port [`PORT`] from other nodes, in addition to the port of the tunnel. The
 //! nodes need a route to the foreign address, for example a default route. Without this route, the way *direct* does

@@ -44,6 +44,7 @@ use crate::agent::Agent;
 use crate::cluster::{ProxyLabels, Stores, Trigger, TriggerSender, WatchScope};
 use crate::data_path::DataPath;
 use crate::host::HostWatch;
+use crate::marks::Marks;
 use crate::plan::Planner;
 use crate::settings::RunOptions;
 pub use error::RunError;
@@ -271,6 +272,7 @@ fn identity(options: &RunOptions, namespace: &str) -> Identity {
         instance: options.instance.clone(),
         namespace: namespace.to_owned(),
         proxy_labels: ProxyLabels { instance: options.instance.clone(), namespace: proxy_namespace },
+        marks: Marks::from_highest_byte(options.mark_byte),
         node_policy: options.services.defaults().node_policy,
     }
 }

@@ -17,7 +17,7 @@ use crate::cluster::{Agents, ProxyLabels, Stores, Trigger, host_port_pod};
 use crate::config::NodeConfig;
 use crate::host::{self, HostNetwork};
 use crate::listeners::{self, Listeners};
-use crate::marks::NodeNumber;
+use crate::marks::{Marks, NodeNumber};
 use crate::plan::{Observation, Plan, Planner, choose_number};
 
 /// The identity of the agent in the cluster.
@@ -31,6 +31,8 @@ pub(super) struct Identity {
     pub(super) namespace: String,
     /// The labels and the namespace of proxies.
     pub(super) proxy_labels: ProxyLabels,
+    /// The marks of packets on the node.
+    pub(super) marks: Marks,
     /// The administrator's settings that decide which addresses of a Node object the agent uses.
     pub(super) node_policy: NodePolicy,
 }
@@ -181,6 +183,7 @@ impl AgentState {
         let observation = Observation {
             node_name: &self.identity.node_name,
             number: self.node_number(),
+            marks: self.identity.marks,
             services: self.stores.services(),
             endpoint_slices: self.stores.endpoint_slices(),
             nodes,

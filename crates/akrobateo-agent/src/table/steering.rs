@@ -17,7 +17,9 @@ use super::expressions::{
 use super::identity::netdev_id;
 use super::ip_version::{IpVersion, address_value, all_ip_versions};
 use crate::config::{NodeConfig, Peer};
-use crate::marks::{self, MASQUERADED_FLOW_BIT, OWN_MASK, PEER_FLOW_BIT, PURPOSE_MASK, TRANSLATED_FLOW_BIT};
+use crate::marks::{
+    self, MASQUERADED_FLOW_BIT, OWN_MASK, PEER_FLOW_BIT, PEER_MASK, PURPOSE_MASK, TRANSLATED_FLOW_BIT,
+};
 use crate::probe::Way;
 use crate::tunnel;
 
@@ -163,7 +165,7 @@ pub(super) fn netdev_table(config: &NodeConfig) -> Table {
     let marks = config.node.marks;
     let macs = config.peers.iter().flat_map(|peer| {
         let tunnel_mac = tunnel::node_mac(peer.number);
-        [(marks.direct(peer.number), peer.mac), (marks.tunnel(peer.number), tunnel_mac)]
+        [(marks.direct(peer.number), peer.mac), (marks.tunnel(peer.number) & PEER_MASK, tunnel_mac)]
     });
     let macs = macs
         .map(|(mark, mac)| Element::new(Value::from(mark.to_ne_bytes())).with_value(Value::from(mac.0)))
@@ -193,6 +195,8 @@ pub(super) fn netdev_table(config: &NodeConfig) -> Table {
 fn write_mac() -> Vec<Expr> {
     vec![
         Expr::Meta { key: meta::KEY_MARK, dreg: Reg(0) },
+        // Other programs may have set other bits, for example Calico and kube-proxy.
+        Expr::and(Reg(0), PEER_MASK),
         Expr::map("macs", Reg(0), Reg(0)),
         Expr::SetPayload(PayloadField { base: PayloadBase::Link, offset: 0, len: 6 }, Reg(0)),
         Expr::Immediate { dreg: Reg(0), value: Value::from([0; 4]) },

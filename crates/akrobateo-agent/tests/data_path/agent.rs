@@ -57,8 +57,14 @@ pub(crate) fn start_agent(cluster: &Cluster, node: usize) -> (Agent, Reports) {
     (agent, reports)
 }
 
-fn start_all_agents(options: &Options, has_egress_hook: bool) -> (Cluster, Vec<(Agent, Reports)>) {
+/// Prepares the nodes, and then starts an agent on each node.
+pub(crate) fn start_all_agents(
+    options: &Options,
+    has_egress_hook: bool,
+    prepare: impl FnOnce(&Cluster),
+) -> (Cluster, Vec<(Agent, Reports)>) {
     let mut cluster = Cluster::new(options, Mode { way: None, has_egress_hook });
+    prepare(&cluster);
     cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
     let agents = (1..=options.nodes).map(|node| start_agent(&cluster, node)).collect();
     (cluster, agents)
@@ -86,7 +92,7 @@ fn agents_find_a_way_and_keep_the_client_address() {
             (PodNetwork::Overlay, false),
         ] {
             let options = Options { pod_network, ..Options::default() };
-            let (cluster, agents) = start_all_agents(&options, has_egress_hook);
+            let (cluster, agents) = start_all_agents(&options, has_egress_hook, |_| ());
             eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
             for (_, reports) in &agents {
                 assert_eq!(reports.last_error(), None);
@@ -106,7 +112,7 @@ fn agents_change_ways_after_network_changes_but_not_after_a_restart() {
 
 /// Restarts an agent, and then makes the direct way unusable.
 fn check_restart_and_filter(has_egress_hook: bool) {
-    let (cluster, mut agents) = start_all_agents(&Options::default(), has_egress_hook);
+    let (cluster, mut agents) = start_all_agents(&Options::default(), has_egress_hook, |_| ());
     let table_text = |cluster: &Cluster| {
         let list = ["--stateless", "list", "table", "inet", "akrobateo"];
         cluster.laboratory.node(1).namespace.run_program(Command::new("nft").args(list), "")
@@ -114,7 +120,7 @@ fn check_restart_and_filter(has_egress_hook: bool) {
     eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
     // Node 1 has two peers in two families.
     eventually("all peers are direct", || {
-        (table_text(&cluster).matches("0x6b73000").count() == 4).then_some(())
+        (table_text(&cluster).matches("0x6b80000").count() == 4).then_some(())
     });
     // A restart of the agent does not change the table.
     let table_before = table_text(&cluster);
@@ -151,11 +157,11 @@ const EGRESS_HOOK_DELETIONS: [Deletion; 1] =
     [("nft delete table netdev akrobateo", "nft list chain netdev akrobateo tunnel")];
 const PEER_RULE_DELETIONS: [Deletion; 3] = [
     ("ip rule delete priority 98", "ip rule show priority 98"),
-    ("ip rule delete fwmark 0x6b720002/0xffff3fff", "ip rule show fwmark 0x6b720002/0xffff3fff"),
+    ("ip rule delete fwmark 0x6b400002/0xffc03fff", "ip rule show fwmark 0x6b400002/0xffc03fff"),
     ("ip -6 route flush table 0x6b720002", "ip -6 route show table 0x6b720002"),
 ];
 const DIRECT_ROUTE_DELETIONS: [Deletion; 2] = [
-    ("ip rule delete fwmark 0x6b730001/0xffff3fff", "ip rule show fwmark 0x6b730001/0xffff3fff"),
+    ("ip rule delete fwmark 0x6b800001/0xffc03fff", "ip rule show fwmark 0x6b800001/0xffc03fff"),
     ("ip route flush table 0x6b730001", "ip route show table 0x6b730001"),
 ];
 
@@ -188,7 +194,7 @@ fn agent_restores_objects_that_another_program_deletes() {
         for (has_egress_hook, mode_deletions) in
             [(true, &EGRESS_HOOK_DELETIONS[..]), (false, &PEER_RULE_DELETIONS)]
         {
-            let (cluster, _agents) = start_all_agents(&options, has_egress_hook);
+            let (cluster, _agents) = start_all_agents(&options, has_egress_hook, |_| ());
             eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
             // The last group checks that the agent has also restored the objects that depend on the tunnel's device.
             check_deletions(&cluster, 1, &[mode_deletions, &DELETIONS, &TUNNEL_DELETIONS, mode_deletions]);
@@ -202,7 +208,7 @@ fn agent_restores_its_objects_after_the_uplink_was_down_or_replaced() {
         for has_egress_hook in [true, false] {
             let options =
                 Options { uplink: Uplink::Bridge, filters_bridged_packets: false, ..Options::default() };
-            let (cluster, _agents) = start_all_agents(&options, has_egress_hook);
+            let (cluster, _agents) = start_all_agents(&options, has_egress_hook, |_| ());
             eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
             if !has_egress_hook {
                 check_deletions(&cluster, 2, &[&DIRECT_ROUTE_DELETIONS]);
@@ -246,7 +252,7 @@ fn only_notifications_of_own_tunnel_changes_are_discarded() {
 #[test]
 fn agent_applies_new_configurations_and_retries_after_an_error() {
     isolated(|| {
-        let (mut cluster, agents) = start_all_agents(&Options::default(), true);
+        let (mut cluster, agents) = start_all_agents(&Options::default(), true, |_| ());
         let (agent, reports) = &agents[0];
         let request =
             |cluster: &Cluster| cluster.request(&cluster.laboratory.client, Protocol::Udp, Family::V4, 1);

@@ -3,10 +3,21 @@
 use std::process::Command;
 
 use akrobateo_agent::tunnel;
-use netns_testkit::isolated;
-use netns_testkit::laboratory::Options;
+use netns_testkit::laboratory::{Options, PodNetwork};
+use netns_testkit::{eventually, isolated};
 
+use crate::agent::{endpoint_sees_client, start_all_agents};
 use crate::cluster::{ADDRESS_KEEPING_MODES, Cluster, PORT, pod, service};
+
+/// Rules that change the marks of packets like the rules of Calico: Calico clears its bits, and then sets the bit for
+/// accepted packets (<https://github.com/projectcalico/calico/blob/master/felix/rules/static.go>).
+const CALICO_RULES: &str = "table inet calico {
+  chain prerouting { type filter hook prerouting priority raw; meta mark set meta mark and 0xffe0ffff; }
+  chain forward { type filter hook forward priority filter;
+    meta mark set meta mark and 0xffe1ffff meta mark set meta mark or 0x10000; }
+  chain output { type filter hook output priority filter;
+    meta mark set meta mark and 0xffe0ffff meta mark set meta mark or 0x10000; }
+}";
 
 /// Adds two counters to a node. The counter `seen` counts the packets that leave through the uplink or the tunnel's
 /// device. The counter `marked` counts only packets with a mark of the agent.
@@ -17,7 +28,7 @@ fn add_packet_counters(cluster: &Cluster, node: usize) {
         "table netdev other {{\n  counter seen {{ }}\n  counter marked {{ }}\n  \
          chain egress {{ type filter hook egress devices = {devices} priority 10;\n    \
          meta l4proto {{ tcp, udp }} counter name seen \
-         meta mark and 0xfff00000 == 0x6b700000 counter name marked\n  }}\n}}\n"
+         meta mark and 0xff000000 == 0x6b000000 counter name marked\n  }}\n}}\n"
     ));
 }
 
@@ -40,6 +51,32 @@ fn packets_leave_the_node_without_a_mark_of_the_agent() {
                 assert!(has_counted(&cluster, node, "seen"), "{mode:?} node {node}");
                 assert!(!has_counted(&cluster, node, "marked"), "{mode:?} node {node}");
             }
+        }
+    });
+}
+
+#[test]
+fn ways_keep_the_client_address_although_calico_changes_marks() {
+    isolated(|| {
+        for mode in ADDRESS_KEEPING_MODES {
+            let cluster = Cluster::start(&Options::default(), mode, |laboratory| {
+                vec![service(PORT, &pod(laboratory, 2, 1))]
+            });
+            cluster.laboratory.nodes.iter().for_each(|node| node.namespace.load_nft(CALICO_RULES));
+            assert!(endpoint_sees_client(&cluster), "{mode:?}");
+        }
+    });
+}
+
+#[test]
+fn probes_find_a_way_although_calico_changes_marks() {
+    isolated(|| {
+        for pod_network in [PodNetwork::HostRoutes, PodNetwork::Overlay] {
+            let options = Options { pod_network, ..Options::default() };
+            let (cluster, _agents) = start_all_agents(&options, true, |cluster| {
+                cluster.laboratory.nodes.iter().for_each(|node| node.namespace.load_nft(CALICO_RULES));
+            });
+            eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
         }
     });
 }

@@ -362,7 +362,7 @@ const FOREIGN_CHANGES_WITH_EGRESS_HOOK: [&str; 1] = ["nft delete table netdev ak
 /// Further commands for nodes that do not use the egress hook.
 const FOREIGN_CHANGES_WITHOUT_EGRESS_HOOK: [&str; 5] = [
     "ip rule delete priority 98",
-    "ip -6 rule delete fwmark 0x6b720002/0xffff3fff",
+    "ip -6 rule delete fwmark 0x6b400002/0xffc03fff",
     "ip route flush table 0x6b720002",
     "ip neighbour delete 169.254.192.2 dev akr0",
     "nft flush chain inet akrobateo unmark",
