@@ -1,8 +1,8 @@
 //! The HTTP server for probes and metrics. The server supports only HTTP/1 and the methods GET and HEAD. The
 //! server limits the number and the duration of connections. Does I/O.
 //!
-//! Every pod of the cluster can connect. So a new connection can replace a silent connection, and requests for metrics
-//! never delay a probe for a long time.
+//! Every pod of the cluster can connect. Two rules protect the probes: a new connection can replace a silent
+//! connection, and requests for metrics never delay a probe for a long time.
 //!
 //! The caller accepts connections in a loop, and spawns a task for each connection. The server does not spawn tasks
 //! itself, because only the caller knows whether tasks may move between threads:
@@ -304,18 +304,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn server_closes_the_connection_if_the_client_reads_no_response() {
-        const RESPONSE_LEN: usize = 32 << 20;
+        const RESPONSE_LENGTH: usize = 32 << 20;
         let (listener, address) = listen();
         let start = tokio::time::Instant::now();
         let mut client = TcpStream::connect(address).await.unwrap();
         send_request(&mut client, "GET /metrics").await;
         let connection = Server::new(listener, &["/readyz"], "/metrics").accept().await;
-        connection.serve(|_| text_response(StatusCode::OK, "x".repeat(RESPONSE_LEN))).await;
+        connection.serve(|_| text_response(StatusCode::OK, "x".repeat(RESPONSE_LENGTH))).await;
         let elapsed = start.elapsed();
         assert!(elapsed >= CONNECTION_DEADLINE && elapsed < 2 * CONNECTION_DEADLINE, "{elapsed:?}");
         let mut received_bytes = Vec::new();
         let _ = client.read_to_end(&mut received_bytes).await;
-        assert!(received_bytes.len() < RESPONSE_LEN, "the client received the whole response");
+        assert!(received_bytes.len() < RESPONSE_LENGTH, "the client received the whole response");
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use netfilter::nft::model::{
     Chain, ChainType, DataType, Expr, Hook, Matching, Reject, Rule, Set, SetDefinition, TableFamily, TableId,
 };
 
-use crate::table::NAME;
+use crate::table::TABLE_NAME;
 
 /// A feature of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ fn required_features() -> [KernelFeature; 4] {
 }
 
 fn table(family: TableFamily, chains: Vec<Chain>, sets: Vec<Set>) -> Table {
-    Table { chains, sets, ..Table::empty(TableId::new(family, format!("{NAME}-probe"))) }
+    Table { chains, sets, ..Table::empty(TableId::new(family, format!("{TABLE_NAME}-probe"))) }
 }
 
 #[cfg(test)]

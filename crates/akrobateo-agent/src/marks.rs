@@ -15,7 +15,7 @@ pub const MAX_NODE_NUMBER: NodeNumber = 0x3fff;
 pub const FORWARD_ACCEPTED_BIT: u32 = 0x4000;
 /// The bit in the conntrack mark of a flow whose destination the agent has translated.
 pub const TRANSLATED_FLOW_BIT: u32 = 0x2000_0000;
-/// The bit in the conntrack mark of a masqueraded flow. The flow stays masqueraded even if a way could now keep the
+/// The bit in the conntrack mark of a masqueraded flow. The flow stays masqueraded even if a path could now keep the
 /// client's address.
 pub const MASQUERADED_FLOW_BIT: u32 = 0x4000_0000;
 /// The bit in the conntrack mark of a flow to a Service with session affinity.

@@ -1,7 +1,7 @@
 //! The objects of the routing policy that send marked packets to peers. Pure.
 //!
-//! With the egress hook, the tunnel needs one routing rule per family, and the direct way needs none ([`tunnel`]).
-//! Without the hook (Linux before 5.16), each way to each peer has its own routing rule and table. The kernel examines
+//! With the egress hook, the tunnel needs one routing rule per family, and the direct path needs none ([`tunnel`]).
+//! Without the hook (Linux before 5.16), each path to each peer has its own routing rule and table. The kernel examines
 //! rules one after another, so packets without a mark of the agent skip the rules of the peers:
 //!
 //! ```text
@@ -27,12 +27,12 @@ use crate::tunnel::{self, RULE_PRIORITY, Tunnel, default_destination, node_mac};
 const PEER_PRIORITY: u32 = RULE_PRIORITY + 1;
 /// The priority of the rule at which packets without a mark of the agent continue.
 const END_PRIORITY: u32 = RULE_PRIORITY + 2;
-/// The number of the first routing table of the direct way. A peer's number is added.
+/// The number of the first routing table of the direct path. A peer's number is added.
 const DIRECT_TABLE: u32 = 0x6b73_0000;
-/// The bits of a mark that identify a way and a peer. Other programs may change the other bits.
+/// The bits of a mark that identify a path and a peer. Other programs may change the other bits.
 const PEER_MASK: u32 = PURPOSE_MASK | MAX_NODE_NUMBER as u32;
 
-/// Returns the objects that the kernel needs for the ways to the peers. `uplink` is the interface index of the uplink.
+/// Returns the objects that the kernel needs for the paths to the peers. `uplink` is the interface index of the uplink.
 #[must_use]
 pub fn network_objects(config: &NodeConfig, uplink: u32) -> NetworkObjects {
     if !config.keeps_client_addresses() {
@@ -52,7 +52,7 @@ pub fn network_objects(config: &NodeConfig, uplink: u32) -> NetworkObjects {
     };
     for family in families {
         for peer in &config.peers {
-            add_direct_way(&mut objects, config, peer, family, uplink);
+            add_direct_path(&mut objects, config, peer, family, uplink);
             if tunnel.as_ref().is_some_and(|tunnel| tunnel.peers.contains_key(&peer.number)) {
                 add_tunnel(&mut objects, config, peer, family);
             }
@@ -71,8 +71,8 @@ fn skip_rules(config: &NodeConfig, family: Family) -> [Rule; 2] {
     ]
 }
 
-/// Adds the direct way of replies: through the uplink to the peer's own address.
-fn add_direct_way(
+/// Adds the direct path of replies: through the uplink to the peer's own address.
+fn add_direct_path(
     objects: &mut NetworkObjects,
     config: &NodeConfig,
     peer: &Peer,
@@ -113,19 +113,19 @@ fn add_route(objects: &mut NetworkObjects, mark: u32, route: Route) {
 mod tests {
     use super::*;
     use crate::config::fixtures::{config, masqueraded_service, service};
-    use crate::probe::Way;
+    use crate::probe::PeerPath;
 
-    fn config_without_egress_hook(way: Way) -> NodeConfig {
+    fn config_without_egress_hook(path: PeerPath) -> NodeConfig {
         let mut config = NodeConfig { services: vec![service()], ..config() };
         config.node.has_egress_hook = false;
-        config.peers[0].ways = Family::ALL.map(|family| (family, way)).into();
+        config.peers[0].paths = Family::ALL.map(|family| (family, path)).into();
         config
     }
 
     #[test]
     fn node_without_packets_of_remote_clients_needs_no_routing_objects() {
         for has_egress_hook in [true, false] {
-            let mut config = config_without_egress_hook(Way::Tunnel);
+            let mut config = config_without_egress_hook(PeerPath::Tunnel);
             config.node.has_egress_hook = has_egress_hook;
             for config in [
                 NodeConfig { services: vec![masqueraded_service()], ..config.clone() },
@@ -137,8 +137,8 @@ mod tests {
     }
 
     #[test]
-    fn direct_way_needs_objects_only_without_the_egress_hook() {
-        let mut config = config_without_egress_hook(Way::Direct);
+    fn direct_path_needs_objects_only_without_the_egress_hook() {
+        let mut config = config_without_egress_hook(PeerPath::Direct);
         let objects = network_objects(&config, 2);
         assert_eq!((objects.device, objects.neighbours.len()), (None, 0));
         let gateways = objects.routes.iter().map(|route| (route.gateway, route.device));
@@ -154,14 +154,14 @@ mod tests {
 
     #[test]
     fn packets_without_a_mark_of_the_agent_meet_two_rules_of_each_family() {
-        let config = config_without_egress_hook(Way::Tunnel);
+        let config = config_without_egress_hook(PeerPath::Tunnel);
         let objects = network_objects(&config, 2);
         assert!(objects.device.is_some());
         let is_for_marked_packets = |rule: &&Rule| matches!(rule.condition, RuleCondition::HasMark(_));
         for family in Family::ALL {
             let rules: Vec<_> = objects.rules.iter().filter(|rule| rule.family == family).collect();
             let peer_rules = rules.iter().copied().filter(is_for_marked_packets);
-            // Two peers have two ways each. The rules of all peers are between the first rule and the target of its
+            // Two peers have two paths each. The rules of all peers are between the first rule and the target of its
             // goto.
             assert_eq!(peer_rules.clone().count(), 4);
             assert!(peer_rules.clone().all(|rule| rule.priority == PEER_PRIORITY));
@@ -171,7 +171,7 @@ mod tests {
             }));
             assert!(rules.iter().any(|rule| rule.priority == END_PRIORITY));
         }
-        // Each way to each peer has its own routing table.
+        // Each path to each peer has its own routing table.
         let tables: std::collections::BTreeSet<_> =
             objects.routes.iter().map(|route| (Family::from_ip(route.gateway), route.table)).collect();
         assert_eq!(tables.len(), objects.routes.len());

@@ -130,7 +130,7 @@ fn copy_chain(table: &Table, chain: &Chain) -> Table {
 
 #[cfg(test)]
 mod tests {
-    use akrobateo_agent::probe::Way;
+    use akrobateo_agent::probe::PeerPath;
 
     use super::*;
     use crate::agent;
@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn chains_of_forwarded_packets_are_copied_with_their_sets() {
-        let additions = additions(&NODES.map(|node| agent::config(node, Some(Way::Direct), &[service()])));
+        let additions =
+            additions(&NODES.map(|node| agent::config(node, Some(PeerPath::Direct), &[service()])));
         let pass_counts: Vec<_> = additions
             .iter()
             .map(|addition| (&*addition.name, addition.pass_count(Traffic::BetweenPods)))

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 
 use akrobateo_agent::config::{Endpoint, NodeConfig, Service};
-use akrobateo_agent::probe::Way;
+use akrobateo_agent::probe::PeerPath;
 use akrobateo_core::Protocol;
 
 use crate::agent;
@@ -20,7 +20,7 @@ pub(crate) const ENDPOINTS_PER_SERVICE: u16 = 10;
 /// nodes.
 pub(crate) fn large_config() -> NodeConfig {
     let services: Vec<_> = (0..SERVICE_COUNT).filter_map(|number| service(number, 0)).collect();
-    agent::config(NODES[0], Some(Way::Direct), &services)
+    agent::config(NODES[0], Some(PeerPath::Direct), &services)
 }
 
 /// Replaces the first endpoint of a Service in each family. `change` selects the address of the new endpoint.

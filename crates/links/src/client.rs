@@ -19,9 +19,9 @@ const MAX_READ_ATTEMPTS: usize = 10;
 /// objects at the same time.
 const MAX_RECONCILE_ROUNDS: usize = 5;
 /// The error numbers that mean that the object does not exist (ENOENT, ESRCH, ENODEV, EADDRNOTAVAIL).
-const NOT_FOUND: [i32; 4] = [2, 3, 19, 99];
+const NOT_FOUND_ERRNOS: [i32; 4] = [2, 3, 19, 99];
 /// The error number that means that the process lacks a capability (EPERM).
-const NOT_PERMITTED: i32 = 1;
+const EPERM: i32 = 1;
 
 /// The reason why objects cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +62,7 @@ impl ClientError {
             return false;
         };
         // The error EACCES does not count, because it also has other causes, for example a device without IPv6.
-        matches!(source, SocketError::Rejected(error) if error.raw_os_error() == Some(NOT_PERMITTED))
+        matches!(source, SocketError::Rejected(error) if error.raw_os_error() == Some(EPERM))
     }
 }
 
@@ -206,7 +206,7 @@ impl Client {
 }
 
 fn is_not_found(error: &io::Error) -> bool {
-    error.raw_os_error().is_some_and(|number| NOT_FOUND.contains(&number))
+    error.raw_os_error().is_some_and(|number| NOT_FOUND_ERRNOS.contains(&number))
 }
 
 fn is_deletion_of_missing_object(change: &Change, error: &SocketError) -> bool {

@@ -101,8 +101,8 @@ fn additions_on_device(observed: &Observed, desired: &NetworkObjects) -> Vec<Cha
             changes.push(Change::AddAddress(*address));
         }
     }
-    // Other addresses are deleted before routes are added. Otherwise an unwanted address could have a network whose
-    // broadcast address is the next hop of a new route. The kernel would reject this route.
+    // Other addresses are deleted before routes are added. The network of an unwanted address could have a broadcast
+    // address that is the next hop of a new route. The kernel would reject this route.
     for (address, prefix_len) in &observed.addresses {
         if !desired.addresses.contains(address) || *prefix_len != host_prefix_len(*address) {
             changes.push(Change::DeleteAddress(*address, *prefix_len));

@@ -151,7 +151,8 @@ type ForwardingFacts<'a> = (&'a str, bool, Option<&'a NodeNetwork>, &'a [String]
 
 /// Returns the facts in a report that decide about forwarding.
 fn facts(report: Option<&AgentReport>) -> Option<ForwardingFacts<'_>> {
-    report.map(|it| (it.node.as_str(), it.is_paused, it.network.as_ref(), &it.handing_over[..]))
+    report
+        .map(|it| (it.node.as_str(), it.is_paused, it.network.as_ref(), &it.services_waiting_for_proxies[..]))
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ pub(super) fn delete_stale_flows(
     };
     let is_stale = |entry: &Entry| {
         stale_flows.iter().any(|flows| flows.contains(entry))
-            || current_rules.iter().any(|rules| rules.contradict(entry))
+            || current_rules.iter().any(|rules| rules.contradicts_rules(entry))
     };
     conntrack.delete_entries_if(&filter, is_stale).map_err(DataPathError::Conntrack)
 }

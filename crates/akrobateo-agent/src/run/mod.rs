@@ -93,7 +93,7 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     );
     let identity = identity(&options, &namespace);
     let planner = Planner::new(options.services.defaults(), options.pod_ranges());
-    let mut running = RunningAgent {
+    let mut running_agent = RunningAgent {
         client,
         namespace,
         daemonset: options.daemonset.clone(),
@@ -107,8 +107,8 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         state_file,
         report_sender: None,
     };
-    let result = running.run_until(&mut shutdown, triggers, events).await;
-    running.stop().await;
+    let result = running_agent.run_until(&mut shutdown, triggers, events).await;
+    running_agent.stop().await;
     result
 }
 

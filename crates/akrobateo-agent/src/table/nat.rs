@@ -54,8 +54,8 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig, keeps_client_addres
 
 /// Returns the rules that choose the source address that the endpoint sees.
 ///
-/// To keep the client's address, a rule translates the address to itself. After this translation, the rules of other
-/// programs do not masquerade the packet.
+/// To keep the client's address, a rule sets the source address to its current value. The kernel treats the packet as
+/// already translated, so the rules of other programs do not masquerade the packet.
 fn source_rules(config: &NodeConfig, keeps_client_addresses: bool) -> Vec<Rule> {
     let ip_versions = all_ip_versions();
     let is_foreign_flow = has_flow_bits(TRANSLATED_FLOW_BIT, 0);
@@ -74,7 +74,7 @@ fn source_rules(config: &NodeConfig, keeps_client_addresses: bool) -> Vec<Rule> 
         std::slice::from_ref(&masquerade),
     ]));
     if keeps_client_addresses {
-        // A packet with this mark already takes the tunnel. So its flow keeps the client's address, even if the set
+        // A packet with this mark already takes the tunnel. Its flow must keep the client's address, even if the set
         // `kept` has changed meanwhile.
         let tunnel_mark = config.node.marks.tunnel(0) & PURPOSE_MASK;
         rules.extend(ip_versions.iter().map(|ip_version| {
@@ -90,12 +90,12 @@ fn source_rules(config: &NodeConfig, keeps_client_addresses: bool) -> Vec<Rule> 
             [ip_version.load_destination(Reg(0)), Expr::is_in(ip_version.add_suffix("kept"), Reg(0))];
         rule([&ip_version.match_packets(), &is_kept, &keep_source(*ip_version)])
     }));
-    // The flow remains masqueraded and never enters the tunnel, even if a way to its endpoint works later.
+    // The flow remains masqueraded and never enters the tunnel, even if a path to its endpoint works later.
     rules.push(rule([&set_flow_bits(MASQUERADED_FLOW_BIT), &[masquerade]]));
     rules
 }
 
-/// Returns the expressions that translate the source address to itself.
+/// Returns the expressions that set the source address to its current value, so that no later rule changes the address.
 fn keep_source(ip_version: IpVersion) -> [Expr; 2] {
     [ip_version.load_source(Reg(0)), translate_source(ip_version)]
 }
@@ -112,7 +112,7 @@ const fn translate_source(ip_version: IpVersion) -> Expr {
 
 /// Returns the rules that deliver probes to the agent.
 fn incoming_probe_rules(config: &NodeConfig) -> Vec<Rule> {
-    let receive_rule = |address: &IpAddr| {
+    let build_incoming_rule = |address: &IpAddr| {
         let ip_version = IpVersion::from_family(Family::from_ip(*address));
         let translate_destination = Expr::Nat {
             kind: NatKind::Destination,
@@ -133,12 +133,12 @@ fn incoming_probe_rules(config: &NodeConfig) -> Vec<Rule> {
             &[Expr::Immediate { dreg: Reg(0), value: address_value(*address) }, translate_destination],
         ])
     };
-    config.first_addresses().iter().map(receive_rule).collect()
+    config.first_addresses().iter().map(build_incoming_rule).collect()
 }
 
 /// Returns the rules that give the agent's probes a source address outside of the cluster.
 fn outgoing_probe_rules(config: &NodeConfig) -> Vec<Rule> {
-    let send_rule = |address: &IpAddr| {
+    let build_outgoing_rule = |address: &IpAddr| {
         let ip_version = IpVersion::from_family(Family::from_ip(*address));
         let foreign_address = address_value(probe::foreign_address(ip_version.family));
         rule([
@@ -150,5 +150,5 @@ fn outgoing_probe_rules(config: &NodeConfig) -> Vec<Rule> {
             &[Expr::Immediate { dreg: Reg(0), value: foreign_address }, translate_source(ip_version)],
         ])
     };
-    config.first_addresses().iter().map(send_rule).collect()
+    config.first_addresses().iter().map(build_outgoing_rule).collect()
 }

@@ -1,8 +1,8 @@
 //! Recognizes packets that a peer has sent for a client outside of the cluster. Pure.
 //!
 //! A packet has come through a peer if its source IP address is outside of the cluster, and its source MAC address is
-//! the peer's. The conntrack zone of the flow's original direction stores the peer. So flows through different peers
-//! have different conntrack entries, even if their addresses and ports are the same.
+//! the peer's. The conntrack zone of the flow's original direction stores the peer. Because of the zones, flows through
+//! different peers have different conntrack entries, even if their addresses and ports are the same.
 //!
 //! Every packet that arrives at the node passes these rules, so they must be fast. Packets from pods leave the chain
 //! after the first comparison, and packets from nodes after one lookup. No rule looks up a set with intervals.

@@ -1,7 +1,7 @@
 //! Removes the marks from packets that leave the node, if the kernel has no egress hook. Pure.
 //!
-//! In older kernels, the tunnel's device routes the outer packet by the mark of the inner packet. So a packet that
-//! enters the device with a mark would enter the device again and again.
+//! In older kernels, the tunnel's device routes the outer packet by the mark of the inner packet. A packet that enters
+//! the device with a mark would therefore enter the device again and again.
 
 use akrobateo_core::Family;
 use netfilter::nft::Table;

@@ -16,7 +16,7 @@ use netns_testkit::privileges::{CapabilitySet, keep_capabilities};
 
 use crate::rules;
 
-/// The deadline for changes of a mode. A lost way is used again after it has worked for at least 5 seconds.
+/// The deadline for changes of a mode. A lost path is used again after it has worked for at least 5 seconds.
 const MODE_DEADLINE: Duration = Duration::from_secs(40);
 const UPLINK_MTU: u32 = 1500;
 

@@ -74,8 +74,8 @@ pub(super) fn format_metrics(
             text.metric(&CONNTRACK_LIMIT).write_value(max_entries);
         }
         text.metric(&CONNTRACK_TABLE_FULL_DROPS).write_value(statistics.table_full_drops());
-        text.metric(&CONNTRACK_EVICTIONS).write_value(statistics.early_drop);
-        text.metric(&CONNTRACK_CLASHES).write_value(statistics.insert_failed);
+        text.metric(&CONNTRACK_EVICTIONS).write_value(statistics.evictions);
+        text.metric(&CONNTRACK_CLASHES).write_value(statistics.failed_insertions);
     }
     text.finish()
 }

@@ -1,7 +1,7 @@
 //! One of the two sockets of a connection, and its known state. I/O only.
 //!
-//! Epoll reports each change once. So the proxy considers a socket readable and writable until a system call shows the
-//! opposite.
+//! Epoll reports each change once. Between two reports, the proxy considers a socket readable and writable until a
+//! system call shows the opposite.
 
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
@@ -95,8 +95,8 @@ impl Peer {
     /// Splices `len` bytes out of `pipe`. Returns the number of bytes that the kernel accepted.
     pub(super) fn splice_from(&mut self, pipe: &Pipe, len: usize) -> Result<usize, Errno> {
         let result = splice(&pipe.read_end, None, &self.socket, None, len, SPLICE_FLAGS);
-        // A splice may move fewer bytes than the socket can accept. So a low number does not mean that the socket is
-        // full.
+        // A splice may move fewer bytes than the socket can accept. A low number therefore does not mean that the
+        // socket is full.
         self.on_sent(result, 0)
     }
 

@@ -1,19 +1,19 @@
 //! One direction of a connection: reads from one socket and writes to the other. I/O only.
 //!
 //! The worker copies small amounts of data through its buffer, and splices large amounts through a pipe. A direction
-//! reads the next bytes only after it has written the previous bytes. So the writer cannot be faster than a slow
-//! reader. An idle direction has neither a buffer nor a pipe.
+//! reads the next bytes only after it has written the previous bytes. The sender therefore cannot be faster than a slow
+//! receiver. An idle direction has neither a buffer nor a pipe.
 
 use rustix::net::RecvFlags;
 
-use super::io_context::{BUFFER_LEN, IoContext};
+use super::io_context::{BUFFER_LENGTH, IoContext};
 use super::peer::Peer;
 use super::pipe_pool::Pipe;
 
 /// Maximum number of bytes in one copy. After a read of this many bytes, the direction splices.
-const COPY_CHUNK_LEN: usize = 32 << 10;
+const COPY_CHUNK_LENGTH: usize = 32 << 10;
 /// If a splice moves fewer bytes than this number, the worker copies the next bytes of this direction.
-const MIN_SPLICE_LEN: usize = 8 << 10;
+const MIN_SPLICE_LENGTH: usize = 8 << 10;
 /// Number of bytes that one direction may move before other connections continue.
 const FAIRNESS_BUDGET: usize = 1 << 20;
 
@@ -206,7 +206,7 @@ impl Transfer {
         io: &mut IoContext,
         flags: RecvFlags,
     ) -> Result<usize, TransferError> {
-        let chunk_len = if self.uses_splice { BUFFER_LEN } else { COPY_CHUNK_LEN };
+        let chunk_len = if self.uses_splice { BUFFER_LENGTH } else { COPY_CHUNK_LENGTH };
         let received_len =
             source.receive(&mut io.buffer[..chunk_len], flags).map_err(|_| TransferError::SourceFailed)?;
         self.has_source_ended = received_len == Some(0);
@@ -244,7 +244,7 @@ impl Transfer {
                 Ok(0)
             }
             Ok(Some(len)) => {
-                self.uses_splice = len >= MIN_SPLICE_LEN;
+                self.uses_splice = len >= MIN_SPLICE_LENGTH;
                 self.moved_bytes += len as u64;
                 self.pending_bytes = PendingBytes::Pipe { pipe, len };
                 Ok(len)

@@ -2,8 +2,8 @@
 //!
 //! The operator trusts a workload if this operator applied its spec, and if the workload is in the namespace where this
 //! operator creates workloads. Only administrators may write to the namespace that all proxies share. In the namespace
-//! of a Service, the Service must own the workload. So a forged workload in this namespace affects only this Service.
-//! The operator trusts a pod if a trusted workload controls the pod.
+//! of a Service, the Service must own the workload. A forged workload in this namespace therefore affects only this
+//! Service. The operator trusts a pod if a trusted workload controls the pod.
 
 use std::sync::Arc;
 

@@ -64,7 +64,7 @@ impl NodeRow {
         let age = |renewed_at: Timestamp| now.duration_since(renewed_at).as_secs().max(0);
         let mut refused: Vec<_> = report
             .into_iter()
-            .flat_map(|report| &report.refused)
+            .flat_map(|report| &report.refused_ports)
             .map(|problem| problem.service.clone())
             .collect();
         refused.sort();
@@ -151,7 +151,7 @@ mod tests {
         cluster.now = k8s_openapi::jiff::Timestamp::from_second(1003).unwrap();
         let serving_agent = agent("n1").with_changed_report(|report| {
             report.served_count = 12;
-            report.refused = vec![port_problem(PortOwner::Process), port_problem(PortOwner::Process)];
+            report.refused_ports = vec![port_problem(PortOwner::Process), port_problem(PortOwner::Process)];
             report.conntrack = Some(ConntrackUse { count: 10, max: 200 });
             let reason = "it has no agent".to_owned();
             report.masqueraded_peers = vec![MasqueradedPeer { node: "n4".to_owned(), reason }];

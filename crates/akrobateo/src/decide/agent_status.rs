@@ -60,7 +60,7 @@ pub(crate) enum AgentStatus {
     /// The agent cannot change the rules in the kernel.
     Failing(String),
     /// The rules do not contain the current versions of the Service and its endpoints yet.
-    Behind,
+    Outdated,
     /// The node can answer.
     Serving,
 }
@@ -79,7 +79,7 @@ impl AgentStatus {
         if *is_silent {
             return Self::Silent;
         }
-        let refusals = service_problems(&report.refused, key);
+        let refusals = service_problems(&report.refused_ports, key);
         if !refusals.is_empty() {
             Self::Refusing(refusals)
         } else if report.is_paused {
@@ -89,13 +89,13 @@ impl AgentStatus {
         } else if report.has_applied(required.service, required.endpoint_slices) {
             Self::Serving
         } else {
-            Self::Behind
+            Self::Outdated
         }
     }
 }
 
-/// Returns true if the cluster has agents, and no agent has renewed its Lease in time. If so, the operator itself has
-/// probably lost contact with the API server.
+/// Returns true if the cluster has agents, and no agent has renewed its Lease in time. If this function returns true,
+/// the operator itself has probably lost contact with the API server.
 pub(crate) fn are_all_silent(agents: &AgentStates) -> bool {
     !agents.is_empty() && agents.values().all(|agent| agent.observed.is_silent)
 }
@@ -107,16 +107,16 @@ pub(crate) fn service_problems(problems: &[PortProblem], key: &ServiceKey) -> Ve
 }
 
 /// Returns true if the agent still serves a Service that has proxies of its own now.
-pub(crate) fn is_handing_over(report: &AgentReport, key: &ServiceKey) -> bool {
+pub(crate) fn is_waiting_for_proxy(report: &AgentReport, key: &ServiceKey) -> bool {
     let service = key.to_string();
-    report.handing_over.contains(&service)
+    report.services_waiting_for_proxies.contains(&service)
 }
 
 /// Returns true if the agent does not serve a rejected Service, because the agent does not know the last valid settings
 /// of the Service.
 pub(crate) fn lacks_settings(report: &AgentReport, key: &ServiceKey) -> bool {
     let service = key.to_string();
-    report.not_served.contains(&service)
+    report.unserved_services.contains(&service)
 }
 
 #[cfg(test)]
@@ -149,15 +149,18 @@ mod tests {
             status(|report| report.error = Some("no nf_tables".to_owned()), false),
             AgentStatus::Failing("no nf_tables".to_owned())
         );
-        assert_eq!(status(|report| report.applied = None, false), AgentStatus::Behind);
+        assert_eq!(status(|report| report.applied = None, false), AgentStatus::Outdated);
         for applied in [(6, 5), (7, 4)] {
             let applied = AppliedVersions { services: applied.0, endpoint_slices: applied.1 };
-            assert_eq!(status(|report| report.applied = Some(applied), false), AgentStatus::Behind);
+            assert_eq!(status(|report| report.applied = Some(applied), false), AgentStatus::Outdated);
         }
         let refusal = || vec![build_refusal("default/web")];
-        assert_eq!(status(|report| report.refused = refusal(), false), AgentStatus::Refusing(refusal()));
         assert_eq!(
-            status(|report| report.refused = vec![build_refusal("default/api")], false),
+            status(|report| report.refused_ports = refusal(), false),
+            AgentStatus::Refusing(refusal())
+        );
+        assert_eq!(
+            status(|report| report.refused_ports = vec![build_refusal("default/api")], false),
             AgentStatus::Serving
         );
         assert_eq!(AgentStatus::new(None, &key("web"), RequiredVersions::default()), AgentStatus::Absent);

@@ -61,7 +61,7 @@ fn max_unavailable(state: &ServiceState, replicas: usize) -> usize {
     let unavailable_current_count = if has_ready_current_pod {
         unscheduled_current_count
     } else {
-        // Perhaps the pods of the new template cannot run on any node. So the last ready pod must stay.
+        // The last ready pod must stay, because the pods of the new template may be unable to run on any node.
         unscheduled_current_count
             .min(MAX_FAILED_ATTEMPTS - 1)
             .min(replicas.saturating_sub(1 + unavailable_count))

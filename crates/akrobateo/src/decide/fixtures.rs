@@ -47,7 +47,7 @@ impl AgentState {
 
     /// Makes the agent refuse port 80/TCP to the Service `default/web`.
     pub(crate) fn refusing(self, owner: PortOwner) -> Self {
-        self.with_changed_report(|report| report.refused.push(port_problem(owner)))
+        self.with_changed_report(|report| report.refused_ports.push(port_problem(owner)))
     }
 }
 

@@ -8,7 +8,7 @@ use akrobateo_services::node_info::NodeInfo;
 use akrobateo_services::spec::LoadBalancerSpec;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::agent_status::{AgentStatus, RequiredVersions, is_handing_over};
+use super::agent_status::{AgentStatus, RequiredVersions, is_waiting_for_proxy};
 use super::service_state::ServiceState;
 
 /// A published node stays published for at most this time after its agent has restarted or failed, or while the agent
@@ -80,7 +80,7 @@ pub(super) fn agent_readiness(state: &ServiceState, node: &NodeInfo, status: &Ag
             let since = agent.failing_since.unwrap_or(state.version.seen_at);
             NodeReadiness::Changing { until: since + AGENT_GRACE_PERIOD }
         }
-        AgentStatus::Behind => {
+        AgentStatus::Outdated => {
             let endpoint = state.endpoint_versions.get(&node.name).map(|endpoint| endpoint.seen_at);
             let change_times = [Some(state.version.seen_at), endpoint, agent.failing_since];
             let since = change_times.into_iter().flatten().max().unwrap_or(state.version.seen_at);
@@ -101,7 +101,7 @@ pub(super) fn previous_agent_readiness(
         return NodeReadiness::NotReady;
     };
     let report = &agent.observed.report;
-    if is_handing_over(report, key) {
+    if is_waiting_for_proxy(report, key) {
         let is_paused = report.is_paused;
         return if is_paused {
             NodeReadiness::Changing { until: agent.silent_at }

@@ -248,8 +248,8 @@ impl<'a> RolloutStep<'a> {
     }
 }
 
-/// Returns true if the rollout may replace the ready proxy of the node. Until a new proxy is ready, the rollout replaces
-/// proxies only on nodes that would get a new proxy.
+/// Returns true if the rollout may replace the ready proxy of the node. While no new proxy is ready, the rollout leaves
+/// a ready proxy in place on nodes where no new proxy could start.
 const fn may_replace_ready_proxy(proxy: &NodeProxy, has_ready_new_proxy: bool) -> bool {
     has_ready_new_proxy || proxy.may_start_proxy
 }

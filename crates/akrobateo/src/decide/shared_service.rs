@@ -152,7 +152,7 @@ impl<'a> SharedService<'a> {
         self.state.nodes.iter().filter(is_served_by_proxy).any(|node| match self.status(node) {
             AgentStatus::Serving => false,
             AgentStatus::Absent | AgentStatus::Silent | AgentStatus::Refusing(_) => is_within_grace_period,
-            AgentStatus::Paused | AgentStatus::Failing(_) | AgentStatus::Behind => true,
+            AgentStatus::Paused | AgentStatus::Failing(_) | AgentStatus::Outdated => true,
         })
     }
 
@@ -164,9 +164,9 @@ impl<'a> SharedService<'a> {
 
     /// Returns the ipMode of a node's address.
     ///
-    /// Several Services may publish an unclaimed node with the same port. Then kube-proxy must not forward for any of
-    /// these Services. If the Service still has proxies from dedicated mode, kube-proxy may continue to forward until
-    /// the agent of the node serves the Service.
+    /// Several Services may publish an unclaimed node with the same port. kube-proxy must not forward for any of these
+    /// Services. If the Service still has proxies from dedicated mode, kube-proxy may continue to forward until the
+    /// agent of the node serves the Service.
     pub(super) fn ip_mode(&self, node: &NodeInfo, address: IpAddr) -> IpMode {
         if self.allocation.unclaimed_nodes.contains(&node.name) {
             return IpMode::Proxy;
@@ -204,7 +204,7 @@ impl<'a> SharedService<'a> {
                     AgentStatus::Absent => UnpublishedCause::NoAgent,
                     AgentStatus::Silent => UnpublishedCause::AgentSilent,
                     AgentStatus::Failing(error) => UnpublishedCause::AgentFailing(error.clone()),
-                    AgentStatus::Paused | AgentStatus::Behind => UnpublishedCause::AgentBehind,
+                    AgentStatus::Paused | AgentStatus::Outdated => UnpublishedCause::AgentOutdated,
                     AgentStatus::Refusing(_) | AgentStatus::Serving => return None,
                 }
             };

@@ -220,8 +220,8 @@ fn proxies_avoid_nodes_whose_port_another_service_owns() {
 #[test]
 fn daemonset_is_deleted_before_a_deployment_replaces_it() {
     let mut state = state_after_actions(observe(web().build()));
-    let changed = web().annotation(annotations::WORKLOAD, "Deployment");
-    state.allocation_result = observe(changed.build()).allocation_result;
+    let changed_service = web().annotation(annotations::WORKLOAD, "Deployment");
+    state.allocation_result = observe(changed_service.build()).allocation_result;
     let actions = planned_actions(&state);
     assert!(matches!(&actions[0], Action::Delete(Workload::DaemonSet(_))), "{actions:?}");
     let Action::Apply(Workload::Deployment(deployment)) = &actions[1] else { panic!("{actions:?}") };

@@ -11,7 +11,7 @@ use akrobateo_services::spec::{ClientAddress, LoadBalancerSpec, ServiceDefaults,
 use k8s_openapi::api::core::v1::Service;
 
 use crate::decide::{
-    AgentStates, AgentStatus, ObservedReport, RequiredVersions, is_handing_over, lacks_settings,
+    AgentStates, AgentStatus, ObservedReport, RequiredVersions, is_waiting_for_proxy, lacks_settings,
     service_problems,
 };
 
@@ -19,9 +19,9 @@ use crate::decide::{
 #[derive(Debug, PartialEq)]
 pub(super) struct AgentFacts {
     status: AgentStatus,
-    is_handing_over: bool,
+    is_waiting_for_proxy: bool,
     lacks_settings: bool,
-    shared_ports: Vec<PortProblem>,
+    doubly_used_ports: Vec<PortProblem>,
     masqueraded_peers: Vec<MasqueradedPeer>,
 }
 
@@ -34,22 +34,22 @@ impl AgentFacts {
         observed: Option<&ObservedReport>,
     ) -> Self {
         let report = observed.map(|observed| &observed.report);
-        let is_handing_over = report.is_some_and(|report| is_handing_over(report, key));
+        let is_waiting_for_proxy = report.is_some_and(|report| is_waiting_for_proxy(report, key));
         let (spec, status) = match (result, AgentStatus::new(observed, key, required)) {
             (AllocationResult::Accepted(spec, _), status) if spec.is_shared() => (Some(spec), status),
             // When a Service gets its own proxies, the agent serves the Service until a proxy on the node is ready.
-            (AllocationResult::Accepted(..), AgentStatus::Behind) => (None, AgentStatus::Behind),
-            (AllocationResult::Accepted(..), _) if !is_handing_over => (None, AgentStatus::Serving),
+            (AllocationResult::Accepted(..), AgentStatus::Outdated) => (None, AgentStatus::Outdated),
+            (AllocationResult::Accepted(..), _) if !is_waiting_for_proxy => (None, AgentStatus::Serving),
             (AllocationResult::Accepted(..) | AllocationResult::Rejected(_), status) => (None, status),
         };
         let is_client_address_kept = spec.is_some_and(|spec| keeps_client_address(spec));
         Self {
             status,
-            is_handing_over,
+            is_waiting_for_proxy,
             lacks_settings: report.is_some_and(|report| lacks_settings(report, key)),
-            shared_ports: report
+            doubly_used_ports: report
                 .filter(|_| spec.is_some())
-                .map(|report| service_problems(&report.shared_ports, key))
+                .map(|report| service_problems(&report.doubly_used_ports, key))
                 .unwrap_or_default(),
             masqueraded_peers: report
                 .filter(|_| is_client_address_kept)
@@ -89,7 +89,7 @@ pub(super) fn ports_occupied_by_agents(
     let is_occupied = |node: &NodeInfo| {
         let Some(agent) = agents.get(&node.name) else { return false };
         let report = &agent.observed.report;
-        if is_handing_over(report, &key) {
+        if is_waiting_for_proxy(report, &key) {
             return !agent.observed.is_silent;
         }
         let is_published = is_published(service, node);

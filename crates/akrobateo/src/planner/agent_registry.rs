@@ -147,8 +147,8 @@ impl AgentRegistry {
     /// Marks the agents that have not renewed their Leases in time as silent. Removes the agents whose Leases no longer
     /// exist. Returns the changed agents.
     ///
-    /// If the operator has lost contact, all agents become silent at the same time. Otherwise the operator would remove
-    /// the addresses of nodes that still work, one after another.
+    /// If the operator has lost contact, all agents become silent at the same time. Without this rule, the operator
+    /// would remove the addresses of nodes that still work, one after another.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<AgentChange> {
         let expired_agents =
             self.agents.iter().filter(|(_, agent)| agent.is_deleted && agent.deadline() <= now);

@@ -132,7 +132,7 @@ impl Agents {
     }
 
     /// Records the versions of all Services. `has_same_settings` returns true if the settings of a Service have not
-    /// changed since the last call. If so, the agents need not apply the new version.
+    /// changed since the last call. If the settings have not changed, the agents need not apply the new version.
     pub(super) fn record_services(
         &mut self,
         services: &[Arc<Service>],

@@ -65,9 +65,9 @@ impl Decoder {
 
     /// Adds one message. Ignores a message about another table.
     pub fn add_message(&mut self, message: &Message<'_>) {
-        let attrs = message.attrs(abi::HEADER_LEN);
+        let attrs = message.attrs(abi::HEADER_LENGTH);
         // The attribute with the table's name has the same type in all messages.
-        let belongs_to_table = Attr::find_text(attrs, abi::table::NAME) == Some(&self.id.name)
+        let belongs_to_table = Attr::find_text(attrs, abi::table::NFTA_TABLE_NAME) == Some(&self.id.name)
             && message.payload.first() == Some(&self.id.family.number());
         if !belongs_to_table {
             return;
@@ -89,17 +89,17 @@ impl Decoder {
     fn add_table(&mut self, attrs: &[u8]) {
         let id = &self.id;
         let installed = self.installed.get_or_insert_with(|| Table::empty(id.clone()).into());
-        if Attr::find_be32(attrs, abi::table::FLAGS).is_some_and(|flags| flags != 0) {
+        if Attr::find_be32(attrs, abi::table::NFTA_TABLE_FLAGS).is_some_and(|flags| flags != 0) {
             installed.foreign_objects.push(ForeignObject::TableFlag);
         }
     }
 
     fn add_set(&mut self, attrs: &[u8]) {
-        let is_anonymous = Attr::find_be32(attrs, abi::set::FLAGS)
+        let is_anonymous = Attr::find_be32(attrs, abi::set::NFTA_SET_FLAGS)
             .is_some_and(|flags| flags & abi::set::FLAG_ANONYMOUS != 0);
         // An anonymous set belongs to one rule of another program, and is deleted with this rule.
         let (Some(installed), Some(name), false) =
-            (&mut self.installed, find_name(attrs, abi::set::NAME), is_anonymous)
+            (&mut self.installed, find_name(attrs, abi::set::NFTA_SET_NAME), is_anonymous)
         else {
             return;
         };
@@ -110,7 +110,9 @@ impl Decoder {
     }
 
     fn add_chain(&mut self, attrs: &[u8]) {
-        let (Some(installed), Some(name)) = (&mut self.installed, find_name(attrs, abi::chain::NAME)) else {
+        let (Some(installed), Some(name)) =
+            (&mut self.installed, find_name(attrs, abi::chain::NFTA_CHAIN_NAME))
+        else {
             return;
         };
         match decode_base_chain(self.id.family, attrs) {
@@ -120,7 +122,9 @@ impl Decoder {
     }
 
     fn add_rule(&mut self, attrs: &[u8]) {
-        let (Some(installed), Some(name)) = (&mut self.installed, find_name(attrs, abi::rule::CHAIN)) else {
+        let (Some(installed), Some(name)) =
+            (&mut self.installed, find_name(attrs, abi::rule::NFTA_RULE_CHAIN))
+        else {
             return;
         };
         let chain = installed.table.chains.iter_mut().find(|chain| chain.name == name);
@@ -133,12 +137,15 @@ impl Decoder {
     }
 
     fn add_elements(&mut self, attrs: &[u8]) {
-        let (Some(installed), Some(name)) = (&mut self.installed, find_name(attrs, abi::elements::SET))
+        let (Some(installed), Some(name)) =
+            (&mut self.installed, find_name(attrs, abi::elements::NFTA_SET_ELEM_LIST_SET))
         else {
             return;
         };
         let Some(index) = installed.table.sets.iter().position(|set| set.name == name) else { return };
-        for item in Attr::parse_all(Attr::find(attrs, abi::elements::ELEMENTS).unwrap_or_default()) {
+        for item in
+            Attr::parse_all(Attr::find(attrs, abi::elements::NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default())
+        {
             match decode_element(item.value) {
                 Some(ListedElement::Element(element)) => installed.table.sets[index].elements.push(element),
                 Some(ListedElement::UpperBound(key)) => self.upper_bounds.push((index, key)),
@@ -159,21 +166,21 @@ fn find_name(attrs: &[u8], kind: u16) -> Option<Name> {
 
 /// Decodes the properties of a base chain; `None` for a regular chain.
 fn decode_base_chain(family: TableFamily, attrs: &[u8]) -> Result<Option<BaseChain>, UnsupportedProperty> {
-    let flags = Attr::find_be32(attrs, abi::chain::FLAGS).unwrap_or(0);
+    let flags = Attr::find_be32(attrs, abi::chain::NFTA_CHAIN_FLAGS).unwrap_or(0);
     if flags & !abi::chain::FLAG_BASE != 0 {
         return Err(UnsupportedProperty);
     }
-    let Some(hook) = Attr::find(attrs, abi::chain::HOOK) else { return Ok(None) };
+    let Some(hook) = Attr::find(attrs, abi::chain::NFTA_CHAIN_HOOK) else { return Ok(None) };
     decode_hooked_chain(family, attrs, hook).map(Some).ok_or(UnsupportedProperty)
 }
 
 fn decode_hooked_chain(family: TableFamily, attrs: &[u8], hook: &[u8]) -> Option<BaseChain> {
-    let chain_type = Attr::find_text(attrs, abi::chain::TYPE)?;
+    let chain_type = Attr::find_text(attrs, abi::chain::NFTA_CHAIN_TYPE)?;
     Some(BaseChain {
         chain_type: ChainType::ALL.into_iter().find(|known| known.as_str() == chain_type)?,
         hook: decode_hook(family, hook)?,
-        priority: Attr::find_be32(hook, abi::hook::PRIORITY)?.cast_signed(),
-        policy: match Attr::find_be32(attrs, abi::chain::POLICY)?.cast_signed() {
+        priority: Attr::find_be32(hook, abi::hook::NFTA_HOOK_PRIORITY)?.cast_signed(),
+        policy: match Attr::find_be32(attrs, abi::chain::NFTA_CHAIN_POLICY)?.cast_signed() {
             abi::verdict::ACCEPT => Policy::Accept,
             abi::verdict::DROP => Policy::Drop,
             _ => return None,
@@ -182,7 +189,7 @@ fn decode_hooked_chain(family: TableFamily, attrs: &[u8], hook: &[u8]) -> Option
 }
 
 fn decode_hook(family: TableFamily, attrs: &[u8]) -> Option<Hook> {
-    let number = Attr::find_be32(attrs, abi::hook::NUMBER)?;
+    let number = Attr::find_be32(attrs, abi::hook::NFTA_HOOK_HOOKNUM)?;
     if family != TableFamily::Netdev {
         return Some(match number {
             abi::hook::PREROUTING => Hook::Prerouting,
@@ -203,12 +210,12 @@ fn decode_hook(family: TableFamily, attrs: &[u8]) -> Option<Hook> {
 
 /// Decodes the names of the interfaces. Returns `None` if one of them is a pattern.
 fn decode_interfaces(hook: &[u8]) -> Option<Vec<Name>> {
-    let Some(list) = Attr::find(hook, abi::hook::DEVICES) else {
-        return Some(find_name(hook, abi::hook::DEVICE).into_iter().collect());
+    let Some(list) = Attr::find(hook, abi::hook::NFTA_HOOK_DEVS) else {
+        return Some(find_name(hook, abi::hook::NFTA_HOOK_DEV).into_iter().collect());
     };
     let decode = |item: Attr<'_>| {
         let text = std::str::from_utf8(item.value).ok()?.trim_end_matches('\0');
-        (item.kind == abi::device::NAME).then(|| Name::from(text.to_owned()))
+        (item.kind == abi::device::NFTA_DEVICE_NAME).then(|| Name::from(text.to_owned()))
     };
     Attr::parse_all(list).map(decode).collect()
 }

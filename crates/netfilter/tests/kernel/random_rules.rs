@@ -253,7 +253,7 @@ fn hook_specific_expressions(place: RulePlace<'_>, a: u8, b: u8) -> Vec<Expr> {
         (_, Hook::Prerouting | Hook::Output) => vec![
             Expr::Fib {
                 result: abi::fib::RESULT_ADDRESS_TYPE,
-                flags: abi::fib::FLAG_DESTINATION,
+                flags: abi::fib::NFTA_FIB_F_DADDR,
                 dreg: Reg(b % 12),
             },
             Expr::equal(Reg(b % 12), abi::fib::TYPE_LOCAL.to_ne_bytes()),

@@ -12,7 +12,7 @@ use super::addresses::BACKEND_PORT;
 use crate::Namespace;
 
 /// The largest datagram that the backend receives.
-const MAX_DATAGRAM_LEN: usize = 65_535;
+const MAX_DATAGRAM_LENGTH: usize = 65_535;
 /// The time after which a connection without requests ends.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -51,7 +51,7 @@ impl Drop for Backend {
 }
 
 fn serve(listener: &TcpListener, socket: &UdpSocket, stop_reader: &OwnedFd, name: &str) {
-    let mut datagram = vec![0; MAX_DATAGRAM_LEN];
+    let mut datagram = vec![0; MAX_DATAGRAM_LENGTH];
     loop {
         let mut poll_fds = [
             PollFd::new(listener, PollFlags::IN),

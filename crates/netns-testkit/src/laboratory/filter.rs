@@ -1,4 +1,4 @@
-//! Filters of the segment. They drop or change frames in the same way as switches and clouds. Pure.
+//! Filters of the segment. The filters drop or change frames in the same way as switches and clouds. Pure.
 
 use akrobateo_core::family::Family;
 

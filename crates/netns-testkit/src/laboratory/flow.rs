@@ -11,7 +11,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 use crate::tcp;
 
 /// The largest length of an answer, in bytes.
-const MAX_ANSWER_LEN: usize = 65_535;
+const MAX_ANSWER_LENGTH: usize = 65_535;
 
 /// The parsed answer of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl Flow {
             }
             Self::Udp(socket) => {
                 socket.send(&request)?;
-                let mut answer = vec![0; MAX_ANSWER_LEN];
+                let mut answer = vec![0; MAX_ANSWER_LENGTH];
                 let answer_len = socket.recv(&mut answer).map_err(map_timeout)?;
                 parse_answer(&answer[..answer_len], len)
             }
@@ -109,7 +109,7 @@ fn unspecified(remote: IpAddr) -> IpAddr {
 
 fn read_line(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
-    let mut buffer = vec![0; MAX_ANSWER_LEN];
+    let mut buffer = vec![0; MAX_ANSWER_LENGTH];
     while line.last() != Some(&b'\n') {
         match stream.read(&mut buffer).map_err(map_timeout)? {
             0 => return Err(ErrorKind::UnexpectedEof.into()),

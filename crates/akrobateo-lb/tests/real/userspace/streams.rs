@@ -12,7 +12,7 @@ use crate::harness::process::resident_memory_bytes;
 use crate::harness::{Network, eventually, isolated};
 
 /// Length of a long stream, in bytes. All socket buffers on the path together are smaller.
-const LONG_STREAM_LEN: usize = 64 << 20;
+const LONG_STREAM_LENGTH: usize = 64 << 20;
 
 /// Returns a block of varying bytes. The block's length is odd, so that reads do not end at the end of a block.
 fn block() -> Vec<u8> {
@@ -66,10 +66,10 @@ fn half_closed_connection_still_receives_the_whole_stream() {
             assert_eq!(read_to_end(&backend).unwrap(), b"question");
             std::thread::scope(|scope| {
                 scope.spawn(|| {
-                    write_blocks(&backend, LONG_STREAM_LEN).unwrap();
+                    write_blocks(&backend, LONG_STREAM_LENGTH).unwrap();
                     backend.shutdown(Shutdown::Write).unwrap();
                 });
-                read_blocks(&client, LONG_STREAM_LEN);
+                read_blocks(&client, LONG_STREAM_LENGTH);
             });
             let (client, mut backend) = connect_pair(&network, &backends, family);
             backend.write_all(b"greeting").unwrap();
@@ -77,10 +77,10 @@ fn half_closed_connection_still_receives_the_whole_stream() {
             assert_eq!(read_to_end(&client).unwrap(), b"greeting");
             std::thread::scope(|scope| {
                 scope.spawn(|| {
-                    write_blocks(&client, LONG_STREAM_LEN).unwrap();
+                    write_blocks(&client, LONG_STREAM_LENGTH).unwrap();
                     client.shutdown(Shutdown::Write).unwrap();
                 });
-                read_blocks(&backend, LONG_STREAM_LEN);
+                read_blocks(&backend, LONG_STREAM_LENGTH);
             });
         }
         eventually("all connections are closed", || {
@@ -129,7 +129,7 @@ fn slow_reader_blocks_its_writer_and_receives_every_byte() {
         while let Ok(len) = (&backend).write(&zeros) {
             written_len += len;
             assert!(
-                written_len < LONG_STREAM_LEN,
+                written_len < LONG_STREAM_LENGTH,
                 "the proxy still accepts bytes, although the backend reads none"
             );
         }

@@ -197,7 +197,7 @@ fn explanation_of_a_shared_service_names_processes_and_host_ports() {
     let web = service("web").tcp(80).annotation(annotations::WORKLOAD, "Shared");
     let mut cluster = cluster(vec![web.build()], &nodes, Vec::new());
     let sharing_agent = agent("n1")
-        .with_changed_report(|report| report.shared_ports = vec![port_problem(PortOwner::Process)]);
+        .with_changed_report(|report| report.doubly_used_ports = vec![port_problem(PortOwner::Process)]);
     let pod = PortOwner::Pod("shop/ingress".to_owned());
     let agents = [sharing_agent, agent("n2").refusing(pod), agent("n3").refusing(PortOwner::Process)];
     let report = &mut cluster.reports[0];

@@ -159,9 +159,9 @@ fn node_of_another_service_is_excluded_only_if_it_runs_a_pod() {
     assert_eq!(excluded_nodes(&state_with_misplaced_pod), ["n3"]);
     // The list of excluded nodes does not change when the other Service releases the node.
     let state_with_excluded_node = state_after_actions(state_with_misplaced_pod);
-    let state_after_release =
+    let state_after_port_release =
         state_with_nodes(&state_with_excluded_node, &nodes(&node_names), &service, Vec::new());
-    assert_eq!(excluded_nodes(&state_after_release), ["n3"]);
+    assert_eq!(excluded_nodes(&state_after_port_release), ["n3"]);
     // The list of excluded nodes changes if too few other nodes remain.
     let state_without_first_node =
         state_with_nodes(&state_with_excluded_node, &nodes(&["n2", "n3"]), &service, Vec::new());

@@ -315,7 +315,7 @@ fn internal_traffic_policy_local_does_not_exclude_nodes() {
 #[test]
 fn condition_names_shared_ports_and_masqueraded_peers() {
     let sharing_agent = agent("n1")
-        .with_changed_report(|report| report.shared_ports = vec![port_problem(PortOwner::Process)]);
+        .with_changed_report(|report| report.doubly_used_ports = vec![port_problem(PortOwner::Process)]);
     let state = state_with_agents(shared_web(), vec![sharing_agent, agent("n2"), agent("n3")]);
     assert_exposure(
         &state,

@@ -10,9 +10,9 @@ use super::table::{Table, TableFamily};
 use super::value::{Name, Value};
 
 /// The maximum length of a name (`NFT_NAME_MAXLEN`, `linux/netfilter/nf_tables.h`), without the zero byte.
-const MAX_NAME_LEN: usize = 255;
+const MAX_NAME_LENGTH: usize = 255;
 /// The maximum length of a comment: `NFT_USERDATA_MAXLEN` without type, length and zero byte.
-const MAX_COMMENT_LEN: usize = 250;
+const MAX_COMMENT_LENGTH: usize = 250;
 /// The number of registers (`NFT_REG32_COUNT`).
 const REGISTER_COUNT: u32 = 16;
 
@@ -21,7 +21,7 @@ const REGISTER_COUNT: u32 = 16;
 pub enum TableError {
     /// A name is empty, too long or not unique.
     #[error(
-        "the name {0:?} is not valid: a name is unique and has 1 to {MAX_NAME_LEN} bytes without zero bytes"
+        "the name {0:?} is not valid: a name is unique and has 1 to {MAX_NAME_LENGTH} bytes without zero bytes"
     )]
     Name(Name),
     /// The definition of a set contradicts itself.
@@ -130,7 +130,7 @@ impl Table {
             }
         }
         for rule in &chain.rules {
-            if rule.comment.as_ref().is_some_and(|comment| comment.len() > MAX_COMMENT_LEN) {
+            if rule.comment.as_ref().is_some_and(|comment| comment.len() > MAX_COMMENT_LENGTH) {
                 return Err("a comment is too long");
             }
             for expr in &rule.expressions {
@@ -169,7 +169,7 @@ impl Table {
 fn check_names<'a>(names: impl IntoIterator<Item = &'a Name>) -> Result<(), TableError> {
     let mut known_names = BTreeSet::new();
     for name in names {
-        let is_valid = (1..=MAX_NAME_LEN).contains(&name.len()) && !name.contains('\0');
+        let is_valid = (1..=MAX_NAME_LENGTH).contains(&name.len()) && !name.contains('\0');
         if !is_valid || !known_names.insert(name) {
             return Err(TableError::Name(name.clone()));
         }

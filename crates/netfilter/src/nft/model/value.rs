@@ -13,37 +13,37 @@ pub type Name = Cow<'static, str>;
 /// byte order of the machine, so their bytes come from `to_ne_bytes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Value {
-    bytes: [u8; Self::MAX_LEN],
+    bytes: [u8; Self::MAX_LENGTH],
     len: u8,
 }
 
 impl Value {
     /// The maximum length: an IPv6 address and three other padded parts. The kernel would accept 64 bytes
     /// (`NFT_DATA_VALUE_MAXLEN`, `linux/netfilter/nf_tables.h`).
-    pub const MAX_LEN: usize = 28;
+    pub const MAX_LENGTH: usize = 28;
 
-    /// Copies `bytes`. Returns `None` if `bytes` is longer than [`Self::MAX_LEN`].
+    /// Copies `bytes`. Returns `None` if `bytes` is longer than [`Self::MAX_LENGTH`].
     #[must_use]
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
-        let mut value = Self { bytes: [0; Self::MAX_LEN], len: u8::try_from(bytes.len()).ok()? };
+        let mut value = Self { bytes: [0; Self::MAX_LENGTH], len: u8::try_from(bytes.len()).ok()? };
         value.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
         Some(value)
     }
 
     /// Concatenates `parts`. Each part is padded with zero bytes to a multiple of 4, as the kernel expects. A single
-    /// part is not padded. Returns `None` if the result is longer than [`Self::MAX_LEN`].
+    /// part is not padded. Returns `None` if the result is longer than [`Self::MAX_LENGTH`].
     #[must_use]
     pub fn concat(parts: &[&[u8]]) -> Option<Self> {
         if let [part] = parts {
             return Self::from_slice(part);
         }
-        let mut value = Self { bytes: [0; Self::MAX_LEN], len: 0 };
+        let mut value = Self { bytes: [0; Self::MAX_LENGTH], len: 0 };
         let mut end = 0;
         for part in parts {
             value.bytes.get_mut(end..end + part.len())?.copy_from_slice(part);
             end += part.len().next_multiple_of(4);
         }
-        value.len = u8::try_from(end).ok().filter(|_| end <= Self::MAX_LEN)?;
+        value.len = u8::try_from(end).ok().filter(|_| end <= Self::MAX_LENGTH)?;
         Some(value)
     }
 
@@ -97,13 +97,13 @@ impl Value {
     }
 }
 
-impl<const LEN: usize> From<[u8; LEN]> for Value {
-    fn from(array: [u8; LEN]) -> Self {
-        const { assert!(LEN <= Self::MAX_LEN) };
-        let mut bytes = [0; Self::MAX_LEN];
-        bytes[..LEN].copy_from_slice(&array);
-        #[expect(clippy::cast_possible_truncation, reason = "LEN is at most MAX_LEN")]
-        Self { bytes, len: LEN as u8 }
+impl<const LENGTH: usize> From<[u8; LENGTH]> for Value {
+    fn from(array: [u8; LENGTH]) -> Self {
+        const { assert!(LENGTH <= Self::MAX_LENGTH) };
+        let mut bytes = [0; Self::MAX_LENGTH];
+        bytes[..LENGTH].copy_from_slice(&array);
+        #[expect(clippy::cast_possible_truncation, reason = "LENGTH is at most MAX_LENGTH")]
+        Self { bytes, len: LENGTH as u8 }
     }
 }
 

@@ -275,7 +275,7 @@ pub(crate) fn table(peer_mac: [u8; 6]) -> Table {
         Expr::Masquerade(NatFlags::FULLY_RANDOM),
     ]);
     let accept_unless_local = vec![
-        Expr::Fib { result: fib::RESULT_ADDRESS_TYPE, flags: fib::FLAG_DESTINATION, dreg: Reg(0) },
+        Expr::Fib { result: fib::RESULT_ADDRESS_TYPE, flags: fib::NFTA_FIB_F_DADDR, dreg: Reg(0) },
         Expr::not_equal(Reg(0), fib::TYPE_LOCAL.to_ne_bytes()),
         Expr::Verdict(Verdict::Accept),
     ];
