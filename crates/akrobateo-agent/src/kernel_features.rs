@@ -1,7 +1,7 @@
 //! The features of nftables that the data path needs from the kernel, as small tables that use one feature each. Pure.
 //!
-//! A kernel has a feature if it accepts the table. The version of the kernel is not sufficient, because distributions
-//! add features to old kernels, and build new kernels without some features.
+//! A kernel has a feature if it accepts the table. The version of the kernel is not sufficient. Distributions add
+//! features to old kernels, and build new kernels without some features.
 
 use netfilter::nft::Table;
 use netfilter::nft::abi::reject;

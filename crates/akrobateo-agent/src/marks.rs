@@ -1,8 +1,8 @@
 //! The packet marks and conntrack zones of the agent. Pure.
 //!
-//! A packet's mark has three parts: 12 bits that all marks of the agent share, 4 bits for the purpose, and 14 bits for
-//! the number of a node. kube-proxy uses the other two bits. A mark exists only between two hooks of the same node.
-//! Packets that leave a node have no mark.
+//! A packet's mark has three parts. All marks of the agent share 12 bits, 4 bits are the purpose, and 14 bits are the
+//! number of a node. kube-proxy uses the other two bits. A mark exists only between two hooks of the same node. Packets
+//! that leave a node have no mark.
 
 /// The number of a node. All nodes use the same number for this node.
 pub type NodeNumber = u16;
@@ -26,20 +26,20 @@ pub const PEER_FLOW_BIT: u32 = 0x0800_0000;
 /// The mask of the bits that all marks of the agent share, and of the bits for the purpose.
 pub const PURPOSE_MASK: u32 = 0xffff_0000;
 /// The mask of the bits that all marks of the agent share.
-pub const OWN_MASK: u32 = 0xfff0_0000;
+pub const OWN_MARK_MASK: u32 = 0xfff0_0000;
 
 /// The mask of the bits that all conntrack zones of the agent have in common.
 pub const ZONE_MASK: u16 = 0xc000;
 
 const ZONE_OF_NODE_0: u16 = 0x4000;
-const TUNNEL_PURPOSE: u32 = 0x0002_0000;
-const DIRECT_PURPOSE: u32 = 0x0003_0000;
-const PROBE_PURPOSE: u32 = 0x0004_0000;
+const TUNNEL_PURPOSE_BITS: u32 = 0x0002_0000;
+const DIRECT_PURPOSE_BITS: u32 = 0x0003_0000;
+const PROBE_PURPOSE_BITS: u32 = 0x0004_0000;
 
 /// The marks of one agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marks {
-    /// The bits of [`OWN_MASK`] that are set in the agent's marks. Each node may have a different value.
+    /// The bits of [`OWN_MARK_MASK`] that are set in the agent's marks. Each node may have a different value.
     pub base: u32,
 }
 
@@ -67,18 +67,18 @@ impl Marks {
     /// of all nodes have in common.
     #[must_use]
     pub const fn tunnel(self, node: NodeNumber) -> u32 {
-        self.base | TUNNEL_PURPOSE | FORWARD_ACCEPTED_BIT | node as u32
+        self.base | TUNNEL_PURPOSE_BITS | FORWARD_ACCEPTED_BIT | node as u32
     }
 
     /// Returns the mark of packets whose destination MAC address the egress hook replaces by the MAC address of a node.
     #[must_use]
     pub const fn direct(self, node: NodeNumber) -> u32 {
-        self.base | DIRECT_PURPOSE | node as u32
+        self.base | DIRECT_PURPOSE_BITS | node as u32
     }
 
     /// Returns the mark of probes that take the cluster's own route to a pod.
     #[must_use]
     pub const fn probe(self) -> u32 {
-        self.base | PROBE_PURPOSE
+        self.base | PROBE_PURPOSE_BITS
     }
 }

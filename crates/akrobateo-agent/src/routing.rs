@@ -20,17 +20,17 @@ use akrobateo_core::family::Family;
 use links::{MaskedMark, NetworkObjects, Route, RouteDevice, Rule, RuleAction, RuleCondition};
 
 use crate::config::{NodeConfig, Peer};
-use crate::marks::{MAX_NODE_NUMBER, OWN_MASK, PURPOSE_MASK};
+use crate::marks::{MAX_NODE_NUMBER, OWN_MARK_MASK, PURPOSE_MASK};
 use crate::tunnel::{self, RULE_PRIORITY, Tunnel, default_destination, node_mac};
 
 /// The priority of the rules of the peers.
-const PEER_PRIORITY: u32 = RULE_PRIORITY + 1;
+const PEER_RULE_PRIORITY: u32 = RULE_PRIORITY + 1;
 /// The priority of the rule at which packets without a mark of the agent continue.
-const END_PRIORITY: u32 = RULE_PRIORITY + 2;
+const END_RULE_PRIORITY: u32 = RULE_PRIORITY + 2;
 /// The number of the first routing table of the direct path. A peer's number is added.
-const DIRECT_TABLE: u32 = 0x6b73_0000;
+const FIRST_DIRECT_ROUTING_TABLE: u32 = 0x6b73_0000;
 /// The bits of a mark that identify a path and a peer. Other programs may change the other bits.
-const PEER_MASK: u32 = PURPOSE_MASK | MAX_NODE_NUMBER as u32;
+const PEER_MARK_MASK: u32 = PURPOSE_MASK | MAX_NODE_NUMBER as u32;
 
 /// Returns the objects that the kernel needs for the paths to the peers. `uplink` is the interface index of the uplink.
 #[must_use]
@@ -63,11 +63,11 @@ pub fn network_objects(config: &NodeConfig, uplink: u32) -> NetworkObjects {
 
 /// Returns the rules with which packets without a mark of the agent skip the rules of the peers.
 fn skip_rules(config: &NodeConfig, family: Family) -> [Rule; 2] {
-    let own_mark = MaskedMark { value: config.node.marks.base, mask: OWN_MASK };
+    let own_mark = MaskedMark { value: config.node.marks.base, mask: OWN_MARK_MASK };
     let rule = |priority, condition, action| Rule { family, priority, condition, action };
     [
-        rule(RULE_PRIORITY, RuleCondition::LacksMark(own_mark), RuleAction::Goto(END_PRIORITY)),
-        rule(END_PRIORITY, RuleCondition::All, RuleAction::Continue),
+        rule(RULE_PRIORITY, RuleCondition::LacksMark(own_mark), RuleAction::Goto(END_RULE_PRIORITY)),
+        rule(END_RULE_PRIORITY, RuleCondition::All, RuleAction::Continue),
     ]
 }
 
@@ -80,7 +80,7 @@ fn add_direct_path(
     uplink: u32,
 ) {
     if let Some(gateway) = peer.addresses.iter().copied().find(|ip| Family::from_ip(*ip) == family) {
-        let table = DIRECT_TABLE + u32::from(peer.number);
+        let table = FIRST_DIRECT_ROUTING_TABLE + u32::from(peer.number);
         let mark = config.node.marks.direct(peer.number);
         add_route(objects, mark, Route { device: RouteDevice::Other(uplink), ..route(table, gateway) });
     }
@@ -88,7 +88,7 @@ fn add_direct_path(
 
 fn add_tunnel(objects: &mut NetworkObjects, config: &NodeConfig, peer: &Peer, family: Family) {
     let next_hop = tunnel::next_hop(family, peer.number);
-    let table = tunnel::TABLE + u32::from(peer.number);
+    let table = tunnel::ROUTING_TABLE + u32::from(peer.number);
     objects.neighbours.insert(next_hop, node_mac(peer.number));
     add_route(objects, config.node.marks.tunnel(peer.number), route(table, next_hop));
 }
@@ -102,8 +102,8 @@ fn route(table: u32, gateway: IpAddr) -> Route {
 fn add_route(objects: &mut NetworkObjects, mark: u32, route: Route) {
     objects.rules.insert(Rule {
         family: Family::from_ip(route.gateway),
-        priority: PEER_PRIORITY,
-        condition: RuleCondition::HasMark(MaskedMark { value: mark & PEER_MASK, mask: PEER_MASK }),
+        priority: PEER_RULE_PRIORITY,
+        condition: RuleCondition::HasMark(MaskedMark { value: mark & PEER_MARK_MASK, mask: PEER_MARK_MASK }),
         action: RuleAction::Table(route.table),
     });
     objects.routes.insert(route);
@@ -164,12 +164,12 @@ mod tests {
             // Two peers have two paths each. The rules of all peers are between the first rule and the target of its
             // goto.
             assert_eq!(peer_rules.clone().count(), 4);
-            assert!(peer_rules.clone().all(|rule| rule.priority == PEER_PRIORITY));
+            assert!(peer_rules.clone().all(|rule| rule.priority == PEER_RULE_PRIORITY));
             assert_eq!(rules.len(), 6);
             assert!(rules.iter().any(|rule| {
-                rule.priority < PEER_PRIORITY && rule.action == RuleAction::Goto(END_PRIORITY)
+                rule.priority < PEER_RULE_PRIORITY && rule.action == RuleAction::Goto(END_RULE_PRIORITY)
             }));
-            assert!(rules.iter().any(|rule| rule.priority == END_PRIORITY));
+            assert!(rules.iter().any(|rule| rule.priority == END_RULE_PRIORITY));
         }
         // Each path to each peer has its own routing table.
         let tables: std::collections::BTreeSet<_> =

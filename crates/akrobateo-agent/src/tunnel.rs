@@ -22,7 +22,7 @@ use crate::marks::{MAX_NODE_NUMBER, Marks, NodeNumber, PURPOSE_MASK};
 /// The name of the device.
 pub const DEVICE: &str = "akr0";
 /// The protocol number of routes and rules.
-pub const PROTOCOL: u8 = 107;
+pub const ROUTE_PROTOCOL: u8 = 107;
 /// The VXLAN network identifier.
 pub const VNI: u32 = 0x61_6b72;
 /// The UDP port of the tunnel.
@@ -30,7 +30,7 @@ pub const PORT: u16 = 8478;
 /// The priority of the rules. Most network plugins use higher numbers.
 pub const RULE_PRIORITY: u32 = 96;
 /// The number of the routing table.
-pub const TABLE: u32 = 0x6b72_0000;
+pub const ROUTING_TABLE: u32 = 0x6b72_0000;
 /// An address of the device. Without an address, the kernel drops IPv4 packets from the tunnel if `rp_filter` is not 0.
 const DEVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 107, 114);
 /// The MAC address that the egress hook replaces.
@@ -56,7 +56,7 @@ pub struct Tunnel {
 /// Returns the owner of the tunnel's objects.
 #[must_use]
 pub fn owner() -> Owner {
-    Owner { device: DEVICE.to_owned(), protocol: PROTOCOL }
+    Owner { device: DEVICE.to_owned(), protocol: ROUTE_PROTOCOL }
 }
 
 /// Returns the MAC address that a node has in the tunnel.
@@ -133,7 +133,7 @@ impl Tunnel {
             routes: next_hops
                 .iter()
                 .map(|next_hop| Route {
-                    table: TABLE,
+                    table: ROUTING_TABLE,
                     destination: default_destination(*next_hop),
                     gateway: *next_hop,
                     device: RouteDevice::Tunnel,
@@ -151,7 +151,7 @@ impl Tunnel {
                 value: self.marks.tunnel(0) & PURPOSE_MASK,
                 mask: PURPOSE_MASK,
             }),
-            action: RuleAction::Table(TABLE),
+            action: RuleAction::Table(ROUTING_TABLE),
         }
     }
 }

@@ -1,5 +1,4 @@
-//! Copies of the agent's chains that packets pass even if the agent does not forward them, and the objects of the
-//! tunnel. Pure.
+//! Copies of the agent's chains that all packets of a node pass, and the objects of the tunnel. Pure.
 
 use akrobateo_agent::config::NodeConfig;
 use akrobateo_agent::table::NodeTables;

@@ -11,7 +11,7 @@ use rustix::process::Pid;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::{BenchError, Context};
-use crate::set_up::HOST_PROC;
+use crate::set_up::HOST_PROC_PATH;
 
 /// The number of clock ticks per second in `/proc/stat` (`USER_HZ` of proc(5)).
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -39,7 +39,7 @@ impl CpuMeter {
             let name = fs::read_to_string(directory.path().join("comm")).unwrap_or_default();
             name.starts_with("ksoftirqd/")
         };
-        let processes = fs::read_dir(HOST_PROC).context(HOST_PROC)?;
+        let processes = fs::read_dir(HOST_PROC_PATH).context(HOST_PROC_PATH)?;
         let ksoftirqd_files = processes
             .flatten()
             .filter(is_ksoftirqd)

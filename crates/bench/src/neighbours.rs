@@ -1,9 +1,9 @@
 //! The additional cost that the agent causes for packets that it does not forward: packets between pods, and packets
 //! through kube-proxy's rules. Does I/O.
 //!
-//! The benchmark measures all states of a round in the same network, because the difference between two networks is
-//! larger than the allowed cost of the agent. Each round has a new network, and begins with the states without the
-//! tunnel. The first routing rule of a network makes all route lookups slower, even after the rule is deleted
+//! The benchmark measures all states of a round in the same network. The difference between two networks is larger than
+//! the allowed cost of the agent. Each round has a new network, and begins with the states without the tunnel. The
+//! first routing rule of a network makes all route lookups slower, even after the rule is deleted
 //! (`fib_has_custom_rules` in the kernel).
 
 use std::net::SocketAddr;

@@ -151,8 +151,8 @@ impl NodeInfo {
 
     /// Returns the addresses to publish: the addresses of the annotation, or the node's own addresses if the annotation
     /// has no valid address. If the annotation has an invalid part, each family without a valid address in the
-    /// annotation uses the node's own addresses. The node's own addresses of a family have the first preferred type of
-    /// which the node has an address in this family.
+    /// annotation uses the node's own addresses. For each family, the node's own addresses are the addresses of one
+    /// type: the first preferred type that the node has in this family.
     #[must_use]
     pub fn addresses_to_publish(&self, types_by_preference: &[AddressType]) -> Vec<IpAddr> {
         let addresses_of_type = |family: Family, address_type: AddressType| -> Vec<IpAddr> {

@@ -147,8 +147,8 @@ impl DataPath {
     /// If the kernel cannot create the tunnel, the clients of endpoints behind the tunnel are masqueraded, and
     /// [`Self::tunnel_error`] returns the reason.
     ///
-    /// The caller must then call [`Self::delete_stale`]. The deletion is a separate step, because the kernel needs
-    /// more time to search a large conntrack table than to change some rules.
+    /// The caller must then call [`Self::delete_stale`]. The deletion is a separate step, because the search of a large
+    /// conntrack table takes more time than the change of some rules.
     pub fn install(&mut self, config: &NodeConfig) -> Result<Changes, DataPathError> {
         self.install_tables(config, NodeTables::new)
     }

@@ -1,8 +1,8 @@
 //! Finds the conntrack entries and affinities that earlier rules have left behind. Pure.
 //!
 //! A flow keeps its translation as long as its conntrack entry exists. An established TCP connection ends when its
-//! endpoint ends. Two kinds of flows would go to a lost endpoint forever: UDP flows while the client continues to send,
-//! and attempts to open a TCP connection while the client repeats the first packet.
+//! endpoint ends. Two kinds of flows could go to a lost endpoint forever. A UDP flow continues while its client sends.
+//! An attempt to open a TCP connection continues while its client repeats the first packet.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;

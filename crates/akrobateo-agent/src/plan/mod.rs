@@ -172,8 +172,9 @@ impl Planner {
 
     /// Returns the Services that the node serves now.
     ///
-    /// Before the first plan, the node serves a Service if one of its ports is in the kernel's rules, and if its status
-    /// has an address of the node. Reserved ports are omitted, because the node releases a port that becomes reserved.
+    /// Before the first plan, two conditions decide if the node serves a Service: the kernel's rules contain one of its
+    /// ports, and its status has an address of the node. Reserved ports are omitted, because the node releases a port
+    /// that becomes reserved.
     fn find_current_services(
         &self,
         observation: &Observation,

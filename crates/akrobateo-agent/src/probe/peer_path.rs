@@ -14,9 +14,9 @@ const MISSING_ANSWERS_UNTIL_LOST: u32 = 3;
 const ANSWERS_UNTIL_WORKING: u32 = 2;
 /// The time without missing answers after which a path works again, if the path was lost once. Each later loss doubles
 /// the time.
-const FIRST_PENALTY: Duration = Duration::from_secs(5);
+const FIRST_PENALTY_TIME: Duration = Duration::from_secs(5);
 /// The maximum of this time, if the path was lost often.
-const MAX_PENALTY: Duration = Duration::from_mins(5);
+const MAX_PENALTY_TIME: Duration = Duration::from_mins(5);
 /// The time after which the earlier losses of a working path are forgotten.
 const LOSS_RETENTION_TIME: Duration = Duration::from_mins(10);
 
@@ -203,7 +203,9 @@ impl PathState {
     fn penalty(&self) -> Duration {
         match self.losses.checked_sub(1) {
             None => Duration::ZERO,
-            Some(doublings) => FIRST_PENALTY.saturating_mul(1 << doublings.min(16)).min(MAX_PENALTY),
+            Some(doublings) => {
+                FIRST_PENALTY_TIME.saturating_mul(1 << doublings.min(16)).min(MAX_PENALTY_TIME)
+            }
         }
     }
 }

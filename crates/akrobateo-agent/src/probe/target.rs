@@ -10,7 +10,7 @@ use super::peer_path::{PathResult, PathState, PeerPath, Results};
 use crate::marks::NodeNumber;
 
 /// The time for which missing answers are ignored after a peer's agent has announced its end.
-const MAX_PAUSE: Duration = Duration::from_mins(1);
+const MAX_PAUSE_TIME: Duration = Duration::from_mins(1);
 
 /// A peer and a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,7 +160,7 @@ impl TargetState {
 
     /// Starts the pause of a peer whose agent stops while its rules remain.
     pub(super) fn on_pause(&mut self, now: Instant) {
-        self.paused_until = Some(now + MAX_PAUSE);
+        self.paused_until = Some(now + MAX_PAUSE_TIME);
     }
 
     pub(super) fn mode(&self) -> ForwardingMode {

@@ -8,7 +8,7 @@ use netfilter::nft::Table;
 use netfilter::nft::model::{Element, ElementValue, Value};
 
 use super::ip_version::IpVersion;
-use super::steering::KEPT_PEERS;
+use super::steering::KEPT_PEERS_SET;
 use crate::probe::PeerPath;
 
 /// A Service's port, as the key of a set.
@@ -53,7 +53,7 @@ pub fn paths_in_table(table: &Table) -> Vec<(Family, u16, PeerPath)> {
     for family in Family::ALL {
         for (map, path) in [("zone_direct_marks", PeerPath::Direct), ("zone_tunnel_marks", PeerPath::Tunnel)]
         {
-            let kept_peers = family_set(table, family, KEPT_PEERS);
+            let kept_peers = family_set(table, family, KEPT_PEERS_SET);
             let has_path = |element: &&Element| kept_peers.iter().any(|peer| peer.key == element.key);
             let zone = |element: &Element| Some(u16::from_ne_bytes(*element.key.bytes().first_chunk()?));
             let zones = family_set(table, family, map).iter().filter(has_path).filter_map(zone);

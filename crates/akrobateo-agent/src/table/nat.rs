@@ -15,16 +15,17 @@ use super::ip_version::{IpVersion, address_value, all_ip_versions};
 use super::services::find_service_rule;
 use crate::config::NodeConfig;
 use crate::marks::{
-    FORWARD_ACCEPTED_BIT, MASQUERADED_FLOW_BIT, OWN_MASK, PEER_FLOW_BIT, PURPOSE_MASK, TRANSLATED_FLOW_BIT,
+    FORWARD_ACCEPTED_BIT, MASQUERADED_FLOW_BIT, OWN_MARK_MASK, PEER_FLOW_BIT, PURPOSE_MASK,
+    TRANSLATED_FLOW_BIT,
 };
 use crate::probe;
 
 /// The priority of the chains that translate destinations. These chains run before the chains of portmap and
 /// kube-proxy, which have the priority -100 (`NF_IP_PRI_NAT_DST`).
-const DESTINATION_PRIORITY: i32 = -110;
+const DESTINATION_NAT_PRIORITY: i32 = -110;
 /// The priority of the chain that translates sources. This chain runs before the chains of kube-proxy and network
 /// plugins, which have the priority 100 (`NF_IP_PRI_NAT_SRC`).
-const SOURCE_PRIORITY: i32 = 90;
+const SOURCE_NAT_PRIORITY: i32 = 90;
 
 /// Adds the chains. `keeps_client_addresses` is true if packets between nodes may have the addresses of clients.
 pub(super) fn add_to(table: &mut Table, config: &NodeConfig, keeps_client_addresses: bool) {
@@ -41,12 +42,12 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig, keeps_client_addres
     prerouting.extend(find_service.clone());
     let nat_chain = |name, hook, priority, rules| Chain::base(name, ChainType::Nat, hook, priority, rules);
     table.chains.extend([
-        nat_chain("nat_pre", Hook::Prerouting, DESTINATION_PRIORITY, prerouting),
-        nat_chain("nat_out", Hook::Output, DESTINATION_PRIORITY, find_service.into()),
+        nat_chain("nat_pre", Hook::Prerouting, DESTINATION_NAT_PRIORITY, prerouting),
+        nat_chain("nat_out", Hook::Output, DESTINATION_NAT_PRIORITY, find_service.into()),
         nat_chain(
             "nat_post",
             Hook::Postrouting,
-            SOURCE_PRIORITY,
+            SOURCE_NAT_PRIORITY,
             source_rules(config, keeps_client_addresses),
         ),
     ]);
@@ -142,7 +143,7 @@ fn outgoing_probe_rules(config: &NodeConfig) -> Vec<Rule> {
         let ip_version = IpVersion::from_family(Family::from_ip(*address));
         let foreign_address = address_value(probe::foreign_address(ip_version.family));
         rule([
-            &has_packet_bits(OWN_MASK, config.node.marks.base),
+            &has_packet_bits(OWN_MARK_MASK, config.node.marks.base),
             &ip_version.match_packets(),
             &[ip_version.load_source(Reg(0)), Expr::equal(Reg(0), address_value(*address))],
             &is_protocol(Protocol::Udp.number()),

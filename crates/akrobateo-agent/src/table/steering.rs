@@ -17,15 +17,18 @@ use super::expressions::{
 use super::identity::netdev_id;
 use super::ip_version::{IpVersion, address_value, all_ip_versions};
 use crate::config::{NodeConfig, Peer};
-use crate::marks::{self, MASQUERADED_FLOW_BIT, OWN_MASK, PEER_FLOW_BIT, PURPOSE_MASK, TRANSLATED_FLOW_BIT};
+use crate::marks::{
+    self, MASQUERADED_FLOW_BIT, OWN_MARK_MASK, PEER_FLOW_BIT, PURPOSE_MASK, TRANSLATED_FLOW_BIT,
+};
 use crate::probe::PeerPath;
 use crate::tunnel;
 
 /// The sets with the zones of the peers to which a path keeps the client's address. The names have the suffix 4 or 6.
-pub(super) const KEPT_PEERS: &str = "kept_peers";
+pub(super) const KEPT_PEERS_SET: &str = "kept_peers";
 /// The priority of the chains `steer_pre` and `steer_out`. These chains run after the translation of destinations.
 const STEERING_PRIORITY: i32 = -90;
-/// The TCP flag SYN, which the first packet in each direction of a connection has, and the mask of SYN and RST.
+/// The TCP flag SYN, and the mask of the flags SYN and RST. The first packet in each direction of a connection has the
+/// flag SYN.
 const SYN: u8 = 0x02;
 const SYN_OR_RST: u8 = 0x06;
 /// The priority of the chain `post`. This chain runs before the translation of sources.
@@ -48,7 +51,7 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
         );
     }
     // Probes and their answers have a mark already.
-    let own_marks = rule([&has_packet_bits(OWN_MASK, config.node.marks.base), &[accept()]]);
+    let own_marks = rule([&has_packet_bits(OWN_MARK_MASK, config.node.marks.base), &[accept()]]);
     let steering_out = [vec![own_marks], steering.clone()].concat();
     let leaves_uplink = is_output_interface(&config.node.uplink);
     let mut postrouting = vec![rule([&has_flow_bits(PEER_FLOW_BIT, 0), &[accept()]])];
@@ -123,7 +126,11 @@ fn sets(config: &NodeConfig, ip_version: IpVersion) -> [Set; 4] {
     let kept_peers = config.peers.iter().filter(|peer| peer.paths.contains_key(&ip_version.family));
     let kept_peers = kept_peers.map(|peer| Element::new(Value::from(marks::zone(peer.number).to_ne_bytes())));
     [
-        Set::new(ip_version.add_suffix(KEPT_PEERS), SetDefinition::set(DataType::ZONE), kept_peers.collect()),
+        Set::new(
+            ip_version.add_suffix(KEPT_PEERS_SET),
+            SetDefinition::set(DataType::ZONE),
+            kept_peers.collect(),
+        ),
         Set::new(ip_version.add_suffix("tunnel_marks"), tunnel_marks, endpoints.collect()),
         zone_marks("zone_tunnel_marks", PeerPath::Tunnel, &|number| node_marks.tunnel(number)),
         zone_marks("zone_direct_marks", PeerPath::Direct, &|number| node_marks.direct(number)),

@@ -66,7 +66,7 @@ impl Default for KernelState {
 }
 
 /// Commands of another program. A command fails if its object does not exist.
-const COMMANDS: [&str; 26] = [
+const DISTURBING_COMMANDS: [&str; 26] = [
     "nft flush ruleset",
     "nft flush table inet akrobateo",
     "nft flush table netdev akrobateo",
@@ -98,7 +98,7 @@ const COMMANDS: [&str; 26] = [
 /// Changes the state of the data path as another program does.
 pub(crate) fn disturb(random: &mut Random) {
     if random.has_chance(40) {
-        let mut words = random.choose(&COMMANDS).split(' ');
+        let mut words = random.choose(&DISTURBING_COMMANDS).split(' ');
         Command::new(words.next().unwrap()).args(words).output().unwrap();
         return;
     }

@@ -11,7 +11,7 @@ use netns_testkit::laboratory::Options;
 use crate::cluster::{Cluster, PORT, PROTOCOLS, all_pods, pod, service};
 
 /// The number of requests after which each of two endpoints has received a request, with a probability of 0.999999.
-const REQUESTS: usize = 20;
+const REQUEST_COUNT: usize = 20;
 
 /// Applies a Service on all nodes. Returns the names of the pods that answer on node 1.
 fn backends(cluster: &mut Cluster, service: Service) -> Vec<String> {
@@ -20,7 +20,7 @@ fn backends(cluster: &mut Cluster, service: Service) -> Vec<String> {
     let mut backends = BTreeSet::new();
     for (protocol, family) in PROTOCOLS.into_iter().flat_map(|it| Family::ALL.map(|family| (it, family))) {
         let mut backends_of_family = BTreeSet::new();
-        for _ in 0..REQUESTS {
+        for _ in 0..REQUEST_COUNT {
             backends_of_family
                 .insert(cluster.request(&cluster.laboratory.client, protocol, family, 1).unwrap().backend);
         }

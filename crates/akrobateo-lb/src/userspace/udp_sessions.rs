@@ -60,8 +60,8 @@ impl UdpSessions {
         }
     }
 
-    /// Returns true if the sessions for which the current phase waits have been silent for `idle_timeout_ms`, or if
-    /// there are no sessions.
+    /// Returns true if all sessions for which the current phase waits have been silent for `idle_timeout_ms`. Also
+    /// returns true without sessions.
     pub(super) const fn is_silent_for(&self, idle_timeout_ms: u64, now: u64) -> bool {
         self.sessions.is_empty() || now >= self.last_activity + idle_timeout_ms
     }

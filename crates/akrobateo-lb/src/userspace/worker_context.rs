@@ -24,8 +24,8 @@ pub(super) struct WorkerContext {
     pub(super) stats: Arc<WorkerStats>,
     pub(super) poller: Poller,
     pub(super) io: IoContext,
-    /// The phase that the worker has entered. The proxy may already be in a later phase. A client that the worker
-    /// serves before the worker enters the draining phase is treated as a client from before the drain.
+    /// The phase that the worker has entered. The proxy may already be in a later phase. Until the worker enters the
+    /// draining phase, new clients of this worker count as clients from before the drain.
     pub(super) phase: Phase,
     /// The worker's index in [`SharedState::inboxes`] and [`SharedState::wakers`].
     index: usize,

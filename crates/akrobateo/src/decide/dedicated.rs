@@ -47,8 +47,8 @@ pub(super) fn decide_dedicated_service(
     now: Timestamp,
 ) -> Decision {
     let role = proxy_role(spec, &state.nodes);
-    // The allocation is empty if all endpoints are on nodes that the Service does not select, and other Services use
-    // the same ports.
+    // The allocation is empty in this case: all endpoints are on nodes that the Service does not select, and other
+    // Services use the same ports.
     let desired = (!allocation.is_empty())
         .then(|| desired_workload(config, state, service, spec, workload_kind, allocation, role));
     let applied_workload = desired.as_ref().and_then(|desired| find_applied_workload(state, desired));

@@ -11,8 +11,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use super::agent_status::{AgentStatus, RequiredVersions, is_waiting_for_proxy};
 use super::service_state::ServiceState;
 
-/// A published node stays published for at most this time after its agent has restarted or failed, or while the agent
-/// has not written the newest rules. The earlier rules of the agent remain in the kernel during this time.
+/// The maximum time for which a published node stays published while its agent restarts, fails, or has not written the
+/// newest rules. The earlier rules of the agent remain in the kernel during this time.
 pub(super) const AGENT_GRACE_PERIOD: SignedDuration = SignedDuration::from_mins(1);
 
 /// The readiness of a node for one Service. The variants are in ascending order: the last variant is the best

@@ -1,5 +1,5 @@
-//! Describes the ports that node agents refuse to a Service, and the ports that agents serve although a pod or a
-//! process also uses the port. Pure.
+//! Describes the ports that node agents refuse to a Service. Also describes the served ports that a pod or a process
+//! also uses. Pure.
 
 use std::collections::BTreeMap;
 
@@ -92,7 +92,7 @@ fn describe_node_port(shared: &SharedService, port: &str, owner: &PortOwner) -> 
     shared.allocation.conflicts.iter().find(is_same_port).map(ToString::to_string)
 }
 
-/// Returns a warning about the ports that agents serve although a pod or a process of the node also uses these ports.
+/// Returns a warning about the served ports that a pod or a process of the node also uses.
 pub(super) fn doubly_used_ports_note(shared: &SharedService, key: &ServiceKey) -> Option<Note> {
     let mut descriptions = Vec::new();
     for node in shared.state.nodes.iter().filter(|node| *shared.status(node) == AgentStatus::Serving) {

@@ -204,7 +204,7 @@ impl<'a> RolloutStep<'a> {
         let failed_count = count_proxies(|state| matches!(state, ProxyState::Failed));
         let has_too_many_failures = !has_ready_new_proxy
             && (failed_count >= MAX_FAILED_ATTEMPTS || (failed_count > 0 && available_proxies.len() == 1));
-        // If the new pod of one node is not created, the new pods of other nodes will probably not be created either.
+        // If the new pod of one node is not created, the same failure is likely on other nodes.
         let is_pod_missing = count_proxies(|state| matches!(state, ProxyState::Missing)) > 0;
         let is_stopped = !available_proxies.is_empty() && (is_pod_missing || has_too_many_failures);
         let max_simultaneous = if has_ready_new_proxy {

@@ -131,8 +131,8 @@ impl<'a> SharedService<'a> {
         ))
     }
 
-    /// Returns true if the Service still needs its proxies from dedicated mode. The Service needs the proxies if a node
-    /// has a ready proxy, but the agent of this node does not serve the Service yet. If an agent refuses the Service or
+    /// Returns true if the Service still needs its proxies from dedicated mode. The Service needs the proxies while a
+    /// node has a ready proxy and the agent of this node does not serve the Service. If an agent refuses the Service or
     /// is silent, the proxies stay for at most one minute.
     pub(super) fn needs_previous_proxies(&self, now: Timestamp) -> bool {
         if self.state.workloads.is_empty() {

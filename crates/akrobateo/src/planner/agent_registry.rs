@@ -173,8 +173,8 @@ impl AgentRegistry {
     }
 
     /// Returns the time when [`Self::expire`] next marks an agent as silent. Usually this time is the earliest deadline
-    /// of all agents. If the operator has lost contact, this time is the latest deadline of all agents that did not end
-    /// in an orderly way.
+    /// of all agents. If the operator has lost contact, this time is the latest deadline. Agents that ended in an
+    /// orderly way do not count.
     fn silence_deadline(&self, now: Instant) -> Option<Instant> {
         let reporting_agents = || self.agents.values().filter(|agent| !agent.is_silent);
         let first_deadline = reporting_agents().map(Agent::deadline).min()?;
@@ -186,9 +186,8 @@ impl AgentRegistry {
         Some(last_deadline.unwrap_or(first_deadline).max(first_deadline))
     }
 
-    /// Compares the times in the Leases with the newest of these times. Marks an agent as silent if its Lease is older
-    /// than the newest Lease by more than the duration of a Lease. Commands need this comparison, because a command
-    /// reads each Lease only once.
+    /// Marks an agent as silent if its Lease is too old: the newest Lease is newer by more than the duration of a
+    /// Lease. Commands need this comparison, because a command reads each Lease only once.
     pub(super) fn mark_silent_by_renew_times(&mut self) {
         let newest_time = self.agents.values().filter_map(|agent| agent.renew_time.as_ref()).max().cloned();
         for agent in self.agents.values_mut() {

@@ -91,8 +91,8 @@ impl ObservedState {
     }
 
     /// Adds the ports of a Service that the agents forward. The agents use the ports on each node with a published
-    /// address. Ignores a rejected Service, because its agents may use earlier ports, and a Service without endpoints,
-    /// because it is published without its ports.
+    /// address. Ignores rejected Services, because their agents may use earlier ports. Ignores Services without
+    /// endpoints, because they are published without their ports.
     fn add_published_ports(&mut self, id: ServiceId, service: &Service, nodes: &[&Node]) {
         let is_exposed = exposed_condition(service)
             .is_some_and(|condition| ["Exposed", "PartlyExposed"].contains(&condition.reason.as_str()));

@@ -8,7 +8,7 @@ use links::{
     RuleCondition,
 };
 
-pub(crate) const TABLE: u32 = 0x6b72_0000;
+pub(crate) const ROUTING_TABLE: u32 = 0x6b72_0000;
 
 pub(crate) fn owner() -> Owner {
     Owner { device: "akr0".to_owned(), protocol: 107 }
@@ -39,7 +39,7 @@ pub(crate) fn example_objects() -> NetworkObjects {
             .into_iter()
             .zip(gateways)
             .map(|(destination, gateway)| Route {
-                table: TABLE,
+                table: ROUTING_TABLE,
                 destination: destination.parse().unwrap(),
                 gateway,
                 device: RouteDevice::Tunnel,
@@ -54,7 +54,7 @@ pub(crate) fn rule(family: Family) -> Rule {
         family,
         priority: 96,
         condition: RuleCondition::HasMark(MaskedMark { value: 0x6b72_0000, mask: 0xffff_0000 }),
-        action: RuleAction::Table(TABLE),
+        action: RuleAction::Table(ROUTING_TABLE),
     }
 }
 

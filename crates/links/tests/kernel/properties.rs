@@ -13,13 +13,13 @@ use netns_testkit::{Namespace, isolated};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::objects::{TABLE, assert_has_desired_objects, mac, owner};
+use crate::objects::{ROUTING_TABLE, assert_has_desired_objects, mac, owner};
 
 const GATEWAYS: [&str; 4] = ["169.254.255.255", "169.254.255.254", "fe80::6b72:ffff", "fe80::6b72:fffe"];
 const DESTINATIONS: [&str; 5] = ["0.0.0.0/0", "10.244.2.0/24", "::/0", "fd44:2::/64", "fd44:3::10/128"];
 
 /// The interface index of another device.
-const UPLINK: u32 = 77;
+const UPLINK_INDEX: u32 = 77;
 
 fn device() -> impl Strategy<Value = Device> {
     let local = prop::sample::select(vec!["10.99.0.11", "10.99.0.12", "fd99::11"]);
@@ -47,8 +47,8 @@ fn any_mac() -> impl Strategy<Value = MacAddress> {
 const PEER_ADDRESSES: [&str; 4] = ["10.99.0.12", "10.99.0.13", "fd99::12", "fd99::13"];
 
 fn route() -> impl Strategy<Value = Route> {
-    let table = prop::sample::select(vec![TABLE, 77, 254]);
-    let device = prop::sample::select(vec![RouteDevice::Tunnel, RouteDevice::Other(UPLINK)]);
+    let table = prop::sample::select(vec![ROUTING_TABLE, 77, 254]);
+    let device = prop::sample::select(vec![RouteDevice::Tunnel, RouteDevice::Other(UPLINK_INDEX)]);
     (table, prop::sample::select(&DESTINATIONS[..]), 0..2usize, device).prop_map(
         |(table, destination, gateway, device)| {
             let destination: IpNet = destination.parse().unwrap();
@@ -77,7 +77,12 @@ fn condition() -> impl Strategy<Value = RuleCondition> {
 /// Returns an action. A goto needs a rule with the priority of its target.
 fn action() -> impl Strategy<Value = RuleAction> {
     let goto = RuleAction::Goto(98);
-    prop::sample::select(vec![RuleAction::Table(TABLE), RuleAction::Table(77), goto, RuleAction::Continue])
+    prop::sample::select(vec![
+        RuleAction::Table(ROUTING_TABLE),
+        RuleAction::Table(77),
+        goto,
+        RuleAction::Continue,
+    ])
 }
 
 fn any_rule() -> impl Strategy<Value = Rule> {
@@ -159,7 +164,7 @@ fn changes_lead_from_any_state_to_the_desired_objects() {
         let mut runner =
             TestRunner::new(Config { cases: 40, failure_persistence: None, ..Config::default() });
         let namespace = Namespace::new();
-        namespace.ip(&format!("link add uplink index {UPLINK} type veth peer name peer"));
+        namespace.ip(&format!("link add uplink index {UPLINK_INDEX} type veth peer name peer"));
         let strategy =
             (objects(), prop::collection::vec(prop::sample::select(&DISTURBANCES[..]), 0..5), objects());
         let result = runner.run(&strategy, |(first_objects, disturbances, second_objects)| {

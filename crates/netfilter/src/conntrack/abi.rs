@@ -1,15 +1,15 @@
 //! The numbers of the kernel's conntrack interface (`linux/netfilter/nfnetlink_conntrack.h`). Pure.
 
 /// `NFNL_SUBSYS_CTNETLINK` (`linux/netfilter/nfnetlink.h`), as the high byte of message types.
-const SUBSYSTEM: u16 = 1 << 8;
+const CTNETLINK_SUBSYSTEM: u16 = 1 << 8;
 /// `IPCTNL_MSG_CT_GET`.
-pub(super) const GET_ENTRIES: u16 = SUBSYSTEM | 1;
+pub(super) const GET_ENTRIES: u16 = CTNETLINK_SUBSYSTEM | 1;
 /// `IPCTNL_MSG_CT_DELETE`.
-pub(super) const DELETE_ENTRY: u16 = SUBSYSTEM | 2;
+pub(super) const DELETE_ENTRY: u16 = CTNETLINK_SUBSYSTEM | 2;
 /// `IPCTNL_MSG_CT_GET_STATS_CPU`.
-pub(super) const GET_CPU_STATISTICS: u16 = SUBSYSTEM | 4;
+pub(super) const GET_CPU_STATISTICS: u16 = CTNETLINK_SUBSYSTEM | 4;
 /// `IPCTNL_MSG_CT_GET_STATS`.
-pub(super) const GET_STATISTICS: u16 = SUBSYSTEM | 5;
+pub(super) const GET_STATISTICS: u16 = CTNETLINK_SUBSYSTEM | 5;
 /// The length of struct `nfgenmsg` (`linux/netfilter/nfnetlink.h`).
 pub(super) const HEADER_LENGTH: usize = 4;
 

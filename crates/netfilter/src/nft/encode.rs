@@ -12,7 +12,7 @@ use crate::netlink::{Attrs, Messages, message};
 /// returns a rejected message as a whole, so the message must also fit into the receive buffer of 32 KiB.
 const MAX_LIST_LENGTH: usize = 24 * 1024;
 /// The number of messages for which memory is allocated at first.
-const MIN_CAPACITY: usize = 128;
+const MIN_MESSAGE_CAPACITY: usize = 128;
 /// The number for a hook that does not exist in the family of its table. The kernel rejects this number.
 const NONEXISTENT_HOOK_NUMBER: u32 = u32::MAX;
 
@@ -33,7 +33,7 @@ impl Batch {
     pub fn encode(transaction: &Transaction<'_>) -> Self {
         let mut batch = Self::default();
         // For the reason of the capacity, see `Transaction::default`.
-        batch.steps.reserve(MIN_CAPACITY);
+        batch.steps.reserve(MIN_MESSAGE_CAPACITY);
         batch.push_boundary(abi::BATCH_BEGIN);
         let mut set_id = 0;
         for (index, step) in transaction.steps.iter().enumerate() {

@@ -49,8 +49,8 @@ impl<'a> Transaction<'a> {
         self.steps.iter().filter_map(created_object).any(|object| deleted_objects.contains(&object))
     }
 
-    /// Splits the transaction. `must_be_last` returns true for a set if packets that find an element of this set then
-    /// look up elements of other sets. These sets receive their new elements after all other sets.
+    /// Splits the transaction. `must_be_last` returns true for a set whose elements lead packets to lookups in other
+    /// sets. These sets receive their new elements after all other sets.
     ///
     /// A transaction that [recreates objects](Self::recreates_objects) is not split.
     #[must_use]

@@ -14,7 +14,7 @@ use netfilter::nft::model::{
 /// The bit of flows whose destination the table has translated.
 pub(crate) const TRANSLATED_MARK: u32 = 0x2000_0000;
 /// The bit of flows with session affinity.
-pub(crate) const AFFINITY: u32 = 0x1000_0000;
+pub(crate) const AFFINITY_MARK: u32 = 0x1000_0000;
 pub(crate) const FRONTEND_PORT: u16 = 80;
 /// The port of a frontend with session affinity.
 pub(crate) const AFFINITY_PORT: u16 = 81;
@@ -200,7 +200,7 @@ fn store_endpoint_rule(addresses: Addresses) -> Rule {
     let next_register = register_after_address(addresses);
     let mut rule = vec![
         Expr::Ct { key: ct::KEY_MARK, direction: None, dreg: Reg(0) },
-        Expr::and(Reg(0), AFFINITY),
+        Expr::and(Reg(0), AFFINITY_MARK),
         Expr::not_equal(Reg(0), [0; 4]),
     ];
     rule.extend(is_family(addresses));
@@ -263,7 +263,7 @@ pub(crate) fn table(peer_mac: [u8; 6]) -> Table {
     let two_endpoint_rules = [vec![mark_rule(TRANSLATED_MARK)], choose_endpoint.clone()].concat();
     let affinity = families.map(affinity_rule).to_vec();
     let two_endpoint_affinity_rules =
-        [vec![mark_rule(TRANSLATED_MARK | AFFINITY)], affinity, choose_endpoint].concat();
+        [vec![mark_rule(TRANSLATED_MARK | AFFINITY_MARK)], affinity, choose_endpoint].concat();
     let [first_family, _] = families;
     let mut masquerade = is_family(first_family).to_vec();
     masquerade.extend([

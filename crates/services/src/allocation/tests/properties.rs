@@ -164,7 +164,7 @@ fn check_kept_ports(
 }
 
 /// Checks that each Service that does not own a claimed node has a reason to wait. A nodePort of another Service is a
-/// reason. Another Service that owns one of the ports on the node is a reason in three cases. The owner had a port on
+/// reason. Another Service that owns one of the ports on the node is a reason in three cases: the owner had a port on
 /// the node before the events, the owner's workload selected the node after the events, or the owner precedes the
 /// waiting Service.
 fn check_waiting_services(
