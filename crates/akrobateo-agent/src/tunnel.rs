@@ -2,9 +2,9 @@
 //!
 //! The mark of a packet sends the packet into the tunnel ([`Marks::tunnel`]): one rule and one route per family send
 //! the packet to the device. The next hop of the route is an address that no node has, with a fixed MAC address. The
-//! table's egress hook replaces this MAC address by the MAC address of the node whose number is in the mark. Therefore
-//! the number of rules and routes does not grow with the number of nodes. Without the egress hook, each peer has its
-//! own rule and route ([`crate::routing`]).
+//! table's egress hook replaces this MAC address by the MAC address of the node whose number is in the mark. The number
+//! of rules and routes therefore does not grow with the number of nodes. Without the egress hook, each peer has its own
+//! rule and route ([`crate::routing`]).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -90,8 +90,8 @@ impl Backend {
 impl Drop for Backend {
     fn drop(&mut self) {
         self.state.is_stopped.store(true, Relaxed);
-        // Closes the open connections now. The UDP threads use `state` for a longer time, and would keep the connections
-        // open.
+        // Closes the open connections now. The UDP threads use `state` for a longer time, and would keep the
+        // connections open.
         self.state.open_connections.lock().unwrap_or_else(PoisonError::into_inner).clear();
         // Wakes the threads that accept connections. If this fails, the threads end with the program.
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);

@@ -1,8 +1,8 @@
 //! The cost of the agent's chains and of the tunnel's routing rules for packets that the agent does not forward. Does
 //! I/O.
 //!
-//! The cost of one chain is smaller than the differences between samples. Therefore the nodes get many copies of the
-//! chain, and the additional time is divided by the number of copies. The nodes have no agent.
+//! The nodes get many copies of the chain, because the cost of one chain is smaller than the differences between
+//! samples. The benchmark divides the additional time by the number of copies. The nodes have no agent.
 
 use std::time::Duration;
 
@@ -54,8 +54,8 @@ pub(crate) fn measure(rounds: u16, length: Duration, rng: &mut Rng) -> Result<Ve
         eprintln!("bench: round {} of {rounds}: chains", round + 1);
         rng.shuffle(&mut chains);
         let network = NeighbourNetwork::new()?;
-        // The tunnel is the last addition, because it adds routing rules. Even after the deletion of these rules, the kernel
-        // looks up routes more slowly.
+        // The tunnel is the last addition, because it adds routing rules. Even after the deletion of these rules, the
+        // kernel looks up routes more slowly.
         for state in [None].into_iter().chain(chains.iter().chain(&tunnel).map(Some)) {
             add(&network, state)?;
             for traffic in Traffic::ALL {

@@ -26,8 +26,8 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) subjects: Vec<Subject>,
 
-    /// Take only these measurements: conn, up, down, udp, requests, single-conn, single-udp, start, replacement, footprint,
-    /// neighbours, chains, table
+    /// Take only these measurements: conn, up, down, udp, requests, single-conn, single-udp, start, replacement,
+    /// footprint, neighbours, chains, table
     #[arg(long = "measures", value_name = "LIST", value_delimiter = ',')]
     pub(crate) chosen_measurements: Vec<Measurement>,
 

@@ -1,8 +1,7 @@
 //! CPU time of the benchmark and its proxies, and of the whole machine. Does I/O.
 //!
 //! The kernel forwards a packet in the context of the sender, so the CPU time of the sender includes the forwarding.
-//! Deferred work of the kernel runs in ksoftirqd threads. Therefore the benchmark's CPU time includes the CPU time of
-//! these threads.
+//! The benchmark's CPU time includes the ksoftirqd threads, because deferred work of the kernel runs in these threads.
 
 use std::fs;
 use std::time::Duration;

@@ -16,8 +16,8 @@ pub(crate) const SERVICE_COUNT: u16 = 1000;
 /// The number of endpoints of each Service, in each family.
 pub(crate) const ENDPOINTS_PER_SERVICE: u16 = 10;
 
-/// Returns the configuration of the first node. Each endpoint has its own address, and the endpoints are spread over both
-/// nodes.
+/// Returns the configuration of the first node. Each endpoint has its own address, and the endpoints are spread over
+/// both nodes.
 pub(crate) fn large_config() -> NodeConfig {
     let services: Vec<_> = (0..SERVICE_COUNT).filter_map(|number| service(number, 0)).collect();
     agent::config(NODES[0], Some(PeerPath::Direct), &services)

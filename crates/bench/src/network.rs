@@ -130,7 +130,8 @@ impl NodeRules {
         }
     }
 
-    /// Returns the rules in the format of nft(8). The rules look up ports in a map, as kube-proxy does in nftables mode.
+    /// Returns the rules in the format of nft(8). The rules look up ports in a map, as kube-proxy does in nftables
+    /// mode.
     ///
     /// portmap has one rule per port. Here one rule matches all ports, so that the number of ports affects only the
     /// proxies.

@@ -51,8 +51,8 @@ pub enum Change {
 
 /// Returns the changes that lead from `observed` to `desired`, in the order in which the kernel accepts these changes.
 ///
-/// New objects come first, and most deletions last, so that packets always find a complete set of objects. If the device
-/// must be created, its creation is the last change, because the kernel chooses some settings of a new device.
+/// New objects come first, and most deletions last, so that packets always find a complete set of objects. If the
+/// device must be created, its creation is the last change, because the kernel chooses some settings of a new device.
 #[must_use]
 pub fn diff(observed: &Observed, desired: &NetworkObjects) -> Vec<Change> {
     let mut changes = match (&observed.device, &desired.device) {
@@ -129,8 +129,8 @@ fn routing_additions(observed: &Observed, desired: &NetworkObjects) -> Vec<Chang
     routes.chain(rules).collect()
 }
 
-/// Returns the deletions of all routes and rules that are not desired. Rules are deleted first, so that no rule sends packets
-/// into an incomplete routing table.
+/// Returns the deletions of all routes and rules that are not desired. Rules are deleted first, so that no rule sends
+/// packets into an incomplete routing table.
 fn routing_deletions(observed: &Observed, desired: &NetworkObjects) -> Vec<Change> {
     let mut changes = Vec::new();
     let mut kept_rules = BTreeSet::new();

@@ -40,7 +40,8 @@ fn run_isolated<F: FnOnce()>(test: F, unshare_options: &[&str]) {
         .stderr(Stdio::piped())
         .spawn();
     let mut child = expect_child(child);
-    // The isolated process exits when its standard input is closed. So `wait_with_output` must not close the input.
+    // `wait_with_output` must not close the standard input, because the isolated process exits when its standard input
+    // is closed.
     let stdin = child.stdin.take();
     let output = child.wait_with_output().unwrap();
     drop(stdin);
@@ -72,7 +73,7 @@ pub fn isolate_program() -> Option<ExitStatus> {
         return None;
     }
     let mut child = expect_child(unshare_command(&[]).args(std::env::args_os().skip(1)).spawn());
-    // The isolated process exits when its standard input is closed. So `wait` must not close the input.
+    // `wait` must not close the standard input, because the isolated process exits when its standard input is closed.
     let stdin = child.stdin.take();
     let status = child.wait().unwrap();
     drop(stdin);

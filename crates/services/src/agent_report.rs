@@ -36,8 +36,8 @@ pub struct AgentReport {
     #[serde(skip_serializing_if = "Vec::is_empty", rename = "refused")]
     pub refused_ports: Vec<PortProblem>,
     /// The Services with an invalid spec that the agent does not serve, although their status has an address of the
-    /// node. Each entry is `<namespace>/<name>`. The rules in the kernel have no earlier settings of such a Service, for
-    /// example because the node was restarted.
+    /// node. Each entry is `<namespace>/<name>`. The rules in the kernel have no earlier settings of such a Service,
+    /// for example because the node was restarted.
     #[serde(skip_serializing_if = "Vec::is_empty", rename = "notServed")]
     pub unserved_services: Vec<String>,
     /// The ports that the agent serves, and that a pod or a process of the node started to use later.

@@ -60,8 +60,8 @@ impl Agents {
                 )
                 .ok()
         });
-        // An admission policy allows each agent to write only the Lease with the name of its node. So an agent cannot
-        // report for another node.
+        // An admission policy allows each agent to write only the Lease with the name of its node. The policy prevents
+        // an agent from reporting for another node.
         let report = report.filter(|report| lease_name(&self.instance, &report.node) == name);
         let renew_time = lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
         let lease_created_at =

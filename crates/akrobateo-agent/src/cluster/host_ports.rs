@@ -23,7 +23,7 @@ pub(crate) struct ProxyLabels {
 impl ProxyLabels {
     /// Returns the Service whose proxy this pod is; `None` if the pod is not a proxy.
     ///
-    /// Users can set the labels of proxies on pods in their own namespaces. Therefore the pod must be in the namespace
+    /// Users can set the labels of proxies on pods in their own namespaces. A trusted pod must also be in the namespace
     /// in which the operator creates the Service's proxies.
     fn proxied_service(&self, pod: &Pod) -> Option<ServiceKey> {
         let has_label = |name: &str, value: &str| pod.labels().get(name).is_some_and(|it| it == value);

@@ -54,7 +54,8 @@ pub struct LocalNode {
     /// The addresses to which peers send probes. These addresses are in the ranges of this node's pods. A pod need not
     /// have them.
     pub probe_addresses: Vec<IpAddr>,
-    /// True if the kernel has the egress hook of nftables. Without the hook, the node needs routing rules for each peer.
+    /// True if the kernel has the egress hook of nftables. Without the hook, the node needs routing rules for each
+    /// peer.
     pub has_egress_hook: bool,
     /// The marks of this agent.
     pub marks: Marks,
@@ -82,8 +83,8 @@ pub struct Peer {
 pub struct Service {
     /// The Service's namespace and name.
     pub name: String,
-    /// The families of the addresses at which clients reach the Service. A Service without families has only endpoints, to
-    /// which other nodes send packets.
+    /// The families of the addresses at which clients reach the Service. A Service without families has only endpoints,
+    /// to which other nodes send packets.
     pub families: Vec<Family>,
     /// True if `externalTrafficPolicy` is `Local`, so that only endpoints on this node receive packets.
     pub is_traffic_policy_local: bool,
@@ -201,7 +202,7 @@ impl NodeConfig {
     /// Returns true if packets between nodes may have the addresses of clients.
     ///
     /// Also returns true for a node without Services, because the probe needs some time to find the paths to the peers.
-    /// Then also the first connections of the first Service keep the client's address.
+    /// If the probe starts early, the first connections of the first Service also keep the client's address.
     #[must_use]
     pub fn keeps_client_addresses(&self) -> bool {
         let needs_client_address =

@@ -4,9 +4,9 @@
 //! `own_destinations` leads to the zone of the flow. On the node that the client addressed, `tunnel_marks` sends the
 //! packets into the tunnel.
 //!
-//! A former endpoint is a pod that was an endpoint of a Service, for example until the Service's selector changed. The
-//! pod may still serve its connections. Therefore a change of the tables does not delete the elements of former
-//! endpoints. After the change, the agent deletes the elements that no connection needs.
+//! A former endpoint is a pod that was an endpoint of a Service, for example until the Service's selector changed. A
+//! change of the tables does not delete the elements of former endpoints, because the pod may still serve its
+//! connections. After the change, the agent deletes the elements that no connection needs.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

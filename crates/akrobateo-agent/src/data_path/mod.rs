@@ -167,7 +167,7 @@ impl DataPath {
     }
 
     fn delete_stale_after(&mut self, change: &TableChange) -> Result<(usize, usize), DataPathError> {
-        // A flow without a conntrack entry chooses an endpoint again. So stale affinities must be deleted first.
+        // Without an entry, a flow chooses an endpoint again. A stale affinity would lead it to the lost endpoint.
         let affinity_count = flows::delete_stale_affinities(&self.nftables, change)?;
         let flow_count = flows::delete_stale_flows(&self.conntrack, change)?;
         let former_elements = &mut self.former_elements;

@@ -23,7 +23,8 @@ use crate::table::keys::{PortKey, parse_address, parse_affinity, parse_endpoint,
 pub(super) struct StaleFlows {
     /// The endpoints that exist only in the installed table.
     lost_endpoints: Endpoints,
-    /// The UDP endpoints that no longer see the client's address, because the path to their node has stopped keeping it.
+    /// The UDP endpoints that no longer see the client's address, because the path to their node has stopped keeping
+    /// it.
     masqueraded_endpoints: BTreeSet<SocketAddr>,
     /// The UDP frontends that exist only in the installed table.
     lost_frontends: BTreeSet<(IpAddr, PortKey)>,

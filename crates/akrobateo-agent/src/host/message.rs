@@ -1,7 +1,7 @@
 //! The messages of interfaces and addresses (`linux/rtnetlink.h`). Pure.
 //!
-//! The parsers ignore all attributes that they do not need. So the agent finds the uplink even if an interface has
-//! attributes that the parsers do not know.
+//! The parsers ignore all attributes that they do not need. With this rule, the agent finds the uplink even if an
+//! interface has attributes that the parsers do not know.
 
 use std::net::IpAddr;
 

@@ -44,8 +44,8 @@ pub(crate) struct Plan {
     pub(crate) network: NodeNetwork,
     /// The Services that the agent refuses.
     pub(crate) refused_ports: Vec<PortProblem>,
-    /// The rejected Services that the agent does not serve, although their status has an address of the node. Each entry
-    /// is `<namespace>/<name>`.
+    /// The rejected Services that the agent does not serve, although their status has an address of the node. Each
+    /// entry is `<namespace>/<name>`.
     pub(crate) unserved_services: Vec<String>,
     /// The ports that the agent serves, and that a pod or a process began to use later.
     pub(crate) doubly_used_ports: Vec<PortProblem>,
@@ -325,8 +325,8 @@ fn frontends_on_node(observation: &Observation, spec: &LoadBalancerSpec) -> BTre
     frontends
 }
 
-/// Returns the settings of a Service if an earlier process of the agent has served the Service. The result contains only
-/// the ports in the kernel's rules. Ignores invalid settings of the Service.
+/// Returns the settings of a Service if an earlier process of the agent has served the Service. The result contains
+/// only the ports in the kernel's rules. Ignores invalid settings of the Service.
 fn installed_template(
     observation: &Observation,
     service: &Service,

@@ -81,7 +81,7 @@ impl ServiceTemplate {
     }
 
     /// Returns the settings with only these frontends; `None` if no frontend remains. Omits the families without a
-    /// frontend. Then omits each port that lacks one of the remaining families.
+    /// frontend, and then each port that lacks one of the remaining families.
     pub(super) fn retain_frontends(mut self, is_retained: impl Fn(Frontend) -> bool) -> Option<Self> {
         let Self { families, ports, .. } = &mut self;
         families.retain(|family| ports.iter().any(|port| is_retained(port.frontend(*family))));

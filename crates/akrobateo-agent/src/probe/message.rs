@@ -24,8 +24,8 @@ pub(super) const MIN_LENGTH: usize = 32;
 const MAGIC: &[u8; 4] = b"AkrP";
 const VERSION: u8 = 1;
 const SMALL_FLAG: u8 = 1;
-/// The flags of each path. The first flag means that the path works. The second flag means that the probe has not decided
-/// yet.
+/// The flags of each path. The first flag means that the path works. The second flag means that the probe has not
+/// decided yet.
 const PATH_FLAGS: [(PeerPath, u8, u8); 2] = [(PeerPath::Direct, 2, 8), (PeerPath::Tunnel, 4, 16)];
 
 /// The kind of a message.

@@ -21,8 +21,8 @@ pub struct Transmission {
     pub peer: NodeNumber,
     /// True if the datagram is an answer. An answer must come from the address and port at which the request arrived.
     pub is_answer: bool,
-    /// True if the last request on this path had no answer. The kernel may then have an outdated conntrack entry for the
-    /// flow.
+    /// True if the last request on this path had no answer. The kernel may then have an outdated conntrack entry for
+    /// the flow.
     pub needs_new_flow: bool,
     /// The destination.
     pub destination: SocketAddr,
@@ -191,8 +191,8 @@ impl Prober {
     }
 }
 
-/// Returns the requests to send on a path. While the path does not work, a small request is added: its answer shows that
-/// only large packets are lost.
+/// Returns the requests to send on a path. While the path does not work, a small request is added: its answer shows
+/// that only large packets are lost.
 fn requests(
     state: &TargetState,
     path: PeerPath,

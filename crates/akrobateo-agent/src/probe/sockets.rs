@@ -100,7 +100,7 @@ impl RequestSockets {
 fn open_socket(address: IpAddr, port: u16) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(SocketAddr::new(address, port))?;
     socket.set_nonblocking(true)?;
-    // With PROBE, the kernel ignores its learnt path MTU. Therefore a probe notices when the MTU grows again.
+    // With PROBE, the kernel ignores its learnt path MTU, and a probe notices when the MTU grows again.
     match Family::from_ip(address) {
         Family::V4 => set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::PROBE)?,
         Family::V6 => set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::PROBE)?,

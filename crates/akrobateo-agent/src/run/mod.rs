@@ -122,8 +122,8 @@ struct RunningAgent {
     node_name: String,
     state: AgentState,
     health: Arc<Health>,
-    /// The thread that changes the data path; `None` before the first plan, unless the agent has adopted the rules of an
-    /// earlier process.
+    /// The thread that changes the data path; `None` before the first plan, unless the agent has adopted the rules of
+    /// an earlier process.
     data_path_thread: Option<Agent>,
     /// Sends the events of the thread to this task.
     event_sender: mpsc::UnboundedSender<DataPathEvent>,

@@ -1,8 +1,8 @@
 //! The counters of each Service port. Pure.
 //!
 //! The set has one element for each family, protocol, port and outcome. A rule looks up the element of a new flow, and
-//! the lookup counts the flow. Only chains of type nat contain these rules, so later packets of a flow cost nothing.
-//! The elements depend only on the ports of the Services. Therefore a change of endpoints does not reset a counter. The
+//! the lookup counts the flow. Only chains of type nat contain these rules, so later packets of a flow cost nothing. A
+//! change of endpoints does not reset a counter, because the elements depend only on the ports of the Services. The
 //! counters of the elements of `services4` and `services6` do not have this property.
 
 use akrobateo_core::{Family, Frontend, Protocol};

@@ -61,7 +61,8 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
             .map(|ip_version| mark_replies_rule(*ip_version, "zone_direct_marks", &leaves_uplink)),
     );
     let filter = |name, hook, priority, rules| Chain::base(name, ChainType::Filter, hook, priority, rules);
-    // Packets of other programs pass these chains too. Therefore the chains exist only if one of their rules can match.
+    // Packets of other programs pass these chains too. The agent creates the chains only if one of their rules can
+    // match.
     let has_egress_hook = config.node.has_egress_hook;
     if !has_egress_hook || Family::ALL.iter().any(|family| has_path(config, *family, PeerPath::Tunnel)) {
         table.chains.extend([
@@ -137,8 +138,8 @@ fn sets(config: &NodeConfig, ip_version: IpVersion) -> [Set; 4] {
     ]
 }
 
-/// Returns the path of replies to a peer. Without a working path, the replies of established flows take the direct path,
-/// because the client would not accept replies with this node's address.
+/// Returns the path of replies to a peer. Without a working path, the replies of established flows take the direct
+/// path, because the client would not accept replies with this node's address.
 fn reply_path(peer: &Peer, family: Family) -> PeerPath {
     peer.paths.get(&family).copied().unwrap_or(PeerPath::Direct)
 }

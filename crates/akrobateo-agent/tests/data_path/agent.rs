@@ -304,7 +304,7 @@ fn agents_look_for_paths_unless_all_services_masquerade() {
 fn agent_moves_udp_flows_and_affinities_of_a_lost_endpoint() {
     isolated(|| {
         let mut cluster = Cluster::new(&Options::default(), None);
-        // The second Service does not change. So the agent compares only a part of the tables.
+        // The agent compares only a part of the tables, because the second Service does not change.
         let services = |endpoints: &[Endpoint]| {
             let affinity_seconds = NonZeroU32::new(10_800);
             vec![

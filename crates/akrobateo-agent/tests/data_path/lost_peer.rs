@@ -80,10 +80,10 @@ fn flows_are_lost_only_until_the_nodes_know_of_the_lost_peer() {
             eprintln!(
                 "{loss:?} {path:?}: before: {outcome_before}; meanwhile: {outcome_meanwhile}; after: {outcome_after}"
             );
-            // A client opens one flow after another, and waits some seconds for a lost flow. So a client rarely loses
-            // more than one flow before the nodes know of the lost peer. The test allows three lost flows per client. A
-            // run without failed flows is possible: TCP repeats lost packets, and these packets can reach another
-            // endpoint.
+            // A client opens one flow after another, and waits some seconds for a lost flow. A client therefore rarely
+            // loses more than one flow before the nodes know of the lost peer. The test allows three lost flows per
+            // client. A run without failed flows is possible: TCP repeats lost packets, and these packets can reach
+            // another endpoint.
             let lost_flows = outcome_meanwhile.failures.len();
             assert!(lost_flows <= 3 * CLIENT_COUNT, "{outcome_meanwhile:?}");
             assert!(lost_flows > 0 || outcome_meanwhile.client_retransmissions > 0, "{outcome_meanwhile:?}");

@@ -21,8 +21,9 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_AF_SPEC: u16 = 26;
 const AF_INET: u16 = 2;
 const IFLA_INET_CONF: u16 = 1;
-/// The sysctl `forwarding` of an interface (linux/ip.h). A request has one attribute per setting, and this number is the type of the
-/// attribute. A dump has an array of all settings, and this number is the position in the array, counted from 1.
+/// The sysctl `forwarding` of an interface (linux/ip.h). A request has one attribute per setting, and this number is
+/// the type of the attribute. A dump has an array of all settings, and this number is the position in the array,
+/// counted from 1.
 const IPV4_DEVCONF_FORWARDING: u16 = 1;
 
 /// An interface for which forwarding is off.

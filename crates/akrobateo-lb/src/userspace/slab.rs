@@ -1,6 +1,6 @@
 //! A store of values by key. Pure.
 //!
-//! The key of a removed value never finds a newer value. Therefore a late event of a closed socket cannot reach the
+//! The key of a removed value never finds a newer value. A late event of a closed socket therefore cannot reach the
 //! wrong object.
 
 /// Identifies one value of a [`Slab`].

@@ -113,8 +113,8 @@ impl UdpSessions {
         let datagram = &context.io.buffer[..len];
         let mut send_result = send(&session.target_socket, datagram, SendFlags::NOSIGNAL);
         if let Err(error @ (Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH)) = send_result {
-            // The kernel reports an error of an earlier datagram, and has not sent the current datagram. So the proxy
-            // sends the current datagram again.
+            // The kernel reports an error of an earlier datagram, and has not sent the current datagram. The proxy
+            // therefore sends the current datagram again.
             send_result = send(&session.target_socket, datagram, SendFlags::NOSIGNAL);
             context.record_dial_failure(port_index, error.into());
         }

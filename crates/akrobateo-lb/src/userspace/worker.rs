@@ -72,7 +72,7 @@ impl Worker {
         })
     }
 
-    /// Forwards until the proxy stops. Then resets the remaining connections.
+    /// Forwards until the proxy stops, and then resets the remaining connections.
     pub(super) fn run(mut self) -> Result<(), Errno> {
         let mut events = Events::new();
         loop {

@@ -149,8 +149,8 @@ fn clashes_are_counted_and_logged_if_all_source_ports_are_used() {
         lengthen_udp_timeouts(&network.pod);
         assert_eq!(Metrics::scrape(&network.pod).get("conntrack_clashes_total"), 0);
         let destination = with_port(addr::POD[0], 80);
-        // The kernel translates a source port below 512 to a port below 512. So 511 flows are enough to use up all
-        // these ports.
+        // The kernel translates a source port below 512 to a port below 512. 511 flows are therefore enough to use up
+        // all these ports.
         let client = |source: &str, port: u16| {
             UdpClient::bind(&network.client, &with_port(source, port), &destination)
         };

@@ -45,9 +45,9 @@ pub(super) fn select_nodes_to_publish<'nodes>(
     inputs: &AddressInputs<'_, 'nodes>,
 ) -> PublishableNodes<'nodes> {
     // If all nodes are unreachable, the control plane has probably lost its network. Kubernetes then reports the pods
-    // as not ready, but the nodes still forward. So the operator keeps the published addresses. The check ignores nodes
-    // with the exclude label. The nodes of the control plane often have this label, and need no network to reach the
-    // control plane.
+    // as not ready, but the nodes still forward. The operator therefore keeps the published addresses. The check
+    // ignores nodes with the exclude label. The nodes of the control plane often have this label, and need no network
+    // to reach the control plane.
     let mut nodes_without_exclude_label =
         inputs.nodes.iter().filter(|node| !node.has_exclude_label()).peekable();
     if nodes_without_exclude_label.peek().is_some()

@@ -45,8 +45,8 @@ pub(super) struct ExposureFacts<'a> {
 }
 
 impl Exposure {
-    /// Returns the condition of a Service whose spec is invalid. `may_release_port` is true if the programs that forward
-    /// the Service can release a reserved port and keep the other ports.
+    /// Returns the condition of a Service whose spec is invalid. `may_release_port` is true if the programs that
+    /// forward the Service can release a reserved port and keep the other ports.
     pub(super) fn rejected(
         error: &SpecError,
         has_addresses: bool,

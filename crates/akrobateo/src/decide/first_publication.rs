@@ -16,8 +16,8 @@ const MAX_WAIT_FOR_OTHER_AGENTS: SignedDuration = SignedDuration::from_millis(20
 
 /// Returns the earliest time of the first status write; `None` if the operator can write now.
 ///
-/// A Service without an address waits until all agents of its nodes have applied the Service, but only for a short time.
-/// A Service with an address never waits, so this function never delays the removal of an address.
+/// A Service without an address waits until all agents of its nodes have applied the Service, but only for a short
+/// time. A Service with an address never waits, so this function never delays the removal of an address.
 pub(super) fn first_publication_time(shared: &SharedService, now: Timestamp) -> Option<Timestamp> {
     if !published_addresses(shared.service).is_empty() {
         return None;

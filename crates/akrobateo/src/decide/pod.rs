@@ -1,7 +1,7 @@
 //! The spec of proxy pods. Pure.
 //!
-//! A change of the pod spec replaces all pods and interrupts forwarding. Therefore the pod spec changes only together
-//! with the forwarding.
+//! The pod spec changes only together with the forwarding, because a change of the pod spec replaces all pods and
+//! interrupts forwarding.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -206,8 +206,8 @@ fn forwarding_container(image: &str, args: &ProxyArgs, host_ports: Vec<Container
             timeout_seconds: Some(READINESS_TIMEOUT_SECONDS),
             ..http_probe(probe::READY_PATH, args.probe_port)
         }),
-        // A proxy on a busy node answers probes late but still forwards. A restart would interrupt connections in
-        // userspace. Therefore Kubernetes restarts the proxy only after a minute without an answer.
+        // A proxy on a busy node answers probes late but still forwards. Kubernetes restarts the proxy only after a
+        // minute without an answer, because a restart interrupts connections in userspace.
         liveness_probe: Some(Probe {
             period_seconds: Some(10),
             timeout_seconds: Some(10),

@@ -154,9 +154,9 @@ impl PodReference {
 /// One step of a DaemonSet's rollout.
 ///
 /// Before the first new proxy is ready, the rollout replaces one proxy at a time. In this phase, the rollout replaces
-/// only available proxies. So the failure of a new proxy shows a fault of the new pods. After a new proxy is ready, the
-/// rollout no longer waits for nodes whose proxy fails. The rollout then waits only for nodes whose new pod is not
-/// created.
+/// only available proxies. The failure of a new proxy therefore shows a fault of the new pods. After a new proxy is
+/// ready, the rollout no longer waits for nodes whose proxy fails. The rollout then waits only for nodes whose new pod
+/// is not created.
 struct RolloutStep<'a> {
     /// The available outdated proxies, in the order of their replacement.
     available_proxies: Vec<(&'a NodeInfo, &'a Pod)>,

@@ -106,7 +106,8 @@ impl<'a> SharedService<'a> {
     fn readiness(&self, node: &NodeInfo) -> NodeReadiness {
         let status = self.status(node);
         let readiness_by_agent = if *status == AgentStatus::Silent && self.are_all_agents_silent {
-            // The operator itself has probably lost contact with the API server. So the published nodes stay published.
+            // The operator itself has probably lost contact with the API server. The published nodes therefore stay
+            // published.
             if is_published(self.service, node) { NodeReadiness::Ready } else { NodeReadiness::NotReady }
         } else {
             agent_readiness(self.state, node, status)

@@ -209,8 +209,8 @@ fn proxies_avoid_nodes_whose_port_another_service_owns() {
     let affinity = pod_spec(&state).affinity.unwrap().node_affinity.unwrap();
     let node_selector_terms =
         affinity.required_during_scheduling_ignored_during_execution.unwrap().node_selector_terms;
-    // The affinity lists the names of nodes. So a new node gets a proxy only after the allocation has decided about the
-    // node.
+    // A new node gets a proxy only after the allocation has decided about the node, because the affinity lists the
+    // names of nodes.
     assert_eq!(node_selector_terms.len(), 1);
     let fields = node_selector_terms[0].match_fields.as_ref().unwrap();
     assert_eq!((fields[0].operator.as_str(), &fields[0].values), ("In", &Some(vec!["n2".to_owned()])));

@@ -89,8 +89,8 @@ pub(super) fn has_forwarding_program(spec: &LoadBalancerSpec, role: ProxyRole, n
 /// Returns the name of the traffic policy that restricts the node to its own endpoints; `None` if no policy restricts
 /// the node.
 ///
-/// A proxy connects to the cluster IP, so internalTrafficPolicy Local limits the proxy to the endpoints of its node. The
-/// node agents connect to the endpoints, so this policy does not limit them.
+/// A proxy connects to the cluster IP, so internalTrafficPolicy Local limits the proxy to the endpoints of its node.
+/// The node agents connect to the endpoints, so this policy does not limit them.
 pub(crate) fn local_traffic_policy(spec: &LoadBalancerSpec, node: &NodeInfo) -> Option<&'static str> {
     if spec.is_external_traffic_policy_local {
         Some("externalTrafficPolicy")

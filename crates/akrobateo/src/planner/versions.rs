@@ -1,7 +1,7 @@
 //! The resourceVersions that the rules of the node agents must contain. Pure: the time is an argument.
 //!
-//! Each write to the status gives the Service a new resourceVersion, but the agents need not apply this version. So the
-//! operator remembers the version at which it first saw the current settings of the Service.
+//! Each write to the status gives the Service a new resourceVersion, but the agents need not apply this version. The
+//! operator therefore remembers the version at which it first saw the current settings of the Service.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;

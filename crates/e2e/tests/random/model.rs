@@ -292,8 +292,8 @@ impl ServiceModel {
         self.workload.is_none()
     }
 
-    /// Returns the ports that the agents or the proxies use for the Service. Proxies that forward use each port for both
-    /// families. Agents, and proxies that only reserve ports, use each port for the families of the Service.
+    /// Returns the ports that the agents or the proxies use for the Service. Proxies that forward use each port for
+    /// both families. Agents, and proxies that only reserve ports, use each port for the families of the Service.
     pub(crate) fn frontends(&self) -> BTreeSet<Frontend> {
         let uses_both_families = self.ip_mode.is_some() && !self.is_shared();
         let has_family = |family: &Family| uses_both_families || self.families.contains(&family.as_str());

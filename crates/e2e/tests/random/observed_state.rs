@@ -20,8 +20,8 @@ pub(crate) type PortOnNode = (usize, Frontend);
 /// The state of the cluster that the properties check.
 #[derive(Clone, Default)]
 pub(crate) struct ObservedState {
-    /// The ports that each Service uses on nodes. Workloads use ports on the nodes that they select. Agents use ports on
-    /// the nodes that are published.
+    /// The ports that each Service uses on nodes. Workloads use ports on the nodes that they select. Agents use ports
+    /// on the nodes that are published.
     pub(crate) ports_by_service: BTreeMap<ServiceId, BTreeSet<PortOnNode>>,
     pub(crate) services: BTreeMap<ServiceId, Service>,
 }

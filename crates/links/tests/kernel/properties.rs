@@ -52,8 +52,8 @@ fn route() -> impl Strategy<Value = Route> {
     (table, prop::sample::select(&DESTINATIONS[..]), 0..2usize, device).prop_map(
         |(table, destination, gateway, device)| {
             let destination: IpNet = destination.parse().unwrap();
-            // Through the uplink, the gateway is the address of a peer. The kernel rejects the gateway 169.254.255.255 if
-            // another program has added a network with this broadcast address.
+            // Through the uplink, the gateway is the address of a peer. The kernel rejects the gateway 169.254.255.255
+            // if another program has added a network with this broadcast address.
             let gateways = match device {
                 RouteDevice::Tunnel => &GATEWAYS,
                 RouteDevice::Other(_) => &PEER_ADDRESSES,

@@ -43,7 +43,8 @@ pub(super) const CTA_PROTO_NUM: u16 = 1;
 pub(super) const CTA_PROTO_SRC_PORT: u16 = 2;
 pub(super) const CTA_PROTO_DST_PORT: u16 = 3;
 
-/// An attribute inside `CTA_FILTER` (`net/netfilter/nf_conntrack_netlink.c`): a number in the byte order of the machine.
+/// An attribute inside `CTA_FILTER` (`net/netfilter/nf_conntrack_netlink.c`): a number in the byte order of the
+/// machine.
 pub(super) const CTA_FILTER_ORIG_FLAGS: u16 = 1;
 // The bits of `CTA_FILTER_ORIG_FLAGS` (`net/netfilter/nf_internals.h`).
 pub(super) const CTA_FILTER_F_CTA_IP_DST: u32 = 1 << 1;

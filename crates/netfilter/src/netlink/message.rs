@@ -78,8 +78,8 @@ impl Messages {
         &self.bytes
     }
 
-    /// Returns the sequence number of the last message with an [`NLM_F_ACK`] or [`NLM_F_DUMP`] flag. Returns 0 if no message has
-    /// such a flag.
+    /// Returns the sequence number of the last message with an [`NLM_F_ACK`] or [`NLM_F_DUMP`] flag. Returns 0 if no
+    /// message has such a flag.
     #[must_use]
     pub fn awaited_seq(&self) -> u32 {
         self.awaited_seq

@@ -159,8 +159,8 @@ impl Socket {
         }
     }
 
-    /// Lists objects: sends the message with the flag `DUMP`, and returns the objects that `parse` finds in the answers.
-    /// If the objects change during the dump, the dump starts again.
+    /// Lists objects: sends the message with the flag `DUMP`, and returns the objects that `parse` finds in the
+    /// answers. If the objects change during the dump, the dump starts again.
     pub fn dump<T>(
         &self,
         request: &Messages,

@@ -113,7 +113,8 @@ impl Nftables {
         Err(to_nft_error(NetlinkError::DumpInterrupted))
     }
 
-    /// Deletes the elements of a dynamic set for which `must_delete` returns true. Returns the number of deleted elements.
+    /// Deletes the elements of a dynamic set for which `must_delete` returns true. Returns the number of deleted
+    /// elements.
     ///
     /// Deletes each element in its own transaction. If an element has already expired, its deletion fails, and the
     /// whole transaction would fail with it.

@@ -90,8 +90,8 @@ impl<'a> NodeOwners<'a> {
         }
     }
 
-    /// Returns the current owner of each port: the claim with the strongest evidence. Of two claims with equal evidence,
-    /// the first claim is the owner.
+    /// Returns the current owner of each port: the claim with the strongest evidence. Of two claims with equal
+    /// evidence, the first claim is the owner.
     fn current_owners(&self, claims: &[&'a Claim]) -> BTreeMap<Frontend, &'a Claim> {
         let mut current_owners: BTreeMap<Frontend, (PortEvidence, &Claim)> = BTreeMap::new();
         for &claim in claims {

@@ -55,8 +55,8 @@ impl RecentEndpoints {
         record.nodes != previous_nodes
     }
 
-    /// Removes the nodes whose last endpoint disappeared more than [`RETENTION_TIME`] ago. Returns the Services of these
-    /// nodes.
+    /// Removes the nodes whose last endpoint disappeared more than [`RETENTION_TIME`] ago. Returns the Services of
+    /// these nodes.
     pub fn expire(&mut self, now: Instant) -> Vec<ServiceKey> {
         let mut changed_services = Vec::new();
         for (key, record) in &mut self.0 {

@@ -87,7 +87,8 @@ pub struct ServiceSettings {
     #[arg(long, env = "ALLOWED_TOLERATIONS", value_name = "LIST", default_value = "")]
     allowed_tolerations: Tolerations,
 
-    /// Programs that forward a Service: Shared (the node agents), or a DaemonSet or Deployment of proxies for each Service
+    /// Programs that forward a Service: Shared (the node agents), or a DaemonSet or Deployment of proxies for each
+    /// Service
     #[arg(long, env = "WORKLOAD", value_name = "KIND", default_value = "Shared")]
     workload: WorkloadKind,
 

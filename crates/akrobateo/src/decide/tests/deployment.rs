@@ -105,8 +105,8 @@ fn pods_that_cannot_run_do_not_stop_a_rollout() {
     unscheduled_pod.spec.as_mut().unwrap().node_name = None;
     state_with_waiting_pod.pods[2] = Arc::new(unscheduled_pod);
     assert_eq!(replicas_and_max_unavailable(&state_with_waiting_pod), (3, 2));
-    // While a pod starts, another pod may wait for its ports for a short time. So the waiting pod does not increase
-    // `maxUnavailable`.
+    // While a pod starts, another pod may wait for its ports for a short time. The waiting pod therefore does not
+    // increase `maxUnavailable`.
     let mut state_with_starting_pod = state_with_waiting_pod;
     state_with_starting_pod.pods[1] = Arc::new(pod_from_template(&template, "n2"));
     assert_eq!(replicas_and_max_unavailable(&state_with_starting_pod), (3, 1));

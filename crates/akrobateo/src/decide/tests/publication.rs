@@ -139,8 +139,8 @@ fn family_without_source_range_is_not_published() {
     let state_with_both_ranges =
         state_on_nodes(dual_stack_service().source_ranges(&["172.29.0.0/24", "fd00::/8"]), &["n1"], &[]);
     assert_eq!(addresses(&state_with_both_ranges), ["10.0.0.1", "fd00::1"]);
-    // With ipMode Proxy the proxies deny every client of a family without a range. So the operator publishes both
-    // families.
+    // With ipMode Proxy the proxies deny every client of a family without a range. The operator therefore publishes
+    // both families.
     let range = ["172.29.0.0/24"];
     let state_with_ip_mode_proxy = state_on_nodes(
         dual_stack_service().source_ranges(&range).annotation(annotations::IP_MODE, "Proxy"),

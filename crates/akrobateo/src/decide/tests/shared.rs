@@ -215,7 +215,7 @@ fn published_addresses_stay_if_all_agents_are_silent() {
     let mut state =
         ServiceState { agents: Arc::new(agents.collect()), service: Some(Arc::new(service)), ..state };
     assert_eq!(planned_actions(&state), []);
-    // After one agent reports again, the operator knows that it has contact. So it considers the other nodes lost.
+    // After one agent reports again, the operator has contact, and considers the other nodes lost.
     set_agent(&mut state, agent("n3"));
     assert_eq!(desired_addresses(&state), ["10.0.0.3"]);
     // A Service without published addresses stays unpublished.

@@ -310,7 +310,8 @@ pub mod numgen {
     pub const TYPE_RANDOM: u32 = 1;
 }
 
-/// enum `nft_reject_attributes`, `nft_reject_types` and `nft_reject_inet_code`, and `linux/icmp.h` and `linux/icmpv6.h`.
+/// enum `nft_reject_attributes`, `nft_reject_types` and `nft_reject_inet_code`, and `linux/icmp.h` and
+/// `linux/icmpv6.h`.
 pub mod reject {
     /// Attribute: the type.
     pub const NFTA_REJECT_TYPE: u16 = 1;
@@ -384,6 +385,7 @@ pub mod rt {
     pub const NFTA_RT_DREG: u16 = 1;
     /// Attribute: the key.
     pub const NFTA_RT_KEY: u16 = 2;
-    /// `NFT_RT_TCPMSS`: the maximum segment size that fits into the path MTU, two bytes in the byte order of the machine.
+    /// `NFT_RT_TCPMSS`: the maximum segment size that fits into the path MTU, two bytes in the byte order of the
+    /// machine.
     pub const KEY_TCP_MSS: u32 = 3;
 }
