@@ -42,7 +42,7 @@ pub struct Tunnel {
     /// The node's number.
     pub node: NodeNumber,
     /// The node's address, which is the source of the outer packets.
-    pub local: IpAddr,
+    pub local_address: IpAddr,
     /// The MTU of the uplink.
     pub uplink_mtu: u32,
     /// The addresses of the other nodes, of the same family as `local`.
@@ -68,12 +68,12 @@ pub const fn node_mac(node: NodeNumber) -> MacAddress {
 
 /// Returns the MTU of the tunnel on an uplink. The outer headers need 50 bytes with IPv4, and 70 bytes with IPv6.
 #[must_use]
-pub fn mtu(uplink_mtu: u32, local: IpAddr) -> u32 {
-    let headers_len = match Family::from_ip(local) {
+pub fn mtu(uplink_mtu: u32, local_address: IpAddr) -> u32 {
+    let headers_length = match Family::from_ip(local_address) {
         Family::V4 => 50,
         Family::V6 => 70,
     };
-    uplink_mtu.saturating_sub(headers_len)
+    uplink_mtu.saturating_sub(headers_length)
 }
 
 /// Returns the source address of the outer packets: the node's first address.
@@ -86,7 +86,7 @@ pub fn underlay_address(config: &NodeConfig) -> Option<IpAddr> {
 #[must_use]
 pub fn node_mtu(config: &NodeConfig) -> u32 {
     let uplink_mtu = config.node.uplink_mtu;
-    underlay_address(config).map_or(uplink_mtu, |local| mtu(uplink_mtu, local))
+    underlay_address(config).map_or(uplink_mtu, |local_address| mtu(uplink_mtu, local_address))
 }
 
 impl Tunnel {
@@ -94,15 +94,15 @@ impl Tunnel {
     /// family as the node's first address are not in the tunnel.
     #[must_use]
     pub fn new(config: &NodeConfig) -> Option<Self> {
-        let local = underlay_address(config)?;
-        let has_same_family = |address: &IpAddr| Family::from_ip(*address) == Family::from_ip(local);
+        let local_address = underlay_address(config)?;
+        let has_same_family = |address: &IpAddr| Family::from_ip(*address) == Family::from_ip(local_address);
         let peers = config
             .peers
             .iter()
             .filter_map(|peer| Some((peer.number, peer.addresses.iter().copied().find(has_same_family)?)));
         Some(Self {
             node: config.node.number,
-            local,
+            local_address,
             uplink_mtu: config.node.uplink_mtu,
             peers: peers.collect(),
             families: config.families_of_all_nodes(),
@@ -118,10 +118,10 @@ impl Tunnel {
         NetworkObjects {
             device: Some(Device {
                 vni: VNI,
-                local: self.local,
+                local_address: self.local_address,
                 port: PORT,
                 mac: node_mac(self.node),
-                mtu: mtu(self.uplink_mtu, self.local),
+                mtu: mtu(self.uplink_mtu, self.local_address),
             }),
             addresses: [DEVICE_ADDRESS.into()].into(),
             forwarding_entries: self
@@ -181,7 +181,7 @@ mod tests {
     fn number_of_rules_and_routes_does_not_depend_on_the_number_of_nodes() {
         let tunnel = Tunnel {
             node: 1,
-            local: Ipv4Addr::new(10, 99, 0, 11).into(),
+            local_address: Ipv4Addr::new(10, 99, 0, 11).into(),
             uplink_mtu: 1500,
             peers: (2..=500)
                 .map(|peer| (peer, Ipv4Addr::from(0x0a63_0000 + u32::from(peer)).into()))

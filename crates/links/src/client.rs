@@ -81,29 +81,31 @@ impl Client {
 
     /// Reads all objects of the owner.
     pub fn observe(&mut self) -> Result<Observed, ClientError> {
-        let mut observed = Observed { device: self.read_device()?, ..Observed::default() };
-        let index = observed.device.as_ref().map_or(0, |device| device.index);
-        if observed.device.is_some() {
+        let mut observed_objects = Observed { device: self.read_device()?, ..Observed::default() };
+        let index = observed_objects.device.as_ref().map_or(0, |device| device.index);
+        if observed_objects.device.is_some() {
             for message in self.list("addresses", &codec::list_addresses(index))? {
                 if let RouteNetlinkMessage::NewAddress(message) = message {
-                    observed.addresses.extend(codec::decode_address(&message, index));
+                    observed_objects.addresses.extend(codec::decode_address(&message, index));
                 }
             }
             for message in self.list("neighbours", &codec::list_neighbours(index))? {
                 if let RouteNetlinkMessage::NewNeighbour(message) = message {
-                    observed.neighbours.extend(codec::decode_neighbour(&message, index));
+                    observed_objects.neighbours.extend(codec::decode_neighbour(&message, index));
                 }
             }
             for message in self.list("forwarding entries", &codec::list_forwarding_entries(index))? {
                 if let RouteNetlinkMessage::NewNeighbour(message) = message {
-                    observed.forwarding_entries.extend(codec::decode_forwarding_entry(&message, index));
+                    observed_objects
+                        .forwarding_entries
+                        .extend(codec::decode_forwarding_entry(&message, index));
                 }
             }
         }
         for family in Family::ALL {
-            self.observe_family(family, index, &mut observed)?;
+            self.observe_family(family, index, &mut observed_objects)?;
         }
-        Ok(observed)
+        Ok(observed_objects)
     }
 
     /// Makes the changes in the given order. The deletion of a missing object is not an error.
@@ -164,21 +166,23 @@ impl Client {
         &mut self,
         family: Family,
         index: u32,
-        observed: &mut Observed,
+        observed_objects: &mut Observed,
     ) -> Result<(), ClientError> {
         let protocol = self.owner.protocol;
         for message in self.list("routes", &codec::list_routes(family, protocol))? {
             if let RouteNetlinkMessage::NewRoute(message) = message
                 && message.header.protocol == protocol.into()
             {
-                observed.routes.push(ObservedRoute { route: codec::decode_route(&message, index), message });
+                observed_objects
+                    .routes
+                    .push(ObservedRoute { route: codec::decode_route(&message, index), message });
             }
         }
         for message in self.list("rules", &codec::list_rules(family))? {
             if let RouteNetlinkMessage::NewRule(message) = message
                 && codec::has_protocol(&message, protocol)
             {
-                observed.rules.push(ObservedRule { rule: codec::decode_rule(&message), message });
+                observed_objects.rules.push(ObservedRule { rule: codec::decode_rule(&message), message });
             }
         }
         Ok(())

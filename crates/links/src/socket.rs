@@ -109,9 +109,9 @@ impl RouteSocket {
 pub(crate) fn split_messages(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut remaining_bytes = datagram;
     std::iter::from_fn(move || {
-        let len = usize::try_from(u32::from_ne_bytes(*remaining_bytes.first_chunk()?)).ok()?;
-        let message = remaining_bytes.get(..len).filter(|message| !message.is_empty())?;
-        remaining_bytes = remaining_bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+        let length = usize::try_from(u32::from_ne_bytes(*remaining_bytes.first_chunk()?)).ok()?;
+        let message = remaining_bytes.get(..length).filter(|message| !message.is_empty())?;
+        remaining_bytes = remaining_bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some(message)
     })
 }

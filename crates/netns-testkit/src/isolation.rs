@@ -104,8 +104,8 @@ fn expect_child(child: std::io::Result<Child>) -> Child {
 /// Mounts a private `/run`, and makes this process exit when its parent exits.
 fn set_up_isolated_process() {
     std::thread::spawn(exit_at_end_of_input);
-    let mounted = rustix::mount::mount("tmpfs", "/run", "tmpfs", MountFlags::empty(), None);
-    mounted.unwrap_or_else(|error| panic!("cannot mount a tmpfs on /run: {error}"));
+    let mount_result = rustix::mount::mount("tmpfs", "/run", "tmpfs", MountFlags::empty(), None);
+    mount_result.unwrap_or_else(|error| panic!("cannot mount a tmpfs on /run: {error}"));
 }
 
 /// Exits when the parent closes its end of the pipe. A signal would not work: a namespace's first process ignores it.

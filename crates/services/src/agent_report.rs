@@ -29,7 +29,8 @@ pub struct AgentReport {
     pub is_paused: bool,
     /// The versions of the objects that the rules in the kernel contain; `None` until the agent has written its first
     /// rules.
-    pub applied: Option<AppliedVersions>,
+    #[serde(rename = "applied")]
+    pub applied_versions: Option<AppliedVersions>,
     /// The number of Services that the agent serves.
     pub served_count: usize,
     /// The Services that the agent refuses.
@@ -146,7 +147,7 @@ impl AgentReport {
     /// Returns true if the rules contain these versions of a Service and of its `EndpointSlices`.
     #[must_use]
     pub fn has_applied(&self, service_version: u64, endpoint_slice_version: u64) -> bool {
-        self.applied.as_ref().is_some_and(|applied| {
+        self.applied_versions.as_ref().is_some_and(|applied| {
             applied.services >= service_version && applied.endpoint_slices >= endpoint_slice_version
         })
     }
@@ -185,7 +186,7 @@ mod tests {
     fn report() -> AgentReport {
         AgentReport {
             node: "n1".to_owned(),
-            applied: Some(AppliedVersions { services: 12, endpoint_slices: 7 }),
+            applied_versions: Some(AppliedVersions { services: 12, endpoint_slices: 7 }),
             refused_ports: vec![PortProblem {
                 service: "shop/web".to_owned(),
                 port: "80/TCP".to_owned(),
@@ -208,7 +209,7 @@ mod tests {
     fn unknown_fields_of_a_report_are_ignored() {
         let report: AgentReport =
             serde_json::from_str(r#"{"node": "n1", "later": 1, "refused": []}"#).unwrap();
-        assert_eq!((report.node.as_str(), report.applied), ("n1", None));
+        assert_eq!((report.node.as_str(), report.applied_versions), ("n1", None));
     }
 
     #[test]

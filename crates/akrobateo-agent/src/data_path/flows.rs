@@ -46,7 +46,7 @@ pub(super) fn delete_stale_flows(
     conntrack: &Conntrack,
     change: &TableChange,
 ) -> Result<usize, DataPathError> {
-    let (installed, desired) = (change.installed_table(), &change.desired.inet);
+    let (installed, desired) = (change.installed_table(), &change.desired_tables.inet);
     let (mut filters, mut stale_flows, mut current_rules) = (Vec::new(), Vec::new(), Vec::new());
     for family in Family::ALL {
         let flows = StaleFlows::find(family, installed, desired);
@@ -78,7 +78,7 @@ pub(super) fn delete_stale_affinities(
     nftables: &Nftables,
     change: &TableChange,
 ) -> Result<usize, DataPathError> {
-    let (installed, desired) = (change.installed_table(), &change.desired.inet);
+    let (installed, desired) = (change.installed_table(), &change.desired_tables.inet);
     let mut deleted_count = 0;
     for family in Family::ALL {
         let suffix = if family == Family::V4 { '4' } else { '6' };

@@ -170,8 +170,8 @@ impl DataPath {
         // Without an entry, a flow chooses an endpoint again. A stale affinity would lead it to the lost endpoint.
         let affinity_count = flows::delete_stale_affinities(&self.nftables, change)?;
         let flow_count = flows::delete_stale_flows(&self.conntrack, change)?;
-        let former_elements = &mut self.former_elements;
-        flows::delete_unused_elements(&self.conntrack, &self.nftables, former_elements, &change.desired)?;
+        let (former_elements, desired_tables) = (&mut self.former_elements, &change.desired_tables);
+        flows::delete_unused_elements(&self.conntrack, &self.nftables, former_elements, desired_tables)?;
         Ok((flow_count, affinity_count))
     }
 
@@ -243,15 +243,15 @@ impl DataPath {
             }
         };
         change.checks_leftovers = checks_leftovers;
-        let former_elements = FormerElements::find_all(change.installed_table(), &change.desired.inet);
+        let former_elements = FormerElements::find_all(change.installed_table(), &change.desired_tables.inet);
         for elements in &former_elements {
-            elements.add_to(&mut change.desired.inet);
+            elements.add_to(&mut change.desired_tables.inet);
         }
         let transaction = change.transaction();
         let mut step_count;
         if transaction.recreates_objects() {
             self.delete_tables(&interim_tables)?;
-            step_count = self.replace_tables(&change.installed, &change.desired)?;
+            step_count = self.replace_tables(&change.installed_tables, &change.desired_tables)?;
         } else {
             step_count = self.execute(transaction)?;
             // Interim tables are left over if an earlier process has not finished a replacement.
@@ -337,8 +337,8 @@ impl DataPath {
         uplink: &str,
     ) -> Result<bool, DataPathError> {
         watch.skip_tunnel_changes(self.links.device_index()?, uplink)?;
-        let observed = self.links.observe()?;
-        Ok(self.installed_objects.as_ref().is_some_and(|desired| links::diff(&observed, desired).is_empty()))
+        let objects = self.links.observe()?;
+        Ok(self.installed_objects.as_ref().is_some_and(|desired| links::diff(&objects, desired).is_empty()))
     }
 
     /// Returns the table of family inet in the kernel; `None` if the table does not exist.

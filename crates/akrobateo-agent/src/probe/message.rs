@@ -57,7 +57,7 @@ pub(super) struct Message {
 
 impl Message {
     /// Returns the encoded message. A message that needs fewer than `len` bytes is padded with zeros.
-    pub(super) fn encode(&self, len: usize) -> Vec<u8> {
+    pub(super) fn encode(&self, length: usize) -> Vec<u8> {
         let kind = match self.kind {
             MessageKind::Request => 1,
             MessageKind::Answer => 2,
@@ -79,12 +79,12 @@ impl Message {
             IpAddr::V4(address) => address.to_ipv6_mapped(),
             IpAddr::V6(address) => address,
         };
-        let mut bytes = Vec::with_capacity(len.max(MIN_LENGTH));
+        let mut bytes = Vec::with_capacity(length.max(MIN_LENGTH));
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&[VERSION, kind, path, flags]);
         bytes.extend_from_slice(&self.nonce.to_be_bytes());
         bytes.extend_from_slice(&sender.octets());
-        bytes.resize(len.max(MIN_LENGTH), 0);
+        bytes.resize(length.max(MIN_LENGTH), 0);
         bytes
     }
 
@@ -143,9 +143,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn encoded_message_decodes_to_the_same_message(message in any_message(), len in 0..2000usize) {
-            let bytes = message.encode(len);
-            prop_assert_eq!(bytes.len(), len.max(MIN_LENGTH));
+        fn encoded_message_decodes_to_the_same_message(message in any_message(), length in 0..2000usize) {
+            let bytes = message.encode(length);
+            prop_assert_eq!(bytes.len(), length.max(MIN_LENGTH));
             prop_assert_eq!(Message::decode(&bytes), Some(message));
             prop_assert_eq!(Message::decode(&bytes[..MIN_LENGTH - 1]), None);
         }

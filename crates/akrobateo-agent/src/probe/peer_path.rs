@@ -192,7 +192,7 @@ impl PathState {
     pub(super) fn on_small_answer(&mut self, nonce: u64) -> bool {
         match &mut self.outstanding_probe {
             Some(outstanding_probe) if outstanding_probe.nonce == nonce => {
-                outstanding_probe.has_small_answer = true
+                outstanding_probe.has_small_answer = true;
             }
             _ => return false,
         }

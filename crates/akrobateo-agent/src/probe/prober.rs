@@ -85,13 +85,13 @@ impl Prober {
         let ids: Vec<_> = self.targets.keys().copied().collect();
         for id in ids {
             let Some(sender) = self.own_address(id.family) else { continue };
-            let payload_lens = PeerPath::ALL.map(|path| (path, self.payload_len(path, id.family)));
+            let payload_lens = PeerPath::ALL.map(|path| (path, self.payload_length(path, id.family)));
             let Some(state) = self.targets.get_mut(&id) else { continue };
             state.on_time(now);
-            for (path, len) in payload_lens {
+            for (path, length) in payload_lens {
                 if state.paths().any(|other| other == path) && state.path(path).is_due(now) {
                     let nonce = next_nonce();
-                    transmissions.extend(requests(state, path, len, nonce, sender));
+                    transmissions.extend(requests(state, path, length, nonce, sender));
                     state.path_mut(path).on_sent(nonce, now);
                 }
             }
@@ -105,7 +105,7 @@ impl Prober {
         let request = Message::decode(bytes)?;
         let id = self.find_target(request.sender)?;
         let sender = self.own_address(id.family)?;
-        let len = self.payload_len(request.path, id.family);
+        let length = self.payload_length(request.path, id.family);
         let state = self.targets.get_mut(&id)?;
         match request.kind {
             MessageKind::Answer => return None,
@@ -122,7 +122,7 @@ impl Prober {
             is_answer: true,
             needs_new_flow: false,
             destination: source,
-            bytes: answer.encode(if request.is_small { MIN_LENGTH } else { len }),
+            bytes: answer.encode(if request.is_small { MIN_LENGTH } else { length }),
         })
     }
 
@@ -178,16 +178,16 @@ impl Prober {
     }
 
     /// Returns the length of the UDP payload that fills the MTU of a path.
-    fn payload_len(&self, path: PeerPath, family: Family) -> usize {
+    fn payload_length(&self, path: PeerPath, family: Family) -> usize {
         let mtu = match path {
             PeerPath::Direct => self.uplink_mtu,
             PeerPath::Tunnel => self.tunnel_mtu,
         };
-        let headers_len = match family {
+        let headers_length = match family {
             Family::V4 => 20 + 8,
             Family::V6 => 40 + 8,
         };
-        usize::try_from(mtu.saturating_sub(headers_len)).unwrap_or(MIN_LENGTH)
+        usize::try_from(mtu.saturating_sub(headers_length)).unwrap_or(MIN_LENGTH)
     }
 }
 
@@ -196,25 +196,25 @@ impl Prober {
 fn requests(
     state: &TargetState,
     path: PeerPath,
-    len: usize,
+    length: usize,
     nonce: u64,
     sender: IpAddr,
 ) -> impl Iterator<Item = Transmission> {
     let small_request = (state.path(path).result() != PathResult::Works).then_some((true, MIN_LENGTH));
-    [(false, len)].into_iter().chain(small_request).map(move |(is_small, len)| {
+    [(false, length)].into_iter().chain(small_request).map(move |(is_small, length)| {
         let message =
             Message { kind: MessageKind::Request, path, is_small, results: state.results(), nonce, sender };
-        transmission(state, &message, len)
+        transmission(state, &message, length)
     })
 }
 
-fn transmission(state: &TargetState, message: &Message, len: usize) -> Transmission {
+fn transmission(state: &TargetState, message: &Message, length: usize) -> Transmission {
     Transmission {
         path: message.path,
         peer: state.target.id.peer,
         is_answer: false,
         needs_new_flow: state.path(message.path).has_missing_answer(),
         destination: (state.target.pod_address, PORT).into(),
-        bytes: message.encode(len),
+        bytes: message.encode(length),
     }
 }

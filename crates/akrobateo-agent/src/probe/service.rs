@@ -161,12 +161,12 @@ impl Worker {
         let mut buffer = vec![0; MAX_DATAGRAM_LENGTH];
         let mut answers = Vec::new();
         for family in &self.sockets {
-            while let Some((len, source)) = receive_from(&family.answer_socket, &mut buffer) {
-                answers.extend(self.prober.on_request(&buffer[..len], source, Instant::now()));
+            while let Some((length, source)) = receive_from(&family.answer_socket, &mut buffer) {
+                answers.extend(self.prober.on_request(&buffer[..length], source, Instant::now()));
             }
             for socket in family.request_sockets() {
-                while let Some((len, _)) = receive_from(socket, &mut buffer) {
-                    self.prober.on_answer(&buffer[..len], Instant::now());
+                while let Some((length, _)) = receive_from(socket, &mut buffer) {
+                    self.prober.on_answer(&buffer[..length], Instant::now());
                 }
             }
         }

@@ -22,13 +22,13 @@ struct Network {
     /// For each path: true if frames from node 2 to node 1 arrive.
     backward: [bool; 2],
     /// The length of the largest UDP payload that arrives.
-    max_len: usize,
+    max_length: usize,
 }
 
-const GOOD_NETWORK: Network = Network { forward: [true; 2], backward: [true; 2], max_len: 2000 };
-const BROKEN_NETWORK: Network = Network { forward: [false; 2], backward: [false; 2], max_len: 2000 };
+const GOOD_NETWORK: Network = Network { forward: [true; 2], backward: [true; 2], max_length: 2000 };
+const BROKEN_NETWORK: Network = Network { forward: [false; 2], backward: [false; 2], max_length: 2000 };
 const TUNNEL_ONLY_NETWORK: Network =
-    Network { forward: [false, true], backward: [false, true], max_len: 2000 };
+    Network { forward: [false, true], backward: [false, true], max_length: 2000 };
 
 /// A datagram that has not arrived yet.
 #[derive(Clone, Debug)]
@@ -119,7 +119,7 @@ impl Simulation {
         let paths = if sender == 0 { self.network.forward } else { self.network.backward };
         let is_dropped = self.loss_interval > 0 && self.sent_datagrams.is_multiple_of(self.loss_interval);
         if paths[transmission.path as usize]
-            && transmission.bytes.len() <= self.network.max_len
+            && transmission.bytes.len() <= self.network.max_length
             && !is_dropped
         {
             self.in_flight.push(InFlightDatagram {
@@ -159,7 +159,10 @@ fn first_mode_is_decided_within_two_seconds() {
         (GOOD_NETWORK, ForwardingMode::Keep(PeerPath::Direct)),
         (TUNNEL_ONLY_NETWORK, ForwardingMode::Keep(PeerPath::Tunnel)),
         (BROKEN_NETWORK, masquerade(MasqueradeReason::NoAnswer)),
-        (Network { max_len: PAYLOAD_LENGTH - 1, ..GOOD_NETWORK }, masquerade(MasqueradeReason::FullSizeLost)),
+        (
+            Network { max_length: PAYLOAD_LENGTH - 1, ..GOOD_NETWORK },
+            masquerade(MasqueradeReason::FullSizeLost),
+        ),
         (Network { forward: [false; 2], ..GOOD_NETWORK }, masquerade(MasqueradeReason::NoAnswer)),
     ] {
         let mut simulation = Simulation::new(network);
@@ -267,14 +270,14 @@ fn unchanged_targets_keep_their_modes() {
 fn network() -> impl Strategy<Value = Network> {
     let arrives = prop::array::uniform2(prop::bool::weighted(0.7));
     (arrives, arrives, prop::sample::select(vec![1000, 2000]))
-        .prop_map(|(forward, backward, max_len)| Network { forward, backward, max_len })
+        .prop_map(|(forward, backward, max_length)| Network { forward, backward, max_length })
 }
 
 /// Returns the path that both nodes must find.
 fn best_path(network: Network) -> Option<PeerPath> {
     let works = |path: &PeerPath| {
         let index = *path as usize;
-        network.forward[index] && network.backward[index] && network.max_len >= PAYLOAD_LENGTH
+        network.forward[index] && network.backward[index] && network.max_length >= PAYLOAD_LENGTH
     };
     PeerPath::ALL.into_iter().find(works)
 }

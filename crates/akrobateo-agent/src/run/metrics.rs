@@ -71,7 +71,7 @@ impl Metrics {
         let help = "Duration of changes of the rules, until new connections follow the change";
         registry.register_with_unit("rule_change_duration", help, Unit::Seconds, rule_change_seconds.clone());
         let peers = Family::default();
-        let help = "Other nodes with an agent, by the path to the node that keeps the client's address";
+        let help = "Other nodes with an agent, by the path of packets that keep the client's address";
         registry.register("peers", help, peers.clone());
         let gauges = Gauges::register(&mut registry);
         Self { api, kernel, rule_changes, rule_change_seconds, peers, gauges, registry }

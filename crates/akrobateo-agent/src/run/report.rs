@@ -34,7 +34,7 @@ pub(super) fn build_report(
         node: node_name.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         is_paused: false,
-        applied: state.applied_versions.clone(),
+        applied_versions: state.applied_versions.clone(),
         served_count: plan.config.services.iter().filter(|service| !service.families.is_empty()).count(),
         refused_ports: plan.refused_ports.clone(),
         unserved_services: plan.unserved_services.clone(),
@@ -94,8 +94,8 @@ mod tests {
             (id(5), ForwardingMode::Masquerade(MasqueradeReason::NoAnswer)),
         ]);
         let peers = [peer("n2", 2), peer("n3", 3), peer("n4", 4)];
-        let masqueraded = masqueraded_peers(&["n9".to_owned()].into(), &modes, &peers);
-        let [n4, n9] = &masqueraded[..] else { panic!("{masqueraded:?}") };
+        let found_peers = masqueraded_peers(&["n9".to_owned()].into(), &modes, &peers);
+        let [n4, n9] = &found_peers[..] else { panic!("{found_peers:?}") };
         assert_eq!((&*n9.node, &*n9.reason), ("n9", "no node agent reports there"));
         assert_eq!(n4.node, "n4");
         assert!(n4.reason.starts_with("IPv4: ") && n4.reason.contains("one direction"), "{}", n4.reason);

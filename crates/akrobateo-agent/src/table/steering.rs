@@ -202,7 +202,7 @@ fn write_mac() -> Vec<Expr> {
     vec![
         Expr::Meta { key: meta::KEY_MARK, dreg: Reg(0) },
         Expr::map("macs", Reg(0), Reg(0)),
-        Expr::SetPayload(PayloadField { base: PayloadBase::Link, offset: 0, len: 6 }, Reg(0)),
+        Expr::SetPayload(PayloadField { base: PayloadBase::Link, offset: 0, length: 6 }, Reg(0)),
         Expr::Immediate { dreg: Reg(0), value: Value::from([0; 4]) },
         Expr::SetMeta { key: meta::KEY_MARK, sreg: Reg(0) },
     ]
@@ -220,12 +220,12 @@ fn drop_packets_without_peer_rule() -> Rule {
 /// Returns the rule that reduces the segment size of TCP connections to the tunnel's MTU, because ICMP errors may be
 /// lost.
 pub(super) fn clamp_segment_size_rule(config: &NodeConfig, family: Family) -> Rule {
-    let (ether_type, headers_len): (u16, u32) = match family {
+    let (ether_type, headers_length): (u16, u32) = match family {
         Family::V4 => (0x0800, 40),
         Family::V6 => (0x86dd, 60),
     };
     let segment_size =
-        u16::try_from(tunnel::node_mtu(config).saturating_sub(headers_len)).unwrap_or(u16::MAX);
+        u16::try_from(tunnel::node_mtu(config).saturating_sub(headers_length)).unwrap_or(u16::MAX);
     rule([
         &[
             Expr::Meta { key: meta::KEY_PROTOCOL, dreg: Reg(0) },
@@ -242,7 +242,7 @@ pub(super) fn clamp_segment_size_rule(config: &NodeConfig, family: Family) -> Ru
             },
             Expr::equal(Reg(0), [SYN]),
             Expr::Immediate { dreg: Reg(0), value: Value::from(segment_size.to_be_bytes()) },
-            Expr::SetTcpOption { kind: exthdr::TCP_OPTION_MAXSEG, offset: 2, len: 2, sreg: Reg(0) },
+            Expr::SetTcpOption { kind: exthdr::TCP_OPTION_MAXSEG, offset: 2, length: 2, sreg: Reg(0) },
         ],
     ])
 }

@@ -59,15 +59,15 @@ fn packets_of_all_lengths_pass() {
         for mode in ALL_MODES {
             let cluster = start(&Options::default(), mode);
             for family in Family::ALL {
-                for len in [1352, 1402, 1452, 1472, 4_000, 30_000] {
+                for length in [1352, 1402, 1452, 1472, 4_000, 30_000] {
                     let mut flow = open(&cluster, Protocol::Udp, family, SHORT_TIMEOUT);
                     // The tunnel has a smaller MTU. The client learns the MTU from the error for the first datagram.
-                    let answer = eventually("the datagram passes", || flow.ask(len).ok());
+                    let answer = eventually("the datagram passes", || flow.ask(length).ok());
                     assert_eq!(answer.backend, "n2p1");
                 }
                 let mut flow = open(&cluster, Protocol::Tcp, family, DEADLINE);
-                for len in [1_000, 10_000, 60_000] {
-                    flow.ask(len).unwrap_or_else(|error| panic!("{mode:?} {family} {len}: {error}"));
+                for length in [1_000, 10_000, 60_000] {
+                    flow.ask(length).unwrap_or_else(|error| panic!("{mode:?} {family} {length}: {error}"));
                 }
             }
         }
@@ -213,8 +213,10 @@ fn tunnel_accepts_packets_only_from_peers() {
             datagram.extend([0x08, 0x00]);
             datagram.extend([0; 46]);
             let to = SocketAddr::new(to.address(family), tunnel::PORT);
-            let unspecified = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-            from.run(|| std::net::UdpSocket::bind(unspecified).unwrap().send_to(&datagram, to).unwrap());
+            let unspecified_address = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            from.run(|| {
+                std::net::UdpSocket::bind(unspecified_address).unwrap().send_to(&datagram, to).unwrap()
+            });
         };
         let count_before = received_through_tunnel(&target.namespace);
         send_to_tunnel(&laboratory.client, target, Family::V4);

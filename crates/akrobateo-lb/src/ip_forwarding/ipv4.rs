@@ -74,7 +74,7 @@ fn request_to_enable_forwarding(interface: &NonForwardingInterface) -> Messages 
         attrs.push_nested(IFLA_AF_SPEC, |families| {
             families.push_nested(AF_INET, |inet| {
                 inet.push_nested(IFLA_INET_CONF, |conf| {
-                    conf.push_bytes(IPV4_DEVCONF_FORWARDING, &1_u32.to_ne_bytes())
+                    conf.push_bytes(IPV4_DEVCONF_FORWARDING, &1_u32.to_ne_bytes());
                 });
             });
         });

@@ -120,7 +120,7 @@ mod tests {
             for version in [ProxyVersion::V1, ProxyVersion::V2] {
                 let header = header(version, client, destination);
                 prop_assert!(header.len() <= MAX_V1_HEADER_LENGTH);
-                let expected = ParsedHeader { client, destination, len: header.len() };
+                let expected = ParsedHeader { client, destination, length: header.len() };
                 prop_assert_eq!(parse_header(&[header, content.clone()].concat()), Some(expected));
             }
         }

@@ -78,7 +78,7 @@ impl UdpSessionTable {
 
     /// Returns the number of sessions of a source address.
     pub(super) fn count_sessions_of_source(&self, source: IpAddr) -> usize {
-        self.queues.count(Some(source)).total
+        self.queues.count(Some(source)).total_count
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut UdpSession> {

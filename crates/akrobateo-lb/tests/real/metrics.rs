@@ -49,12 +49,14 @@ fn packets_and_bytes_are_counted_by_port_family_and_direction() {
             .unwrap();
         let metrics = Metrics::scrape(&network.pod);
         // A request consists of an IP header, a UDP header and one byte.
-        for (port, family, count, len) in [("udp/53", 0, 3, 29), ("udp/54", 0, 5, 29), ("udp/53", 1, 7, 49)] {
+        for (port, family, count, length) in
+            [("udp/53", 0, 3, 29), ("udp/54", 0, 5, 29), ("udp/53", 1, 7, 49)]
+        {
             assert_eq!(metrics.port_value("connections_total", port, family, ""), 1, "{port}");
             assert_eq!(metrics.port_value("packets_total", port, family, IN_LABEL), count, "{port}");
             assert_eq!(metrics.port_value("packets_total", port, family, OUT_LABEL), count, "{port}");
-            assert_eq!(metrics.port_value("bytes_total", port, family, IN_LABEL), count * len, "{port}");
-            assert!(metrics.port_value("bytes_total", port, family, OUT_LABEL) > count * len, "{port}");
+            assert_eq!(metrics.port_value("bytes_total", port, family, IN_LABEL), count * length, "{port}");
+            assert!(metrics.port_value("bytes_total", port, family, OUT_LABEL) > count * length, "{port}");
         }
         assert_eq!(metrics.port_value("connections_total", "tcp/53", 0, ""), 1);
         assert!(metrics.port_value("packets_total", "tcp/53", 0, IN_LABEL) >= 4);

@@ -194,7 +194,7 @@ fn explain_agent(
     } else if let Some(unpublished_node) = unpublished_node.filter(|_| reasons.is_empty()) {
         reasons.push(format!("not published: {}", unpublished_node.cause));
     }
-    let agent = report.state.agents.get(&node.name).map(|agent| &agent.observed.report);
+    let agent = report.state.agents.get(&node.name).map(|agent| &agent.observed_report.report);
     let doubly_used_ports =
         agent.map(|agent| service_problems(&agent.doubly_used_ports, &report.key)).unwrap_or_default();
     reasons.extend(doubly_used_ports.iter().map(describe_problem));

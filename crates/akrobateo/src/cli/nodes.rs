@@ -53,11 +53,11 @@ struct PeerRow {
 
 impl NodeRow {
     fn new(name: &str, agent: Option<&AgentState>, now: Timestamp) -> Self {
-        let report = agent.map(|agent| &*agent.observed.report);
+        let report = agent.map(|agent| &*agent.observed_report.report);
         let state = match (agent, report) {
-            (Some(agent), _) if agent.observed.is_silent => "Silent",
+            (Some(agent), _) if agent.observed_report.is_silent => "Silent",
             (_, Some(AgentReport { is_paused: true, .. })) => "Paused",
-            (_, Some(report)) if report.error.is_some() || report.applied.is_none() => "Failing",
+            (_, Some(report)) if report.error.is_some() || report.applied_versions.is_none() => "Failing",
             (Some(_), _) => "Ready",
             (None, _) => "NoAgent",
         };
@@ -159,7 +159,7 @@ mod tests {
         let failing_agent =
             agent("n3").with_changed_report(|report| report.error = Some("no nf_tables".to_owned()));
         let agents = [serving_agent, agent("n2").silent(), failing_agent];
-        cluster.agents = agents.map(|agent| (agent.observed.report.node.clone(), agent)).into();
+        cluster.agents = agents.map(|agent| (agent.observed_report.report.node.clone(), agent)).into();
         let rows = node_rows(&cluster);
         assert_eq!(
             format_rows(&rows, Style::Plain),

@@ -59,7 +59,7 @@ pub(crate) fn agent_status(
     spec: &LoadBalancerSpec,
     node: &NodeInfo,
 ) -> AgentStatus {
-    let observed = state.agents.get(&node.name).map(|agent| &agent.observed);
+    let observed_report = state.agents.get(&node.name).map(|agent| &agent.observed_report);
     let endpoint_version = spec
         .is_external_traffic_policy_local
         .then(|| state.endpoint_versions.get(&node.name))
@@ -67,7 +67,7 @@ pub(crate) fn agent_status(
         .map_or(0, |endpoint| endpoint.version);
     let required_versions =
         RequiredVersions { service: state.version.version, endpoint_slices: endpoint_version };
-    AgentStatus::new(observed, key, required_versions)
+    AgentStatus::new(observed_report, key, required_versions)
 }
 
 /// Returns the readiness of a node by its agent.
@@ -97,10 +97,10 @@ pub(super) fn previous_agent_readiness(
     key: &ServiceKey,
     node: &NodeInfo,
 ) -> NodeReadiness {
-    let Some(agent) = state.agents.get(&node.name).filter(|agent| !agent.observed.is_silent) else {
+    let Some(agent) = state.agents.get(&node.name).filter(|agent| !agent.observed_report.is_silent) else {
         return NodeReadiness::NotReady;
     };
-    let report = &agent.observed.report;
+    let report = &agent.observed_report.report;
     if is_waiting_for_proxy(report, key) {
         let is_paused = report.is_paused;
         return if is_paused {

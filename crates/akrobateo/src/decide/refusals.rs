@@ -96,7 +96,7 @@ fn describe_node_port(shared: &SharedService, port: &str, owner: &PortOwner) -> 
 pub(super) fn doubly_used_ports_note(shared: &SharedService, key: &ServiceKey) -> Option<Note> {
     let mut descriptions = Vec::new();
     for node in shared.state.nodes.iter().filter(|node| *shared.status(node) == AgentStatus::Serving) {
-        let report = shared.state.agents.get(&node.name).map(|agent| &agent.observed.report);
+        let report = shared.state.agents.get(&node.name).map(|agent| &agent.observed_report.report);
         let problems =
             report.map(|report| service_problems(&report.doubly_used_ports, key)).unwrap_or_default();
         let port_descriptions =

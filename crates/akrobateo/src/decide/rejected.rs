@@ -83,11 +83,11 @@ fn agent_readiness_of_rejected_service(
         return NodeReadiness::NotReady;
     }
     let key = ServiceKey::from_service(service);
-    let observed = state.agents.get(&node.name).map(|agent| &agent.observed);
-    if observed.is_some_and(|observed| lacks_settings(&observed.report, &key)) {
+    let observed_report = state.agents.get(&node.name).map(|agent| &agent.observed_report);
+    if observed_report.is_some_and(|observed_report| lacks_settings(&observed_report.report, &key)) {
         return NodeReadiness::NotReady;
     }
-    match AgentStatus::new(observed, &key, RequiredVersions::default()) {
+    match AgentStatus::new(observed_report, &key, RequiredVersions::default()) {
         // The operator itself has probably lost contact.
         AgentStatus::Silent if are_all_silent(&state.agents) => NodeReadiness::Ready,
         status => agent_readiness(state, node, &status),

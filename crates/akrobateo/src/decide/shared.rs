@@ -108,7 +108,7 @@ fn masqueraded_peers_note(shared: &SharedService) -> Option<Note> {
         .filter(|node| shared.is_expected(node) && *shared.status(node) == AgentStatus::Serving);
     let mut reasons: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for agent in nodes.filter_map(|node| shared.state.agents.get(&node.name)) {
-        for peer in &agent.observed.report.masqueraded_peers {
+        for peer in &agent.observed_report.report.masqueraded_peers {
             reasons.entry(&peer.reason).or_default().insert(&peer.node);
         }
     }

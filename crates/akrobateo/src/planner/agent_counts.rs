@@ -27,7 +27,7 @@ pub(super) fn count_agents<'a>(
 }
 
 fn agent_state(report: &AgentReport, is_silent: bool, expected_version: u64) -> &'static str {
-    match &report.applied {
+    match &report.applied_versions {
         _ if is_silent => "silent",
         _ if report.is_paused => "paused",
         _ if report.error.is_some() => "failing",
@@ -46,10 +46,10 @@ mod tests {
     #[test]
     fn agents_are_counted_by_state() {
         let applied = |services| Some(AppliedVersions { services, endpoint_slices: 0 });
-        let current_report = AgentReport { applied: applied(7), ..AgentReport::default() };
+        let current_report = AgentReport { applied_versions: applied(7), ..AgentReport::default() };
         let paused_report = AgentReport { is_paused: true, ..current_report.clone() };
         let failing_report = AgentReport { error: Some("no nf_tables".to_owned()), ..current_report.clone() };
-        let outdated_report = AgentReport { applied: applied(6), ..AgentReport::default() };
+        let outdated_report = AgentReport { applied_versions: applied(6), ..AgentReport::default() };
         let starting_report = AgentReport::default();
         let reports = [
             (&current_report, false),

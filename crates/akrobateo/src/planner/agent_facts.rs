@@ -30,12 +30,12 @@ impl AgentFacts {
     pub(super) fn new(
         result: &AllocationResult,
         key: &ServiceKey,
-        required: RequiredVersions,
-        observed: Option<&ObservedReport>,
+        required_versions: RequiredVersions,
+        observed_report: Option<&ObservedReport>,
     ) -> Self {
-        let report = observed.map(|observed| &observed.report);
+        let report = observed_report.map(|observed_report| &observed_report.report);
         let is_waiting_for_proxy = report.is_some_and(|report| is_waiting_for_proxy(report, key));
-        let (spec, status) = match (result, AgentStatus::new(observed, key, required)) {
+        let (spec, status) = match (result, AgentStatus::new(observed_report, key, required_versions)) {
             (AllocationResult::Accepted(spec, _), status) if spec.is_shared() => (Some(spec), status),
             // When a Service gets its own proxies, the agent serves the Service until a proxy on the node is ready.
             (AllocationResult::Accepted(..), AgentStatus::Outdated) => (None, AgentStatus::Outdated),
@@ -74,7 +74,7 @@ pub(super) fn ports_occupied_by_agents(
     defaults: &ServiceDefaults,
     nodes: &[NodeInfo],
     agents: &AgentStates,
-    required: impl Fn(&NodeInfo) -> RequiredVersions,
+    required_versions: impl Fn(&NodeInfo) -> RequiredVersions,
 ) -> OccupiedPorts {
     let key = ServiceKey::from_service(service);
     let (spec, is_rejected) = match LoadBalancerSpec::from_service(service, defaults) {
@@ -88,14 +88,14 @@ pub(super) fn ports_occupied_by_agents(
     };
     let is_occupied = |node: &NodeInfo| {
         let Some(agent) = agents.get(&node.name) else { return false };
-        let report = &agent.observed.report;
+        let report = &agent.observed_report.report;
         if is_waiting_for_proxy(report, &key) {
-            return !agent.observed.is_silent;
+            return !agent.observed_report.is_silent;
         }
         let is_published = is_published(service, node);
         let is_selected = spec.nodes.matches(node) || (is_published && spec.nodes.matches_running_pod(node));
-        let is_serving =
-            AgentStatus::new(Some(&agent.observed), &key, required(node)) == AgentStatus::Serving;
+        let is_serving = AgentStatus::new(Some(&agent.observed_report), &key, required_versions(node))
+            == AgentStatus::Serving;
         is_serving
             && if is_rejected {
                 is_published && !lacks_settings(report, &key)

@@ -132,8 +132,8 @@ impl Model {
         };
         // A Service may be rejected because of a reserved port. Its last change takes effect when the port is no longer
         // reserved.
-        let reserved = [self.reserved_port, self.previously_reserved_port];
-        let had_reserved_port = service.ports.iter().any(|(_, port)| reserved.contains(&Some(*port)));
+        let reserved_ports = [self.reserved_port, self.previously_reserved_port];
+        let had_reserved_port = service.ports.iter().any(|(_, port)| reserved_ports.contains(&Some(*port)));
         let is_relabelled = service.node_pool.is_some() && self.relabelled_nodes.contains(&node);
         !had_reserved_port && !is_relabelled
     }

@@ -82,8 +82,8 @@ mod tests {
             bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 16..100u16,
         ) {
             let owner = Owner { device: "akr0".to_owned(), protocol: 107 };
-            let len = u32::try_from(bytes.len() + 16).unwrap();
-            let header = [&len.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 10]].concat();
+            let length = u32::try_from(bytes.len() + 16).unwrap();
+            let header = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 10]].concat();
             is_relevant(&[header, bytes].concat(), &owner, Some(1), "eth0");
         }
     }

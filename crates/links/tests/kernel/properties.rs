@@ -22,12 +22,12 @@ const DESTINATIONS: [&str; 5] = ["0.0.0.0/0", "10.244.2.0/24", "::/0", "fd44:2::
 const UPLINK_INDEX: u32 = 77;
 
 fn device() -> impl Strategy<Value = Device> {
-    let local = prop::sample::select(vec!["10.99.0.11", "10.99.0.12", "fd99::11"]);
+    let local_address = prop::sample::select(vec!["10.99.0.11", "10.99.0.12", "fd99::11"]);
     let (vni, port) = (prop::sample::select(vec![6_384_498, 7]), prop::sample::select(vec![8478, 8480]));
-    (vni, local, port, 1..3u8, prop::sample::select(vec![1280, 1450, 8950])).prop_map(
-        |(vni, local, port, mac_byte, mtu)| Device {
+    (vni, local_address, port, 1..3u8, prop::sample::select(vec![1280, 1450, 8950])).prop_map(
+        |(vni, local_address, port, mac_byte, mtu)| Device {
             vni,
-            local: local.parse().unwrap(),
+            local_address: local_address.parse().unwrap(),
             port,
             mac: mac(mac_byte),
             mtu,
@@ -110,7 +110,7 @@ fn objects() -> impl Strategy<Value = NetworkObjects> {
                 routes.retain(|route| route.device != RouteDevice::Tunnel);
                 return NetworkObjects { routes, rules, ..NetworkObjects::default() };
             };
-            let prefix = if device.local.is_ipv4() { "10.99.0." } else { "fd99::" };
+            let prefix = if device.local_address.is_ipv4() { "10.99.0." } else { "fd99::" };
             let entry = |(mac, node)| (mac, format!("{prefix}{node}").parse().unwrap());
             NetworkObjects {
                 device: Some(device),
@@ -173,9 +173,9 @@ fn changes_lead_from_any_state_to_the_desired_objects() {
                 namespace.run(|| {
                     let mut client = Client::open(owner()).unwrap();
                     client.reconcile(objects).unwrap_or_else(|error| panic!("{error}"));
-                    let observed = client.observe().unwrap();
-                    assert_has_desired_objects(&observed, objects);
-                    assert_eq!(diff(&observed, objects), []);
+                    let observed_objects = client.observe().unwrap();
+                    assert_has_desired_objects(&observed_objects, objects);
+                    assert_eq!(diff(&observed_objects, objects), []);
                 });
                 for command in disturbances {
                     disturb(&namespace, command);

@@ -8,8 +8,8 @@ const NLA_TYPE_MASK: u16 = 0x3fff;
 const HEADER_LENGTH: usize = 4;
 
 /// Rounds up to netlink's alignment of 4 bytes.
-pub(crate) const fn align(len: usize) -> usize {
-    (len + 3) & !3
+pub(crate) const fn align(length: usize) -> usize {
+    (length + 3) & !3
 }
 
 /// Appends attributes to a message.
@@ -53,7 +53,7 @@ impl Attrs<'_> {
     }
 
     /// Returns the total number of bytes in the buffer.
-    pub(crate) fn buffer_len(&self) -> usize {
+    pub(crate) fn buffer_length(&self) -> usize {
         self.0.len()
     }
 
@@ -61,11 +61,11 @@ impl Attrs<'_> {
         let start = self.0.len();
         self.0.extend_from_slice(&[0; HEADER_LENGTH]);
         write_value(self);
-        let len = self.0.len() - start;
-        debug_assert!(u16::try_from(len).is_ok(), "attribute {kind} has {len} bytes");
+        let length = self.0.len() - start;
+        debug_assert!(u16::try_from(length).is_ok(), "attribute {kind} has {length} bytes");
         // The kernel rejects an attribute of length 0.
-        let len = u16::try_from(len).unwrap_or(0);
-        self.0[start..start + 2].copy_from_slice(&len.to_ne_bytes());
+        let length = u16::try_from(length).unwrap_or(0);
+        self.0[start..start + 2].copy_from_slice(&length.to_ne_bytes());
         self.0[start + 2..start + HEADER_LENGTH].copy_from_slice(&kind.to_ne_bytes());
         self.0.resize(align(self.0.len()), 0);
     }
@@ -85,10 +85,10 @@ impl<'a> Attr<'a> {
     pub fn parse_all(bytes: &'a [u8]) -> impl Iterator<Item = Self> {
         let mut remaining_bytes = bytes;
         std::iter::from_fn(move || {
-            let len = usize::from(u16::from_ne_bytes(*remaining_bytes.first_chunk()?));
+            let length = usize::from(u16::from_ne_bytes(*remaining_bytes.first_chunk()?));
             let kind = u16::from_ne_bytes(*remaining_bytes.get(2..)?.first_chunk()?) & NLA_TYPE_MASK;
-            let value = remaining_bytes.get(HEADER_LENGTH..len)?;
-            remaining_bytes = remaining_bytes.get(align(len)..).unwrap_or_default();
+            let value = remaining_bytes.get(HEADER_LENGTH..length)?;
+            remaining_bytes = remaining_bytes.get(align(length)..).unwrap_or_default();
             Some(Self { kind, value })
         })
     }

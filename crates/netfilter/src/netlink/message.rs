@@ -60,8 +60,8 @@ impl Messages {
         self.bytes.resize(align(self.bytes.len()), 0);
         write_attrs(&mut Attrs(&mut self.bytes));
         // The kernel rejects a message of length 0.
-        let len = u32::try_from(self.bytes.len() - start).unwrap_or(0);
-        self.bytes[start..start + 4].copy_from_slice(&len.to_ne_bytes());
+        let length = u32::try_from(self.bytes.len() - start).unwrap_or(0);
+        self.bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes());
     }
 
     /// Requests an acknowledgement of the last message.
@@ -106,8 +106,8 @@ impl<'a> Message<'a> {
     pub fn parse_all(bytes: &'a [u8]) -> impl Iterator<Item = Self> {
         let mut remaining_bytes = bytes;
         std::iter::from_fn(move || {
-            let len = usize::try_from(u32::from_ne_bytes(*remaining_bytes.first_chunk()?)).ok()?;
-            let payload = remaining_bytes.get(HEADER_LENGTH..len)?;
+            let length = usize::try_from(u32::from_ne_bytes(*remaining_bytes.first_chunk()?)).ok()?;
+            let payload = remaining_bytes.get(HEADER_LENGTH..length)?;
             let message = Self {
                 kind: u16::from_ne_bytes(*remaining_bytes.get(4..)?.first_chunk()?),
                 flags: u16::from_ne_bytes(*remaining_bytes.get(6..)?.first_chunk()?),
@@ -115,15 +115,15 @@ impl<'a> Message<'a> {
                 port_id: u32::from_ne_bytes(*remaining_bytes.get(12..)?.first_chunk()?),
                 payload,
             };
-            remaining_bytes = remaining_bytes.get(align(len)..).unwrap_or_default();
+            remaining_bytes = remaining_bytes.get(align(length)..).unwrap_or_default();
             Some(message)
         })
     }
 
     /// Returns the attributes: the bytes after the protocol's fixed header of `header_len` bytes.
     #[must_use]
-    pub fn attrs(&self, header_len: usize) -> &'a [u8] {
-        self.payload.get(align(header_len)..).unwrap_or_default()
+    pub fn attrs(&self, header_length: usize) -> &'a [u8] {
+        self.payload.get(align(header_length)..).unwrap_or_default()
     }
 }
 

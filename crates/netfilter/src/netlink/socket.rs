@@ -85,10 +85,10 @@ impl Socket {
     }
 
     /// Sets the size of the kernel's buffer for received messages, if the kernel allows this size.
-    pub fn set_receive_buffer_len(&self, len: usize) {
+    pub fn set_receive_buffer_length(&self, length: usize) {
         // The first call may exceed net.core.rmem_max, but needs a capability.
-        if sockopt::set_socket_recv_buffer_size_force(&self.0, len).is_err() {
-            let _ = sockopt::set_socket_recv_buffer_size(&self.0, len);
+        if sockopt::set_socket_recv_buffer_size_force(&self.0, length).is_err() {
+            let _ = sockopt::set_socket_recv_buffer_size(&self.0, length);
         }
     }
 
@@ -199,7 +199,7 @@ impl Socket {
     /// Returns the next datagram, or `None` if no datagram is waiting.
     fn receive<'a>(&self, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, NetlinkError> {
         match recv(&self.0, &mut *buffer, RecvFlags::DONTWAIT) {
-            Ok((len, _)) => Ok(Some(&buffer[..len])),
+            Ok((length, _)) => Ok(Some(&buffer[..length])),
             Err(Errno::AGAIN) => Ok(None),
             Err(errno) => Err(NetlinkError::TransportFailed(errno)),
         }

@@ -14,7 +14,7 @@ pub(super) fn encode_element(list: &mut Attrs<'_>, set: &Set, element: &Element)
         encode_key(item, set, element);
         match &element.value {
             Some(ElementValue::Data(value)) => {
-                expr::encode_value(item, abi::element::NFTA_SET_ELEM_DATA, value)
+                expr::encode_value(item, abi::element::NFTA_SET_ELEM_DATA, value);
             }
             Some(ElementValue::Verdict(verdict)) => {
                 expr::encode_verdict(item, abi::element::NFTA_SET_ELEM_DATA, verdict);

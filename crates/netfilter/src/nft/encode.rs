@@ -89,7 +89,7 @@ impl Batch {
             }
             Action::FlushSet(name) => {
                 self.push(table, msg::DEL_ELEMENTS, 0, |attrs| {
-                    attrs.push_text(abi::elements::NFTA_SET_ELEM_LIST_SET, name)
+                    attrs.push_text(abi::elements::NFTA_SET_ELEM_LIST_SET, name);
                 });
             }
             Action::AddElements(set, elements) => {
@@ -107,7 +107,7 @@ impl Batch {
             }),
             Action::DeleteChain(name) => {
                 self.push(table, msg::DEL_CHAIN, 0, |attrs| {
-                    attrs.push_text(abi::chain::NFTA_CHAIN_NAME, name)
+                    attrs.push_text(abi::chain::NFTA_CHAIN_NAME, name);
                 });
             }
             Action::FlushChain(name) => {
@@ -128,11 +128,11 @@ impl Batch {
             attrs.push_text(abi::set::NFTA_SET_NAME, &set.name);
             attrs.push_be32(abi::set::NFTA_SET_FLAGS, set_flags(definition));
             attrs.push_be32(abi::set::NFTA_SET_KEY_TYPE, definition.key_type.id);
-            attrs.push_be32(abi::set::NFTA_SET_KEY_LEN, definition.key_type.len);
+            attrs.push_be32(abi::set::NFTA_SET_KEY_LEN, definition.key_type.length);
             match definition.value_type {
                 Some(ValueType::Data(data_type)) => {
                     attrs.push_be32(abi::set::NFTA_SET_DATA_TYPE, data_type.id);
-                    attrs.push_be32(abi::set::NFTA_SET_DATA_LEN, data_type.len);
+                    attrs.push_be32(abi::set::NFTA_SET_DATA_LEN, data_type.length);
                 }
                 Some(ValueType::Verdict) => {
                     attrs.push_be32(abi::set::NFTA_SET_DATA_TYPE, abi::data::TYPE_VERDICT);
@@ -163,9 +163,9 @@ impl Batch {
             self.push(table, message, flags, |attrs| {
                 attrs.push_text(abi::elements::NFTA_SET_ELEM_LIST_SET, &set.name);
                 attrs.push_nested(abi::elements::NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
-                    let start = list.buffer_len();
+                    let start = list.buffer_length();
                     while let Some(element) =
-                        remaining_elements.next_if(|_| list.buffer_len() - start < MAX_LIST_LENGTH)
+                        remaining_elements.next_if(|_| list.buffer_length() - start < MAX_LIST_LENGTH)
                     {
                         encode(list, set, element);
                     }

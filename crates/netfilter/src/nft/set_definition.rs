@@ -42,17 +42,17 @@ pub(super) fn encode_byte_order(attrs: &mut Attrs<'_>, definition: &SetDefinitio
     // The buffer is not on the heap, because a small block would prevent the allocator from returning the memory of the
     // table to the system.
     let mut user_data = [0; 2 * USER_DATA_NUMBER_LENGTH];
-    let mut len = 0;
+    let mut length = 0;
     for (kind, data_type) in data_types {
         if data_type.is_some_and(DataType::has_machine_order) {
             // User data consist of a type, a length and a number.
             let [a, b, c, d] = abi::set::MACHINE_ORDER.to_ne_bytes();
-            user_data[len..len + USER_DATA_NUMBER_LENGTH].copy_from_slice(&[kind, 4, a, b, c, d]);
-            len += USER_DATA_NUMBER_LENGTH;
+            user_data[length..length + USER_DATA_NUMBER_LENGTH].copy_from_slice(&[kind, 4, a, b, c, d]);
+            length += USER_DATA_NUMBER_LENGTH;
         }
     }
-    if len > 0 {
-        attrs.push_bytes(abi::set::NFTA_SET_USERDATA, &user_data[..len]);
+    if length > 0 {
+        attrs.push_bytes(abi::set::NFTA_SET_USERDATA, &user_data[..length]);
     }
 }
 
@@ -69,9 +69,9 @@ pub(super) fn encode_description(attrs: &mut Attrs<'_>, definition: &SetDefiniti
             }
             if !parts.is_empty() {
                 description.push_nested(abi::set_description::NFTA_SET_DESC_CONCAT, |list| {
-                    for len in parts {
+                    for length in parts {
                         list.push_nested(abi::NFTA_LIST_ELEM, |field| {
-                            field.push_be32(abi::field::NFTA_SET_FIELD_LEN, u32::from(*len));
+                            field.push_be32(abi::field::NFTA_SET_FIELD_LEN, u32::from(*length));
                         });
                     }
                 });
@@ -91,7 +91,7 @@ pub(super) fn decode_definition(attrs: &[u8]) -> Option<SetDefinition> {
     let value_type = match number(abi::set::NFTA_SET_DATA_TYPE).filter(|_| flags & abi::set::FLAG_MAP != 0) {
         None => None,
         Some(abi::data::TYPE_VERDICT) => Some(ValueType::Verdict),
-        Some(id) => Some(ValueType::Data(DataType { id, len: number(abi::set::NFTA_SET_DATA_LEN)? })),
+        Some(id) => Some(ValueType::Data(DataType { id, length: number(abi::set::NFTA_SET_DATA_LEN)? })),
     };
     let matching = if flags & abi::set::FLAG_CONCAT != 0 {
         Matching::IntervalsOfParts(decode_parts(description)?)
@@ -104,7 +104,7 @@ pub(super) fn decode_definition(attrs: &[u8]) -> Option<SetDefinition> {
     let definition = SetDefinition {
         key_type: DataType {
             id: number(abi::set::NFTA_SET_KEY_TYPE)?,
-            len: number(abi::set::NFTA_SET_KEY_LEN)?,
+            length: number(abi::set::NFTA_SET_KEY_LEN)?,
         },
         value_type,
         matching,

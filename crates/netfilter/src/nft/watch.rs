@@ -146,7 +146,7 @@ impl Watch {
     /// Opens a watch in this thread's network namespace.
     pub fn open() -> Result<Self, NftError> {
         let socket = open_socket()?;
-        socket.set_receive_buffer_len(NOTIFICATION_BUFFER_LENGTH);
+        socket.set_receive_buffer_length(NOTIFICATION_BUFFER_LENGTH);
         Ok(Self(socket))
     }
 

@@ -68,8 +68,8 @@ fn serve(listener: &TcpListener, socket: &UdpSocket, stop_reader: &OwnedFd, name
             let name = name.to_owned();
             std::thread::spawn(move || serve_connection(stream, &name, client));
         }
-        if has_datagram && let Ok((len, client)) = socket.recv_from(&mut datagram) {
-            let _ = socket.send_to(&answer(name, client, len), client);
+        if has_datagram && let Ok((length, client)) = socket.recv_from(&mut datagram) {
+            let _ = socket.send_to(&answer(name, client, length), client);
         }
     }
 }
@@ -89,10 +89,10 @@ fn serve_connection(mut stream: TcpStream, name: &str, client: SocketAddr) {
 }
 
 /// Returns a line of at least `len` bytes: the backend's name, the client's address, padding.
-fn answer(name: &str, client: SocketAddr, len: usize) -> Vec<u8> {
+fn answer(name: &str, client: SocketAddr, length: usize) -> Vec<u8> {
     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
     let mut answer = format!("{name} {client} ").into_bytes();
-    answer.resize(answer.len().max(len.saturating_sub(1)), b'.');
+    answer.resize(answer.len().max(length.saturating_sub(1)), b'.');
     answer.push(b'\n');
     answer
 }

@@ -180,7 +180,7 @@ impl PortAllocations {
             allocated_ports: self.allocated_ports(&key, service.uid().as_ref(), nodes),
             published_nodes: observations.published_nodes(service),
             seniority: Seniority {
-                created: service.creation_timestamp().map_or(Timestamp::MAX, |time| time.0),
+                created_at: service.creation_timestamp().map_or(Timestamp::MAX, |time| time.0),
                 key,
             },
         }

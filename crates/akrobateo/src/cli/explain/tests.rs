@@ -202,7 +202,7 @@ fn explanation_of_a_shared_service_names_processes_and_host_ports() {
     let agents = [sharing_agent, agent("n2").refusing(pod), agent("n3").refusing(PortOwner::Process)];
     let report = &mut cluster.reports[0];
     report.state.agents = agents
-        .map(|agent| (agent.observed.report.node.clone(), agent))
+        .map(|agent| (agent.observed_report.report.node.clone(), agent))
         .into_iter()
         .collect::<BTreeMap<_, _>>()
         .into();

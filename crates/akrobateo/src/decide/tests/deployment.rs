@@ -58,8 +58,13 @@ fn state_with_nodes(
     service: &ServiceBuilder,
     other_services: Vec<Service>,
 ) -> ServiceState {
-    let observed = observe_with_other_services(service.clone().build(), other_services, Vec::new(), nodes);
-    ServiceState { nodes: observed.nodes, allocation_result: observed.allocation_result, ..state.clone() }
+    let observed_state =
+        observe_with_other_services(service.clone().build(), other_services, Vec::new(), nodes);
+    ServiceState {
+        nodes: observed_state.nodes,
+        allocation_result: observed_state.allocation_result,
+        ..state.clone()
+    }
 }
 
 fn older_service_on_nodes(selector: &str) -> Service {

@@ -13,7 +13,7 @@ fn state_with_late_agents(service: ServiceBuilder, late_nodes: &[&str]) -> Servi
     let agents = ["n1", "n2", "n3"].map(|name| {
         let is_late = late_nodes.contains(&name);
         agent(name).with_changed_report(|report| {
-            report.applied.as_mut().unwrap().services -= if is_late { 6 } else { 0 }
+            report.applied_versions.as_mut().unwrap().services -= if is_late { 6 } else { 0 }
         })
     });
     state_with_agents(service, agents.into())

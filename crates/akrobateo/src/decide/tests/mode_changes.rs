@@ -25,7 +25,7 @@ fn state_with_previous_proxies(agents: Vec<AgentState>) -> ServiceState {
 }
 
 fn outdated_agent(node: &str) -> AgentState {
-    agent(node).with_changed_report(|report| report.applied.as_mut().unwrap().services = 4)
+    agent(node).with_changed_report(|report| report.applied_versions.as_mut().unwrap().services = 4)
 }
 
 fn keeps_proxies(state: &ServiceState, now: i64) -> bool {

@@ -13,7 +13,7 @@ const LEASES_PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/l
 fn report(node: &str, services: u64) -> AgentReport {
     AgentReport {
         node: node.to_owned(),
-        applied: Some(AppliedVersions { services, endpoint_slices: 1 }),
+        applied_versions: Some(AppliedVersions { services, endpoint_slices: 1 }),
         ..AgentReport::default()
     }
 }
@@ -70,7 +70,7 @@ impl PlannerWithAgent {
     }
 
     fn is_silent(&mut self) -> bool {
-        self.planner.service_state(&key("web"), at(0)).agents["a"].observed.is_silent
+        self.planner.service_state(&key("web"), at(0)).agents["a"].observed_report.is_silent
     }
 
     fn status(&mut self, name: &str) -> AgentStatus {

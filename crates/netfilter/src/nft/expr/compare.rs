@@ -24,15 +24,15 @@ pub(super) fn encode(attrs: &mut Attrs<'_>, expr: &Expr) {
         Expr::Bitwise { sreg, dreg, mask, xor } => {
             register::push(attrs, abi::bitwise::NFTA_BITWISE_SREG, *sreg);
             register::push(attrs, abi::bitwise::NFTA_BITWISE_DREG, *dreg);
-            attrs.push_be32(abi::bitwise::NFTA_BITWISE_LEN, mask.byte_len());
+            attrs.push_be32(abi::bitwise::NFTA_BITWISE_LEN, mask.byte_length());
             encode_value(attrs, abi::bitwise::NFTA_BITWISE_MASK, mask);
             encode_value(attrs, abi::bitwise::NFTA_BITWISE_XOR, xor);
         }
-        Expr::ToNetworkOrder { sreg, dreg, len, size } => {
+        Expr::ToNetworkOrder { sreg, dreg, length, size } => {
             register::push(attrs, abi::byteorder::NFTA_BYTEORDER_SREG, *sreg);
             register::push(attrs, abi::byteorder::NFTA_BYTEORDER_DREG, *dreg);
             attrs.push_be32(abi::byteorder::NFTA_BYTEORDER_OP, abi::byteorder::OP_TO_NETWORK);
-            attrs.push_be32(abi::byteorder::NFTA_BYTEORDER_LEN, *len);
+            attrs.push_be32(abi::byteorder::NFTA_BYTEORDER_LEN, *length);
             attrs.push_be32(abi::byteorder::NFTA_BYTEORDER_SIZE, *size);
         }
         _ => {}
@@ -95,7 +95,7 @@ pub(super) fn decode_byteorder(attrs: &[u8]) -> Option<Expr> {
     let expr = Expr::ToNetworkOrder {
         sreg: register::find(attrs, abi::byteorder::NFTA_BYTEORDER_SREG)?,
         dreg: register::find(attrs, abi::byteorder::NFTA_BYTEORDER_DREG)?,
-        len: Attr::find_be32(attrs, abi::byteorder::NFTA_BYTEORDER_LEN)?,
+        length: Attr::find_be32(attrs, abi::byteorder::NFTA_BYTEORDER_LEN)?,
         size: Attr::find_be32(attrs, abi::byteorder::NFTA_BYTEORDER_SIZE)?,
     };
     is_to_network.then_some(expr)

@@ -37,11 +37,11 @@ pub(super) fn encode(attrs: &mut Attrs<'_>, expr: &Expr) {
             attrs.push_be32(abi::payload::NFTA_PAYLOAD_CSUM_TYPE, abi::payload::CHECKSUM_NONE);
             attrs.push_be32(abi::payload::NFTA_PAYLOAD_CSUM_OFFSET, 0);
         }
-        Expr::SetTcpOption { kind, offset, len, sreg } => {
+        Expr::SetTcpOption { kind, offset, length, sreg } => {
             register::push(attrs, abi::exthdr::NFTA_EXTHDR_SREG, *sreg);
             attrs.push_u8(abi::exthdr::NFTA_EXTHDR_TYPE, *kind);
             attrs.push_be32(abi::exthdr::NFTA_EXTHDR_OFFSET, *offset);
-            attrs.push_be32(abi::exthdr::NFTA_EXTHDR_LEN, *len);
+            attrs.push_be32(abi::exthdr::NFTA_EXTHDR_LEN, *length);
             attrs.push_be32(abi::exthdr::NFTA_EXTHDR_OP, abi::exthdr::OP_TCP_OPTION);
         }
         Expr::Route { key, dreg } => {
@@ -84,7 +84,7 @@ fn encode_field(attrs: &mut Attrs<'_>, field: PayloadField) {
     };
     attrs.push_be32(abi::payload::NFTA_PAYLOAD_BASE, base);
     attrs.push_be32(abi::payload::NFTA_PAYLOAD_OFFSET, field.offset);
-    attrs.push_be32(abi::payload::NFTA_PAYLOAD_LEN, field.len);
+    attrs.push_be32(abi::payload::NFTA_PAYLOAD_LEN, field.length);
 }
 
 pub(super) fn decode_meta(attrs: &[u8]) -> Option<Expr> {
@@ -120,7 +120,7 @@ pub(super) fn decode_payload(attrs: &[u8]) -> Option<Expr> {
     let field = PayloadField {
         base,
         offset: number(abi::payload::NFTA_PAYLOAD_OFFSET)?,
-        len: number(abi::payload::NFTA_PAYLOAD_LEN)?,
+        length: number(abi::payload::NFTA_PAYLOAD_LEN)?,
     };
     if let Some(dreg) = register::find_optional(attrs, abi::payload::NFTA_PAYLOAD_DREG).ok()? {
         return Some(Expr::Payload(field, dreg));
@@ -140,7 +140,7 @@ pub(super) fn decode_tcp_option(attrs: &[u8]) -> Option<Expr> {
     let expr = Expr::SetTcpOption {
         kind: Attr::find_u8(attrs, abi::exthdr::NFTA_EXTHDR_TYPE)?,
         offset: number(abi::exthdr::NFTA_EXTHDR_OFFSET)?,
-        len: number(abi::exthdr::NFTA_EXTHDR_LEN)?,
+        length: number(abi::exthdr::NFTA_EXTHDR_LEN)?,
         sreg: register::find(attrs, abi::exthdr::NFTA_EXTHDR_SREG)?,
     };
     is_tcp_option.then_some(expr)

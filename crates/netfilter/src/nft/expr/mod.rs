@@ -28,8 +28,8 @@ pub(super) fn encode_rule(attrs: &mut Attrs<'_>, rule: &Rule) {
     });
     if let Some(comment) = &rule.comment {
         // User data consist of a type, a length and a text with a trailing zero byte.
-        let len = u8::try_from(comment.len() + 1).unwrap_or(u8::MAX);
-        let user_data = [&[abi::rule::USER_DATA_COMMENT, len], comment.as_bytes(), &[0]].concat();
+        let length = u8::try_from(comment.len() + 1).unwrap_or(u8::MAX);
+        let user_data = [&[abi::rule::USER_DATA_COMMENT, length], comment.as_bytes(), &[0]].concat();
         attrs.push_bytes(abi::rule::NFTA_RULE_USERDATA, &user_data);
     }
 }
@@ -46,8 +46,8 @@ pub(super) fn decode_rule(attrs: &[u8]) -> Option<Rule> {
 }
 
 fn decode_comment(user_data: &[u8]) -> Option<&str> {
-    let [abi::rule::USER_DATA_COMMENT, len, text @ ..] = user_data else { return None };
-    let text = text.strip_suffix(&[0]).filter(|text| text.len() + 1 == usize::from(*len))?;
+    let [abi::rule::USER_DATA_COMMENT, length, text @ ..] = user_data else { return None };
+    let text = text.strip_suffix(&[0]).filter(|text| text.len() + 1 == usize::from(*length))?;
     std::str::from_utf8(text).ok()
 }
 

@@ -14,7 +14,7 @@ pub type Name = Cow<'static, str>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Value {
     bytes: [u8; Self::MAX_LENGTH],
-    len: u8,
+    length: u8,
 }
 
 impl Value {
@@ -25,7 +25,7 @@ impl Value {
     /// Copies `bytes`. Returns `None` if `bytes` is longer than [`Self::MAX_LENGTH`].
     #[must_use]
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
-        let mut value = Self { bytes: [0; Self::MAX_LENGTH], len: u8::try_from(bytes.len()).ok()? };
+        let mut value = Self { bytes: [0; Self::MAX_LENGTH], length: u8::try_from(bytes.len()).ok()? };
         value.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
         Some(value)
     }
@@ -37,13 +37,13 @@ impl Value {
         if let [part] = parts {
             return Self::from_slice(part);
         }
-        let mut value = Self { bytes: [0; Self::MAX_LENGTH], len: 0 };
+        let mut value = Self { bytes: [0; Self::MAX_LENGTH], length: 0 };
         let mut end = 0;
         for part in parts {
             value.bytes.get_mut(end..end + part.len())?.copy_from_slice(part);
             end += part.len().next_multiple_of(4);
         }
-        value.len = u8::try_from(end).ok().filter(|_| end <= Self::MAX_LENGTH)?;
+        value.length = u8::try_from(end).ok().filter(|_| end <= Self::MAX_LENGTH)?;
         Some(value)
     }
 
@@ -59,18 +59,18 @@ impl Value {
     /// Returns the bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+        &self.bytes[..usize::from(self.length)]
     }
 
     /// Returns the number of bytes.
     #[must_use]
-    pub fn byte_len(&self) -> u32 {
-        self.len.into()
+    pub fn byte_length(&self) -> u32 {
+        self.length.into()
     }
 
     /// Returns the next value of the same length in network byte order; `None` after the highest value.
     pub(crate) fn next(mut self) -> Option<Self> {
-        for byte in self.bytes[..usize::from(self.len)].iter_mut().rev() {
+        for byte in self.bytes[..usize::from(self.length)].iter_mut().rev() {
             *byte = byte.wrapping_add(1);
             if *byte != 0 {
                 return Some(self);
@@ -81,7 +81,7 @@ impl Value {
 
     /// Returns the previous value of the same length in network byte order; `None` before the lowest value.
     pub(crate) fn previous(mut self) -> Option<Self> {
-        for byte in self.bytes[..usize::from(self.len)].iter_mut().rev() {
+        for byte in self.bytes[..usize::from(self.length)].iter_mut().rev() {
             *byte = byte.wrapping_sub(1);
             if *byte != u8::MAX {
                 return Some(self);
@@ -92,7 +92,7 @@ impl Value {
 
     /// Returns the highest value of the same length.
     pub(crate) fn max_of_same_length(mut self) -> Self {
-        self.bytes[..usize::from(self.len)].fill(u8::MAX);
+        self.bytes[..usize::from(self.length)].fill(u8::MAX);
         self
     }
 }
@@ -103,7 +103,7 @@ impl<const LENGTH: usize> From<[u8; LENGTH]> for Value {
         let mut bytes = [0; Self::MAX_LENGTH];
         bytes[..LENGTH].copy_from_slice(&array);
         #[expect(clippy::cast_possible_truncation, reason = "LENGTH is at most MAX_LENGTH")]
-        Self { bytes, len: LENGTH as u8 }
+        Self { bytes, length: LENGTH as u8 }
     }
 }
 
@@ -124,7 +124,7 @@ mod tests {
     fn concatenation_pads_each_part_to_four_bytes() {
         let value = Value::concat(&[&[6], &80_u16.to_be_bytes(), &[10, 0, 0, 1]]).unwrap();
         assert_eq!(value.bytes(), [6, 0, 0, 0, 0, 80, 0, 0, 10, 0, 0, 1]);
-        assert_eq!(Value::concat(&[&[1; 16], &[2; 12]]).map(|value| value.byte_len()), Some(28));
+        assert_eq!(Value::concat(&[&[1; 16], &[2; 12]]).map(|value| value.byte_length()), Some(28));
         assert_eq!(Value::concat(&[&[1; 16], &[2; 12], &[3]]), None);
         assert_eq!(Value::concat(&[&[1; 29]]), None);
         assert_eq!(Value::concat(&[&[1; 6]]), Some(Value::from([1; 6])));
