@@ -11,9 +11,8 @@ die() {
   exit 1
 }
 
-# The scripts never use the default kubeconfig.
-# If AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT are set, the scripts use this cluster. Otherwise they use the cluster
-# that cluster/up starts.
+# The scripts never use the default kubeconfig. If AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT are set, the scripts use
+# this cluster. Without these variables, the scripts use the cluster that cluster/up starts.
 if [ -n "${AKROBATEO_KUBECONFIG:-}" ] || [ -n "${AKROBATEO_CONTEXT:-}" ]; then
   if [ -z "${AKROBATEO_KUBECONFIG:-}" ] || [ -z "${AKROBATEO_CONTEXT:-}" ]; then
     die "set both AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT, or unset both to use the cluster that cluster/up starts"

@@ -1,8 +1,8 @@
 //! The HTTP server for probes and metrics. The server supports only HTTP/1 and the methods GET and HEAD. The
 //! server limits the number and the duration of connections. Does I/O.
 //!
-//! Every pod of the cluster can connect. So a new connection can replace a silent connection, and requests for metrics
-//! never delay a probe for a long time.
+//! Every pod of the cluster can connect. Two rules protect the probes: a new connection can replace a silent
+//! connection, and requests for metrics never delay a probe for a long time.
 //!
 //! The caller accepts connections in a loop, and spawns a task for each connection. The server does not spawn tasks
 //! itself, because only the caller knows whether tasks may move between threads:
@@ -71,7 +71,7 @@ struct SharedState {
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
-    shared: Arc<SharedState>,
+    shared_state: Arc<SharedState>,
 }
 
 /// An accepted connection. The client may send one request on the connection.
@@ -86,13 +86,13 @@ pub struct Connection {
 /// An entry in [`SharedState::open_connections`]. Dropping the guard removes the entry.
 #[derive(Debug)]
 struct ConnectionGuard {
-    shared: Arc<SharedState>,
+    shared_state: Arc<SharedState>,
     id: u64,
 }
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.shared.open_connections.lock().unwrap_or_else(PoisonError::into_inner).remove(self.id);
+        self.shared_state.open_connections.lock().unwrap_or_else(PoisonError::into_inner).remove(self.id);
     }
 }
 
@@ -109,7 +109,7 @@ impl Server {
         let open_connections = Mutex::new(OpenConnections::new());
         Self {
             listener,
-            shared: Arc::new(SharedState {
+            shared_state: Arc::new(SharedState {
                 paths,
                 open_connections,
                 metrics_throttle: MetricsThrottle::new(),
@@ -127,13 +127,17 @@ impl Server {
             match self.listener.accept().await {
                 Ok((stream, source)) => {
                     let (handle, eviction_signal) = oneshot::channel();
-                    let shared = Arc::clone(&self.shared);
-                    let (id, _) = shared
+                    let shared_state = Arc::clone(&self.shared_state);
+                    let (id, _) = shared_state
                         .open_connections
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .add(source.ip(), handle);
-                    return Connection { stream, eviction_signal, guard: ConnectionGuard { shared, id } };
+                    return Connection {
+                        stream,
+                        eviction_signal,
+                        guard: ConnectionGuard { shared_state, id },
+                    };
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection for probes and metrics; will retry");
@@ -151,9 +155,9 @@ impl Connection {
     /// longer than half a second for its request is disconnected.
     pub async fn serve(self, respond: impl Fn(&str) -> Response<String>) {
         let Self { stream, eviction_signal, guard } = self;
-        let (shared, respond) = (&*guard.shared, &respond);
+        let (shared_state, respond) = (&*guard.shared_state, &respond);
         let service = service_fn(|request| async move {
-            Ok::<_, Infallible>(respond_to_request(&request, shared, respond).await)
+            Ok::<_, Infallible>(respond_to_request(&request, shared_state, respond).await)
         });
         let serve_connection = http1::Builder::new()
             .keep_alive(false)
@@ -173,11 +177,11 @@ impl Connection {
 
 async fn respond_to_request(
     request: &Request<Incoming>,
-    shared: &SharedState,
+    shared_state: &SharedState,
     respond: impl Fn(&str) -> Response<String>,
 ) -> Response<String> {
     let path = request.uri().path();
-    let Paths { probe_paths, metrics_path } = shared.paths;
+    let Paths { probe_paths, metrics_path } = shared_state.paths;
     if path != metrics_path && !probe_paths.contains(&path) {
         let available_paths = [probe_paths, &[metrics_path]].concat().join(", ");
         return text_response(
@@ -188,7 +192,11 @@ async fn respond_to_request(
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text_response(StatusCode::METHOD_NOT_ALLOWED, "method not allowed; use GET or HEAD\n");
     }
-    if path == metrics_path { shared.metrics_throttle.run(|| respond(path)).await } else { respond(path) }
+    if path == metrics_path {
+        shared_state.metrics_throttle.run(|| respond(path)).await
+    } else {
+        respond(path)
+    }
 }
 
 /// Returns a response with this status and text.
@@ -304,18 +312,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn server_closes_the_connection_if_the_client_reads_no_response() {
-        const RESPONSE_LEN: usize = 32 << 20;
+        const RESPONSE_LENGTH: usize = 32 << 20;
         let (listener, address) = listen();
         let start = tokio::time::Instant::now();
         let mut client = TcpStream::connect(address).await.unwrap();
         send_request(&mut client, "GET /metrics").await;
         let connection = Server::new(listener, &["/readyz"], "/metrics").accept().await;
-        connection.serve(|_| text_response(StatusCode::OK, "x".repeat(RESPONSE_LEN))).await;
+        connection.serve(|_| text_response(StatusCode::OK, "x".repeat(RESPONSE_LENGTH))).await;
         let elapsed = start.elapsed();
         assert!(elapsed >= CONNECTION_DEADLINE && elapsed < 2 * CONNECTION_DEADLINE, "{elapsed:?}");
         let mut received_bytes = Vec::new();
         let _ = client.read_to_end(&mut received_bytes).await;
-        assert!(received_bytes.len() < RESPONSE_LEN, "the client received the whole response");
+        assert!(received_bytes.len() < RESPONSE_LENGTH, "the client received the whole response");
     }
 
     #[tokio::test]

@@ -12,8 +12,8 @@ const MAX_PAUSE: Duration = Duration::from_millis(200);
 
 /// Writes one response with metrics at a time, and makes a pause after each response.
 ///
-/// A response with metrics costs much more than a probe, and every pod can request metrics. So the responses with
-/// metrics take at most a tenth of the time, and a probe waits for at most one of these responses.
+/// A response with metrics costs much more than a probe, and every pod can request metrics. With the pauses, the
+/// responses with metrics take at most a tenth of the time, and a probe waits for at most one of these responses.
 #[derive(Debug)]
 pub(crate) struct MetricsThrottle {
     next_start: Mutex<Option<Instant>>,
@@ -24,7 +24,7 @@ impl MetricsThrottle {
         Self { next_start: Mutex::new(None) }
     }
 
-    /// Waits for the earlier responses and for the pause. Then calls `write`, and returns its result.
+    /// Waits for the earlier responses and for the pause. After the wait, calls `write` and returns its result.
     pub(crate) async fn run<T>(&self, write: impl FnOnce() -> T) -> T {
         let mut next_start = self.next_start.lock().await;
         if let Some(time) = *next_start {

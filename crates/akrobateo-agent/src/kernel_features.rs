@@ -1,7 +1,7 @@
 //! The features of nftables that the data path needs from the kernel, as small tables that use one feature each. Pure.
 //!
-//! A kernel has a feature if it accepts the table. The version of the kernel is not sufficient, because distributions
-//! add features to old kernels, and build new kernels without some features.
+//! A kernel has a feature if it accepts the table. The version of the kernel is not sufficient. Distributions add
+//! features to old kernels, and build new kernels without some features.
 
 use netfilter::nft::Table;
 use netfilter::nft::abi::reject;
@@ -9,7 +9,7 @@ use netfilter::nft::model::{
     Chain, ChainType, DataType, Expr, Hook, Matching, Reject, Rule, Set, SetDefinition, TableFamily, TableId,
 };
 
-use crate::table::NAME;
+use crate::table::TABLE_NAME;
 
 /// A feature of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ fn required_features() -> [KernelFeature; 4] {
 }
 
 fn table(family: TableFamily, chains: Vec<Chain>, sets: Vec<Set>) -> Table {
-    Table { chains, sets, ..Table::empty(TableId::new(family, format!("{NAME}-probe"))) }
+    Table { chains, sets, ..Table::empty(TableId::new(family, format!("{TABLE_NAME}-probe"))) }
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ enum Command {
     /// Install the rules of a configuration in the kernel. Established connections survive.
     ///
     /// The command changes only rules that differ from the installed rules, and then ends. After that, objects that
-    /// other programs delete stay deleted. The configuration names the ways to other nodes, so the command does not
+    /// other programs delete stay deleted. The configuration names the paths to other nodes, so the command does not
     /// probe them.
     Apply {
         /// The file with the node's configuration in JSON; `-` reads standard input. The repository has an example:
@@ -37,7 +37,7 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Show the Services, endpoints and ways to other nodes in the kernel's rules.
+    /// Show the Services, endpoints and paths to other nodes in the kernel's rules.
     Show,
     /// Remove everything that the agent has installed.
     Cleanup,

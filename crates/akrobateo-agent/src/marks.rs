@@ -1,9 +1,9 @@
 //! The packet marks and conntrack zones of the agent. Pure.
 //!
-//! A packet's mark has three parts: 8 bits that all marks of the agent share, 2 bits for the purpose, and 14 bits for the
-//! number of a node. The agent neither sets nor reads the other bits: kube-proxy uses bits 14 and 15, and Calico clears and
-//! sets bits from 16 to 20 in forwarded packets. A mark exists only between two hooks of the same node. Packets that leave
-//! a node have no mark.
+//! A packet's mark has three parts. All marks of the agent share 8 bits, 2 bits are the purpose, and 14 bits are the
+//! number of a node. The agent neither sets nor reads the other bits. kube-proxy uses bits 14 and 15, and Calico clears
+//! and sets bits from 16 to 20 of forwarded packets. A mark exists only between two hooks of the same node. Packets that
+//! leave a node have no mark.
 
 /// The number of a node. All nodes use the same number for this node.
 pub type NodeNumber = u16;
@@ -16,7 +16,7 @@ pub const MAX_NODE_NUMBER: NodeNumber = 0x3fff;
 pub const FORWARD_ACCEPTED_BIT: u32 = 0x4000;
 /// The bit in the conntrack mark of a flow whose destination the agent has translated.
 pub const TRANSLATED_FLOW_BIT: u32 = 0x2000_0000;
-/// The bit in the conntrack mark of a masqueraded flow. The flow stays masqueraded even if a way could now keep the
+/// The bit in the conntrack mark of a masqueraded flow. The flow stays masqueraded even if a path could now keep the
 /// client's address.
 pub const MASQUERADED_FLOW_BIT: u32 = 0x4000_0000;
 /// The bit in the conntrack mark of a flow to a Service with session affinity.
@@ -27,22 +27,22 @@ pub const PEER_FLOW_BIT: u32 = 0x0800_0000;
 /// The mask of the bits that all marks of the agent share, and of the bits for the purpose.
 pub const PURPOSE_MASK: u32 = 0xffc0_0000;
 /// The mask of the bits that all marks of the agent share.
-pub const OWN_MASK: u32 = 0xff00_0000;
-/// The mask of all bits that the agent reads.
-pub const PEER_MASK: u32 = PURPOSE_MASK | MAX_NODE_NUMBER as u32;
+pub const OWN_MARK_MASK: u32 = 0xff00_0000;
+/// The mask of the bits that identify a path and a peer. Other programs may change the other bits.
+pub const PEER_MARK_MASK: u32 = PURPOSE_MASK | MAX_NODE_NUMBER as u32;
 
 /// The mask of the bits that all conntrack zones of the agent have in common.
 pub const ZONE_MASK: u16 = 0xc000;
 
 const ZONE_OF_NODE_0: u16 = 0x4000;
-const TUNNEL_PURPOSE: u32 = 0x0040_0000;
-const DIRECT_PURPOSE: u32 = 0x0080_0000;
-const PROBE_PURPOSE: u32 = 0x00c0_0000;
+const TUNNEL_PURPOSE_BITS: u32 = 0x0040_0000;
+const DIRECT_PURPOSE_BITS: u32 = 0x0080_0000;
+const PROBE_PURPOSE_BITS: u32 = 0x00c0_0000;
 
 /// The marks of one agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marks {
-    /// The bits of [`OWN_MASK`] that are set in the agent's marks. Each node may have a different value.
+    /// The bits of [`OWN_MARK_MASK`] that are set in the agent's marks. Each node may have a different value.
     pub base: u32,
 }
 
@@ -76,18 +76,18 @@ impl Marks {
     /// of all nodes have in common.
     #[must_use]
     pub const fn tunnel(self, node: NodeNumber) -> u32 {
-        self.base | TUNNEL_PURPOSE | FORWARD_ACCEPTED_BIT | node as u32
+        self.base | TUNNEL_PURPOSE_BITS | FORWARD_ACCEPTED_BIT | node as u32
     }
 
     /// Returns the mark of packets whose destination MAC address the egress hook replaces by the MAC address of a node.
     #[must_use]
     pub const fn direct(self, node: NodeNumber) -> u32 {
-        self.base | DIRECT_PURPOSE | node as u32
+        self.base | DIRECT_PURPOSE_BITS | node as u32
     }
 
     /// Returns the mark of probes that take the cluster's own route to a pod.
     #[must_use]
     pub const fn probe(self) -> u32 {
-        self.base | PROBE_PURPOSE
+        self.base | PROBE_PURPOSE_BITS
     }
 }

@@ -1,7 +1,7 @@
 //! The objects of the routing policy that send marked packets to peers. Pure.
 //!
-//! With the egress hook, the tunnel needs one routing rule per family, and the direct way needs none ([`tunnel`]).
-//! Without the hook (Linux before 5.16), each way to each peer has its own routing rule and table. The kernel examines
+//! With the egress hook, the tunnel needs one routing rule per family, and the direct path needs none ([`tunnel`]).
+//! Without the hook (Linux before 5.16), each path to each peer has its own routing rule and table. The kernel examines
 //! rules one after another, so packets without a mark of the agent skip the rules of the peers:
 //!
 //! ```text
@@ -20,17 +20,17 @@ use akrobateo_core::family::Family;
 use links::{MaskedMark, NetworkObjects, Route, RouteDevice, Rule, RuleAction, RuleCondition};
 
 use crate::config::{NodeConfig, Peer};
-use crate::marks::{OWN_MASK, PEER_MASK};
+use crate::marks::{OWN_MARK_MASK, PEER_MARK_MASK};
 use crate::tunnel::{self, RULE_PRIORITY, Tunnel, default_destination, node_mac};
 
 /// The priority of the rules of the peers.
-const PEER_PRIORITY: u32 = RULE_PRIORITY + 1;
+const PEER_RULE_PRIORITY: u32 = RULE_PRIORITY + 1;
 /// The priority of the rule at which packets without a mark of the agent continue.
-const END_PRIORITY: u32 = RULE_PRIORITY + 2;
-/// The number of the first routing table of the direct way. A peer's number is added.
-const DIRECT_TABLE: u32 = 0x6b73_0000;
+const END_RULE_PRIORITY: u32 = RULE_PRIORITY + 2;
+/// The number of the first routing table of the direct path. A peer's number is added.
+const FIRST_DIRECT_ROUTING_TABLE: u32 = 0x6b73_0000;
 
-/// Returns the objects that the kernel needs for the ways to the peers. `uplink` is the interface index of the uplink.
+/// Returns the objects that the kernel needs for the paths to the peers. `uplink` is the interface index of the uplink.
 #[must_use]
 pub fn network_objects(config: &NodeConfig, uplink: u32) -> NetworkObjects {
     if !config.keeps_client_addresses() {
@@ -50,7 +50,7 @@ pub fn network_objects(config: &NodeConfig, uplink: u32) -> NetworkObjects {
     };
     for family in families {
         for peer in &config.peers {
-            add_direct_way(&mut objects, config, peer, family, uplink);
+            add_direct_path(&mut objects, config, peer, family, uplink);
             if tunnel.as_ref().is_some_and(|tunnel| tunnel.peers.contains_key(&peer.number)) {
                 add_tunnel(&mut objects, config, peer, family);
             }
@@ -61,16 +61,16 @@ pub fn network_objects(config: &NodeConfig, uplink: u32) -> NetworkObjects {
 
 /// Returns the rules with which packets without a mark of the agent skip the rules of the peers.
 fn skip_rules(config: &NodeConfig, family: Family) -> [Rule; 2] {
-    let own_mark = MaskedMark { value: config.node.marks.base, mask: OWN_MASK };
+    let own_mark = MaskedMark { value: config.node.marks.base, mask: OWN_MARK_MASK };
     let rule = |priority, condition, action| Rule { family, priority, condition, action };
     [
-        rule(RULE_PRIORITY, RuleCondition::LacksMark(own_mark), RuleAction::Goto(END_PRIORITY)),
-        rule(END_PRIORITY, RuleCondition::All, RuleAction::Continue),
+        rule(RULE_PRIORITY, RuleCondition::LacksMark(own_mark), RuleAction::Goto(END_RULE_PRIORITY)),
+        rule(END_RULE_PRIORITY, RuleCondition::All, RuleAction::Continue),
     ]
 }
 
-/// Adds the direct way of replies: through the uplink to the peer's own address.
-fn add_direct_way(
+/// Adds the direct path of replies: through the uplink to the peer's own address.
+fn add_direct_path(
     objects: &mut NetworkObjects,
     config: &NodeConfig,
     peer: &Peer,
@@ -78,7 +78,7 @@ fn add_direct_way(
     uplink: u32,
 ) {
     if let Some(gateway) = peer.addresses.iter().copied().find(|ip| Family::from_ip(*ip) == family) {
-        let table = DIRECT_TABLE + u32::from(peer.number);
+        let table = FIRST_DIRECT_ROUTING_TABLE + u32::from(peer.number);
         let mark = config.node.marks.direct(peer.number);
         add_route(objects, mark, Route { device: RouteDevice::Other(uplink), ..route(table, gateway) });
     }
@@ -86,7 +86,7 @@ fn add_direct_way(
 
 fn add_tunnel(objects: &mut NetworkObjects, config: &NodeConfig, peer: &Peer, family: Family) {
     let next_hop = tunnel::next_hop(family, peer.number);
-    let table = tunnel::TABLE + u32::from(peer.number);
+    let table = tunnel::ROUTING_TABLE + u32::from(peer.number);
     objects.neighbours.insert(next_hop, node_mac(peer.number));
     add_route(objects, config.node.marks.tunnel(peer.number), route(table, next_hop));
 }
@@ -100,8 +100,8 @@ fn route(table: u32, gateway: IpAddr) -> Route {
 fn add_route(objects: &mut NetworkObjects, mark: u32, route: Route) {
     objects.rules.insert(Rule {
         family: Family::from_ip(route.gateway),
-        priority: PEER_PRIORITY,
-        condition: RuleCondition::HasMark(MaskedMark { value: mark & PEER_MASK, mask: PEER_MASK }),
+        priority: PEER_RULE_PRIORITY,
+        condition: RuleCondition::HasMark(MaskedMark { value: mark & PEER_MARK_MASK, mask: PEER_MARK_MASK }),
         action: RuleAction::Table(route.table),
     });
     objects.routes.insert(route);
@@ -111,19 +111,19 @@ fn add_route(objects: &mut NetworkObjects, mark: u32, route: Route) {
 mod tests {
     use super::*;
     use crate::config::fixtures::{config, masqueraded_service, service};
-    use crate::probe::Way;
+    use crate::probe::PeerPath;
 
-    fn config_without_egress_hook(way: Way) -> NodeConfig {
+    fn config_without_egress_hook(path: PeerPath) -> NodeConfig {
         let mut config = NodeConfig { services: vec![service()], ..config() };
         config.node.has_egress_hook = false;
-        config.peers[0].ways = Family::ALL.map(|family| (family, way)).into();
+        config.peers[0].paths = Family::ALL.map(|family| (family, path)).into();
         config
     }
 
     #[test]
     fn node_without_packets_of_remote_clients_needs_no_routing_objects() {
         for has_egress_hook in [true, false] {
-            let mut config = config_without_egress_hook(Way::Tunnel);
+            let mut config = config_without_egress_hook(PeerPath::Tunnel);
             config.node.has_egress_hook = has_egress_hook;
             for config in [
                 NodeConfig { services: vec![masqueraded_service()], ..config.clone() },
@@ -135,8 +135,8 @@ mod tests {
     }
 
     #[test]
-    fn direct_way_needs_objects_only_without_the_egress_hook() {
-        let mut config = config_without_egress_hook(Way::Direct);
+    fn direct_path_needs_objects_only_without_the_egress_hook() {
+        let mut config = config_without_egress_hook(PeerPath::Direct);
         let objects = network_objects(&config, 2);
         assert_eq!((objects.device, objects.neighbours.len()), (None, 0));
         let gateways = objects.routes.iter().map(|route| (route.gateway, route.device));
@@ -152,24 +152,24 @@ mod tests {
 
     #[test]
     fn packets_without_a_mark_of_the_agent_meet_two_rules_of_each_family() {
-        let config = config_without_egress_hook(Way::Tunnel);
+        let config = config_without_egress_hook(PeerPath::Tunnel);
         let objects = network_objects(&config, 2);
         assert!(objects.device.is_some());
         let is_for_marked_packets = |rule: &&Rule| matches!(rule.condition, RuleCondition::HasMark(_));
         for family in Family::ALL {
             let rules: Vec<_> = objects.rules.iter().filter(|rule| rule.family == family).collect();
             let peer_rules = rules.iter().copied().filter(is_for_marked_packets);
-            // Two peers have two ways each. The rules of all peers are between the first rule and the target of its
+            // Two peers have two paths each. The rules of all peers are between the first rule and the target of its
             // goto.
             assert_eq!(peer_rules.clone().count(), 4);
-            assert!(peer_rules.clone().all(|rule| rule.priority == PEER_PRIORITY));
+            assert!(peer_rules.clone().all(|rule| rule.priority == PEER_RULE_PRIORITY));
             assert_eq!(rules.len(), 6);
             assert!(rules.iter().any(|rule| {
-                rule.priority < PEER_PRIORITY && rule.action == RuleAction::Goto(END_PRIORITY)
+                rule.priority < PEER_RULE_PRIORITY && rule.action == RuleAction::Goto(END_RULE_PRIORITY)
             }));
-            assert!(rules.iter().any(|rule| rule.priority == END_PRIORITY));
+            assert!(rules.iter().any(|rule| rule.priority == END_RULE_PRIORITY));
         }
-        // Each way to each peer has its own routing table.
+        // Each path to each peer has its own routing table.
         let tables: std::collections::BTreeSet<_> =
             objects.routes.iter().map(|route| (Family::from_ip(route.gateway), route.table)).collect();
         assert_eq!(tables.len(), objects.routes.len());

@@ -56,8 +56,8 @@ pub struct RunOptions {
     #[arg(long, env = "DAEMONSET", value_name = "NAME", default_value = "akrobateo-agent")]
     pub(crate) daemonset: String,
 
-    /// File for the last configuration of the data path; with this file, a restarted agent maintains its rules and answers
-    /// the other agents although the API server is unavailable
+    /// File for the last configuration of the data path; with this file, a restarted agent maintains its rules and
+    /// answers the other agents although the API server is unavailable
     #[arg(long, env = "STATE_FILE", value_name = "FILE")]
     pub(crate) state_file: Option<PathBuf>,
 

@@ -8,11 +8,11 @@ use akrobateo_core::{Family, Frontend};
 use netfilter::nft::{ForeignObject, InstalledTable, Table};
 
 use crate::marks;
-use crate::probe::Way;
+use crate::probe::PeerPath;
 use crate::table::keys::{PortKey, parse_endpoint, parse_service};
-use crate::table::{Outcome, PortCount, family_set, port_counts, ways_in_table};
+use crate::table::{Outcome, PortCount, family_set, paths_in_table, port_counts};
 
-/// Returns a description of the table: one line for each frontend with its endpoints, one line for each way to a peer,
+/// Returns a description of the table: one line for each frontend with its endpoints, one line for each path to a peer,
 /// and one line for each change by another program.
 pub fn describe(installed: Option<&InstalledTable>) -> Result<String, fmt::Error> {
     let Some(installed) = installed else {
@@ -37,19 +37,22 @@ pub fn describe(installed: Option<&InstalledTable>) -> Result<String, fmt::Error
                     endpoint_texts.join(", ")
                 };
                 let PortKey { protocol, port } = port;
-                let (forwarded, refused) =
+                let (forwarded_count, refused_count) =
                     flow_counts.get(&Frontend { family, protocol, port }).copied().unwrap_or_default();
-                writeln!(text, "{protocol} {frontend} -> {target}; {forwarded} flows, {refused} refused")?;
+                writeln!(
+                    text,
+                    "{protocol} {frontend} -> {target}; {forwarded_count} flows, {refused_count} refused"
+                )?;
             }
         }
     }
-    for (family, zone, way) in ways_in_table(&installed.table) {
+    for (family, zone, path) in paths_in_table(&installed.table) {
         if let Some(peer) = marks::node_of_zone(zone) {
-            let way_text = match way {
-                Way::Direct => "directly",
-                Way::Tunnel => "through the tunnel",
+            let path_text = match path {
+                PeerPath::Direct => "directly",
+                PeerPath::Tunnel => "through the tunnel",
             };
-            writeln!(text, "peer {peer} {family}: the client's address is kept, {way_text}")?;
+            writeln!(text, "peer {peer} {family}: the client's address is kept, {path_text}")?;
         }
     }
     for object in &installed.foreign_objects {
@@ -72,10 +75,10 @@ pub fn describe(installed: Option<&InstalledTable>) -> Result<String, fmt::Error
 fn flow_counts(table: &Table) -> BTreeMap<Frontend, (u64, u64)> {
     let mut counts = BTreeMap::<_, (u64, u64)>::new();
     for PortCount { frontend, outcome, count } in port_counts(table) {
-        let (forwarded, refused) = counts.entry(frontend).or_default();
+        let (forwarded_count, refused_count) = counts.entry(frontend).or_default();
         match outcome {
-            Outcome::Forwarded => *forwarded += count,
-            Outcome::NoEndpoint | Outcome::NotAllowed => *refused += count,
+            Outcome::Forwarded => *forwarded_count += count,
+            Outcome::NoEndpoint | Outcome::NotAllowed => *refused_count += count,
         }
     }
     counts
@@ -93,7 +96,7 @@ mod tests {
     use crate::table::NodeTables;
 
     #[test]
-    fn description_lists_frontends_endpoints_and_ways() {
+    fn description_lists_frontends_endpoints_and_paths() {
         let service_port = |number: u16, endpoints| ServicePort {
             protocol: Protocol::Tcp,
             port: NonZeroU16::new(number).unwrap(),
@@ -103,7 +106,7 @@ mod tests {
             vec![service_port(80, vec![endpoint(10, 1), endpoint(11, 2)]), service_port(81, Vec::new())];
         let service = Service { families: vec![Family::V4], ports, ..service() };
         let mut config = NodeConfig { services: vec![service], ..config() };
-        config.peers[0].ways.insert(Family::V4, Way::Direct);
+        config.peers[0].paths.insert(Family::V4, PeerPath::Direct);
         let mut installed = InstalledTable::from(NodeTables::new(&config).inet);
         installed.foreign_objects.push(ForeignObject::RuleInChain("nat_post".into()));
         assert_eq!(

@@ -2,9 +2,9 @@
 //!
 //! The mark of a packet sends the packet into the tunnel ([`Marks::tunnel`]): one rule and one route per family send
 //! the packet to the device. The next hop of the route is an address that no node has, with a fixed MAC address. The
-//! table's egress hook replaces this MAC address by the MAC address of the node whose number is in the mark. Therefore
-//! the number of rules and routes does not grow with the number of nodes. Without the egress hook, each peer has its
-//! own rule and route ([`crate::routing`]).
+//! table's egress hook replaces this MAC address by the MAC address of the node whose number is in the mark. The number
+//! of rules and routes therefore does not grow with the number of nodes. Without the egress hook, each peer has its own
+//! rule and route ([`crate::routing`]).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,7 +22,7 @@ use crate::marks::{MAX_NODE_NUMBER, Marks, NodeNumber, PURPOSE_MASK};
 /// The name of the device.
 pub const DEVICE: &str = "akr0";
 /// The protocol number of routes and rules.
-pub const PROTOCOL: u8 = 107;
+pub const ROUTE_PROTOCOL: u8 = 107;
 /// The VXLAN network identifier.
 pub const VNI: u32 = 0x61_6b72;
 /// The UDP port of the tunnel.
@@ -30,7 +30,7 @@ pub const PORT: u16 = 8478;
 /// The priority of the rules. Most network plugins use higher numbers.
 pub const RULE_PRIORITY: u32 = 96;
 /// The number of the routing table.
-pub const TABLE: u32 = 0x6b72_0000;
+pub const ROUTING_TABLE: u32 = 0x6b72_0000;
 /// An address of the device. Without an address, the kernel drops IPv4 packets from the tunnel if `rp_filter` is not 0.
 const DEVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 107, 114);
 /// The MAC address that the egress hook replaces.
@@ -42,7 +42,7 @@ pub struct Tunnel {
     /// The node's number.
     pub node: NodeNumber,
     /// The node's address, which is the source of the outer packets.
-    pub local: IpAddr,
+    pub local_address: IpAddr,
     /// The MTU of the uplink.
     pub uplink_mtu: u32,
     /// The addresses of the other nodes, of the same family as `local`.
@@ -56,7 +56,7 @@ pub struct Tunnel {
 /// Returns the owner of the tunnel's objects.
 #[must_use]
 pub fn owner() -> Owner {
-    Owner { device: DEVICE.to_owned(), protocol: PROTOCOL }
+    Owner { device: DEVICE.to_owned(), protocol: ROUTE_PROTOCOL }
 }
 
 /// Returns the MAC address that a node has in the tunnel.
@@ -68,12 +68,12 @@ pub const fn node_mac(node: NodeNumber) -> MacAddress {
 
 /// Returns the MTU of the tunnel on an uplink. The outer headers need 50 bytes with IPv4, and 70 bytes with IPv6.
 #[must_use]
-pub fn mtu(uplink_mtu: u32, local: IpAddr) -> u32 {
-    let headers_len = match Family::from_ip(local) {
+pub fn mtu(uplink_mtu: u32, local_address: IpAddr) -> u32 {
+    let headers_length = match Family::from_ip(local_address) {
         Family::V4 => 50,
         Family::V6 => 70,
     };
-    uplink_mtu.saturating_sub(headers_len)
+    uplink_mtu.saturating_sub(headers_length)
 }
 
 /// Returns the source address of the outer packets: the node's first address.
@@ -86,7 +86,7 @@ pub fn underlay_address(config: &NodeConfig) -> Option<IpAddr> {
 #[must_use]
 pub fn node_mtu(config: &NodeConfig) -> u32 {
     let uplink_mtu = config.node.uplink_mtu;
-    underlay_address(config).map_or(uplink_mtu, |local| mtu(uplink_mtu, local))
+    underlay_address(config).map_or(uplink_mtu, |local_address| mtu(uplink_mtu, local_address))
 }
 
 impl Tunnel {
@@ -94,15 +94,15 @@ impl Tunnel {
     /// family as the node's first address are not in the tunnel.
     #[must_use]
     pub fn new(config: &NodeConfig) -> Option<Self> {
-        let local = underlay_address(config)?;
-        let has_same_family = |address: &IpAddr| Family::from_ip(*address) == Family::from_ip(local);
+        let local_address = underlay_address(config)?;
+        let has_same_family = |address: &IpAddr| Family::from_ip(*address) == Family::from_ip(local_address);
         let peers = config
             .peers
             .iter()
             .filter_map(|peer| Some((peer.number, peer.addresses.iter().copied().find(has_same_family)?)));
         Some(Self {
             node: config.node.number,
-            local,
+            local_address,
             uplink_mtu: config.node.uplink_mtu,
             peers: peers.collect(),
             families: config.families_of_all_nodes(),
@@ -118,10 +118,10 @@ impl Tunnel {
         NetworkObjects {
             device: Some(Device {
                 vni: VNI,
-                local: self.local,
+                local_address: self.local_address,
                 port: PORT,
                 mac: node_mac(self.node),
-                mtu: mtu(self.uplink_mtu, self.local),
+                mtu: mtu(self.uplink_mtu, self.local_address),
             }),
             addresses: [DEVICE_ADDRESS.into()].into(),
             forwarding_entries: self
@@ -133,7 +133,7 @@ impl Tunnel {
             routes: next_hops
                 .iter()
                 .map(|next_hop| Route {
-                    table: TABLE,
+                    table: ROUTING_TABLE,
                     destination: default_destination(*next_hop),
                     gateway: *next_hop,
                     device: RouteDevice::Tunnel,
@@ -151,7 +151,7 @@ impl Tunnel {
                 value: self.marks.tunnel(0) & PURPOSE_MASK,
                 mask: PURPOSE_MASK,
             }),
-            action: RuleAction::Table(TABLE),
+            action: RuleAction::Table(ROUTING_TABLE),
         }
     }
 }
@@ -181,7 +181,7 @@ mod tests {
     fn number_of_rules_and_routes_does_not_depend_on_the_number_of_nodes() {
         let tunnel = Tunnel {
             node: 1,
-            local: Ipv4Addr::new(10, 99, 0, 11).into(),
+            local_address: Ipv4Addr::new(10, 99, 0, 11).into(),
             uplink_mtu: 1500,
             peers: (2..=500)
                 .map(|peer| (peer, Ipv4Addr::from(0x0a63_0000 + u32::from(peer)).into()))

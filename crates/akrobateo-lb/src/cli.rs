@@ -188,7 +188,7 @@ mod tests {
     }
 
     fn any_source() -> impl Strategy<Value = IpNet> {
-        (any::<std::net::IpAddr>(), 0..=32_u8).prop_map(|(ip, len)| IpNet::new_assert(ip, len))
+        (any::<std::net::IpAddr>(), 0..=32_u8).prop_map(|(ip, length)| IpNet::new_assert(ip, length))
     }
 
     fn any_proxy_protocol() -> impl Strategy<Value = ProxyProtocol> {

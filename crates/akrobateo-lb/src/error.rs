@@ -47,13 +47,13 @@ impl Error {
     /// Adds `missing_feature` to the error if this feature may be the cause of the error.
     #[must_use]
     pub fn with_missing_feature(self, missing_feature: Option<MissingFeature>) -> Self {
-        let may_be_cause = match &self {
+        let may_be_caused_by_old_kernel = match &self {
             Self::Nft(error) => !matches!(error, NftError::NoNetAdmin | NftError::TransactionTooLarge(_)),
             Self::Userspace(_) | Self::WatchInterfaces(_) => true,
             _ => false,
         };
         match missing_feature {
-            Some(missing_feature) if may_be_cause => {
+            Some(missing_feature) if may_be_caused_by_old_kernel => {
                 Self::OldKernel { error: Box::new(self), missing_feature }
             }
             _ => self,

@@ -18,26 +18,26 @@ pub struct MetricDefinition {
 }
 
 /// The connections of each port. The userspace path counts only connections that reached a backend.
-pub const CONNECTIONS: MetricDefinition = MetricDefinition {
+pub const CONNECTIONS_METRIC: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_connections_total",
     kind: MetricKind::Counter,
     help: "Forwarded TCP connections, and UDP flows, by the port to which clients connect.",
 };
 /// The denied connections of each port. Only a proxy with source ranges has this metric.
-pub const REFUSED_CONNECTIONS: MetricDefinition = MetricDefinition {
+pub const REFUSED_CONNECTIONS_METRIC: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_refused_connections_total",
     kind: MetricKind::Counter,
     help: "Connection attempts from outside the source ranges; each retry is counted.",
 };
 /// The packets of each port and direction.
-pub const PACKETS: MetricDefinition = MetricDefinition {
+pub const PACKETS_METRIC: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_packets_total",
     kind: MetricKind::Counter,
     help: "Packets forwarded from clients (in) and to clients (out); \
            segments merged by the kernel are counted as one packet.",
 };
 /// The bytes of each port and direction.
-pub const BYTES: MetricDefinition = MetricDefinition {
+pub const BYTES_METRIC: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_bytes_total",
     kind: MetricKind::Counter,
     help: "Bytes forwarded from clients (in) and to clients (out); the kernel data path includes IP headers.",

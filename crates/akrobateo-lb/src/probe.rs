@@ -84,9 +84,9 @@ fn respond(path: &str, status: &impl DataPathStatus) -> Response<String> {
     };
     match result {
         Ok(None) => text_response(StatusCode::OK, "ok\n"),
-        // A proxy cannot create an event, because a proxy has no access to the API server. Therefore the kubelet
-        // creates the event. If the response is a redirect without a location, the probe succeeds. The kubelet then
-        // emits a ProbeWarning event with the response's text (k8s.io/kubernetes/pkg/probe/http/http.go).
+        // A proxy cannot create an event, because a proxy has no access to the API server. The kubelet creates the
+        // event instead. If the response is a redirect without a location, the probe succeeds. The kubelet then emits a
+        // ProbeWarning event with the response's text (k8s.io/kubernetes/pkg/probe/http/http.go).
         Ok(Some(warning)) => text_response(StatusCode::MULTIPLE_CHOICES, format!("{warning}\n")),
         Err(reason) => text_response(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }

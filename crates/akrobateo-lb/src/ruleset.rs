@@ -209,7 +209,7 @@ fn denied_sources_drop_rule(family: Family) -> Rule {
     Rule::new(vec![
         Expr::Meta { key: meta::KEY_NFPROTO, dreg: Reg(0) },
         Expr::equal(Reg(0), [nfproto]),
-        Expr::payload(PayloadBase::Network, source_address_offset, address_type.len, Reg(4)),
+        Expr::payload(PayloadBase::Network, source_address_offset, address_type.length, Reg(4)),
         Expr::is_not_in(source_set, Reg(4)),
         Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(1) },
         Expr::payload(PayloadBase::Transport, 2, 2, Reg(2)),
@@ -225,7 +225,7 @@ fn denied_sources_drop_rule(family: Family) -> Rule {
 /// `meta nfproto FAMILY dnat to meta l4proto . th dport map @MAP`
 fn destination_nat_rule(family: Family) -> Rule {
     let FamilySpec { forward_map, nfproto, address_type, .. } = family_spec(family);
-    let port = if address_type.len == 4 { Reg(1) } else { Reg(4) };
+    let port = if address_type.length == 4 { Reg(1) } else { Reg(4) };
     Rule::new(vec![
         Expr::Meta { key: meta::KEY_NFPROTO, dreg: Reg(0) },
         Expr::equal(Reg(0), [nfproto]),

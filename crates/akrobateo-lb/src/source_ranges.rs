@@ -112,10 +112,10 @@ mod tests {
 
     /// Generates nets that are close together, so that the nets often overlap or touch.
     fn any_net() -> impl Strategy<Value = IpNet> {
-        let v4 = (any::<u8>(), 24..=32_u8).prop_map(|(low, len)| (IpAddr::from([10, 0, 0, low]), len));
+        let v4 = (any::<u8>(), 24..=32_u8).prop_map(|(low, length)| (IpAddr::from([10, 0, 0, low]), length));
         let v6 = (any::<u8>(), 120..=128_u8)
-            .prop_map(|(low, len)| (IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(low)]), len));
-        prop_oneof![v4, v6].prop_map(|(ip, len)| IpNet::new_assert(ip, len))
+            .prop_map(|(low, length)| (IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(low)]), length));
+        prop_oneof![v4, v6].prop_map(|(ip, length)| IpNet::new_assert(ip, length))
     }
 
     proptest! {

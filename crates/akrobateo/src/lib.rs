@@ -1,8 +1,8 @@
 //! The operator, and the administrator's commands.
 //!
-//! Modules import only in this direction: `cache` (stores and watches), then the pure core (`spec`, `allocation`,
-//! `decide`), then `apply` (writes). `planner` and `reconcile` connect these modules for one Service, and `run` runs
-//! the whole operator.
+//! Data flows from `cache` (stores and watches) through the pure core (`spec`, `allocation`, `decide`) to `apply`
+//! (writes). The pure core imports neither `cache` nor `apply`. `planner` and `reconcile` connect these modules for one
+//! Service, and `run` runs the whole operator.
 
 mod apply;
 mod cache;

@@ -1,5 +1,5 @@
-//! The operator's metrics. Each label has few possible values. So labels never contain names of objects or texts of
-//! errors. No I/O.
+//! The operator's metrics. Each label must have few possible values, so labels never contain names of objects or texts
+//! of errors. No I/O.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicU64;

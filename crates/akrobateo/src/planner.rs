@@ -18,7 +18,7 @@ use self::address_errors::new_address_errors;
 use self::agent_registry::AgentChange;
 use self::agents::Agents;
 use self::allocation_input::allocation_input;
-use self::assumed_endpoints::assume_recent_endpoints;
+use self::assumed_endpoints::assume_endpoints_before_start;
 use self::clock::Clock;
 use self::observations::{StoreObservations, read_occupied_ports};
 use self::vip_danger::{update_vip_danger, wait_for_vip_danger_change};
@@ -153,7 +153,7 @@ impl Planner {
         let (now, nodes) = (Instant::now().into_std(), self.stores.nodes(self.defaults.node_policy));
         let agents = self.agents.states(Clock::at(now));
         let occupied_nodes = |key: &ServiceKey| self.occupied_ports(key, &nodes, &agents).nodes;
-        self.recent_endpoints = assume_recent_endpoints(&self.stores, &nodes, occupied_nodes, now);
+        self.recent_endpoints = assume_endpoints_before_start(&self.stores, &nodes, occupied_nodes, now);
         self.record_all_endpoints();
         self.allocate();
         let mut keys = self.stores.all_keys();

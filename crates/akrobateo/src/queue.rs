@@ -94,7 +94,7 @@ impl Queue {
                     self.first_request_times.remove(&key);
                     return key;
                 }
-                // This code is unreachable: the queue holds a sender, so the scheduler never ends.
+                // The program never reaches this code, because the queue holds a sender, so the scheduler never ends.
                 else => pending().await,
             }
         }

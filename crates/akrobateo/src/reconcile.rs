@@ -80,7 +80,8 @@ pub(crate) async fn reconcile(
         }
     }
     match (service, &first_failure) {
-        // Another client has changed the object first. This change will reach the cache and trigger a reconciliation.
+        // Another client has changed the object first. The change of the other client will reach the cache and trigger
+        // a reconciliation.
         (_, Some(error)) if error.is_conflict() => (),
         (Some(service), Some(error)) => {
             if let Err(error) = context.writer.report_failure(key, service, error).await {

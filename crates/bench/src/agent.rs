@@ -7,7 +7,7 @@ use std::num::NonZeroU16;
 use akrobateo_agent::config::{Endpoint, LocalNode, NodeConfig, Peer, Service, ServicePort};
 use akrobateo_agent::data_path::{DataPath, DataPathError};
 use akrobateo_agent::marks::Marks;
-use akrobateo_agent::probe::Way;
+use akrobateo_agent::probe::PeerPath;
 use akrobateo_core::{Family, Protocol};
 use links::MacAddress;
 
@@ -20,8 +20,12 @@ use crate::variant::Variant;
 const UPLINK_MTU: u32 = 1500;
 
 /// Applies the configuration on both nodes.
-pub(crate) fn apply(network: &Network, way: Option<Way>, services: &[Service]) -> Result<(), BenchError> {
-    on_each_node(network, |node, data_path| data_path.apply(&config(node, way, services)).map(drop))
+pub(crate) fn apply(
+    network: &Network,
+    path: Option<PeerPath>,
+    services: &[Service],
+) -> Result<(), BenchError> {
+    on_each_node(network, |node, data_path| data_path.apply(&config(node, path, services)).map(drop))
 }
 
 /// Deletes everything that the agent has installed on both nodes.
@@ -45,8 +49,8 @@ pub(crate) fn data_path_error(error: &DataPathError) -> BenchError {
     BenchError::UnexpectedState(format!("the node agent: {error}"))
 }
 
-/// Returns the configuration of a node. `way` keeps the client's address of packets to the other node.
-pub(crate) fn config(node: u8, way: Option<Way>, services: &[Service]) -> NodeConfig {
+/// Returns the configuration of a node. `path` keeps the client's address of packets to the other node.
+pub(crate) fn config(node: u8, path: Option<PeerPath>, services: &[Service]) -> NodeConfig {
     NodeConfig {
         node: LocalNode {
             number: node.into(),
@@ -60,21 +64,21 @@ pub(crate) fn config(node: u8, way: Option<Way>, services: &[Service]) -> NodeCo
             has_egress_hook: true,
         },
         pod_ranges: POD_RANGES.into_iter().filter_map(|range| range.parse().ok()).collect(),
-        peers: NODES.into_iter().filter(|peer| *peer != node).map(|number| peer(number, way)).collect(),
+        peers: NODES.into_iter().filter(|peer| *peer != node).map(|number| peer(number, path)).collect(),
         probes_tunnel: false,
         services: services.to_vec(),
     }
 }
 
-fn peer(number: u8, way: Option<Way>) -> Peer {
-    let ways: BTreeMap<_, _> =
-        way.into_iter().flat_map(|way| Family::ALL.map(|family| (family, way))).collect();
+fn peer(number: u8, path: Option<PeerPath>) -> Peer {
+    let paths: BTreeMap<_, _> =
+        path.into_iter().flat_map(|path| Family::ALL.map(|family| (family, path))).collect();
     Peer {
         number: number.into(),
         addresses: node_addresses(number),
         mac: MacAddress(node_mac(number)),
         probe_addresses: Vec::new(),
-        ways,
+        paths,
     }
 }
 

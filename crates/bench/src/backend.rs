@@ -19,10 +19,10 @@ use crate::protocol::{
 
 /// The number of connections that the backend serves at the same time. The number is higher than the number of clients
 /// of each load.
-const CONNECTION_THREADS: usize = 16;
+const CONNECTION_THREAD_COUNT: usize = 16;
 /// The number of threads that echo datagrams, if the backend has one address. With several addresses, each address has
 /// one thread.
-const UDP_THREADS: usize = 2;
+const UDP_THREAD_COUNT: usize = 2;
 /// The length of one read or write of an upload or a download, in bytes.
 pub(crate) const BULK_CHUNK_LENGTH: usize = 128 * 1024;
 /// The time after which the backend closes an idle connection.
@@ -67,11 +67,11 @@ impl Backend {
             open_connections: Mutex::default(),
             is_stopped: false.into(),
         });
-        for _ in 0..CONNECTION_THREADS {
+        for _ in 0..CONNECTION_THREAD_COUNT {
             let (state, listener) = (Arc::clone(&state), Arc::clone(&listener));
             spawn(move || accept_connections(&listener, &state))?;
         }
-        let threads_per_socket = UDP_THREADS.div_ceil(udp_sockets.len());
+        let threads_per_socket = UDP_THREAD_COUNT.div_ceil(udp_sockets.len());
         for socket in udp_sockets.into_iter().map(Arc::new) {
             for _ in 0..threads_per_socket {
                 let (state, socket) = (Arc::clone(&state), Arc::clone(&socket));
@@ -90,8 +90,8 @@ impl Backend {
 impl Drop for Backend {
     fn drop(&mut self) {
         self.state.is_stopped.store(true, Relaxed);
-        // Closes the open connections now. The UDP threads use `state` for a longer time, and would keep the connections
-        // open.
+        // Closes the open connections now. The UDP threads use `state` for a longer time, and would keep the
+        // connections open.
         self.state.open_connections.lock().unwrap_or_else(PoisonError::into_inner).clear();
         // Wakes the threads that accept connections. If this fails, the threads end with the program.
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);

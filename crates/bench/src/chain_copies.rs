@@ -1,5 +1,4 @@
-//! Copies of the agent's chains that packets pass even if the agent does not forward them, and the objects of the
-//! tunnel. Pure.
+//! Copies of the agent's chains that all packets of a node pass, and the objects of the tunnel. Pure.
 
 use akrobateo_agent::config::NodeConfig;
 use akrobateo_agent::table::NodeTables;
@@ -130,7 +129,7 @@ fn copy_chain(table: &Table, chain: &Chain) -> Table {
 
 #[cfg(test)]
 mod tests {
-    use akrobateo_agent::probe::Way;
+    use akrobateo_agent::probe::PeerPath;
 
     use super::*;
     use crate::agent;
@@ -139,7 +138,8 @@ mod tests {
 
     #[test]
     fn chains_of_forwarded_packets_are_copied_with_their_sets() {
-        let additions = additions(&NODES.map(|node| agent::config(node, Some(Way::Direct), &[service()])));
+        let additions =
+            additions(&NODES.map(|node| agent::config(node, Some(PeerPath::Direct), &[service()])));
         let pass_counts: Vec<_> = additions
             .iter()
             .map(|addition| (&*addition.name, addition.pass_count(Traffic::BetweenPods)))

@@ -1,12 +1,12 @@
 //! The cost of the agent's chains and of the tunnel's routing rules for packets that the agent does not forward. Does
 //! I/O.
 //!
-//! The cost of one chain is smaller than the differences between samples. So the nodes get many copies of the chain,
-//! and the additional time is divided by the number of copies. The nodes have no agent.
+//! The nodes get many copies of the chain, because the cost of one chain is smaller than the differences between
+//! samples. The benchmark divides the additional time by the number of copies. The nodes have no agent.
 
 use std::time::Duration;
 
-use akrobateo_agent::probe::Way;
+use akrobateo_agent::probe::PeerPath;
 use akrobateo_agent::tunnel;
 use fastrand::Rng;
 use netfilter::nft::client::Nftables;
@@ -46,7 +46,7 @@ pub(crate) struct ChainSample {
 /// Measures each addition in each round, in a new network. The chains have a random order.
 pub(crate) fn measure(rounds: u16, length: Duration, rng: &mut Rng) -> Result<Vec<ChainSample>, BenchError> {
     let cpu_meter = CpuMeter::new()?;
-    let configs = NODES.map(|node| agent::config(node, Some(Way::Direct), &[service()]));
+    let configs = NODES.map(|node| agent::config(node, Some(PeerPath::Direct), &[service()]));
     let (mut chains, tunnel): (Vec<_>, Vec<_>) =
         additions(&configs).into_iter().partition(|addition| addition.tunnels.is_empty());
     let mut samples = Vec::new();
@@ -54,8 +54,8 @@ pub(crate) fn measure(rounds: u16, length: Duration, rng: &mut Rng) -> Result<Ve
         eprintln!("bench: round {} of {rounds}: chains", round + 1);
         rng.shuffle(&mut chains);
         let network = NeighbourNetwork::new()?;
-        // The tunnel is the last addition, because it adds routing rules. Even after the deletion of these rules, the kernel
-        // looks up routes more slowly.
+        // The tunnel is the last addition, because it adds routing rules. Even after the deletion of these rules, the
+        // kernel looks up routes more slowly.
         for state in [None].into_iter().chain(chains.iter().chain(&tunnel).map(Some)) {
             add(&network, state)?;
             for traffic in Traffic::ALL {

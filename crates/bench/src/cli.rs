@@ -26,8 +26,8 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) subjects: Vec<Subject>,
 
-    /// Take only these measurements: conn, up, down, udp, requests, single-conn, single-udp, start, replacement, footprint,
-    /// neighbours, chains, table
+    /// Take only these measurements: conn, up, down, udp, requests, single-conn, single-udp, start, replacement,
+    /// footprint, neighbours, chains, table
     #[arg(long = "measures", value_name = "LIST", value_delimiter = ',')]
     pub(crate) chosen_measurements: Vec<Measurement>,
 
@@ -89,7 +89,7 @@ pub(crate) enum Measurement {
     /// The CPU time that each of the agent's chains adds to these packets.
     Chains,
     /// The times and the memory of the agent's table with many Services.
-    Table,
+    NodeTable,
 }
 
 impl FromStr for Measurement {
@@ -102,7 +102,7 @@ impl FromStr for Measurement {
             "footprint" => Ok(Self::Footprint),
             "neighbours" => Ok(Self::Neighbours),
             "chains" => Ok(Self::Chains),
-            "table" => Ok(Self::Table),
+            "table" => Ok(Self::NodeTable),
             load => load.parse().map(Self::Load).map_err(|error| {
                 format!("{error}, start, replacement, footprint, neighbours, chains, table")
             }),
@@ -112,18 +112,18 @@ impl FromStr for Measurement {
 
 impl Cli {
     /// Returns true if the user chose `measurement`, or did not choose measurements.
-    pub(crate) fn includes(&self, measurement: Measurement) -> bool {
+    pub(crate) fn includes_measurement(&self, measurement: Measurement) -> bool {
         self.chosen_measurements.is_empty() || self.chosen_measurements.contains(&measurement)
     }
 
     /// Returns true if the user chose `subject`, or did not choose subjects.
-    pub(crate) fn covers(&self, subject: Subject) -> bool {
+    pub(crate) fn includes_subject(&self, subject: Subject) -> bool {
         self.subjects.is_empty() || self.subjects.contains(&subject)
     }
 
     /// Returns the chosen variants of a subject, or all its variants if the user has not chosen any.
     pub(crate) fn variants(&self, subject: Subject) -> Vec<Variant> {
-        if !self.covers(subject) {
+        if !self.includes_subject(subject) {
             return Vec::new();
         }
         let variants =
@@ -151,18 +151,19 @@ mod tests {
     fn all_measurements_are_included_unless_some_are_chosen() {
         let default_cli = parse(&[]).unwrap();
         assert!(
-            default_cli.includes(Measurement::Start) && default_cli.includes(Measurement::Load(Load::Upload))
+            default_cli.includes_measurement(Measurement::Start)
+                && default_cli.includes_measurement(Measurement::Load(Load::Upload))
         );
         assert_eq!(default_cli.variants(Subject::Proxy).len(), 13);
         assert_eq!(default_cli.variants(Subject::Agent).len(), 12);
         let filtered_cli = parse(&["--measures=up,start", "--variants=direct,nginx,agent-local"]).unwrap();
         assert!(
-            filtered_cli.includes(Measurement::Start)
-                && filtered_cli.includes(Measurement::Load(Load::Upload))
+            filtered_cli.includes_measurement(Measurement::Start)
+                && filtered_cli.includes_measurement(Measurement::Load(Load::Upload))
         );
         assert!(
-            !filtered_cli.includes(Measurement::Load(Load::Download))
-                && !filtered_cli.includes(Measurement::Footprint)
+            !filtered_cli.includes_measurement(Measurement::Load(Load::Download))
+                && !filtered_cli.includes_measurement(Measurement::Footprint)
         );
         assert_eq!(filtered_cli.variants(Subject::Proxy).len(), 2);
         assert_eq!(filtered_cli.variants(Subject::Agent).len(), 1);

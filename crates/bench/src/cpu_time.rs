@@ -1,8 +1,7 @@
 //! CPU time of the benchmark and its proxies, and of the whole machine. Does I/O.
 //!
 //! The kernel forwards a packet in the context of the sender, so the CPU time of the sender includes the forwarding.
-//! Deferred work of the kernel runs in ksoftirqd threads. Therefore the benchmark's CPU time includes the CPU time of
-//! these threads.
+//! The benchmark's CPU time includes the ksoftirqd threads, because deferred work of the kernel runs in these threads.
 
 use std::fs;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use rustix::process::Pid;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::{BenchError, Context};
-use crate::set_up::HOST_PROC;
+use crate::set_up::HOST_PROC_PATH;
 
 /// The number of clock ticks per second in `/proc/stat` (`USER_HZ` of proc(5)).
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -39,7 +38,7 @@ impl CpuMeter {
             let name = fs::read_to_string(directory.path().join("comm")).unwrap_or_default();
             name.starts_with("ksoftirqd/")
         };
-        let processes = fs::read_dir(HOST_PROC).context(HOST_PROC)?;
+        let processes = fs::read_dir(HOST_PROC_PATH).context(HOST_PROC_PATH)?;
         let ksoftirqd_files = processes
             .flatten()
             .filter(is_ksoftirqd)

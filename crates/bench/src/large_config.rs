@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 
 use akrobateo_agent::config::{Endpoint, NodeConfig, Service};
-use akrobateo_agent::probe::Way;
+use akrobateo_agent::probe::PeerPath;
 use akrobateo_core::Protocol;
 
 use crate::agent;
@@ -16,18 +16,20 @@ pub(crate) const SERVICE_COUNT: u16 = 1000;
 /// The number of endpoints of each Service, in each family.
 pub(crate) const ENDPOINTS_PER_SERVICE: u16 = 10;
 
-/// Returns the configuration of the first node. Each endpoint has its own address, and the endpoints are spread over both
-/// nodes.
+/// Returns the configuration of the first node. Each endpoint has its own address, and the endpoints are spread over
+/// both nodes.
 pub(crate) fn large_config() -> NodeConfig {
     let services: Vec<_> = (0..SERVICE_COUNT).filter_map(|number| service(number, 0)).collect();
-    agent::config(NODES[0], Some(Way::Direct), &services)
+    agent::config(NODES[0], Some(PeerPath::Direct), &services)
 }
 
 /// Replaces the first endpoint of a Service in each family. `change` selects the address of the new endpoint.
 pub(crate) fn change_endpoint(config: &mut NodeConfig, number: u16, change: u16) {
-    let changed = service(number, change);
-    if let (Some(service), Some(changed)) = (config.services.get_mut(usize::from(number)), changed) {
-        *service = changed;
+    let changed_service = service(number, change);
+    if let (Some(service), Some(changed_service)) =
+        (config.services.get_mut(usize::from(number)), changed_service)
+    {
+        *service = changed_service;
     }
 }
 
@@ -43,9 +45,12 @@ fn service(number: u16, change: u16) -> Option<Service> {
     let port = NonZeroU16::new(addr::FIRST_SERVICE_PORT.checked_add(number)?)?;
     let endpoints: Vec<_> = (0..ENDPOINTS_PER_SERVICE)
         .flat_map(|endpoint_index| {
-            let changed = if endpoint_index == 0 { change } else { 0 };
-            [ipv4_address(number, endpoint_index, changed), ipv6_address(number, endpoint_index, changed)]
-                .map(|ip| endpoint(ip, endpoint_index))
+            let address_change = if endpoint_index == 0 { change } else { 0 };
+            [
+                ipv4_address(number, endpoint_index, address_change),
+                ipv6_address(number, endpoint_index, address_change),
+            ]
+            .map(|ip| endpoint(ip, endpoint_index))
         })
         .collect();
     Some(agent::service(port, &[Protocol::Tcp], &endpoints))

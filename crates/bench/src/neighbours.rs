@@ -1,9 +1,9 @@
 //! The additional cost that the agent causes for packets that it does not forward: packets between pods, and packets
 //! through kube-proxy's rules. Does I/O.
 //!
-//! The benchmark measures all states of a round in the same network, because the difference between two networks is
-//! larger than the allowed cost of the agent. Each round has a new network, and begins with the states without the
-//! tunnel. The first routing rule of a network makes all route lookups slower, even after the rule is deleted
+//! The benchmark measures all states of a round in the same network. The difference between two networks is larger than
+//! the allowed cost of the agent. Each round has a new network, and begins with the states without the tunnel. The
+//! first routing rule of a network makes all route lookups slower, even after the rule is deleted
 //! (`fib_has_custom_rules` in the kernel).
 
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use akrobateo_agent::config::Service;
-use akrobateo_agent::probe::Way;
+use akrobateo_agent::probe::PeerPath;
 use akrobateo_core::Protocol;
 use fastrand::Rng;
 
@@ -38,9 +38,9 @@ pub(crate) enum AgentState {
     Removed,
     /// The agent masquerades all clients, so that only the first packet of each flow passes its rules.
     Masquerade,
-    /// The agent keeps the addresses of clients on the way *direct*.
+    /// The agent keeps the addresses of clients on the path *direct*.
     Direct,
-    /// The agent keeps the addresses of clients on the way *tunnel*.
+    /// The agent keeps the addresses of clients on the path *tunnel*.
     Tunnel,
 }
 
@@ -130,8 +130,8 @@ fn set_agent_state(network: &NeighbourNetwork, state: AgentState) -> Result<(), 
     match state {
         AgentState::Absent | AgentState::Removed => Ok(()),
         AgentState::Masquerade => agent::apply(&network.network, None, &[masquerading_service]),
-        AgentState::Direct => agent::apply(&network.network, Some(Way::Direct), &[service]),
-        AgentState::Tunnel => agent::apply(&network.network, Some(Way::Tunnel), &[service]),
+        AgentState::Direct => agent::apply(&network.network, Some(PeerPath::Direct), &[service]),
+        AgentState::Tunnel => agent::apply(&network.network, Some(PeerPath::Tunnel), &[service]),
     }
 }
 

@@ -95,9 +95,8 @@ pub(crate) fn set_router_sysctls(router: &Namespace) {
 }
 
 /// Makes a backend forget closed connections at once. The nodes forget closed connections after one second (see
-/// [`set_router_sysctls`]). Otherwise the node could choose a source port that the backend still remembers, and the new
-/// connection would wait for a second. Real nodes remember closed connections longer than backends, so they do not
-/// choose such a port.
+/// [`set_router_sysctls`]). If the backend still remembered the source port, the new connection would wait for a
+/// second. Real nodes remember closed connections longer than backends, so they do not choose such a port.
 pub(crate) fn set_backend_sysctls(backend: &Namespace) {
     backend.set_sysctl("ipv4/tcp_max_tw_buckets", "0");
 }
@@ -131,7 +130,8 @@ impl NodeRules {
         }
     }
 
-    /// Returns the rules in the format of nft(8). The rules look up ports in a map, as kube-proxy does in nftables mode.
+    /// Returns the rules in the format of nft(8). The rules look up ports in a map, as kube-proxy does in nftables
+    /// mode.
     ///
     /// portmap has one rule per port. Here one rule matches all ports, so that the number of ports affects only the
     /// proxies.

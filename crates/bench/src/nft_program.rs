@@ -1,9 +1,9 @@
 //! The time that the nft program needs to load the elements of the agent's table. Does I/O.
 //!
-//! nft 1.0.6 prints the type of conntrack zones as `0`, and rejects this type when it loads a text. So it cannot load
-//! its own listing of the table. Therefore the text contains neither the sets with zones nor any rules. The text lacks
-//! a few dozen rules and elements, but has tens of thousands of other elements. The measured time is slightly lower
-//! than the time for the whole table.
+//! nft 1.0.6 prints the type of conntrack zones as `0`, and rejects this type when it loads a text. The nft program
+//! therefore cannot load its own listing of the table. The benchmark's text contains no rules, and no sets with zones.
+//! The text lacks a few dozen rules and elements, but has tens of thousands of other elements. The measured time is
+//! slightly lower than the time for the whole table.
 
 use std::fs;
 use std::process::Command;

@@ -153,11 +153,11 @@ fn measure_kernel(times: &mut Vec<(TableStep, f64)>) -> Result<(), NftError> {
         times.push((TableStep::CreateInKernel, seconds));
     }
     nftables.execute(&Transaction::create(&table))?;
-    let mut installed = InstalledTable::from(table);
+    let mut installed_table = InstalledTable::from(table);
     for (step, change) in changes() {
         change(&mut config);
-        let desired = NodeTables::new(&config).inet;
-        let transaction = diff(Some(&installed), &desired);
+        let desired_table = NodeTables::new(&config).inet;
+        let transaction = diff(Some(&installed_table), &desired_table);
         let (seconds, result) = measure_time(|| nftables.execute(&transaction));
         result?;
         let step = match step {
@@ -165,9 +165,9 @@ fn measure_kernel(times: &mut Vec<(TableStep, f64)>) -> Result<(), NftError> {
             _ => TableStep::ChangeEndpointInKernel,
         };
         times.push((step, seconds));
-        installed = desired.into();
+        installed_table = desired_table.into();
     }
-    nftables.execute(&Transaction::delete(&installed.table.id))
+    nftables.execute(&Transaction::delete(&installed_table.table.id))
 }
 
 /// A change of a configuration.

@@ -60,8 +60,8 @@ const LOAD_COMPARISONS: [Comparison; 8] = [
     ("userspace", "nginx", &USERSPACE_LIMITS),
     ("userspace", "haproxy-splice", &USERSPACE_SPLICE_LIMITS),
 ];
-/// Each entry has a variant, its baseline, and the maximum ratio of their times from the start of the program until its
-/// rules are active.
+/// Each entry has a variant, its baseline, and the maximum ratio of their start times. A start time ends when the rules
+/// are active.
 const START_TIME_COMPARISONS: [(&str, &str, f64); 4] = [
     ("akrobateo", "klipper-nft", 1.0 / 4.0),
     ("akrobateo", "klipper-legacy", 1.0 / 4.0),

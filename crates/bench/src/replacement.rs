@@ -31,8 +31,8 @@ pub(crate) struct ReplacementResult {
 
 /// Kills the proxy and starts it again [`REPLACEMENT_COUNT`] times.
 ///
-/// Each new process has one port more or one port less than the previous process. So each process replaces the nftables
-/// table.
+/// Each process replaces the nftables table, because each new process has one port more or one port less than the
+/// previous process.
 pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<ReplacementResult, BenchError> {
     let testbed = Testbed::new_without_proxy(variant)?;
     let pod = &testbed.network.pod;

@@ -41,7 +41,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), BenchError> {
         seed,
         ..Results::default()
     };
-    if cli.includes(Measurement::Footprint) && cli.covers(Subject::Proxy) {
+    if cli.includes_measurement(Measurement::Footprint) && cli.includes_subject(Subject::Proxy) {
         print_progress("footprint");
         results.binary_size = Some(footprint::measure_binary(&programs)?);
         for variant in cli
@@ -52,21 +52,21 @@ pub(crate) fn run(cli: &Cli) -> Result<(), BenchError> {
             results.footprints.extend(footprint::measure(variant, &programs)?);
         }
     }
-    if cli.includes(Measurement::Replacement) && cli.covers(Subject::Proxy) {
+    if cli.includes_measurement(Measurement::Replacement) && cli.includes_subject(Subject::Proxy) {
         print_progress("replacement");
         let uses_kernel_mode = |variant: &Variant| variant.data_path == DataPath::Kernel;
         for variant in cli.variants(Subject::Proxy).into_iter().filter(uses_kernel_mode) {
             results.replacements.push(replacement::measure(variant, &programs)?);
         }
     }
-    if cli.includes(Measurement::Start) && cli.covers(Subject::Proxy) {
+    if cli.includes_measurement(Measurement::Start) && cli.includes_subject(Subject::Proxy) {
         results.starts = measure_starts(cli, &programs, &mut rng)?;
     }
     for (subject, max_rounds) in [(Subject::Proxy, u16::MAX), (Subject::Agent, MAX_AGENT_ROUNDS)] {
         let rounds = cli.rounds.min(max_rounds);
         results.samples.extend(measure_loads(cli, subject, rounds, &programs, &mut rng)?);
     }
-    if cli.covers(Subject::Agent) {
+    if cli.includes_subject(Subject::Agent) {
         measure_agent(cli, &mut results, &mut rng)?;
     }
     write_results(cli, &results)
@@ -75,13 +75,13 @@ pub(crate) fn run(cli: &Cli) -> Result<(), BenchError> {
 /// Takes the measurements of the node agent itself, which do not compare variants.
 fn measure_agent(cli: &Cli, results: &mut Results, rng: &mut Rng) -> Result<(), BenchError> {
     let (rounds, length) = (cli.rounds.min(MAX_AGENT_ROUNDS), Duration::from_secs_f64(cli.seconds));
-    if cli.includes(Measurement::Neighbours) {
+    if cli.includes_measurement(Measurement::Neighbours) {
         results.neighbours = neighbours::measure(rounds, length, rng)?;
     }
-    if cli.includes(Measurement::Chains) {
+    if cli.includes_measurement(Measurement::Chains) {
         results.chains = chain_costs::measure(rounds.min(MAX_CHAIN_ROUNDS), length, rng)?;
     }
-    if cli.includes(Measurement::Table) {
+    if cli.includes_measurement(Measurement::NodeTable) {
         print_progress("the agent's table");
         results.table = Some(node_table::measure()?);
     }
@@ -155,7 +155,7 @@ fn build_testbeds(
     let mut testbeds = Vec::new();
     let mut testbed_keys: Vec<(Variant, Protocol)> = Vec::new();
     let mut plans = Vec::new();
-    for load in Load::ALL.into_iter().filter(|&load| cli.includes(Measurement::Load(load))) {
+    for load in Load::ALL.into_iter().filter(|&load| cli.includes_measurement(Measurement::Load(load))) {
         let protocol = load.protocol();
         let mut plan = LoadPlan { load, testbed_indexes: Vec::new() };
         for variant in cli.variants(subject).into_iter().filter(|variant| variant.supports(load)) {

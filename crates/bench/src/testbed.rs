@@ -60,8 +60,8 @@ impl Testbed {
     pub(crate) fn new(variant: Variant, protocol: Protocol, programs: &Programs) -> Result<Self, BenchError> {
         let mut testbed = Self::new_without_proxy(variant)?;
         testbed.proxy = proxy::start(variant, protocol, &testbed.network.pod, programs)?;
-        if let DataPath::Agent(way) = variant.data_path {
-            agent::apply(&testbed.network, way, &agent::services(variant))?;
+        if let DataPath::Agent(path) = variant.data_path {
+            agent::apply(&testbed.network, path, &agent::services(variant))?;
         }
         testbed.wait_until_forwarding(protocol)?;
         Ok(testbed)

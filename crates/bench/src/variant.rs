@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use akrobateo_agent::probe::Way;
+use akrobateo_agent::probe::PeerPath;
 
 use crate::layout::{self, Layout};
 use crate::load::Load;
@@ -26,9 +26,9 @@ pub(crate) enum DataPath {
         /// True if the program sends a PROXY header to the backend.
         proxy_header: bool,
     },
-    /// The node agent, on both nodes. The way keeps the client's address of packets to the other node. Without a way,
+    /// The node agent, on both nodes. The path keeps the client's address of packets to the other node. Without a path,
     /// the agent masquerades these packets.
-    Agent(Option<Way>),
+    Agent(Option<PeerPath>),
 }
 
 /// The kernel interface of an iptables program.
@@ -120,14 +120,22 @@ pub(crate) const VARIANTS_WITH_TWO_NODES: [Variant; 12] = [
     ),
     local_variant("agent-local", "**akrobateo-agent**, local", DataPath::Agent(None)),
     remote_variant("agent-masquerade", "**akrobateo-agent**, remote, masquerade", DataPath::Agent(None)),
-    remote_variant("agent-direct", "**akrobateo-agent**, remote, direct", DataPath::Agent(Some(Way::Direct))),
-    remote_variant("agent-tunnel", "**akrobateo-agent**, remote, tunnel", DataPath::Agent(Some(Way::Tunnel))),
+    remote_variant(
+        "agent-direct",
+        "**akrobateo-agent**, remote, direct",
+        DataPath::Agent(Some(PeerPath::Direct)),
+    ),
+    remote_variant(
+        "agent-tunnel",
+        "**akrobateo-agent**, remote, tunnel",
+        DataPath::Agent(Some(PeerPath::Tunnel)),
+    ),
     Variant {
         endpoints: 10,
         ..remote_variant(
             "agent-direct-10",
             "**akrobateo-agent**, remote, direct, 1 Service of 10 endpoints",
-            DataPath::Agent(Some(Way::Direct)),
+            DataPath::Agent(Some(PeerPath::Direct)),
         )
     },
     Variant {
@@ -136,7 +144,7 @@ pub(crate) const VARIANTS_WITH_TWO_NODES: [Variant; 12] = [
         ..remote_variant(
             "agent-direct-1k",
             "**akrobateo-agent**, remote, direct, 1,000 Services of 10 endpoints",
-            DataPath::Agent(Some(Way::Direct)),
+            DataPath::Agent(Some(PeerPath::Direct)),
         )
     },
 ];

@@ -12,11 +12,11 @@ pub const USERSPACE_GRACE_PERIOD: Duration = Duration::from_secs(30);
 /// have this type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum DataPath {
-    /// The kernel forwards with nftables rules. This path is the fastest, supports every protocol, and needs
+    /// The kernel forwards with nftables rules. The kernel path is the fastest, supports every protocol, and needs
     /// `NET_ADMIN`.
     #[default]
     Kernel,
-    /// The proxy's own process forwards. This path needs no capability, and supports the PROXY protocol.
+    /// The proxy's own process forwards. The userspace path needs no capability, and supports the PROXY protocol.
     Userspace,
 }
 

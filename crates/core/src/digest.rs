@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use sha2::{Digest, Sha256};
 
 /// Length of a digest, in hexadecimal digits.
-const DIGEST_LEN: usize = 10;
+const DIGEST_LENGTH: usize = 10;
 
 /// Returns the first digits of the text's SHA-256. The result is the same in every version and on every machine.
 ///
@@ -13,7 +13,7 @@ const DIGEST_LEN: usize = 10;
 /// collision.
 #[must_use]
 pub fn digest(text: &str) -> String {
-    digest_of_length(text, DIGEST_LEN)
+    digest_of_length(text, DIGEST_LENGTH)
 }
 
 /// Returns the first `length` digits of the text's SHA-256. If an untrusted author chooses the text, the caller needs

@@ -2,23 +2,23 @@
 //! (<https://kubernetes.io/docs/concepts/overview/working-with-objects/names/>). Pure.
 
 /// The maximum length of a label, in bytes.
-pub const MAX_LABEL_LEN: usize = 63;
+pub const MAX_LABEL_LENGTH: usize = 63;
 /// The maximum length of a subdomain, in bytes.
-pub const MAX_SUBDOMAIN_LEN: usize = 253;
+pub const MAX_SUBDOMAIN_LENGTH: usize = 253;
 
 /// Returns true if `text` is a DNS label, for example the name of a namespace or of a Service.
 #[must_use]
 pub fn is_label(text: &str) -> bool {
-    text.len() <= MAX_LABEL_LEN && is_label_of_any_length(text)
+    text.len() <= MAX_LABEL_LENGTH && is_label_of_any_length(text)
 }
 
 /// Returns true if `text` is a DNS subdomain, for example the name of a Node or the prefix of a label key.
 ///
-/// The API server limits the length of the whole name, and does not limit the length of each label. This function
+/// The API server limits the length of the whole name, and does not limit the length of each label. `is_subdomain`
 /// applies the same limit.
 #[must_use]
 pub fn is_subdomain(text: &str) -> bool {
-    text.len() <= MAX_SUBDOMAIN_LEN && text.split('.').all(is_label_of_any_length)
+    text.len() <= MAX_SUBDOMAIN_LENGTH && text.split('.').all(is_label_of_any_length)
 }
 
 fn is_label_of_any_length(text: &str) -> bool {

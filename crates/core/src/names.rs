@@ -1,16 +1,16 @@
 //! Names of the objects that Akrobateo creates. Pure.
 
 use crate::digest::{digest, digest_of_length};
-use crate::dns1123::MAX_LABEL_LEN;
+use crate::dns1123::MAX_LABEL_LENGTH;
 
 /// The maximum length of a name, in bytes. The name is also the value of a label and the host name of pods.
-const MAX_NAME_LEN: usize = MAX_LABEL_LEN;
+const MAX_NAME_LENGTH: usize = MAX_LABEL_LENGTH;
 
 /// Length of the digest in a name that is truncated, in hexadecimal digits.
 ///
 /// The truncation removes text that the author of a Service controls. With a short digest, the author could try names
 /// until two digests are equal.
-const LONG_DIGEST_LEN: usize = 16;
+const LONG_DIGEST_LENGTH: usize = 16;
 
 /// Returns the name of a Service's workload in the namespace that all proxies share:
 /// `<instance>-<namespace>-<service>-<digest>`.
@@ -18,8 +18,8 @@ const LONG_DIGEST_LEN: usize = 16;
 /// Each name ends with a digest, so that the workloads of two Services never have the same name.
 #[must_use]
 pub fn proxy_name(instance: &str, namespace: &str, service: &str) -> String {
-    // A slash separates the names in the text of the digest, and no name contains a slash. So the texts of two Services
-    // are always different.
+    // A slash separates the names in the text of the digest, and no name contains a slash. The texts of two Services
+    // are therefore always different.
     append_digest(&format!("{instance}-{namespace}-{service}"), &format!("{instance}/{namespace}/{service}"))
 }
 
@@ -32,11 +32,11 @@ pub fn proxy_name_in_service_namespace(instance: &str, service: &str) -> String 
 /// Appends the digest of `identity` to `name`. Truncates `name` if the result would be too long.
 fn append_digest(name: &str, identity: &str) -> String {
     let untruncated_name = format!("{name}-{}", digest(identity));
-    if untruncated_name.len() <= MAX_NAME_LEN {
+    if untruncated_name.len() <= MAX_NAME_LENGTH {
         return untruncated_name;
     }
-    let prefix: String = name.chars().take(MAX_NAME_LEN - LONG_DIGEST_LEN - 1).collect();
-    format!("{}-{}", prefix.trim_end_matches('-'), digest_of_length(identity, LONG_DIGEST_LEN))
+    let prefix: String = name.chars().take(MAX_NAME_LENGTH - LONG_DIGEST_LENGTH - 1).collect();
+    format!("{}-{}", prefix.trim_end_matches('-'), digest_of_length(identity, LONG_DIGEST_LENGTH))
 }
 
 #[cfg(test)]
@@ -82,7 +82,7 @@ mod tests {
         let names = [("default", &long_name), (&"n".repeat(63), &long_name), ("other", &long_name)]
             .map(|(namespace, service)| proxy_name(INSTANCE, namespace, service));
         for name in &names {
-            assert!(name.len() <= MAX_NAME_LEN, "{name}");
+            assert!(name.len() <= MAX_NAME_LENGTH, "{name}");
         }
         assert_ne!(names[0], names[2]);
         // A prefix that ends with a hyphen must not cause two hyphens in a row.
@@ -90,6 +90,6 @@ mod tests {
             let name_with_hyphen_at_end = format!("{}-{}", "x".repeat(length), "y".repeat(29));
             assert!(!proxy_name(INSTANCE, "default", &name_with_hyphen_at_end).contains("--"), "{length}");
         }
-        assert!(proxy_name_in_service_namespace(INSTANCE, &long_name).len() <= MAX_NAME_LEN);
+        assert!(proxy_name_in_service_namespace(INSTANCE, &long_name).len() <= MAX_NAME_LENGTH);
     }
 }

@@ -97,8 +97,8 @@ impl ProxyArgs {
 
     /// Returns the arguments as the data plane parses them.
     ///
-    /// A data path or PROXY protocol with the default value has no argument. So the pod template stays the same as in
-    /// earlier versions, and an update of the operator does not replace proxies.
+    /// A data path or PROXY protocol with the default value has no argument. The pod template therefore stays the same
+    /// as in earlier versions, and an update of the operator does not replace proxies.
     #[must_use]
     pub fn to_args(&self) -> Vec<String> {
         let Self { forwards, sources, probe_port, data_path, proxy_protocol } = self;

@@ -110,7 +110,7 @@ impl EchoPod {
         self
     }
 
-    /// Removes the ports from the spec. So only the sockets of the node show that the pod uses its port.
+    /// Removes the ports from the spec, so that only the sockets of the node show that the pod uses its port.
     #[must_use]
     pub fn without_declared_ports(mut self) -> Self {
         self.container.ports = None;

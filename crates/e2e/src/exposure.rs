@@ -94,7 +94,7 @@ impl Namespace {
         Ok(published_addresses(&self.get_service(service).await?))
     }
 
-    /// Waits until no target answers. Then checks for some seconds that no target answers again.
+    /// Waits until no target answers, and then checks for some seconds that no target answers again.
     pub async fn wait_unreachable(&self, targets: &[Target]) -> Result<(), Failure> {
         let ensure_no_answers = async || {
             let replies = self.cluster().send_requests(targets).await?;

@@ -23,7 +23,7 @@ impl LocalOperator {
         let spawn_result = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn();
         let mut child = spawn_result.map_err(|error| Failure::File(program, error))?;
         if let Some(log) = child.stderr.take() {
-            // A thread of the test prints the log. So Rust shows the log only if the test fails.
+            // A thread of the test prints the log, so that Rust shows the log only if the test fails.
             std::thread::spawn(move || {
                 for line in BufReader::new(log).lines().map_while(Result::ok) {
                     eprintln!("local operator: {line}");

@@ -87,7 +87,7 @@ impl Namespace {
     }
 
     /// Returns `N` port numbers that are free: pods, Services and other tests do not use them. The numbers are in the
-    /// range of nodePorts. So a Service may use them as its nodePorts too.
+    /// range of nodePorts, so that a Service may also use them as its nodePorts.
     pub async fn allocate_node_ports<const N: usize>(&self) -> Result<[u16; N], Failure> {
         ports::allocate_node_ports(&self.test_run.cluster.client).await
     }
@@ -101,7 +101,8 @@ impl Namespace {
     }
 
     /// Creates a Service that is younger than `older`. Creation times are whole seconds. If two Services have the same
-    /// creation time, the operator compares their names. So this function repeats the creation until the times differ.
+    /// creation time, the operator compares their names. The function therefore repeats the creation until the times
+    /// differ.
     pub async fn apply_younger(
         &self,
         older: &ServiceBuilder,

@@ -61,8 +61,8 @@ impl Operator {
         self.remove_recorded_proxy_namespace().await
     }
 
-    /// Removes the recorded namespace of the proxies from the Lease. So an operator with another proxy namespace can
-    /// start.
+    /// Removes the recorded namespace of the proxies from the Lease, so that an operator with another proxy namespace
+    /// can start.
     async fn remove_recorded_proxy_namespace(&self) -> Result<(), Failure> {
         let patch = json!({ "metadata": { "annotations": { "akrobateo.io/lb-namespace": null } } });
         match self.leases.patch(OPERATOR_NAME, &PatchParams::default(), &Patch::Merge(patch)).await {

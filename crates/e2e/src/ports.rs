@@ -25,7 +25,8 @@ pub(crate) async fn allocate<const N: usize>(client: &Client) -> Result<[u16; N]
     allocate_from(client, PORT_RANGE.skip(start_offset).chain(PORT_RANGE.take(start_offset))).await
 }
 
-/// Returns `N` free ports from the range of nodePorts. A Service may use them as its nodePort or healthCheckNodePort too.
+/// Returns `N` free ports from the range of nodePorts. A Service may use them as its nodePort or healthCheckNodePort
+/// too.
 pub(crate) async fn allocate_node_ports<const N: usize>(client: &Client) -> Result<[u16; N], Failure> {
     allocate_from(client, NODE_PORT_RANGE).await
 }

@@ -19,9 +19,9 @@ const MAX_READ_ATTEMPTS: usize = 10;
 /// objects at the same time.
 const MAX_RECONCILE_ROUNDS: usize = 5;
 /// The error numbers that mean that the object does not exist (ENOENT, ESRCH, ENODEV, EADDRNOTAVAIL).
-const NOT_FOUND: [i32; 4] = [2, 3, 19, 99];
+const NOT_FOUND_ERRNOS: [i32; 4] = [2, 3, 19, 99];
 /// The error number that means that the process lacks a capability (EPERM).
-const NOT_PERMITTED: i32 = 1;
+const EPERM: i32 = 1;
 
 /// The reason why objects cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +62,7 @@ impl ClientError {
             return false;
         };
         // The error EACCES does not count, because it also has other causes, for example a device without IPv6.
-        matches!(source, SocketError::Rejected(error) if error.raw_os_error() == Some(NOT_PERMITTED))
+        matches!(source, SocketError::Rejected(error) if error.raw_os_error() == Some(EPERM))
     }
 }
 
@@ -81,29 +81,31 @@ impl Client {
 
     /// Reads all objects of the owner.
     pub fn observe(&mut self) -> Result<Observed, ClientError> {
-        let mut observed = Observed { device: self.read_device()?, ..Observed::default() };
-        let index = observed.device.as_ref().map_or(0, |device| device.index);
-        if observed.device.is_some() {
+        let mut observed_objects = Observed { device: self.read_device()?, ..Observed::default() };
+        let index = observed_objects.device.as_ref().map_or(0, |device| device.index);
+        if observed_objects.device.is_some() {
             for message in self.list("addresses", &codec::list_addresses(index))? {
                 if let RouteNetlinkMessage::NewAddress(message) = message {
-                    observed.addresses.extend(codec::decode_address(&message, index));
+                    observed_objects.addresses.extend(codec::decode_address(&message, index));
                 }
             }
             for message in self.list("neighbours", &codec::list_neighbours(index))? {
                 if let RouteNetlinkMessage::NewNeighbour(message) = message {
-                    observed.neighbours.extend(codec::decode_neighbour(&message, index));
+                    observed_objects.neighbours.extend(codec::decode_neighbour(&message, index));
                 }
             }
             for message in self.list("forwarding entries", &codec::list_forwarding_entries(index))? {
                 if let RouteNetlinkMessage::NewNeighbour(message) = message {
-                    observed.forwarding_entries.extend(codec::decode_forwarding_entry(&message, index));
+                    observed_objects
+                        .forwarding_entries
+                        .extend(codec::decode_forwarding_entry(&message, index));
                 }
             }
         }
         for family in Family::ALL {
-            self.observe_family(family, index, &mut observed)?;
+            self.observe_family(family, index, &mut observed_objects)?;
         }
-        Ok(observed)
+        Ok(observed_objects)
     }
 
     /// Makes the changes in the given order. The deletion of a missing object is not an error.
@@ -164,21 +166,23 @@ impl Client {
         &mut self,
         family: Family,
         index: u32,
-        observed: &mut Observed,
+        observed_objects: &mut Observed,
     ) -> Result<(), ClientError> {
         let protocol = self.owner.protocol;
         for message in self.list("routes", &codec::list_routes(family, protocol))? {
             if let RouteNetlinkMessage::NewRoute(message) = message
                 && message.header.protocol == protocol.into()
             {
-                observed.routes.push(ObservedRoute { route: codec::decode_route(&message, index), message });
+                observed_objects
+                    .routes
+                    .push(ObservedRoute { route: codec::decode_route(&message, index), message });
             }
         }
         for message in self.list("rules", &codec::list_rules(family))? {
             if let RouteNetlinkMessage::NewRule(message) = message
                 && codec::has_protocol(&message, protocol)
             {
-                observed.rules.push(ObservedRule { rule: codec::decode_rule(&message), message });
+                observed_objects.rules.push(ObservedRule { rule: codec::decode_rule(&message), message });
             }
         }
         Ok(())
@@ -206,7 +210,7 @@ impl Client {
 }
 
 fn is_not_found(error: &io::Error) -> bool {
-    error.raw_os_error().is_some_and(|number| NOT_FOUND.contains(&number))
+    error.raw_os_error().is_some_and(|number| NOT_FOUND_ERRNOS.contains(&number))
 }
 
 fn is_deletion_of_missing_object(change: &Change, error: &SocketError) -> bool {

@@ -51,26 +51,26 @@ pub enum Change {
 
 /// Returns the changes that lead from `observed` to `desired`, in the order in which the kernel accepts these changes.
 ///
-/// New objects come first, and most deletions last, so that packets always find a complete set of objects. If the device
-/// must be created, its creation is the last change, because the kernel chooses some settings of a new device.
+/// New objects come first, and most deletions last, so that packets always find a complete set of objects. If the
+/// device must be created, its creation is the last change, because the kernel chooses some settings of a new device.
 #[must_use]
-pub fn diff(observed: &Observed, desired: &NetworkObjects) -> Vec<Change> {
-    let mut changes = match (&observed.device, &desired.device) {
+pub fn diff(observed_objects: &Observed, desired: &NetworkObjects) -> Vec<Change> {
+    let mut changes = match (&observed_objects.device, &desired.device) {
         (None, Some(device)) => return vec![Change::CreateDevice(device.clone())],
         (Some(observed_device), Some(device)) if observed_device.vxlan != Some(vxlan_settings(device)) => {
             return vec![Change::DeleteDevice, Change::CreateDevice(device.clone())];
         }
         (Some(observed_device), Some(device)) => {
             let mut changes = device_changes(observed_device, device);
-            changes.extend(additions_on_device(observed, desired));
+            changes.extend(additions_on_device(observed_objects, desired));
             changes
         }
         (_, None) => Vec::new(),
     };
-    changes.extend(routing_additions(observed, desired));
-    changes.extend(routing_deletions(observed, desired));
-    match (&observed.device, &desired.device) {
-        (Some(_), Some(_)) => changes.extend(deletions_on_device(observed, desired)),
+    changes.extend(routing_additions(observed_objects, desired));
+    changes.extend(routing_deletions(observed_objects, desired));
+    match (&observed_objects.device, &desired.device) {
+        (Some(_), Some(_)) => changes.extend(deletions_on_device(observed_objects, desired)),
         (Some(_), None) => changes.push(Change::DeleteDevice),
         (None, _) => {}
     }
@@ -78,7 +78,7 @@ pub fn diff(observed: &Observed, desired: &NetworkObjects) -> Vec<Change> {
 }
 
 fn vxlan_settings(device: &Device) -> VxlanSettings {
-    VxlanSettings { vni: device.vni, local: device.local, port: device.port }
+    VxlanSettings { vni: device.vni, local_address: device.local_address, port: device.port }
 }
 
 fn device_changes(observed_device: &ObservedDevice, desired: &Device) -> Vec<Change> {
@@ -94,47 +94,48 @@ fn device_changes(observed_device: &ObservedDevice, desired: &Device) -> Vec<Cha
     changes.into_iter().filter_map(|(is_needed, change)| is_needed.then_some(change)).collect()
 }
 
-fn additions_on_device(observed: &Observed, desired: &NetworkObjects) -> Vec<Change> {
+fn additions_on_device(observed_objects: &Observed, desired: &NetworkObjects) -> Vec<Change> {
     let mut changes = Vec::new();
     for address in &desired.addresses {
-        if !observed.addresses.contains(&(*address, host_prefix_len(*address))) {
+        if !observed_objects.addresses.contains(&(*address, host_prefix_len(*address))) {
             changes.push(Change::AddAddress(*address));
         }
     }
-    // Other addresses are deleted before routes are added. Otherwise an unwanted address could have a network whose
-    // broadcast address is the next hop of a new route. The kernel would reject this route.
-    for (address, prefix_len) in &observed.addresses {
+    // Other addresses are deleted before routes are added. The network of an unwanted address could have a broadcast
+    // address that is the next hop of a new route. The kernel would reject this route.
+    for (address, prefix_len) in &observed_objects.addresses {
         if !desired.addresses.contains(address) || *prefix_len != host_prefix_len(*address) {
             changes.push(Change::DeleteAddress(*address, *prefix_len));
         }
     }
     for (address, mac) in &desired.neighbours {
-        if observed.neighbours.get(address) != Some(mac) {
+        if observed_objects.neighbours.get(address) != Some(mac) {
             changes.push(Change::SetNeighbour(*address, *mac));
         }
     }
     for (mac, node) in &desired.forwarding_entries {
-        if observed.forwarding_entries.get(mac) != Some(&Some(*node)) {
+        if observed_objects.forwarding_entries.get(mac) != Some(&Some(*node)) {
             changes.push(Change::SetForwardingEntry(*mac, *node));
         }
     }
     changes
 }
 
-fn routing_additions(observed: &Observed, desired: &NetworkObjects) -> Vec<Change> {
-    let observed_routes: BTreeSet<_> = observed.routes.iter().filter_map(|route| route.route).collect();
-    let observed_rules: BTreeSet<_> = observed.rules.iter().filter_map(|rule| rule.rule).collect();
+fn routing_additions(observed_objects: &Observed, desired: &NetworkObjects) -> Vec<Change> {
+    let observed_routes: BTreeSet<_> =
+        observed_objects.routes.iter().filter_map(|route| route.route).collect();
+    let observed_rules: BTreeSet<_> = observed_objects.rules.iter().filter_map(|rule| rule.rule).collect();
     let routes = desired.routes.difference(&observed_routes).copied().map(Change::SetRoute);
     let rules = desired.rules.difference(&observed_rules).copied().map(Change::AddRule);
     routes.chain(rules).collect()
 }
 
-/// Returns the deletions of all routes and rules that are not desired. Rules are deleted first, so that no rule sends packets
-/// into an incomplete routing table.
-fn routing_deletions(observed: &Observed, desired: &NetworkObjects) -> Vec<Change> {
+/// Returns the deletions of all routes and rules that are not desired. Rules are deleted first, so that no rule sends
+/// packets into an incomplete routing table.
+fn routing_deletions(observed_objects: &Observed, desired: &NetworkObjects) -> Vec<Change> {
     let mut changes = Vec::new();
     let mut kept_rules = BTreeSet::new();
-    for observed_rule in &observed.rules {
+    for observed_rule in &observed_objects.rules {
         // The kernel allows several equal rules, but one rule is enough.
         let is_desired =
             observed_rule.rule.is_some_and(|rule| desired.rules.contains(&rule) && kept_rules.insert(rule));
@@ -142,7 +143,7 @@ fn routing_deletions(observed: &Observed, desired: &NetworkObjects) -> Vec<Chang
             changes.push(Change::DeleteRule(Box::new(observed_rule.message.clone())));
         }
     }
-    for observed_route in &observed.routes {
+    for observed_route in &observed_objects.routes {
         // Routes with the table and destination of a desired route need no deletion, because the desired route has
         // replaced them.
         let is_desired = observed_route.route.is_some_and(|route| {
@@ -157,14 +158,14 @@ fn routing_deletions(observed: &Observed, desired: &NetworkObjects) -> Vec<Chang
     changes
 }
 
-fn deletions_on_device(observed: &Observed, desired: &NetworkObjects) -> Vec<Change> {
+fn deletions_on_device(observed_objects: &Observed, desired: &NetworkObjects) -> Vec<Change> {
     let mut changes = Vec::new();
-    for mac in observed.forwarding_entries.keys() {
+    for mac in observed_objects.forwarding_entries.keys() {
         if !desired.forwarding_entries.contains_key(mac) {
             changes.push(Change::DeleteForwardingEntry(*mac));
         }
     }
-    for address in observed.neighbours.keys() {
+    for address in observed_objects.neighbours.keys() {
         if !desired.neighbours.contains_key(address) {
             changes.push(Change::DeleteNeighbour(*address));
         }

@@ -16,7 +16,7 @@ use crate::socket::{SocketError, split_messages};
 /// The multicast groups of links, neighbours, addresses, routes, rules and IPv4 settings (`RTNLGRP_*`), as bits.
 const MULTICAST_GROUPS: u32 =
     group(1) | group(3) | group(5) | group(7) | group(8) | group(9) | group(11) | group(19) | group(24);
-const BUFFER_LEN: usize = 32 * 1024;
+const BUFFER_LENGTH: usize = 32 * 1024;
 
 const fn group(number: u32) -> u32 {
     1 << (number - 1)
@@ -67,7 +67,7 @@ impl Monitor {
     pub fn read_notifications(&self, index: Option<u32>, uplink: &str) -> Result<bool, SocketError> {
         let mut is_changed = false;
         loop {
-            let mut datagram = Vec::with_capacity(BUFFER_LEN);
+            let mut datagram = Vec::with_capacity(BUFFER_LENGTH);
             match self.socket.recv(&mut datagram, 0) {
                 Ok(_) => {
                     let is_relevant = |bytes: &[u8]| codec::is_relevant(bytes, &self.owner, index, uplink);

@@ -44,7 +44,7 @@ pub struct Device {
     /// The VXLAN network identifier.
     pub vni: u32,
     /// The node's address, which is the source of the outer packets.
-    pub local: IpAddr,
+    pub local_address: IpAddr,
     /// The UDP port, which is the same on all nodes.
     pub port: u16,
     /// The device's MAC address.

@@ -55,7 +55,7 @@ pub struct VxlanSettings {
     /// The VXLAN network identifier.
     pub vni: u32,
     /// The address from which the device sends.
-    pub local: IpAddr,
+    pub local_address: IpAddr,
     /// The UDP port of the other end.
     pub port: u16,
 }

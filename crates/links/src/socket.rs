@@ -8,9 +8,9 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
 /// The kernel's answers to one read have at most 32 KiB (`netlink_recvmsg` in the kernel).
-const BUFFER_LEN: usize = 32 * 1024;
+const BUFFER_LENGTH: usize = 32 * 1024;
 /// The kernel's error number for an unknown option (`ENOPROTOOPT`).
-const UNKNOWN_OPTION: i32 = 92;
+const ENOPROTOOPT: i32 = 92;
 
 /// The reason why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ impl RouteSocket {
         // With this option, the kernel lists only the objects that a request names. Kernels before 4.20 list all
         // objects.
         match socket.set_netlink_get_strict_chk(true) {
-            Err(error) if error.raw_os_error() != Some(UNKNOWN_OPTION) => Err(SocketError::OpenFailed(error)),
+            Err(error) if error.raw_os_error() != Some(ENOPROTOOPT) => Err(SocketError::OpenFailed(error)),
             _ => Ok(Self { socket, last_sequence_number: 0 }),
         }
     }
@@ -76,7 +76,7 @@ impl RouteSocket {
         let mut answers = Vec::new();
         let mut is_interrupted = false;
         loop {
-            let mut datagram = Vec::with_capacity(BUFFER_LEN);
+            let mut datagram = Vec::with_capacity(BUFFER_LENGTH);
             self.socket.recv(&mut datagram, 0).map_err(SocketError::TransportFailed)?;
             for bytes in split_messages(&datagram) {
                 let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes) else {
@@ -109,9 +109,9 @@ impl RouteSocket {
 pub(crate) fn split_messages(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut remaining_bytes = datagram;
     std::iter::from_fn(move || {
-        let len = usize::try_from(u32::from_ne_bytes(*remaining_bytes.first_chunk()?)).ok()?;
-        let message = remaining_bytes.get(..len).filter(|message| !message.is_empty())?;
-        remaining_bytes = remaining_bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+        let length = usize::try_from(u32::from_ne_bytes(*remaining_bytes.first_chunk()?)).ok()?;
+        let message = remaining_bytes.get(..length).filter(|message| !message.is_empty())?;
+        remaining_bytes = remaining_bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some(message)
     })
 }

@@ -50,22 +50,22 @@ fn main() {
     );
     nftables.execute(&Transaction::create(&table)).unwrap();
     report("read the table", [(); ROUND_COUNT].map(|()| measure(|| nftables.read(&table.id).unwrap()).0));
-    let mut installed = InstalledTable::from(table);
+    let mut installed_table = InstalledTable::from(table);
     let (mut diff_times, mut execute_times) = ([Duration::ZERO; ROUND_COUNT], [Duration::ZERO; ROUND_COUNT]);
     for round in 0..ROUND_COUNT {
-        let desired = build_table(u8::try_from(round + 1).unwrap());
-        let (diff_time, transaction) = measure(|| diff(Some(&installed), &desired));
+        let desired_table = build_table(u8::try_from(round + 1).unwrap());
+        let (diff_time, transaction) = measure(|| diff(Some(&installed_table), &desired_table));
         let (execute_time, result) = measure(|| nftables.execute(&transaction));
         result.unwrap();
         (diff_times[round], execute_times[round]) = (diff_time, execute_time);
-        installed = desired.into();
+        installed_table = desired_table.into();
     }
     report("find the difference of one endpoint", diff_times);
     report("change one endpoint in the kernel", execute_times);
     let own_memory = process::anonymous_memory_bytes(rustix::process::getpid()).unwrap();
     let peak = process::peak_memory_bytes(rustix::process::getpid()).unwrap();
     println!("memory with one table: {} KiB, peak of all steps: {} KiB", own_memory / 1024, peak / 1024);
-    drop((build_time, installed));
+    drop((build_time, installed_table));
 }
 
 fn measure<T>(code: impl FnOnce() -> T) -> (Duration, T) {
@@ -84,9 +84,9 @@ fn build_table(changed_endpoint: u8) -> Table {
     let chain = Chain::regular("n10", Vec::new());
     let mut sets = Vec::new();
     for (suffix, address) in [("4", DataType::IPV4), ("6", DataType::IPV6)] {
-        let len = usize::try_from(address.len).unwrap();
+        let length = usize::try_from(address.length).unwrap();
         let ip = |bytes: [u8; 4]| {
-            let mut ip = vec![0; len];
+            let mut ip = vec![0; length];
             ip[..4].copy_from_slice(&bytes);
             ip
         };
@@ -103,9 +103,9 @@ fn build_table(changed_endpoint: u8) -> Table {
                 let is_changed = service == 0 && endpoint == 0;
                 let [high, low] = service.to_be_bytes();
                 let [_, _, _, number] = endpoint.to_be_bytes();
-                let mut address = vec![0; len];
+                let mut address = vec![0; length];
                 address[..4].copy_from_slice(&[10, 200 + high, low, number]);
-                address[len - 1] ^= if is_changed { changed_endpoint } else { 0 };
+                address[length - 1] ^= if is_changed { changed_endpoint } else { 0 };
                 let key = Value::concat(&[&[TCP], &port, &endpoint.to_ne_bytes()]).unwrap();
                 Element::new(key).with_value(Value::concat(&[&address, &8080_u16.to_be_bytes()]).unwrap())
             })

@@ -40,7 +40,8 @@ fn run_isolated<F: FnOnce()>(test: F, unshare_options: &[&str]) {
         .stderr(Stdio::piped())
         .spawn();
     let mut child = expect_child(child);
-    // The isolated process exits when its standard input is closed. So `wait_with_output` must not close the input.
+    // `wait_with_output` must not close the standard input, because the isolated process exits when its standard input
+    // is closed.
     let stdin = child.stdin.take();
     let output = child.wait_with_output().unwrap();
     drop(stdin);
@@ -72,7 +73,7 @@ pub fn isolate_program() -> Option<ExitStatus> {
         return None;
     }
     let mut child = expect_child(unshare_command(&[]).args(std::env::args_os().skip(1)).spawn());
-    // The isolated process exits when its standard input is closed. So `wait` must not close the input.
+    // `wait` must not close the standard input, because the isolated process exits when its standard input is closed.
     let stdin = child.stdin.take();
     let status = child.wait().unwrap();
     drop(stdin);
@@ -103,8 +104,8 @@ fn expect_child(child: std::io::Result<Child>) -> Child {
 /// Mounts a private `/run`, and makes this process exit when its parent exits.
 fn set_up_isolated_process() {
     std::thread::spawn(exit_at_end_of_input);
-    let mounted = rustix::mount::mount("tmpfs", "/run", "tmpfs", MountFlags::empty(), None);
-    mounted.unwrap_or_else(|error| panic!("cannot mount a tmpfs on /run: {error}"));
+    let mount_result = rustix::mount::mount("tmpfs", "/run", "tmpfs", MountFlags::empty(), None);
+    mount_result.unwrap_or_else(|error| panic!("cannot mount a tmpfs on /run: {error}"));
 }
 
 /// Exits when the parent closes its end of the pipe. A signal would not work: a namespace's first process ignores it.

@@ -1,8 +1,8 @@
 //! Private network namespaces for tests and benchmarks. Does I/O.
 //!
 //! A test calls [`isolated`], creates a [`Namespace`] for each node, pod and client, and connects them with
-//! [`link::connect`] or a [`Bridge`]. A [`laboratory`] has the network of a whole cluster. Tests need iproute2, iptables,
-//! nftables and util-linux, and root or user namespaces.
+//! [`link::connect`] or a [`Bridge`]. A [`laboratory`] has the network of a whole cluster. Tests need iproute2,
+//! iptables, nftables and util-linux, and root or user namespaces.
 //!
 //! Tests need no cleanup. The kernel deletes a network namespace when its last process has ended and its last
 //! descriptor is closed. The isolated process is the first process of its process namespace. When the isolated process

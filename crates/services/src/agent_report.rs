@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use akrobateo_core::digest::digest;
-use akrobateo_core::dns1123::MAX_SUBDOMAIN_LEN;
+use akrobateo_core::dns1123::MAX_SUBDOMAIN_LENGTH;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
@@ -29,24 +29,25 @@ pub struct AgentReport {
     pub is_paused: bool,
     /// The versions of the objects that the rules in the kernel contain; `None` until the agent has written its first
     /// rules.
-    pub applied: Option<AppliedVersions>,
+    #[serde(rename = "applied")]
+    pub applied_versions: Option<AppliedVersions>,
     /// The number of Services that the agent serves.
     pub served_count: usize,
     /// The Services that the agent refuses.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub refused: Vec<PortProblem>,
+    #[serde(skip_serializing_if = "Vec::is_empty", rename = "refused")]
+    pub refused_ports: Vec<PortProblem>,
     /// The Services with an invalid spec that the agent does not serve, although their status has an address of the
-    /// node. Each entry is `<namespace>/<name>`. The rules in the kernel have no earlier settings of such a Service, for
-    /// example because the node was restarted.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub not_served: Vec<String>,
+    /// node. Each entry is `<namespace>/<name>`. The rules in the kernel have no earlier settings of such a Service,
+    /// for example because the node was restarted.
+    #[serde(skip_serializing_if = "Vec::is_empty", rename = "notServed")]
+    pub unserved_services: Vec<String>,
     /// The ports that the agent serves, and that a pod or a process of the node started to use later.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub shared_ports: Vec<PortProblem>,
+    #[serde(skip_serializing_if = "Vec::is_empty", rename = "sharedPorts")]
+    pub doubly_used_ports: Vec<PortProblem>,
     /// The Services in dedicated mode that the agent still serves, because the node has no ready proxy yet. Each entry
     /// is `<namespace>/<name>`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub handing_over: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty", rename = "handingOver")]
+    pub services_waiting_for_proxies: Vec<String>,
     /// The error of the last attempt to change the rules in the kernel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -146,7 +147,7 @@ impl AgentReport {
     /// Returns true if the rules contain these versions of a Service and of its `EndpointSlices`.
     #[must_use]
     pub fn has_applied(&self, service_version: u64, endpoint_slice_version: u64) -> bool {
-        self.applied.as_ref().is_some_and(|applied| {
+        self.applied_versions.as_ref().is_some_and(|applied| {
             applied.services >= service_version && applied.endpoint_slices >= endpoint_slice_version
         })
     }
@@ -160,7 +161,7 @@ impl AgentReport {
     /// Returns true if the agent refuses the Service, which is `<namespace>/<name>`.
     #[must_use]
     pub fn refuses(&self, service: &str) -> bool {
-        self.refused.iter().any(|problem| problem.service == service)
+        self.refused_ports.iter().any(|problem| problem.service == service)
     }
 }
 
@@ -168,11 +169,11 @@ impl AgentReport {
 #[must_use]
 pub fn lease_name(instance: &str, node: &str) -> String {
     let name = format!("{instance}-{node}");
-    if name.len() <= MAX_SUBDOMAIN_LEN {
+    if name.len() <= MAX_SUBDOMAIN_LENGTH {
         return name;
     }
     let digest = digest(node);
-    let prefix: String = name.chars().take(MAX_SUBDOMAIN_LEN - digest.len() - 1).collect();
+    let prefix: String = name.chars().take(MAX_SUBDOMAIN_LENGTH - digest.len() - 1).collect();
     format!("{}-{digest}", prefix.trim_end_matches(['-', '.']))
 }
 
@@ -185,8 +186,8 @@ mod tests {
     fn report() -> AgentReport {
         AgentReport {
             node: "n1".to_owned(),
-            applied: Some(AppliedVersions { services: 12, endpoint_slices: 7 }),
-            refused: vec![PortProblem {
+            applied_versions: Some(AppliedVersions { services: 12, endpoint_slices: 7 }),
+            refused_ports: vec![PortProblem {
                 service: "shop/web".to_owned(),
                 port: "80/TCP".to_owned(),
                 owner: PortOwner::Pod("shop/ingress".to_owned()),
@@ -208,7 +209,7 @@ mod tests {
     fn unknown_fields_of_a_report_are_ignored() {
         let report: AgentReport =
             serde_json::from_str(r#"{"node": "n1", "later": 1, "refused": []}"#).unwrap();
-        assert_eq!((report.node.as_str(), report.applied), ("n1", None));
+        assert_eq!((report.node.as_str(), report.applied_versions), ("n1", None));
     }
 
     #[test]
@@ -224,7 +225,7 @@ mod tests {
         assert_eq!(lease_name("akrobateo", "n1"), "akrobateo-n1");
         let long_node = "n".repeat(253);
         let name = lease_name("akrobateo", &long_node);
-        assert_eq!(name.len(), MAX_SUBDOMAIN_LEN);
+        assert_eq!(name.len(), MAX_SUBDOMAIN_LENGTH);
         assert_ne!(name, lease_name("akrobateo", &format!("{}x", "n".repeat(252))));
     }
 }

@@ -356,8 +356,8 @@ impl PodBuilder {
     /// Makes the container wait for a restart after a crash with this termination message.
     pub fn crashed(self, message: &str) -> Self {
         let message = Some(message.to_owned());
-        let terminated = ContainerStateTerminated { exit_code: 1, message, ..Default::default() };
-        let last_state = ContainerState { terminated: Some(terminated), ..Default::default() };
+        let terminated_state = ContainerStateTerminated { exit_code: 1, message, ..Default::default() };
+        let last_state = ContainerState { terminated: Some(terminated_state), ..Default::default() };
         self.container_status("CrashLoopBackOff", Some(last_state))
     }
 

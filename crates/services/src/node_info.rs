@@ -151,8 +151,8 @@ impl NodeInfo {
 
     /// Returns the addresses to publish: the addresses of the annotation, or the node's own addresses if the annotation
     /// has no valid address. If the annotation has an invalid part, each family without a valid address in the
-    /// annotation uses the node's own addresses. The node's own addresses of a family have the first preferred type of
-    /// which the node has an address in this family.
+    /// annotation uses the node's own addresses. For each family, the node's own addresses are the addresses of one
+    /// type: the first preferred type that the node has in this family.
     #[must_use]
     pub fn addresses_to_publish(&self, types_by_preference: &[AddressType]) -> Vec<IpAddr> {
         let addresses_of_type = |family: Family, address_type: AddressType| -> Vec<IpAddr> {
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn node_with_an_invalid_address_annotation_stays_published() {
-        for (value, published) in [
+        for (value, published_addresses) in [
             ("oops", vec!["10.0.0.1", "fd00::1"]),
             ("", vec!["10.0.0.1", "fd00::1"]),
             ("203.0.113.9,oops", vec!["203.0.113.9", "fd00::1"]),
@@ -308,7 +308,11 @@ mod tests {
         ] {
             let node = node("n1").internal_ip("10.0.0.1").internal_ip("fd00::1");
             let node = node.annotation(annotations::NODE_ADDRESS, value).build();
-            assert_eq!(addresses_to_publish(&node, &TYPES_WITH_EXTERNAL_FIRST), published, "{value:?}");
+            assert_eq!(
+                addresses_to_publish(&node, &TYPES_WITH_EXTERNAL_FIRST),
+                published_addresses,
+                "{value:?}"
+            );
             assert_eq!(NodeInfo::from_node(&node).address_error.is_some(), value != "203.0.113.9");
         }
     }

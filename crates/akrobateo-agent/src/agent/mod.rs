@@ -38,7 +38,7 @@ impl Agent {
         Ok(Self { mailbox, thread: Some(thread) })
     }
 
-    /// Replaces the configuration. The ways in the configuration are ignored, because the probe finds the ways.
+    /// Replaces the configuration. The paths in the configuration are ignored, because the probe finds the paths.
     pub fn set_config(&self, id: u64, config: NodeConfig) {
         self.mailbox.send(Command::SetConfig(id, Box::new(config)));
     }

@@ -1,4 +1,4 @@
-//! Determines the ways to peers from the reports of the probe, and from the table of an earlier process. Pure.
+//! Determines the paths to peers from the reports of the probe, and from the table of an earlier process. Pure.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,67 +8,67 @@ use netfilter::nft::Table;
 
 use crate::config::{NodeConfig, Peer};
 use crate::marks;
-use crate::probe::{ForwardingMode, MasqueradeReason, Target, TargetId, Way};
-use crate::table::ways_in_table;
+use crate::probe::{ForwardingMode, MasqueradeReason, PeerPath, Target, TargetId};
+use crate::table::paths_in_table;
 
 /// The forwarding modes of all peers, as the probe reports them.
 pub type Modes = BTreeMap<TargetId, ForwardingMode>;
 
-/// The way for each peer and family. A peer without a way is not in the map.
-pub(super) type Ways = BTreeMap<TargetId, Way>;
+/// The path for each peer and family. A peer without a path is not in the map.
+pub(super) type PeerPaths = BTreeMap<TargetId, PeerPath>;
 
-/// Returns the ways after a report of the probe. A peer keeps its way while the probe is undecided about the peer.
-/// Therefore a restart of the agent does not change the ways.
-pub(super) fn next_ways(ways: &Ways, modes: &Modes) -> Ways {
-    let next_way = |(id, mode): (&TargetId, &ForwardingMode)| {
-        let way = match mode {
-            ForwardingMode::Keep(way) => Some(*way),
-            ForwardingMode::Masquerade(MasqueradeReason::Undecided) => ways.get(id).copied(),
+/// Returns the paths after a report of the probe. A peer keeps its path while the probe is undecided about the peer. A
+/// restart of the agent therefore does not change the paths.
+pub(super) fn next_paths(paths: &PeerPaths, modes: &Modes) -> PeerPaths {
+    let next_path = |(id, mode): (&TargetId, &ForwardingMode)| {
+        let path = match mode {
+            ForwardingMode::Keep(path) => Some(*path),
+            ForwardingMode::Masquerade(MasqueradeReason::Undecided) => paths.get(id).copied(),
             ForwardingMode::Masquerade(_) => None,
         };
-        way.map(|way| (*id, way))
+        path.map(|path| (*id, path))
     };
-    modes.iter().filter_map(next_way).collect()
+    modes.iter().filter_map(next_path).collect()
 }
 
-/// Returns true if the probe must try the tunnel, because the direct way to a peer does not work. While the probe is
+/// Returns true if the probe must try the tunnel, because the direct path to a peer does not work. While the probe is
 /// undecided about a peer, the previous answer `was_needed` stays valid.
 pub(super) fn needs_tunnel(modes: &Modes, was_needed: bool) -> bool {
     modes.values().any(|mode| match mode {
-        ForwardingMode::Keep(Way::Direct) => false,
+        ForwardingMode::Keep(PeerPath::Direct) => false,
         ForwardingMode::Masquerade(MasqueradeReason::Undecided) => was_needed,
-        ForwardingMode::Keep(Way::Tunnel) | ForwardingMode::Masquerade(_) => true,
+        ForwardingMode::Keep(PeerPath::Tunnel) | ForwardingMode::Masquerade(_) => true,
     })
 }
 
-/// Returns the ways that an earlier process has installed.
-pub(super) fn installed_ways(table: &Table) -> Ways {
-    let mut ways = Ways::new();
-    for (family, zone, way) in ways_in_table(table) {
+/// Returns the paths that an earlier process has installed.
+pub(super) fn installed_paths(table: &Table) -> PeerPaths {
+    let mut paths = PeerPaths::new();
+    for (family, zone, path) in paths_in_table(table) {
         if let Some(peer) = marks::node_of_zone(zone) {
-            ways.insert(TargetId { peer, family }, way);
+            paths.insert(TargetId { peer, family }, path);
         }
     }
-    ways
+    paths
 }
 
-/// Removes the ways to peers whose number now belongs to another node. The probe finds the ways to the new node.
-pub(super) fn forget_replaced_peers(ways: &mut Ways, old_peers: &[Peer], new_peers: &[Peer]) {
+/// Removes the paths to peers whose number now belongs to another node. The probe finds the paths to the new node.
+pub(super) fn forget_replaced_peers(paths: &mut PeerPaths, old_peers: &[Peer], new_peers: &[Peer]) {
     let addresses = |peers: &[Peer], number| {
         peers.iter().find(|peer| peer.number == number).map(|peer| peer.addresses.clone())
     };
-    ways.retain(|id, _| match (addresses(old_peers, id.peer), addresses(new_peers, id.peer)) {
+    paths.retain(|id, _| match (addresses(old_peers, id.peer), addresses(new_peers, id.peer)) {
         (Some(old), Some(new)) => old.iter().any(|address| new.contains(address)),
         _ => true,
     });
 }
 
-/// Replaces the ways of all peers in the configuration.
-pub(super) fn set_ways(config: &mut NodeConfig, ways: &Ways) {
+/// Replaces the paths of all peers in the configuration.
+pub(super) fn set_paths(config: &mut NodeConfig, paths: &PeerPaths) {
     for peer in &mut config.peers {
-        let way_of_family =
-            |family: Family| Some((family, *ways.get(&TargetId { peer: peer.number, family })?));
-        peer.ways = Family::ALL.into_iter().filter_map(way_of_family).collect();
+        let path_of_family =
+            |family: Family| Some((family, *paths.get(&TargetId { peer: peer.number, family })?));
+        peer.paths = Family::ALL.into_iter().filter_map(path_of_family).collect();
     }
 }
 
@@ -106,48 +106,50 @@ mod tests {
     const PEER_3_IPV6: TargetId = TargetId { peer: 3, family: Family::V6 };
 
     #[test]
-    fn undecided_peer_keeps_its_way() {
-        let ways = Ways::from([(PEER_2_IPV4, Way::Direct), (PEER_3_IPV6, Way::Tunnel)]);
+    fn undecided_peer_keeps_its_path() {
+        let paths = PeerPaths::from([(PEER_2_IPV4, PeerPath::Direct), (PEER_3_IPV6, PeerPath::Tunnel)]);
         let undecided_mode = ForwardingMode::Masquerade(MasqueradeReason::Undecided);
-        let modes =
-            Modes::from([(PEER_2_IPV4, undecided_mode), (PEER_3_IPV6, ForwardingMode::Keep(Way::Direct))]);
+        let modes = Modes::from([
+            (PEER_2_IPV4, undecided_mode),
+            (PEER_3_IPV6, ForwardingMode::Keep(PeerPath::Direct)),
+        ]);
         assert_eq!(
-            next_ways(&ways, &modes),
-            Ways::from([(PEER_2_IPV4, Way::Direct), (PEER_3_IPV6, Way::Direct)])
+            next_paths(&paths, &modes),
+            PeerPaths::from([(PEER_2_IPV4, PeerPath::Direct), (PEER_3_IPV6, PeerPath::Direct)])
         );
         let unanswered_mode = ForwardingMode::Masquerade(MasqueradeReason::NoAnswer);
         let modes = Modes::from([(PEER_2_IPV4, unanswered_mode)]);
-        assert_eq!(next_ways(&ways, &modes), Ways::new());
+        assert_eq!(next_paths(&paths, &modes), PeerPaths::new());
     }
 
     #[test]
-    fn way_of_a_replaced_peer_is_forgotten() {
+    fn path_of_a_replaced_peer_is_forgotten() {
         let old_peers = config().peers;
-        let ways = Ways::from([(PEER_2_IPV4, Way::Direct), (PEER_3_IPV6, Way::Tunnel)]);
-        let remaining_ways = |new_peers: &[Peer]| {
-            let mut ways = ways.clone();
-            forget_replaced_peers(&mut ways, &old_peers, new_peers);
-            ways.into_keys().collect::<Vec<_>>()
+        let paths = PeerPaths::from([(PEER_2_IPV4, PeerPath::Direct), (PEER_3_IPV6, PeerPath::Tunnel)]);
+        let remaining_paths = |new_peers: &[Peer]| {
+            let mut paths = paths.clone();
+            forget_replaced_peers(&mut paths, &old_peers, new_peers);
+            paths.into_keys().collect::<Vec<_>>()
         };
-        assert_eq!(remaining_ways(&old_peers), [PEER_2_IPV4, PEER_3_IPV6]);
+        assert_eq!(remaining_paths(&old_peers), [PEER_2_IPV4, PEER_3_IPV6]);
         let mut new_peers = old_peers.clone();
         new_peers[0].addresses = vec!["10.99.0.77".parse().unwrap()];
         // A peer that keeps one of its addresses is the same node, even if it has another MAC address.
         new_peers[1].addresses.push("10.99.0.78".parse().unwrap());
         new_peers[1].mac = "02:00:00:00:00:77".parse().unwrap();
-        assert_eq!(remaining_ways(&new_peers), [PEER_3_IPV6]);
+        assert_eq!(remaining_paths(&new_peers), [PEER_3_IPV6]);
         // A peer may be absent for some time, for example while its agent restarts.
-        assert_eq!(remaining_ways(&[]), [PEER_2_IPV4, PEER_3_IPV6]);
+        assert_eq!(remaining_paths(&[]), [PEER_2_IPV4, PEER_3_IPV6]);
     }
 
     #[test]
-    fn tunnel_is_needed_if_a_direct_way_does_not_work() {
+    fn tunnel_is_needed_if_a_direct_path_does_not_work() {
         let modes =
-            |mode| Modes::from([(PEER_2_IPV4, ForwardingMode::Keep(Way::Direct)), (PEER_3_IPV6, mode)]);
+            |mode| Modes::from([(PEER_2_IPV4, ForwardingMode::Keep(PeerPath::Direct)), (PEER_3_IPV6, mode)]);
         let undecided_mode = ForwardingMode::Masquerade(MasqueradeReason::Undecided);
         for (mode, was_needed, is_needed) in [
-            (ForwardingMode::Keep(Way::Direct), true, false),
-            (ForwardingMode::Keep(Way::Tunnel), false, true),
+            (ForwardingMode::Keep(PeerPath::Direct), true, false),
+            (ForwardingMode::Keep(PeerPath::Tunnel), false, true),
             (ForwardingMode::Masquerade(MasqueradeReason::NoAnswer), false, true),
             (undecided_mode, false, false),
             (undecided_mode, true, true),
@@ -157,8 +159,8 @@ mod tests {
     }
 
     #[test]
-    fn ways_are_found_in_the_table_of_an_earlier_process() {
-        let ways = Ways::from([(PEER_2_IPV4, Way::Direct), (PEER_3_IPV6, Way::Tunnel)]);
+    fn paths_are_found_in_the_table_of_an_earlier_process() {
+        let paths = PeerPaths::from([(PEER_2_IPV4, PeerPath::Direct), (PEER_3_IPV6, PeerPath::Tunnel)]);
         let mut config = config();
         config.services = vec![service()];
         config.services[0].ports = vec![crate::config::ServicePort {
@@ -166,7 +168,7 @@ mod tests {
             port: std::num::NonZeroU16::MIN,
             endpoints: vec![endpoint(10, 2)],
         }];
-        set_ways(&mut config, &ways);
-        assert_eq!(installed_ways(&NodeTables::new(&config).inet), ways);
+        set_paths(&mut config, &paths);
+        assert_eq!(installed_paths(&NodeTables::new(&config).inet), paths);
     }
 }

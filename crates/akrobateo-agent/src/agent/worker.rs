@@ -7,18 +7,19 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::mailbox::{Command, Inbox, Mailbox, Observer};
 use super::modes::{
-    Modes, Ways, forget_replaced_peers, installed_ways, needs_tunnel, next_ways, probe_targets, set_ways,
+    Modes, PeerPaths, forget_replaced_peers, installed_paths, needs_tunnel, next_paths, probe_targets,
+    set_paths,
 };
 use super::schedule::Schedule;
 use crate::config::{LocalNode, NodeConfig};
 use crate::data_path::{DataPath, DataPathError, DataPathWatch};
-use crate::probe::{self, Node as ProbeNode, ProbeService, Way};
+use crate::probe::{self, Node as ProbeNode, PeerPath, ProbeService};
 use crate::tunnel;
 
 /// The time after which the thread tries again to start a probe that did not start.
 const PROBE_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// The time for which the tunnel remains after its last use, because a peer may still send packets through the tunnel.
-const TUNNEL_RETENTION: Duration = Duration::from_mins(1);
+const TUNNEL_RETENTION_TIME: Duration = Duration::from_mins(1);
 
 /// The state of the thread.
 #[derive(Debug)]
@@ -28,9 +29,9 @@ pub(super) struct Worker {
     mailbox: Mailbox,
     config_id: u64,
     config: NodeConfig,
-    ways: Ways,
+    paths: PeerPaths,
     has_egress_hook: bool,
-    /// True if the probe must try the tunnel, because the direct way to a peer does not work.
+    /// True if the probe must try the tunnel, because the direct path to a peer does not work.
     probes_tunnel: bool,
     /// The time at which the thread removes the tunnel; `None` if the tunnel is needed or does not exist.
     remove_tunnel_at: Option<Instant>,
@@ -52,7 +53,7 @@ impl Worker {
         data_path.check_kernel()?;
         let watch = data_path.open_watch()?;
         let installed = data_path.read_table()?;
-        let ways = installed.map(|installed| installed_ways(&installed.table)).unwrap_or_default();
+        let paths = installed.map(|installed| installed_paths(&installed.table)).unwrap_or_default();
         Ok(Self {
             has_egress_hook: data_path.has_egress_hook()?,
             probes_tunnel: false,
@@ -62,7 +63,7 @@ impl Worker {
             mailbox,
             config_id,
             config,
-            ways,
+            paths,
             probe: None,
             tunnel_device_index: None,
             schedule: Schedule::new(Instant::now()),
@@ -74,7 +75,7 @@ impl Worker {
             while let Ok(command) = inbox.commands.try_recv() {
                 match command {
                     Command::SetConfig(id, config) => {
-                        forget_replaced_peers(&mut self.ways, &self.config.peers, &config.peers);
+                        forget_replaced_peers(&mut self.paths, &self.config.peers, &config.peers);
                         (self.config_id, self.config) = (id, *config);
                     }
                     Command::SetModes(modes) => {
@@ -103,13 +104,13 @@ impl Worker {
     }
 
     fn set_modes(&mut self, modes: &Modes) {
-        let had_tunnel = self.probes_tunnel || self.ways.values().any(|way| *way == Way::Tunnel);
-        self.ways = next_ways(&self.ways, modes);
+        let had_tunnel = self.probes_tunnel || self.paths.values().any(|path| *path == PeerPath::Tunnel);
+        self.paths = next_paths(&self.paths, modes);
         self.probes_tunnel = needs_tunnel(modes, had_tunnel);
         if self.probes_tunnel {
             self.remove_tunnel_at = None;
         } else if had_tunnel {
-            self.remove_tunnel_at = Some(Instant::now() + TUNNEL_RETENTION);
+            self.remove_tunnel_at = Some(Instant::now() + TUNNEL_RETENTION_TIME);
         }
     }
 
@@ -151,7 +152,7 @@ impl Worker {
 
     /// Applies the configuration. Returns the time at which a part of the change must be repeated.
     fn apply(&mut self) -> Result<Option<Instant>, DataPathError> {
-        set_ways(&mut self.config, &self.ways);
+        set_paths(&mut self.config, &self.paths);
         self.config.probes_tunnel = self.probes_tunnel || self.remove_tunnel_at.is_some();
         self.config.node.has_egress_hook &= self.has_egress_hook;
         let changes = self.data_path.install(&self.config)?;
@@ -180,7 +181,7 @@ impl Worker {
     }
 
     /// Starts the probe. The rules of the probe must already be installed. Restarts the probe if the node has changed.
-    /// If the probe cannot start, the ways remain, and the function returns the time of the next attempt.
+    /// If the probe cannot start, the paths remain, and the function returns the time of the next attempt.
     fn update_probe(&mut self) -> Option<Instant> {
         if !self.config.keeps_client_addresses() {
             // The table has no rules for the probe, so the probe would receive no answers. Without answers, the probe
@@ -200,7 +201,7 @@ impl Worker {
                 Err(error) => {
                     tracing::warn!(
                         %error, port = probe::PORT,
-                        "cannot start the probe of the ways to other nodes: no other program may use its UDP port"
+                        "cannot start the probe of the paths to other nodes: no other program may use its UDP port"
                     );
                     return Some(Instant::now() + PROBE_RETRY_INTERVAL);
                 }

@@ -14,10 +14,10 @@ use crate::plan::{NumberClaim, accepted_claims};
 const LEASE_DURATION: Duration = Duration::from_secs(LEASE_DURATION_SECONDS.unsigned_abs() as u64);
 /// The time for which a paused agent is alive after the last renewal of its Lease. A paused agent has announced its
 /// end, and its rules remain in the kernel.
-const MAX_PAUSE: Duration = Duration::from_mins(1);
+const MAX_PAUSE_TIME: Duration = Duration::from_mins(1);
 /// The maximum age of the last renewal of this agent's own Lease that the watch has reported. After a longer time, the
 /// watch has probably failed, and this agent does not know which other agents are alive.
-const MAX_OWN_SILENCE: Duration = Duration::from_secs(10);
+const MAX_TIME_WITHOUT_OWN_RENEWAL: Duration = Duration::from_secs(10);
 
 /// The agents of all nodes.
 #[derive(Debug)]
@@ -60,8 +60,8 @@ impl Agents {
                 )
                 .ok()
         });
-        // An admission policy allows each agent to write only the Lease with the name of its node. So an agent cannot
-        // report for another node.
+        // An admission policy allows each agent to write only the Lease with the name of its node. The policy prevents
+        // an agent from reporting for another node.
         let report = report.filter(|report| lease_name(&self.instance, &report.node) == name);
         let renew_time = lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
         let lease_created_at =
@@ -129,7 +129,7 @@ impl Agents {
     fn receives_events(&self, now: Instant) -> bool {
         self.entries
             .get(&self.own_lease_name)
-            .is_some_and(|own| now.saturating_duration_since(own.renewed_at) < MAX_OWN_SILENCE)
+            .is_some_and(|own| now.saturating_duration_since(own.renewed_at) < MAX_TIME_WITHOUT_OWN_RENEWAL)
     }
 
     fn alive_peers(&self) -> impl Iterator<Item = &AgentEntry> {
@@ -141,7 +141,7 @@ impl Agents {
 impl AgentEntry {
     fn expires_at(&self) -> Instant {
         let is_paused = self.report.as_ref().is_some_and(|report| report.is_paused);
-        self.renewed_at + if is_paused { MAX_PAUSE } else { LEASE_DURATION }
+        self.renewed_at + if is_paused { MAX_PAUSE_TIME } else { LEASE_DURATION }
     }
 }
 
@@ -151,7 +151,8 @@ type ForwardingFacts<'a> = (&'a str, bool, Option<&'a NodeNetwork>, &'a [String]
 
 /// Returns the facts in a report that decide about forwarding.
 fn facts(report: Option<&AgentReport>) -> Option<ForwardingFacts<'_>> {
-    report.map(|it| (it.node.as_str(), it.is_paused, it.network.as_ref(), &it.handing_over[..]))
+    report
+        .map(|it| (it.node.as_str(), it.is_paused, it.network.as_ref(), &it.services_waiting_for_proxies[..]))
 }
 
 #[cfg(test)]

@@ -23,8 +23,8 @@ pub(crate) struct ProxyLabels {
 impl ProxyLabels {
     /// Returns the Service whose proxy this pod is; `None` if the pod is not a proxy.
     ///
-    /// Users can set the labels of proxies on pods in their own namespaces. So only a pod in the namespace in which the
-    /// operator creates the Service's proxies can be a proxy.
+    /// Users can set the labels of proxies on pods in their own namespaces. A trusted pod must also be in the namespace
+    /// in which the operator creates the Service's proxies.
     fn proxied_service(&self, pod: &Pod) -> Option<ServiceKey> {
         let has_label = |name: &str, value: &str| pod.labels().get(name).is_some_and(|it| it == value);
         if !has_label(labels::APP_NAME, labels::PROXY_APP_NAME)
@@ -122,11 +122,11 @@ mod tests {
             { "containerPort": 54, "hostPort": 54, "hostIP": "0.0.0.0" },
             { "containerPort": 55, "hostPort": 55, "hostIP": "127.0.0.1" },
         ]);
-        let mut running = pod("shop", &json!({}), &ports);
+        let mut running_pod = pod("shop", &json!({}), &ports);
         let expected = ["tcp/54 over IPv4", "tcp/80 over IPv4", "udp/53 over IPv4", "tcp/80 over IPv6"];
-        assert_eq!(frontend_texts(&running), expected);
-        running.status.as_mut().unwrap().phase = Some("Failed".to_owned());
-        assert!(frontend_texts(&running).is_empty());
+        assert_eq!(frontend_texts(&running_pod), expected);
+        running_pod.status.as_mut().unwrap().phase = Some("Failed".to_owned());
+        assert!(frontend_texts(&running_pod).is_empty());
     }
 
     #[test]

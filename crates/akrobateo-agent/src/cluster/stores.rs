@@ -181,8 +181,8 @@ fn endpoint_slice_watch_spec() -> WatchSpec<EndpointSlice, Trigger> {
     )
 }
 
-/// Returns the watch of nodes. The store contains only the fields of nodes that decisions read. So the kubelet's
-/// heartbeats, every few minutes, do not change the nodes in the store.
+/// Returns the watch of nodes. The store contains only the fields of nodes that decisions read. The heartbeats that the
+/// kubelet writes every few minutes do not change these fields.
 fn node_watch_spec() -> WatchSpec<Node, Trigger> {
     let prune = |node: &mut Node| {
         node.managed_fields_mut().clear();
@@ -203,8 +203,8 @@ fn lease_watch_spec() -> WatchSpec<Lease, Trigger> {
     )
 }
 
-/// Returns the watch of pods. The agent needs only the hostPorts and the readiness of pods. So the store omits all
-/// other large fields.
+/// Returns the watch of pods. The agent needs only the hostPorts and the readiness of pods. The store omits all other
+/// large fields.
 fn pod_watch_spec() -> WatchSpec<Pod, Trigger> {
     let prune = |pod: &mut Pod| {
         pod.managed_fields_mut().clear();

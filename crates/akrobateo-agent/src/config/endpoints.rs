@@ -80,22 +80,27 @@ mod tests {
 
     #[test]
     fn terminating_endpoint_is_used_only_without_ready_endpoints() {
-        let terminating = Endpoint { is_ready: false, is_serving_while_terminating: true, ..endpoint(10, 1) };
-        let stopped = Endpoint { is_ready: false, ..endpoint(11, 1) };
+        let terminating_endpoint =
+            Endpoint { is_ready: false, is_serving_while_terminating: true, ..endpoint(10, 1) };
+        let stopped_endpoint = Endpoint { is_ready: false, ..endpoint(11, 1) };
         let service = service();
         assert_eq!(
-            selected_numbers(&service, vec![terminating.clone(), stopped.clone(), endpoint(12, 2)]),
+            selected_numbers(
+                &service,
+                vec![terminating_endpoint.clone(), stopped_endpoint.clone(), endpoint(12, 2)]
+            ),
             [12]
         );
-        assert_eq!(selected_numbers(&service, vec![terminating, stopped]), [10]);
+        assert_eq!(selected_numbers(&service, vec![terminating_endpoint, stopped_endpoint]), [10]);
     }
 
     #[test]
     fn traffic_policy_local_selects_endpoints_of_this_node() {
         let local_service = Service { is_traffic_policy_local: true, ..service() };
-        let terminating = Endpoint { is_ready: false, is_serving_while_terminating: true, ..endpoint(10, 1) };
+        let terminating_endpoint =
+            Endpoint { is_ready: false, is_serving_while_terminating: true, ..endpoint(10, 1) };
         assert_eq!(selected_numbers(&local_service, vec![endpoint(11, 2), endpoint(12, 1)]), [12]);
-        assert_eq!(selected_numbers(&local_service, vec![endpoint(11, 2), terminating]), [10]);
+        assert_eq!(selected_numbers(&local_service, vec![endpoint(11, 2), terminating_endpoint]), [10]);
         assert!(selected_numbers(&local_service, vec![endpoint(11, 2)]).is_empty());
     }
 

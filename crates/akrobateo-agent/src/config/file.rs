@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, Endpoint, LocalNode, NodeConfig, Peer, Service, ServicePort};
 use crate::marks::{MAX_NODE_NUMBER, Marks, NodeNumber};
-use crate::probe::Way;
+use crate::probe::PeerPath;
 
 /// The highest timeout of a sessionAffinity, in seconds, as in the Kubernetes API.
 const MAX_AFFINITY_SECONDS: u32 = 86_400;
@@ -62,13 +62,13 @@ struct PeerFile {
     mac: String,
     #[serde(default)]
     probe_addresses: Vec<IpAddr>,
-    #[serde(default)]
-    ways: BTreeMap<String, WayFile>,
+    #[serde(default, rename = "ways")]
+    paths: BTreeMap<String, PathFile>,
 }
 
 #[derive(Clone, Copy, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-enum WayFile {
+enum PathFile {
     Direct,
     Tunnel,
     Masquerade,
@@ -223,13 +223,13 @@ impl PeerFile {
             .mac
             .parse()
             .map_err(|_| value_error("peers.mac", &self.mac, "a MAC address: six hexadecimal bytes"))?;
-        let mut ways = BTreeMap::new();
-        for (name, way) in &self.ways {
+        let mut paths = BTreeMap::new();
+        for (name, path) in &self.paths {
             let family = parse_family("peers.ways", name)?;
-            match way {
-                WayFile::Direct => _ = ways.insert(family, Way::Direct),
-                WayFile::Tunnel => _ = ways.insert(family, Way::Tunnel),
-                WayFile::Masquerade => {}
+            match path {
+                PathFile::Direct => _ = paths.insert(family, PeerPath::Direct),
+                PathFile::Tunnel => _ = paths.insert(family, PeerPath::Tunnel),
+                PathFile::Masquerade => {}
             }
         }
         Ok(Peer {
@@ -237,7 +237,7 @@ impl PeerFile {
             addresses: self.addresses,
             mac,
             probe_addresses: self.probe_addresses,
-            ways,
+            paths,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use akrobateo_core::Family;
 
 use super::NodeConfig;
-use crate::probe::Way;
+use crate::probe::PeerPath;
 
 /// Parses a valid configuration after `edit` has changed it.
 fn parse_edited(edit: impl Fn(&mut serde_json::Value)) -> Result<NodeConfig, String> {
@@ -32,7 +32,7 @@ fn parse_edited(edit: impl Fn(&mut serde_json::Value)) -> Result<NodeConfig, Str
 fn missing_values_have_defaults() {
     let config = parse_edited(|_| ()).unwrap();
     assert_eq!(config.node.uplink_mtu, 1500);
-    assert_eq!(config.peers[0].ways, BTreeMap::from([(Family::V4, Way::Direct)]));
+    assert_eq!(config.peers[0].paths, BTreeMap::from([(Family::V4, PeerPath::Direct)]));
     let service = &config.services[0];
     assert!(service.keeps_client_address && !service.is_traffic_policy_local);
     let [ready, terminating] = &service.ports[0].endpoints[..] else { panic!("expected two endpoints") };

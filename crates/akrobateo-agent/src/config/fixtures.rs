@@ -37,7 +37,7 @@ pub(crate) fn peer(number: NodeNumber) -> Peer {
         addresses: Family::ALL.map(|family| node_address(family, number)).into(),
         mac: MacAddress([2, 0, 0, 0, high, low]),
         probe_addresses: Vec::new(),
-        ways: BTreeMap::new(),
+        paths: BTreeMap::new(),
     }
 }
 

@@ -19,7 +19,7 @@ use links::MacAddress;
 pub use error::ConfigError;
 
 use crate::marks::{Marks, NodeNumber};
-use crate::probe::Way;
+use crate::probe::PeerPath;
 
 /// The configuration of the data path of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct NodeConfig {
     pub pod_ranges: Vec<IpNet>,
     /// The other nodes with an agent.
     pub peers: Vec<Peer>,
-    /// True if the probe tries the tunnel. If false, the tunnel exists only while a way uses it.
+    /// True if the probe tries the tunnel. If false, the tunnel exists only while a path uses it.
     pub probes_tunnel: bool,
     /// The Services. No two Services have the same port, protocol and family.
     pub services: Vec<Service>,
@@ -54,7 +54,8 @@ pub struct LocalNode {
     /// The addresses to which peers send probes. These addresses are in the ranges of this node's pods. A pod need not
     /// have them.
     pub probe_addresses: Vec<IpAddr>,
-    /// True if the kernel has the egress hook of nftables. Without the hook, the node needs routing rules for each peer.
+    /// True if the kernel has the egress hook of nftables. Without the hook, the node needs routing rules for each
+    /// peer.
     pub has_egress_hook: bool,
     /// The marks of this agent.
     pub marks: Marks,
@@ -72,9 +73,9 @@ pub struct Peer {
     /// The addresses to which this node sends the probes of the peer, at most one per family. These addresses are in
     /// the ranges of the peer's pods.
     pub probe_addresses: Vec<IpAddr>,
-    /// The way that keeps the client's address, for each family. For a family without a way, the client's address is
+    /// The path that keeps the client's address, for each family. For a family without a path, the client's address is
     /// masqueraded.
-    pub ways: BTreeMap<Family, Way>,
+    pub paths: BTreeMap<Family, PeerPath>,
 }
 
 /// A Service of type `LoadBalancer`.
@@ -82,12 +83,12 @@ pub struct Peer {
 pub struct Service {
     /// The Service's namespace and name.
     pub name: String,
-    /// The families of the addresses at which clients reach the Service. A Service without families has only endpoints, to
-    /// which other nodes send packets.
+    /// The families of the addresses at which clients reach the Service. A Service without families has only endpoints,
+    /// to which other nodes send packets.
     pub families: Vec<Family>,
-    /// True if `externalTrafficPolicy` is `Local`. Then only endpoints on this node receive packets.
+    /// True if `externalTrafficPolicy` is `Local`, so that only endpoints on this node receive packets.
     pub is_traffic_policy_local: bool,
-    /// True if endpoints should see the client's address. For an endpoint on another node, this also needs a way that
+    /// True if endpoints should see the client's address. For an endpoint on another node, this also needs a path that
     /// keeps the address.
     pub keeps_client_address: bool,
     /// The time for which a client stays with its endpoint after its last connection (sessionAffinity `ClientIP`).
@@ -179,7 +180,7 @@ impl NodeConfig {
     #[must_use]
     pub fn without_tunnel(&self) -> Self {
         let mut config = Self { probes_tunnel: false, ..self.clone() };
-        config.peers.iter_mut().for_each(|peer| peer.ways.retain(|_, way| *way != Way::Tunnel));
+        config.peers.iter_mut().for_each(|peer| peer.paths.retain(|_, path| *path != PeerPath::Tunnel));
         config
     }
 
@@ -191,17 +192,17 @@ impl NodeConfig {
         Family::ALL.into_iter().filter_map(first_address).collect()
     }
 
-    /// Returns the way that keeps the client's address of packets to an endpoint; `None` if no way keeps it.
+    /// Returns the path that keeps the client's address of packets to an endpoint; `None` if no path keeps it.
     #[must_use]
-    pub fn way_to(&self, endpoint: &Endpoint) -> Option<Way> {
+    pub fn path_to(&self, endpoint: &Endpoint) -> Option<PeerPath> {
         let peer = self.peers.iter().find(|peer| Some(peer.number) == endpoint.node)?;
-        peer.ways.get(&Family::from_ip(endpoint.address.ip())).copied()
+        peer.paths.get(&Family::from_ip(endpoint.address.ip())).copied()
     }
 
     /// Returns true if packets between nodes may have the addresses of clients.
     ///
-    /// Also returns true for a node without Services, because the probe needs some time to find the ways to the peers.
-    /// So the first connections of the first Service keep the client's address.
+    /// Also returns true for a node without Services, because the probe needs some time to find the paths to the peers.
+    /// If the probe starts early, the first connections of the first Service also keep the client's address.
     #[must_use]
     pub fn keeps_client_addresses(&self) -> bool {
         let needs_client_address =
@@ -212,7 +213,8 @@ impl NodeConfig {
     /// Returns true if the node needs the tunnel. The tunnel's routing rules cost time for each packet on the node.
     #[must_use]
     pub fn needs_tunnel(&self) -> bool {
-        self.probes_tunnel || self.peers.iter().any(|peer| peer.ways.values().any(|way| *way == Way::Tunnel))
+        self.probes_tunnel
+            || self.peers.iter().any(|peer| peer.paths.values().any(|path| *path == PeerPath::Tunnel))
     }
 
     /// Returns true if the endpoint is on this node.

@@ -46,7 +46,7 @@ pub(super) fn delete_stale_flows(
     conntrack: &Conntrack,
     change: &TableChange,
 ) -> Result<usize, DataPathError> {
-    let (installed, desired) = (change.installed_table(), &change.desired.inet);
+    let (installed, desired) = (change.installed_table(), &change.desired_tables.inet);
     let (mut filters, mut stale_flows, mut current_rules) = (Vec::new(), Vec::new(), Vec::new());
     for family in Family::ALL {
         let flows = StaleFlows::find(family, installed, desired);
@@ -68,7 +68,7 @@ pub(super) fn delete_stale_flows(
     };
     let is_stale = |entry: &Entry| {
         stale_flows.iter().any(|flows| flows.contains(entry))
-            || current_rules.iter().any(|rules| rules.contradict(entry))
+            || current_rules.iter().any(|rules| rules.contradicts_rules(entry))
     };
     conntrack.delete_entries_if(&filter, is_stale).map_err(DataPathError::Conntrack)
 }
@@ -78,7 +78,7 @@ pub(super) fn delete_stale_affinities(
     nftables: &Nftables,
     change: &TableChange,
 ) -> Result<usize, DataPathError> {
-    let (installed, desired) = (change.installed_table(), &change.desired.inet);
+    let (installed, desired) = (change.installed_table(), &change.desired_tables.inet);
     let mut deleted_count = 0;
     for family in Family::ALL {
         let suffix = if family == Family::V4 { '4' } else { '6' };

@@ -4,9 +4,9 @@
 //! `own_destinations` leads to the zone of the flow. On the node that the client addressed, `tunnel_marks` sends the
 //! packets into the tunnel.
 //!
-//! A former endpoint is a pod that was an endpoint of a Service, for example until the Service's selector changed. The
-//! pod may still serve its connections. So a change of the tables does not delete the elements of former endpoints.
-//! After the change, the agent deletes the elements that no connection needs.
+//! A former endpoint is a pod that was an endpoint of a Service, for example until the Service's selector changed. A
+//! change of the tables does not delete the elements of former endpoints, because the pod may still serve its
+//! connections. After the change, the agent deletes the elements that no connection needs.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -55,19 +55,19 @@ impl ConnectionSet {
         let is_former =
             |element: &&Element| desired_set.binary_search_by(|it| it.key.cmp(&element.key)).is_err();
         let installed_elements = family_set(installed, family, self.name()).iter();
-        let mut former: Vec<_> = installed_elements.filter(is_former).collect();
-        if self == Self::TunnelMarks && !former.is_empty() {
+        let mut former_elements: Vec<_> = installed_elements.filter(is_former).collect();
+        if self == Self::TunnelMarks && !former_elements.is_empty() {
             // Two kinds of elements must not remain. If the address still belongs to an endpoint, an old element would
-            // give the earlier mark to new flows. If the tunnel to the peer is gone, the mark has no effect.
+            // give the earlier mark to new flows. If the tunnel to the peer no longer exists, the mark has no effect.
             let tunnels = family_set(desired, family, "zone_tunnel_marks");
             let endpoints: BTreeSet<_> =
                 endpoints(family, desired).into_iter().map(|(_, endpoint)| endpoint.ip()).collect();
-            former.retain(|element| {
+            former_elements.retain(|element| {
                 tunnels.iter().any(|tunnel| tunnel.value == element.value)
                     && parse_address(family, element).is_some_and(|ip| !endpoints.contains(&ip))
             });
         }
-        former
+        former_elements
     }
 
     fn find_set(self, family: Family, table: &Table) -> Option<&Set> {
@@ -142,9 +142,10 @@ impl FormerElements {
         let is_used = |element: &Element| {
             parse_address(self.family, element).is_some_and(|ip| used_addresses.contains(&ip))
         };
-        let (used, unused) = std::mem::take(&mut self.elements).into_iter().partition(is_used);
-        self.elements = used;
-        unused
+        let (used_elements, unused_elements) =
+            std::mem::take(&mut self.elements).into_iter().partition(is_used);
+        self.elements = used_elements;
+        unused_elements
     }
 
     /// Returns true if there are no elements.
@@ -163,19 +164,19 @@ mod tests {
     use super::*;
     use crate::config::fixtures::{config, endpoint, masqueraded_service, service};
     use crate::config::{NodeConfig, Service, ServicePort};
-    use crate::probe::Way;
+    use crate::probe::PeerPath;
     use crate::table::NodeTables;
 
     fn table(endpoints: &[(u8, u8)]) -> Table {
-        table_with_way(endpoints, Way::Tunnel)
+        table_with_path(endpoints, PeerPath::Tunnel)
     }
 
-    fn table_with_way(endpoints: &[(u8, u8)], way: Way) -> Table {
+    fn table_with_path(endpoints: &[(u8, u8)], path: PeerPath) -> Table {
         let endpoints = endpoints.iter().map(|(number, node)| endpoint(*number, *node)).collect();
         let port = ServicePort { protocol: Protocol::Tcp, port: NonZeroU16::MIN, endpoints };
         let service = Service { families: vec![Family::V4], ports: vec![port], ..service() };
         let mut config = NodeConfig { services: vec![service], ..config() };
-        config.peers.iter_mut().for_each(|peer| _ = peer.ways.insert(Family::V4, way));
+        config.peers.iter_mut().for_each(|peer| _ = peer.paths.insert(Family::V4, path));
         NodeTables::new(&config).inet
     }
 
@@ -197,14 +198,15 @@ mod tests {
             (ConnectionSet::TunnelMarks, vec![], vec![]),
         ] {
             let mut desired = table(&[]);
-            let mut former = FormerElements::find_all(Some(&installed), &desired);
-            let former = former.iter_mut().find(|former| former.set == set).unwrap();
-            assert_eq!(former.elements.len(), 2);
-            let count_before = former.find_set(&desired).unwrap().elements.len();
-            former.add_to(&mut desired);
-            assert_eq!(former.find_set(&desired).unwrap().elements.len(), count_before + 2);
-            assert_eq!(former.remove_unused(&entries).len(), 2 - kept_addresses.len());
-            let addresses = former.elements.iter().filter_map(|element| parse_address(Family::V4, element));
+            let mut former_elements = FormerElements::find_all(Some(&installed), &desired);
+            let elements_of_set = former_elements.iter_mut().find(|elements| elements.set == set).unwrap();
+            assert_eq!(elements_of_set.elements.len(), 2);
+            let count_before = elements_of_set.find_set(&desired).unwrap().elements.len();
+            elements_of_set.add_to(&mut desired);
+            assert_eq!(elements_of_set.find_set(&desired).unwrap().elements.len(), count_before + 2);
+            assert_eq!(elements_of_set.remove_unused(&entries).len(), 2 - kept_addresses.len());
+            let addresses =
+                elements_of_set.elements.iter().filter_map(|element| parse_address(Family::V4, element));
             assert_eq!(addresses.map(|ip| ip.to_string()).collect::<Vec<_>>(), kept_addresses);
         }
     }
@@ -212,11 +214,11 @@ mod tests {
     #[test]
     fn tunnel_mark_is_deleted_if_its_endpoint_left_the_tunnel() {
         let installed = table(&[(12, 2)]);
-        let mut table_without_node = table_with_way(&[(12, 2), (13, 2)], Way::Tunnel);
+        let mut table_without_node = table_with_path(&[(12, 2), (13, 2)], PeerPath::Tunnel);
         table_without_node.sets.iter_mut().filter(|set| set.name == "tunnel_marks4").for_each(|set| {
             set.elements.remove(0);
         });
-        for desired in [table_with_way(&[], Way::Direct), table_without_node] {
+        for desired in [table_with_path(&[], PeerPath::Direct), table_without_node] {
             assert!(
                 ConnectionSet::TunnelMarks.find_former_elements(Family::V4, &installed, &desired).is_empty()
             );

@@ -47,7 +47,7 @@ impl CurrentRules {
 
     /// Returns true if the entry's flow contradicts the rules: it does not end by itself, and the rules would give it
     /// another destination.
-    pub(super) fn contradict(&self, entry: &Entry) -> bool {
+    pub(super) fn contradicts_rules(&self, entry: &Entry) -> bool {
         let Some(frontend) = frontend(entry).filter(|(address, _)| self.addresses.contains(address)) else {
             return false;
         };
@@ -83,30 +83,33 @@ mod tests {
         let service = Service { families: vec![Family::V4], ports, ..service() };
         let config = NodeConfig { services: vec![service], ..config() };
         let rules = CurrentRules::new(Family::V4, &NodeTables::new(&config).inet);
-        let contradict = |protocol, to: &str, endpoint: &str, mark, has_reply| {
+        let contradicts = |protocol, to: &str, endpoint: &str, mark, has_reply| {
             let client = "192.0.2.1:4000".parse().unwrap();
             let original_destination: SocketAddr = to.parse().unwrap();
             let reply_source = endpoint.parse().unwrap();
             let flow = Flow { protocol, client, original_destination, reply_source };
-            rules.contradict(&Entry { flow, reply_destination: client, zone: 0, mark, has_reply })
+            rules.contradicts_rules(&Entry { flow, reply_destination: client, zone: 0, mark, has_reply })
         };
         let (frontend, local, remote) = ("10.99.0.1:53", "10.244.1.10:8080", "10.244.2.11:8080");
         let masqueraded_mark = TRANSLATED_FLOW_BIT | MASQUERADED_FLOW_BIT;
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let is_udp = protocol == Protocol::Udp;
-            assert!(!contradict(protocol, frontend, local, TRANSLATED_FLOW_BIT, true));
-            assert!(!contradict(protocol, frontend, remote, masqueraded_mark, true));
+            assert!(!contradicts(protocol, frontend, local, TRANSLATED_FLOW_BIT, true));
+            assert!(!contradicts(protocol, frontend, remote, masqueraded_mark, true));
             assert_eq!(
-                contradict(protocol, frontend, remote, TRANSLATED_FLOW_BIT, true),
+                contradicts(protocol, frontend, remote, TRANSLATED_FLOW_BIT, true),
                 is_udp,
-                "no way keeps the address"
+                "no path keeps the address"
             );
-            assert_eq!(contradict(protocol, frontend, "10.244.1.9:8080", TRANSLATED_FLOW_BIT, true), is_udp);
-            assert!(contradict(protocol, frontend, "10.244.1.9:8080", TRANSLATED_FLOW_BIT, false));
-            assert!(contradict(protocol, "10.99.0.1:54", local, TRANSLATED_FLOW_BIT, false), "lost frontend");
-            assert_eq!(contradict(protocol, frontend, frontend, 0, true), is_udp, "no translation");
+            assert_eq!(contradicts(protocol, frontend, "10.244.1.9:8080", TRANSLATED_FLOW_BIT, true), is_udp);
+            assert!(contradicts(protocol, frontend, "10.244.1.9:8080", TRANSLATED_FLOW_BIT, false));
+            assert!(
+                contradicts(protocol, "10.99.0.1:54", local, TRANSLATED_FLOW_BIT, false),
+                "lost frontend"
+            );
+            assert_eq!(contradicts(protocol, frontend, frontend, 0, true), is_udp, "no translation");
             // A flow to an address of another program.
-            assert!(!contradict(protocol, "10.99.0.9:53", "10.244.1.9:53", TRANSLATED_FLOW_BIT, false));
+            assert!(!contradicts(protocol, "10.99.0.9:53", "10.244.1.9:53", TRANSLATED_FLOW_BIT, false));
         }
     }
 }

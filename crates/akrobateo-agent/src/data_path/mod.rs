@@ -33,7 +33,7 @@ pub use watch::DataPathWatch;
 use crate::config::NodeConfig;
 use crate::kernel_features::{self, KernelFeature, find_missing_feature};
 use crate::routing;
-use crate::table::{INTERIM_NAME, NAME, NodeTables, inet_id, leads_to_other_sets, table_ids};
+use crate::table::{INTERIM_TABLE_NAME, NodeTables, TABLE_NAME, inet_id, leads_to_other_sets, table_ids};
 use crate::tunnel;
 
 /// The time for which the previous and the new table both handle packets, so that each packet passes one of them
@@ -147,8 +147,8 @@ impl DataPath {
     /// If the kernel cannot create the tunnel, the clients of endpoints behind the tunnel are masqueraded, and
     /// [`Self::tunnel_error`] returns the reason.
     ///
-    /// The caller must then call [`Self::delete_stale`]. The deletion is a separate step, because the kernel needs
-    /// more time to search a large conntrack table than to change some rules.
+    /// The caller must then call [`Self::delete_stale`]. The deletion is a separate step, because the search of a large
+    /// conntrack table takes more time than the change of some rules.
     pub fn install(&mut self, config: &NodeConfig) -> Result<Changes, DataPathError> {
         self.install_tables(config, NodeTables::new)
     }
@@ -167,11 +167,11 @@ impl DataPath {
     }
 
     fn delete_stale_after(&mut self, change: &TableChange) -> Result<(usize, usize), DataPathError> {
-        // A flow without a conntrack entry chooses an endpoint again. So stale affinities must be deleted first.
+        // Without an entry, a flow chooses an endpoint again. A stale affinity would lead it to the lost endpoint.
         let affinity_count = flows::delete_stale_affinities(&self.nftables, change)?;
         let flow_count = flows::delete_stale_flows(&self.conntrack, change)?;
-        let former_elements = &mut self.former_elements;
-        flows::delete_unused_elements(&self.conntrack, &self.nftables, former_elements, &change.desired)?;
+        let (former_elements, desired_tables) = (&mut self.former_elements, &change.desired_tables);
+        flows::delete_unused_elements(&self.conntrack, &self.nftables, former_elements, desired_tables)?;
         Ok((flow_count, affinity_count))
     }
 
@@ -233,25 +233,25 @@ impl DataPath {
         // If this change or the deletion of stale flows fails, the next comparison does not find all stale flows.
         let checks_leftovers = std::mem::replace(&mut self.may_have_leftovers, true);
         let mut interim_tables = InstalledTables::default();
-        let former = &self.former_elements;
+        let old_elements = &self.former_elements;
         let mut change = match self.installed_config.take() {
-            Some(old) if checks_leftovers => TableChange::between_complete_tables(&old, config, former),
-            Some(old) => TableChange::between(&old, config, former),
+            Some(old) if checks_leftovers => TableChange::between_complete_tables(&old, config, old_elements),
+            Some(old) => TableChange::between(&old, config, old_elements),
             None => {
-                interim_tables = self.read_tables(INTERIM_NAME)?;
-                TableChange::new(self.read_tables(NAME)?, build_tables(config))
+                interim_tables = self.read_tables(INTERIM_TABLE_NAME)?;
+                TableChange::new(self.read_tables(TABLE_NAME)?, build_tables(config))
             }
         };
         change.checks_leftovers = checks_leftovers;
-        let former_elements = FormerElements::find_all(change.installed_table(), &change.desired.inet);
+        let former_elements = FormerElements::find_all(change.installed_table(), &change.desired_tables.inet);
         for elements in &former_elements {
-            elements.add_to(&mut change.desired.inet);
+            elements.add_to(&mut change.desired_tables.inet);
         }
         let transaction = change.transaction();
         let mut step_count;
         if transaction.recreates_objects() {
             self.delete_tables(&interim_tables)?;
-            step_count = self.replace_tables(&change.installed, &change.desired)?;
+            step_count = self.replace_tables(&change.installed_tables, &change.desired_tables)?;
         } else {
             step_count = self.execute(transaction)?;
             // Interim tables are left over if an earlier process has not finished a replacement.
@@ -312,7 +312,7 @@ impl DataPath {
     pub fn cleanup(&mut self) -> Result<Changes, DataPathError> {
         self.forget_installed_state();
         let mut changes = Changes::default();
-        for name in [NAME, INTERIM_NAME] {
+        for name in [TABLE_NAME, INTERIM_TABLE_NAME] {
             changes.nftables_steps += self.delete_tables(&self.read_tables(name)?)?;
         }
         changes.tunnel_changes = self.links.cleanup()?;
@@ -337,8 +337,8 @@ impl DataPath {
         uplink: &str,
     ) -> Result<bool, DataPathError> {
         watch.skip_tunnel_changes(self.links.device_index()?, uplink)?;
-        let observed = self.links.observe()?;
-        Ok(self.installed_objects.as_ref().is_some_and(|desired| links::diff(&observed, desired).is_empty()))
+        let objects = self.links.observe()?;
+        Ok(self.installed_objects.as_ref().is_some_and(|desired| links::diff(&objects, desired).is_empty()))
     }
 
     /// Returns the table of family inet in the kernel; `None` if the table does not exist.
@@ -359,17 +359,17 @@ impl DataPath {
     /// new tables handle the packets.
     fn replace_tables(&self, old: &InstalledTables, desired: &NodeTables) -> Result<usize, DataPathError> {
         let no_tables = InstalledTables::default();
-        let mut interim = desired.clone().with_name(INTERIM_NAME);
-        self.copy_affinities(old, &mut interim)?;
-        let mut step_count = self.execute(no_tables.diff(&interim))?;
+        let mut interim_tables = desired.clone().with_name(INTERIM_TABLE_NAME);
+        self.copy_affinities(old, &mut interim_tables)?;
+        let mut step_count = self.execute(no_tables.diff(&interim_tables))?;
         std::thread::sleep(OVERLAP_TIME);
         step_count += self.delete_tables(old)?;
-        let interim = InstalledTables::from(interim);
+        let interim_tables = InstalledTables::from(interim_tables);
         let mut desired = desired.clone();
-        self.copy_affinities(&interim, &mut desired)?;
+        self.copy_affinities(&interim_tables, &mut desired)?;
         step_count += self.execute(no_tables.diff(&desired))?;
         std::thread::sleep(OVERLAP_TIME);
-        Ok(step_count + self.delete_tables(&interim)?)
+        Ok(step_count + self.delete_tables(&interim_tables)?)
     }
 
     /// Copies the clients' affinities of each set that both tables define in the same way.

@@ -21,7 +21,8 @@ impl PortCounters {
 
     /// Returns the counts of all ports. The list is empty if the table does not exist.
     ///
-    /// The kernel answers without waiting. If the set changes during the read, the read starts again, at most ten times.
+    /// The kernel answers without waiting. If the set changes during the read, the read starts again, at most ten
+    /// times.
     pub fn read(&self) -> Result<Vec<PortCount>, DataPathError> {
         let elements = self.nftables.read_elements(&inet_id(), &self.set)?.unwrap_or_default();
         Ok(elements.iter().filter_map(parse_port_count).collect())

@@ -1,8 +1,8 @@
 //! Finds the conntrack entries and affinities that earlier rules have left behind. Pure.
 //!
 //! A flow keeps its translation as long as its conntrack entry exists. An established TCP connection ends when its
-//! endpoint ends. But two kinds of flows would go to a lost endpoint forever: UDP flows whose client continues to send,
-//! and TCP connection attempts whose client repeats the first packet.
+//! endpoint ends. Two kinds of flows could go to a lost endpoint forever. A UDP flow continues while its client sends.
+//! An attempt to open a TCP connection continues while its client repeats the first packet.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -23,7 +23,8 @@ use crate::table::keys::{PortKey, parse_address, parse_affinity, parse_endpoint,
 pub(super) struct StaleFlows {
     /// The endpoints that exist only in the installed table.
     lost_endpoints: Endpoints,
-    /// The UDP endpoints that no longer see the client's address, because the way to their node has stopped keeping it.
+    /// The UDP endpoints that no longer see the client's address, because the path to their node has stopped keeping
+    /// it.
     masqueraded_endpoints: BTreeSet<SocketAddr>,
     /// The UDP frontends that exist only in the installed table.
     lost_frontends: BTreeSet<(IpAddr, PortKey)>,
@@ -158,8 +159,8 @@ struct ChangedRules {
 /// Returns the frontends and endpoints of all elements that differ: first those of the installed table, then those of
 /// the desired table.
 ///
-/// The results omit equal elements. Otherwise sets of thousands of elements would take most of the time of a change. An
-/// endpoint that only has another index is in both results.
+/// The results omit equal elements, because sets of thousands of elements would take most of the time of a change. An
+/// endpoint whose index has changed is in both results.
 fn changed_rules(family: Family, installed: Option<&Table>, desired: &Table) -> (ChangedRules, ChangedRules) {
     let changed_in_set = |name| {
         let installed = installed.map_or(&[][..], |table| family_set(table, family, name));
@@ -201,7 +202,7 @@ mod tests {
     use super::*;
     use crate::config::fixtures::{config, endpoint, service};
     use crate::config::{NodeConfig, Service, ServicePort};
-    use crate::probe::Way;
+    use crate::probe::PeerPath;
     use crate::table::NodeTables;
 
     fn table(protocol: Protocol, endpoints: &[(u8, u8)]) -> Table {
@@ -244,8 +245,8 @@ mod tests {
     }
 
     #[test]
-    fn udp_flow_with_client_address_is_stale_without_a_working_way() {
-        let table_with_ways = |ways: &[(Family, Way)]| {
+    fn udp_flow_with_client_address_is_stale_without_a_working_path() {
+        let table_with_paths = |paths: &[(Family, PeerPath)]| {
             let port = ServicePort {
                 protocol: Protocol::Udp,
                 port: NonZeroU16::new(53).unwrap(),
@@ -253,20 +254,21 @@ mod tests {
             };
             let services = vec![Service { families: vec![Family::V4], ports: vec![port], ..service() }];
             let mut config = NodeConfig { services, ..config() };
-            config.peers[0].ways.extend(ways.iter().copied());
+            config.peers[0].paths.extend(paths.iter().copied());
             NodeTables::new(&config).inet
         };
-        let (tunnel, without_way) = (table_with_ways(&[(Family::V4, Way::Tunnel)]), table_with_ways(&[]));
-        let flows = find(Some(&tunnel), &without_way);
+        let (tunnel, without_path) =
+            (table_with_paths(&[(Family::V4, PeerPath::Tunnel)]), table_with_paths(&[]));
+        let flows = find(Some(&tunnel), &without_path);
         assert_eq!(flows.masqueraded_endpoints, BTreeSet::from(["10.244.2.10:8080".parse().unwrap()]));
         let mut flow = entry(Protocol::Udp, TRANSLATED_FLOW_BIT, true);
         flow.flow.reply_source = "10.244.2.10:8080".parse().unwrap();
         assert!(flows.contains(&flow));
         assert!(!flows.contains(&Entry { mark: TRANSLATED_FLOW_BIT | MASQUERADED_FLOW_BIT, ..flow }));
-        for unchanged in [table_with_ways(&[(Family::V4, Way::Direct)]), tunnel.clone()] {
+        for unchanged in [table_with_paths(&[(Family::V4, PeerPath::Direct)]), tunnel.clone()] {
             assert_eq!(find(Some(&tunnel), &unchanged), StaleFlows::default());
         }
-        assert_eq!(find(Some(&without_way), &tunnel), StaleFlows::default());
+        assert_eq!(find(Some(&without_path), &tunnel), StaleFlows::default());
     }
 
     #[test]

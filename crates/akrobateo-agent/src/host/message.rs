@@ -1,7 +1,7 @@
 //! The messages of interfaces and addresses (`linux/rtnetlink.h`). Pure.
 //!
-//! The parsers ignore all attributes that they do not need. So the agent finds the uplink even if an interface has
-//! attributes that the parsers do not know.
+//! The parsers ignore all attributes that they do not need. With this rule, the agent finds the uplink even if an
+//! interface has attributes that the parsers do not know.
 
 use std::net::IpAddr;
 
@@ -10,62 +10,62 @@ use netfilter::netlink::{Attr, Message, Messages, message};
 
 use super::interface::Interface;
 
-/// `RTM_NEWLINK`, `RTM_GETLINK`, `RTM_NEWADDR` and `RTM_GETADDR`.
-const NEW_LINK: u16 = 16;
-const GET_LINK: u16 = 18;
-const NEW_ADDRESS: u16 = 20;
-const GET_ADDRESS: u16 = 22;
-/// The length of struct `ifinfomsg` and of struct `ifaddrmsg`.
-const LINK_HEADER_LEN: usize = 16;
-const ADDRESS_HEADER_LEN: usize = 8;
+// The types of netlink messages.
+const RTM_NEWLINK: u16 = 16;
+const RTM_GETLINK: u16 = 18;
+const RTM_NEWADDR: u16 = 20;
+const RTM_GETADDR: u16 = 22;
+// The lengths of the structs `ifinfomsg` and `ifaddrmsg`.
+const IFINFOMSG_LENGTH: usize = 16;
+const IFADDRMSG_LENGTH: usize = 8;
 
-/// `IFLA_ADDRESS`, `IFLA_IFNAME`, `IFLA_MTU` and `IFLA_EXT_MASK` (`linux/if_link.h`).
-const LINK_MAC: u16 = 1;
-const LINK_NAME: u16 = 3;
-const LINK_MTU: u16 = 4;
-const LINK_DETAILS: u16 = 29;
-/// `RTEXT_FILTER_SKIP_STATS`: the kernel omits the statistics of the interfaces.
-const OMIT_STATISTICS: u32 = 1 << 3;
-/// `ARPHRD_ETHER` (`linux/if_arp.h`).
-const ETHERNET: u16 = 1;
-/// `IFF_UP` (linux/if.h).
-const FLAG_UP: u32 = 1;
+// The attributes of an interface (`linux/if_link.h`). `IFLA_ADDRESS` is the MAC address.
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_EXT_MASK: u16 = 29;
+/// Bit of `IFLA_EXT_MASK`: the kernel omits the statistics of the interfaces.
+const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
+/// The type of an Ethernet interface (`linux/if_arp.h`).
+const ARPHRD_ETHER: u16 = 1;
+/// The flag of an interface that is up (linux/if.h).
+const IFF_UP: u32 = 1;
 
-/// `IFA_ADDRESS` and `IFA_LOCAL` (`linux/if_addr.h`).
-const ADDRESS: u16 = 1;
-const LOCAL_ADDRESS: u16 = 2;
-/// `IFA_F_OPTIMISTIC`, `IFA_F_DADFAILED` and `IFA_F_TENTATIVE`: the states of duplicate address detection.
-const FLAG_OPTIMISTIC: u8 = 0x04;
-const FLAG_DUPLICATE: u8 = 0x08;
-const FLAG_TENTATIVE: u8 = 0x40;
+// The attributes of an address (`linux/if_addr.h`).
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+// The flags of an address: the states of duplicate address detection.
+const IFA_F_OPTIMISTIC: u8 = 0x04;
+const IFA_F_DADFAILED: u8 = 0x08;
+const IFA_F_TENTATIVE: u8 = 0x40;
 
 /// Returns the request for all interfaces.
 pub(super) fn list_links() -> Messages {
-    Messages::single(GET_LINK, message::DUMP, &[0; LINK_HEADER_LEN], |attrs| {
-        attrs.push_bytes(LINK_DETAILS, &OMIT_STATISTICS.to_ne_bytes());
+    Messages::single(RTM_GETLINK, message::NLM_F_DUMP, &[0; IFINFOMSG_LENGTH], |attrs| {
+        attrs.push_bytes(IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
     })
 }
 
 /// Returns the request for the addresses of all interfaces.
 pub(super) fn list_addresses() -> Messages {
-    Messages::single(GET_ADDRESS, message::DUMP, &[0; ADDRESS_HEADER_LEN], |_| ())
+    Messages::single(RTM_GETADDR, message::NLM_F_DUMP, &[0; IFADDRMSG_LENGTH], |_| ())
 }
 
 /// Parses an interface without its addresses. The kernel sends the addresses in other messages.
 pub(super) fn parse_link(answer: &Message<'_>) -> Option<Interface> {
-    if answer.kind != NEW_LINK {
+    if answer.kind != RTM_NEWLINK {
         return None;
     }
     let link_layer = u16::from_ne_bytes(*answer.payload.get(2..)?.first_chunk()?);
     let flags = u32::from_ne_bytes(*answer.payload.get(8..)?.first_chunk()?);
-    let attrs = answer.attrs(LINK_HEADER_LEN);
-    let mac = Attr::find(attrs, LINK_MAC).filter(|_| link_layer == ETHERNET);
+    let attrs = answer.attrs(IFINFOMSG_LENGTH);
+    let mac = Attr::find(attrs, IFLA_ADDRESS).filter(|_| link_layer == ARPHRD_ETHER);
     Some(Interface {
         index: u32::from_ne_bytes(*answer.payload.get(4..)?.first_chunk()?),
-        name: Attr::find_text(attrs, LINK_NAME)?.to_owned(),
-        is_up: flags & FLAG_UP != 0,
+        name: Attr::find_text(attrs, IFLA_IFNAME)?.to_owned(),
+        is_up: flags & IFF_UP != 0,
         mac: mac.and_then(|bytes| bytes.try_into().ok()).map(MacAddress),
-        mtu: u32::from_ne_bytes(Attr::find(attrs, LINK_MTU)?.try_into().ok()?),
+        mtu: u32::from_ne_bytes(Attr::find(attrs, IFLA_MTU)?.try_into().ok()?),
         addresses: Vec::new(),
     })
 }
@@ -75,17 +75,17 @@ pub(super) fn parse_link(answer: &Message<'_>) -> Option<Interface> {
 /// Returns `None` for an address that the kernel does not accept packets for: duplicate address detection has found a
 /// duplicate, or is still running.
 pub(super) fn parse_address(answer: &Message<'_>) -> Option<(u32, IpAddr)> {
-    if answer.kind != NEW_ADDRESS {
+    if answer.kind != RTM_NEWADDR {
         return None;
     }
     let flags = *answer.payload.get(2)?;
-    if flags & FLAG_DUPLICATE != 0 || flags & (FLAG_TENTATIVE | FLAG_OPTIMISTIC) == FLAG_TENTATIVE {
+    if flags & IFA_F_DADFAILED != 0 || flags & (IFA_F_TENTATIVE | IFA_F_OPTIMISTIC) == IFA_F_TENTATIVE {
         return None;
     }
     let index = u32::from_ne_bytes(*answer.payload.get(4..)?.first_chunk()?);
-    let attrs = answer.attrs(ADDRESS_HEADER_LEN);
-    // On a point-to-point interface, `ADDRESS` is the address of the other end.
-    let bytes = Attr::find(attrs, LOCAL_ADDRESS).or_else(|| Attr::find(attrs, ADDRESS))?;
+    let attrs = answer.attrs(IFADDRMSG_LENGTH);
+    // On a point-to-point interface, `IFA_ADDRESS` is the address of the other end.
+    let bytes = Attr::find(attrs, IFA_LOCAL).or_else(|| Attr::find(attrs, IFA_ADDRESS))?;
     let address = match bytes.len() {
         4 => IpAddr::from(*bytes.first_chunk::<4>()?),
         16 => IpAddr::from(*bytes.first_chunk::<16>()?),
@@ -101,8 +101,8 @@ mod tests {
     use super::*;
 
     fn parse_address_with_flags(flags: u8) -> Option<(u32, IpAddr)> {
-        let messages = Messages::single(NEW_ADDRESS, 0, &[10, 64, flags, 0, 7, 0, 0, 0], |attrs| {
-            attrs.push_bytes(ADDRESS, &[0x20; 16]);
+        let messages = Messages::single(RTM_NEWADDR, 0, &[10, 64, flags, 0, 7, 0, 0, 0], |attrs| {
+            attrs.push_bytes(IFA_ADDRESS, &[0x20; 16]);
         });
         parse_address(&Message::parse_all(messages.bytes()).next().unwrap())
     }
@@ -113,9 +113,9 @@ mod tests {
         let usable_address = Some((index, IpAddr::from([0x20; 16])));
         for (flags, expected) in [
             (0x80, usable_address),
-            (FLAG_TENTATIVE, None),
-            (FLAG_TENTATIVE | FLAG_DUPLICATE, None),
-            (FLAG_TENTATIVE | FLAG_OPTIMISTIC, usable_address),
+            (IFA_F_TENTATIVE, None),
+            (IFA_F_TENTATIVE | IFA_F_DADFAILED, None),
+            (IFA_F_TENTATIVE | IFA_F_OPTIMISTIC, usable_address),
         ] {
             assert_eq!(parse_address_with_flags(flags), expected, "{flags:#x}");
         }
@@ -124,7 +124,7 @@ mod tests {
     proptest! {
         #[test]
         fn parsers_do_not_panic_on_arbitrary_bytes(payload in prop::collection::vec(any::<u8>(), 0..200)) {
-            for kind in [NEW_LINK, NEW_ADDRESS] {
+            for kind in [RTM_NEWLINK, RTM_NEWADDR] {
                 let answer = Message { kind, flags: 0, seq: 1, port_id: 1, payload: &payload };
                 let _ = (parse_link(&answer), parse_address(&answer));
             }

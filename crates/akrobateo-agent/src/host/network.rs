@@ -18,7 +18,8 @@ pub struct HostNetwork {
     pub mtu: u32,
     /// The node's addresses that an interface has, in the order of the Node's status.
     ///
-    /// The node's other addresses belong to a NAT outside of the node. So packets to these addresses never arrive.
+    /// The node's other addresses belong to a NAT outside of the node. Packets with these destination addresses never
+    /// arrive at the node.
     pub local_addresses: Vec<IpAddr>,
 }
 

@@ -8,39 +8,39 @@ use netfilter::netlink::{Attr, Message, Messages, message};
 
 use crate::host::LOOPBACK_INDEX;
 
-/// `SOCK_DIAG_BY_FAMILY` (`linux/sock_diag.h`).
-const SOCKETS_BY_FAMILY: u16 = 20;
+/// The type of netlink messages about sockets (`linux/sock_diag.h`).
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// The length of struct `inet_diag_req_v2`.
-const REQUEST_LEN: usize = 56;
+const REQUEST_LENGTH: usize = 56;
 /// The length of struct `inet_diag_msg`.
-const ANSWER_LEN: usize = 72;
-/// `INET_DIAG_SKV6ONLY`: 1 if an IPv6 socket does not receive IPv4 packets.
-const IPV6_ONLY_ATTR: u16 = 11;
-/// `INET_DIAG_LOCALS`: all addresses of an SCTP socket, as an array of struct `sockaddr_storage`.
-const LOCAL_ADDRESSES_ATTR: u16 = 12;
+const ANSWER_LENGTH: usize = 72;
+/// Attribute: 1 if an IPv6 socket does not receive IPv4 packets.
+const INET_DIAG_SKV6ONLY: u16 = 11;
+/// Attribute: all addresses of an SCTP socket, as an array of struct `sockaddr_storage`.
+const INET_DIAG_LOCALS: u16 = 12;
 /// The length of struct `sockaddr_storage`.
-const SOCKET_ADDRESS_LEN: usize = 128;
-/// `AF_INET` and `AF_INET6`.
+const SOCKET_ADDRESS_LENGTH: usize = 128;
+// Address families.
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
-/// `TCP_CLOSE`, which is the state of UDP sockets that are not connected, and `TCP_LISTEN`.
-const STATE_CLOSE: u32 = 7;
-const STATE_LISTEN: u32 = 10;
+// The states of sockets. A UDP socket that is not connected has the state `TCP_CLOSE`.
+const TCP_CLOSE: u32 = 7;
+const TCP_LISTEN: u32 = 10;
 
 /// Returns the request for the listening sockets of a protocol and family.
 pub(super) fn list_listeners(protocol: Protocol, family: Family) -> Messages {
     let state = match protocol {
-        Protocol::Udp => STATE_CLOSE,
-        Protocol::Tcp | Protocol::Sctp => STATE_LISTEN,
+        Protocol::Udp => TCP_CLOSE,
+        Protocol::Tcp | Protocol::Sctp => TCP_LISTEN,
     };
-    let mut header = [0; REQUEST_LEN];
+    let mut header = [0; REQUEST_LENGTH];
     header[0] = match family {
         Family::V4 => AF_INET,
         Family::V6 => AF_INET6,
     };
     header[1] = protocol.number();
     header[4..8].copy_from_slice(&(1_u32 << state).to_ne_bytes());
-    Messages::single(SOCKETS_BY_FAMILY, message::DUMP, &header, |_| ())
+    Messages::single(SOCK_DIAG_BY_FAMILY, message::NLM_F_DUMP, &header, |_| ())
 }
 
 /// Returns the frontends and addresses on which the socket in the kernel's answer listens.
@@ -48,21 +48,21 @@ pub(super) fn list_listeners(protocol: Protocol, family: Family) -> Messages {
 /// Returns an empty list for a socket that receives packets only from the loopback interface (`SO_BINDTODEVICE`).
 /// Returns `None` if the message does not describe a socket with a port.
 pub(super) fn parse_listeners(answer: &Message<'_>, protocol: Protocol) -> Option<Vec<(Frontend, IpAddr)>> {
-    if answer.kind != SOCKETS_BY_FAMILY {
+    if answer.kind != SOCK_DIAG_BY_FAMILY {
         return None;
     }
-    let payload = answer.payload.get(..ANSWER_LEN)?;
+    let payload = answer.payload.get(..ANSWER_LENGTH)?;
     let port = NonZeroU16::new(u16::from_be_bytes([payload[4], payload[5]]))?;
     let interface_index = u32::from_ne_bytes(*payload.get(40..)?.first_chunk()?);
     if interface_index == LOOPBACK_INDEX {
         return Some(Vec::new());
     }
-    let attrs = answer.attrs(ANSWER_LEN);
-    let addresses = match Attr::find(attrs, LOCAL_ADDRESSES_ATTR) {
-        Some(value) => value.chunks_exact(SOCKET_ADDRESS_LEN).filter_map(parse_socket_address).collect(),
+    let attrs = answer.attrs(ANSWER_LENGTH);
+    let addresses = match Attr::find(attrs, INET_DIAG_LOCALS) {
+        Some(value) => value.chunks_exact(SOCKET_ADDRESS_LENGTH).filter_map(parse_socket_address).collect(),
         None => vec![parse_address(payload[0], &payload[8..])?],
     };
-    let is_ipv6_only = Attr::find_u8(attrs, IPV6_ONLY_ATTR) == Some(1);
+    let is_ipv6_only = Attr::find_u8(attrs, INET_DIAG_SKV6ONLY) == Some(1);
     let listeners = addresses.into_iter().flat_map(|address| receiving_addresses(address, is_ipv6_only));
     let add_frontend = |address| (Frontend { family: Family::from_ip(address), protocol, port }, address);
     Some(listeners.map(add_frontend).collect())
@@ -100,7 +100,7 @@ mod tests {
 
     /// Returns the answer of the kernel for a socket with this address and port 80.
     fn answer(address: IpAddr, interface_index: u32, attrs: &[(u16, Vec<u8>)]) -> Messages {
-        let mut header = [0; ANSWER_LEN];
+        let mut header = [0; ANSWER_LENGTH];
         header[5] = 80;
         header[40..44].copy_from_slice(&interface_index.to_ne_bytes());
         match address {
@@ -113,7 +113,7 @@ mod tests {
                 header[8..24].copy_from_slice(&address.octets());
             }
         }
-        Messages::single(SOCKETS_BY_FAMILY, 0, &header, |writer| {
+        Messages::single(SOCK_DIAG_BY_FAMILY, 0, &header, |writer| {
             for (kind, value) in attrs {
                 writer.push_bytes(*kind, value);
             }
@@ -143,7 +143,8 @@ mod tests {
             ("::ffff:192.0.2.1", Some(0), vec!["192.0.2.1"]),
             ("::ffff:0.0.0.0", Some(0), vec!["0.0.0.0"]),
         ] {
-            let attrs: Vec<_> = is_ipv6_only.map(|value| (IPV6_ONLY_ATTR, vec![value])).into_iter().collect();
+            let attrs: Vec<_> =
+                is_ipv6_only.map(|value| (INET_DIAG_SKV6ONLY, vec![value])).into_iter().collect();
             let expected: Vec<IpAddr> = expected.iter().map(|address| address.parse().unwrap()).collect();
             let addresses = parse_first(&answer(address.parse().unwrap(), 0, &attrs), Protocol::Tcp);
             assert_eq!(addresses, Some(expected), "{address} {is_ipv6_only:?}");
@@ -159,12 +160,12 @@ mod tests {
 
     #[test]
     fn sctp_socket_listens_on_all_its_addresses() {
-        let mut value = [0; 2 * SOCKET_ADDRESS_LEN];
+        let mut value = [0; 2 * SOCKET_ADDRESS_LENGTH];
         value[..2].copy_from_slice(&u16::from(AF_INET).to_ne_bytes());
         value[4..8].copy_from_slice(&[192, 0, 2, 2]);
-        value[SOCKET_ADDRESS_LEN..][..2].copy_from_slice(&u16::from(AF_INET6).to_ne_bytes());
-        value[SOCKET_ADDRESS_LEN + 23] = 1;
-        let attrs = [(LOCAL_ADDRESSES_ATTR, value.to_vec())];
+        value[SOCKET_ADDRESS_LENGTH..][..2].copy_from_slice(&u16::from(AF_INET6).to_ne_bytes());
+        value[SOCKET_ADDRESS_LENGTH + 23] = 1;
+        let attrs = [(INET_DIAG_LOCALS, value.to_vec())];
         let addresses = parse_first(&answer("192.0.2.1".parse().unwrap(), 0, &attrs), Protocol::Sctp);
         assert_eq!(addresses, Some(vec!["192.0.2.2".parse().unwrap(), "::1".parse().unwrap()]));
     }
@@ -177,11 +178,11 @@ mod tests {
             if let Some(byte) = payload.first_mut() {
                 *byte = family;
             }
-            if has_attr && payload.len() > ANSWER_LEN + 4 {
-                payload[ANSWER_LEN + 2..ANSWER_LEN + 4].copy_from_slice(&LOCAL_ADDRESSES_ATTR.to_ne_bytes());
-                payload[ANSWER_LEN..ANSWER_LEN + 2].copy_from_slice(&200_u16.to_ne_bytes());
+            if has_attr && payload.len() > ANSWER_LENGTH + 4 {
+                payload[ANSWER_LENGTH + 2..ANSWER_LENGTH + 4].copy_from_slice(&INET_DIAG_LOCALS.to_ne_bytes());
+                payload[ANSWER_LENGTH..ANSWER_LENGTH + 2].copy_from_slice(&200_u16.to_ne_bytes());
             }
-            let answer = Message { kind: SOCKETS_BY_FAMILY, flags: 0, seq: 1, port_id: 1, payload: &payload };
+            let answer = Message { kind: SOCK_DIAG_BY_FAMILY, flags: 0, seq: 1, port_id: 1, payload: &payload };
             for protocol in Protocol::ALL {
                 let _ = parse_listeners(&answer, protocol);
             }

@@ -43,15 +43,15 @@ pub(crate) struct Plan {
     /// The facts that peers need to send packets through this node.
     pub(crate) network: NodeNetwork,
     /// The Services that the agent refuses.
-    pub(crate) refused: Vec<PortProblem>,
-    /// The rejected Services that the agent does not serve, although their status has an address of the node. Each entry
-    /// is `<namespace>/<name>`.
-    pub(crate) not_served: Vec<String>,
+    pub(crate) refused_ports: Vec<PortProblem>,
+    /// The rejected Services that the agent does not serve, although their status has an address of the node. Each
+    /// entry is `<namespace>/<name>`.
+    pub(crate) unserved_services: Vec<String>,
     /// The ports that the agent serves, and that a pod or a process began to use later.
-    pub(crate) shared_ports: Vec<PortProblem>,
+    pub(crate) doubly_used_ports: Vec<PortProblem>,
     /// The Services in dedicated mode that the agent serves until their proxy on this node is ready. Each entry is
     /// `<namespace>/<name>`.
-    pub(crate) handing_over: Vec<String>,
+    pub(crate) services_waiting_for_proxies: Vec<String>,
     /// The nodes without an agent that have endpoints. These endpoints do not see the client's address.
     pub(crate) nodes_without_agent: BTreeSet<String>,
     /// The time of the next plan if no event happens earlier.
@@ -75,10 +75,10 @@ struct Decisions {
     served_services: BTreeMap<ServiceKey, ServiceTemplate>,
     /// The frontends of the served Services.
     used_frontends: BTreeSet<Frontend>,
-    refused: Vec<PortProblem>,
-    not_served: Vec<String>,
-    shared_ports: Vec<PortProblem>,
-    handing_over: Vec<String>,
+    refused_ports: Vec<PortProblem>,
+    unserved_services: Vec<String>,
+    doubly_used_ports: Vec<PortProblem>,
+    services_waiting_for_proxies: Vec<String>,
 }
 
 impl Planner {
@@ -140,10 +140,10 @@ impl Planner {
         Some(Plan {
             config,
             network: node::node_network(observation, node_object),
-            refused: decisions.refused,
-            not_served: decisions.not_served,
-            shared_ports: decisions.shared_ports,
-            handing_over: decisions.handing_over,
+            refused_ports: decisions.refused_ports,
+            unserved_services: decisions.unserved_services,
+            doubly_used_ports: decisions.doubly_used_ports,
+            services_waiting_for_proxies: decisions.services_waiting_for_proxies,
             nodes_without_agent,
             next_plan_at: self.recent_endpoints.next_expiry(),
         })
@@ -172,8 +172,9 @@ impl Planner {
 
     /// Returns the Services that the node serves now.
     ///
-    /// Before the first plan, the node serves a Service if one of its ports is in the kernel's rules, and if its status
-    /// has an address of the node. Reserved ports are omitted, because the node releases a port that becomes reserved.
+    /// Before the first plan, two conditions decide if the node serves a Service: the kernel's rules contain one of its
+    /// ports, and its status has an address of the node. Reserved ports are omitted, because the node releases a port
+    /// that becomes reserved.
     fn find_current_services(
         &self,
         observation: &Observation,
@@ -198,7 +199,7 @@ impl Planner {
     /// Refuses the Service if a pod or a process uses one of its ports. Returns true if the Service was refused.
     ///
     /// The Service keeps each port on which the node already serves it. If a pod or a process also uses such a port,
-    /// the function only records the port in `shared_ports`.
+    /// the function only records the port in `doubly_used_ports`.
     fn refuse_occupied_ports(
         &self,
         observation: &Observation,
@@ -220,11 +221,11 @@ impl Planner {
             current_services.get(&key).map(ServiceTemplate::frontends).unwrap_or_default();
         let new_frontends = frontends.difference(&current_frontends).copied().collect();
         if let Some(problem) = ports::find_occupied_port(observation, &key, &new_frontends) {
-            decisions.refused.push(problem);
+            decisions.refused_ports.push(problem);
             return true;
         }
         let kept_frontends = frontends.intersection(&current_frontends).copied().collect();
-        decisions.shared_ports.extend(ports::find_occupied_port(observation, &key, &kept_frontends));
+        decisions.doubly_used_ports.extend(ports::find_occupied_port(observation, &key, &kept_frontends));
         false
     }
 
@@ -236,7 +237,7 @@ impl Planner {
     ) -> impl Iterator<Item = ServiceTemplate> {
         let is_handed_over = |key: &ServiceKey| {
             let name = key.to_string();
-            observation.peer_reports.iter().any(|report| report.handing_over.contains(&name))
+            observation.peer_reports.iter().any(|report| report.services_waiting_for_proxies.contains(&name))
         };
         observation.services.iter().filter_map(move |service| {
             let key = ServiceKey::from_service(service);
@@ -266,7 +267,7 @@ impl Planner {
                 let is_served =
                     current_services.get(&key).is_some_and(|template| decisions.serve(template.clone()));
                 if !is_served && is_published(service, node) && may_be_shared(service, &self.defaults) {
-                    decisions.not_served.push(key.to_string());
+                    decisions.unserved_services.push(key.to_string());
                 }
             }
             Some(AllocationResult::Accepted(spec, allocation)) => {
@@ -282,7 +283,7 @@ impl Planner {
                     && is_published(service, node)
                     && decisions.serve(template.clone())
                 {
-                    decisions.handing_over.push(key.to_string());
+                    decisions.services_waiting_for_proxies.push(key.to_string());
                 }
             }
         }
@@ -307,7 +308,7 @@ impl Decisions {
         if allocation.unclaimed_nodes.contains(&node.name) {
             return;
         }
-        self.refused.extend(allocation.conflicts.iter().map(|conflict| PortProblem {
+        self.refused_ports.extend(allocation.conflicts.iter().map(|conflict| PortProblem {
             service: key.to_string(),
             port: conflict.port.to_string(),
             owner: PortOwner::Service(conflict.owner.to_string()),
@@ -324,8 +325,8 @@ fn frontends_on_node(observation: &Observation, spec: &LoadBalancerSpec) -> BTre
     frontends
 }
 
-/// Returns the settings of a Service if an earlier process of the agent has served the Service. The result contains only
-/// the ports in the kernel's rules. Ignores invalid settings of the Service.
+/// Returns the settings of a Service if an earlier process of the agent has served the Service. The result contains
+/// only the ports in the kernel's rules. Ignores invalid settings of the Service.
 fn installed_template(
     observation: &Observation,
     service: &Service,

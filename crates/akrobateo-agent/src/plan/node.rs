@@ -60,7 +60,7 @@ pub(super) fn peers(observation: &Observation) -> Vec<Peer> {
                 addresses: network.addresses.clone(),
                 mac,
                 probe_addresses: network.probe_addresses.clone(),
-                ways: BTreeMap::new(),
+                paths: BTreeMap::new(),
             },
         );
     }

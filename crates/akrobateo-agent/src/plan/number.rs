@@ -35,8 +35,8 @@ pub(crate) fn choose_number(node: &str, claims: &[NumberClaim]) -> NodeNumber {
         return own_claim.number;
     }
     let used_numbers: BTreeSet<_> = other_claims().map(|claim| claim.number).collect();
-    // The search starts at a number that depends on the node's name. So two nodes that start at the same time rarely
-    // choose the same number.
+    // The search starts at a number that depends on the node's name. Two nodes that start at the same time therefore
+    // rarely choose the same number.
     let start = u16::from_str_radix(&digest(node)[..4], 16).unwrap_or_default() % MAX_NODE_NUMBER;
     let candidates = (0..MAX_NODE_NUMBER).map(|offset| (start + offset) % MAX_NODE_NUMBER + 1);
     candidates.into_iter().find(|number| !used_numbers.contains(number)).unwrap_or(MAX_NODE_NUMBER)

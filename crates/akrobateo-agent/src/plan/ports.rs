@@ -33,8 +33,8 @@ pub(super) fn find_occupied_port(
     })
 }
 
-/// Returns true if a proxy of the Service uses the port. If so, the listening process may be the proxy itself, because
-/// a proxy can run in the node's network namespace.
+/// Returns true if a proxy of the Service uses the port. The listening process may then be the proxy itself, because a
+/// proxy can run in the node's network namespace.
 fn is_used_by_proxy(observation: &Observation, key: &ServiceKey, frontend: Frontend) -> bool {
     let is_proxy = |pod: &&HostPortPod| pod.proxied_service.as_ref() == Some(key);
     observation.pods.iter().filter(is_proxy).any(|pod| pod.frontends.contains(&frontend))

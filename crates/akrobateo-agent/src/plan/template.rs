@@ -80,8 +80,8 @@ impl ServiceTemplate {
         self.ports.iter().flat_map(frontends_of_port).collect()
     }
 
-    /// Returns the settings with only these frontends; `None` if no frontend remains. First omits the families without a
-    /// frontend, and then the ports that lack one of the other families.
+    /// Returns the settings with only these frontends; `None` if no frontend remains. Omits the families without a
+    /// frontend, and then each port that lacks one of the remaining families.
     pub(super) fn retain_frontends(mut self, is_retained: impl Fn(Frontend) -> bool) -> Option<Self> {
         let Self { families, ports, .. } = &mut self;
         families.retain(|family| ports.iter().any(|port| is_retained(port.frontend(*family))));
@@ -95,8 +95,8 @@ impl ServiceTemplate {
         self.keeps_client_address && !self.is_traffic_policy_local
     }
 
-    /// Returns the Service for a node that does not serve it. The result has only the endpoints on this node. It has no
-    /// families, so the Service has no frontend on this node.
+    /// Returns the Service for a node that does not serve it. The result has only the endpoints on this node. The
+    /// result has no families, so the Service has no frontend on this node.
     ///
     /// Returns `None` if the endpoints are on other nodes, or if all packets of the Service between nodes are
     /// masqueraded.

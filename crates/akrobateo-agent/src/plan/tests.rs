@@ -138,7 +138,10 @@ fn node_serves_the_services_that_select_it() {
     let [web] = &plan.config.services[..] else { panic!("{:?}", plan.config.services) };
     assert_eq!(web.name, "default/web");
     assert_eq!(web.ports[0].endpoints[0].node, Some(1));
-    assert_eq!((plan.refused, plan.shared_ports, plan.handing_over), (vec![], vec![], Vec::<String>::new()));
+    assert_eq!(
+        (plan.refused_ports, plan.doubly_used_ports, plan.services_waiting_for_proxies),
+        (vec![], vec![], Vec::<String>::new())
+    );
 }
 
 #[test]
@@ -200,7 +203,7 @@ fn older_service_gets_a_free_port_but_not_an_occupied_port() {
     let plan = cluster.plan();
     assert_eq!(plan.config.services[0].name, "default/older");
     let owner = PortOwner::Service("default/older".to_owned());
-    assert_eq!(plan.refused, [port_problem("default/younger", "80/TCP", owner)]);
+    assert_eq!(plan.refused_ports, [port_problem("default/younger", "80/TCP", owner)]);
     cluster.services.remove(&key("older"));
     assert_eq!(cluster.served_names(), ["default/younger"]);
     cluster.apply(service("older").tcp(80).created_at(1));
@@ -217,7 +220,7 @@ fn service_is_refused_if_a_process_or_a_pod_uses_its_port() {
     let plan = cluster.plan();
     assert!(plan.config.services.is_empty());
     assert_eq!(
-        plan.refused,
+        plan.refused_ports,
         [
             port_problem("default/a", "80/TCP", PortOwner::Process),
             port_problem("default/b", "81/TCP", PortOwner::Pod("shop/pod".to_owned())),
@@ -238,15 +241,15 @@ fn service_keeps_a_port_that_a_process_uses_later() {
     for _ in 0..2 {
         let plan = cluster.plan();
         assert_eq!(plan.config.services.len(), 1);
-        assert_eq!(plan.shared_ports, [port_problem("default/web", "80/TCP", PortOwner::Process)]);
-        assert!(plan.refused.is_empty());
+        assert_eq!(plan.doubly_used_ports, [port_problem("default/web", "80/TCP", PortOwner::Process)]);
+        assert!(plan.refused_ports.is_empty());
         cluster.restart();
     }
     // But the Service does not get a new port that the process already uses.
     cluster.served_names();
     cluster.listening_frontends.insert(tcp(81));
     cluster.apply(service("web").tcp(80).tcp(81).published("10.0.0.1", "Proxy", "akrobateo"));
-    assert_eq!(cluster.plan().refused, [port_problem("default/web", "81/TCP", PortOwner::Process)]);
+    assert_eq!(cluster.plan().refused_ports, [port_problem("default/web", "81/TCP", PortOwner::Process)]);
 }
 
 #[test]
@@ -256,7 +259,7 @@ fn agent_serves_a_dedicated_service_until_its_proxy_is_ready() {
     cluster.apply(web());
     cluster.served_names();
     cluster.apply(web().annotation(WORKLOAD, "DaemonSet"));
-    assert_eq!(cluster.plan().handing_over, ["default/web"]);
+    assert_eq!(cluster.plan().services_waiting_for_proxies, ["default/web"]);
     cluster.restart();
     assert_eq!(cluster.served_names(), ["default/web"]);
     let proxy = HostPortPod { proxied_service: Some(key("web")), is_ready: false, ..host_port_pod(80) };
@@ -282,7 +285,7 @@ fn services_with_policy_local_use_the_same_port_on_different_nodes() {
     cluster.set_endpoint("b", "n1");
     let plan = cluster.plan();
     assert_eq!(plan.config.services[0].name, "default/b");
-    assert!(plan.config.services[0].is_traffic_policy_local && plan.refused.is_empty());
+    assert!(plan.config.services[0].is_traffic_policy_local && plan.refused_ports.is_empty());
     // The Service keeps the port for a minute after its last endpoint on the node has disappeared.
     cluster.set_endpoint("b", "n2");
     cluster.set_endpoint("a", "n1");
@@ -328,7 +331,9 @@ fn configuration_has_local_endpoints_of_services_that_other_nodes_serve() {
     cluster.apply(service_of_other_nodes().annotation(WORKLOAD, "DaemonSet"));
     assert!(family_and_endpoint_counts(&mut cluster).is_empty());
     // The other node serves the Service until its proxy is ready.
-    cluster.peer_reports =
-        vec![AgentReport { handing_over: vec!["default/web".to_owned()], ..AgentReport::default() }];
+    cluster.peer_reports = vec![AgentReport {
+        services_waiting_for_proxies: vec!["default/web".to_owned()],
+        ..AgentReport::default()
+    }];
     assert_eq!(family_and_endpoint_counts(&mut cluster), [(0, 1)]);
 }

@@ -5,7 +5,7 @@
 //! | 0-3 | the text `AkrP` |
 //! | 4 | version 1 |
 //! | 5 | kind: 1 request, 2 answer, 3 pause |
-//! | 6 | way: 1 direct, 2 tunnel |
+//! | 6 | path: 1 direct, 2 tunnel |
 //! | 7 | flags: 1 small; results of the sender: 2 direct works, 4 tunnel works, 8 direct undecided, 16 tunnel undecided
 //! |
 //! | 8-15 | random number, which an answer repeats |
@@ -14,19 +14,19 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::way::{Results, Way, WayResult};
+use super::peer_path::{PathResult, PeerPath, Results};
 
 /// The UDP port of the probe.
 pub(super) const PORT: u16 = 8479;
 /// The length of a message without padding.
-pub(super) const MIN_LEN: usize = 32;
+pub(super) const MIN_LENGTH: usize = 32;
 
 const MAGIC: &[u8; 4] = b"AkrP";
 const VERSION: u8 = 1;
 const SMALL_FLAG: u8 = 1;
-/// The flags of each way. The first flag means that the way works. The second flag means that the probe has not decided
-/// yet.
-const WAY_FLAGS: [(Way, u8, u8); 2] = [(Way::Direct, 2, 8), (Way::Tunnel, 4, 16)];
+/// The flags of each path. The first flag means that the path works. The second flag means that the probe has not
+/// decided yet.
+const PATH_FLAGS: [(PeerPath, u8, u8); 2] = [(PeerPath::Direct, 2, 8), (PeerPath::Tunnel, 4, 16)];
 
 /// The kind of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(super) enum MessageKind {
     /// Answers a request.
     Answer,
     /// The sender's agent stops, but its rules remain. Until the agent starts again, a missing answer does not mean
-    /// that the way is lost.
+    /// that the path is lost.
     Pause,
 }
 
@@ -44,7 +44,7 @@ pub(super) enum MessageKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Message {
     pub(super) kind: MessageKind,
-    pub(super) way: Way,
+    pub(super) path: PeerPath,
     /// True if the message does not fill the MTU.
     pub(super) is_small: bool,
     /// The results of the sender's own probes.
@@ -57,41 +57,41 @@ pub(super) struct Message {
 
 impl Message {
     /// Returns the encoded message. A message that needs fewer than `len` bytes is padded with zeros.
-    pub(super) fn encode(&self, len: usize) -> Vec<u8> {
+    pub(super) fn encode(&self, length: usize) -> Vec<u8> {
         let kind = match self.kind {
             MessageKind::Request => 1,
             MessageKind::Answer => 2,
             MessageKind::Pause => 3,
         };
-        let way = match self.way {
-            Way::Direct => 1,
-            Way::Tunnel => 2,
+        let path = match self.path {
+            PeerPath::Direct => 1,
+            PeerPath::Tunnel => 2,
         };
         let mut flags = if self.is_small { SMALL_FLAG } else { 0 };
-        for (way, works, undecided) in WAY_FLAGS {
-            flags |= match self.results.get(way) {
-                WayResult::Works => works,
-                WayResult::Undecided => undecided,
-                WayResult::Fails => 0,
+        for (path, works, undecided) in PATH_FLAGS {
+            flags |= match self.results.get(path) {
+                PathResult::Works => works,
+                PathResult::Undecided => undecided,
+                PathResult::Fails => 0,
             };
         }
         let sender = match self.sender {
             IpAddr::V4(address) => address.to_ipv6_mapped(),
             IpAddr::V6(address) => address,
         };
-        let mut bytes = Vec::with_capacity(len.max(MIN_LEN));
+        let mut bytes = Vec::with_capacity(length.max(MIN_LENGTH));
         bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&[VERSION, kind, way, flags]);
+        bytes.extend_from_slice(&[VERSION, kind, path, flags]);
         bytes.extend_from_slice(&self.nonce.to_be_bytes());
         bytes.extend_from_slice(&sender.octets());
-        bytes.resize(len.max(MIN_LEN), 0);
+        bytes.resize(length.max(MIN_LENGTH), 0);
         bytes
     }
 
     /// Returns the message in a datagram, or `None` if the datagram is not a message of the probe.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (head, body) = bytes.split_at_checked(8)?;
-        let [magic @ .., version, kind, way, flags] = head else { return None };
+        let [magic @ .., version, kind, path, flags] = head else { return None };
         if magic != MAGIC || *version != VERSION {
             return None;
         }
@@ -101,22 +101,22 @@ impl Message {
             3 => MessageKind::Pause,
             _ => return None,
         };
-        let way = match way {
-            1 => Way::Direct,
-            2 => Way::Tunnel,
+        let path = match path {
+            1 => PeerPath::Direct,
+            2 => PeerPath::Tunnel,
             _ => return None,
         };
         let nonce = u64::from_be_bytes(*body.first_chunk()?);
         let sender = IpAddr::V6(Ipv6Addr::from(*body.get(8..)?.first_chunk::<16>()?)).to_canonical();
-        let mut results = Results::new(WayResult::Fails);
-        for (way, works, undecided) in WAY_FLAGS {
+        let mut results = Results::new(PathResult::Fails);
+        for (path, works, undecided) in PATH_FLAGS {
             if flags & works != 0 {
-                results.set(way, WayResult::Works);
+                results.set(path, PathResult::Works);
             } else if flags & undecided != 0 {
-                results.set(way, WayResult::Undecided);
+                results.set(path, PathResult::Undecided);
             }
         }
-        Some(Self { kind, way, is_small: flags & SMALL_FLAG != 0, results, nonce, sender })
+        Some(Self { kind, path, is_small: flags & SMALL_FLAG != 0, results, nonce, sender })
     }
 }
 
@@ -129,25 +129,25 @@ mod tests {
     prop_compose! {
         fn any_message()(
             kind in prop::sample::select(&[MessageKind::Request, MessageKind::Answer, MessageKind::Pause][..]),
-            way in prop::sample::select(&Way::ALL[..]),
+            path in prop::sample::select(&PeerPath::ALL[..]),
             results in prop::array::uniform2(prop::sample::select(
-                &[WayResult::Works, WayResult::Undecided, WayResult::Fails][..],
+                &[PathResult::Works, PathResult::Undecided, PathResult::Fails][..],
             )),
             is_small: bool, nonce: u64, sender: IpAddr,
         ) -> Message {
-            let mut all_results = Results::new(WayResult::Fails);
-            Way::ALL.into_iter().zip(results).for_each(|(way, result)| all_results.set(way, result));
-            Message { kind, way, is_small, results: all_results, nonce, sender: sender.to_canonical() }
+            let mut all_results = Results::new(PathResult::Fails);
+            PeerPath::ALL.into_iter().zip(results).for_each(|(path, result)| all_results.set(path, result));
+            Message { kind, path, is_small, results: all_results, nonce, sender: sender.to_canonical() }
         }
     }
 
     proptest! {
         #[test]
-        fn encoded_message_decodes_to_the_same_message(message in any_message(), len in 0..2000usize) {
-            let bytes = message.encode(len);
-            prop_assert_eq!(bytes.len(), len.max(MIN_LEN));
+        fn encoded_message_decodes_to_the_same_message(message in any_message(), length in 0..2000usize) {
+            let bytes = message.encode(length);
+            prop_assert_eq!(bytes.len(), length.max(MIN_LENGTH));
             prop_assert_eq!(Message::decode(&bytes), Some(message));
-            prop_assert_eq!(Message::decode(&bytes[..MIN_LEN - 1]), None);
+            prop_assert_eq!(Message::decode(&bytes[..MIN_LENGTH - 1]), None);
         }
 
         #[test]

@@ -1,11 +1,11 @@
-//! The probe: finds for each peer and family the way on which packets reach the peer's pods with the client's address.
+//! The probe: finds for each peer and family the path on which packets reach the peer's pods with the client's address.
 //!
 //! # Frames
-//! A probe is a UDP datagram that takes the way of a client's packet. No raw socket is necessary. The sender's NAT
+//! A probe is a UDP datagram that takes the path of a client's packet. No raw socket is necessary. The sender's NAT
 //! gives the probe a source address outside of the cluster ([`foreign_address`]). The destination is an address in the
 //! range of the peer's pods, with port [`PORT`]. The probe fills the MTU, and has the flag "don't fragment". If the
 //! peer's rules recognize the sender's MAC address, the peer's NAT delivers the probe to the peer's agent. The answer
-//! takes the way of a pod's reply: from the pod's address to the foreign address, in a frame to the sender's MAC
+//! takes the path of a pod's reply: from the pod's address to the foreign address, in a frame to the sender's MAC
 //! address.
 //!
 //! - *Direct*: the request takes the cluster's own route to the pod. The answer has the mark [`Marks::direct`], and the
@@ -15,7 +15,7 @@
 //! An answer proves that the network carries packets with a foreign source address to the peer, and packets with a
 //! pod's source address back. An answer also proves that MAC addresses arrive unchanged, and that packets with the full
 //! MTU arrive. Several properties of the network prevent the answer: filters by MAC or IP address, gateways that
-//! replace MAC addresses, a smaller MTU, or a filter in one direction. A way is usable if the probes of both nodes are
+//! replace MAC addresses, a smaller MTU, or a filter in one direction. A path is usable if the probes of both nodes are
 //! answered. Each message tells the other node the sender's results.
 //!
 //! # Rules
@@ -29,34 +29,34 @@
 //!   meta mark and 0xff000000 == 0x6b000000 accept
 //! ```
 //! Firewalls of the nodes must accept UDP port [`PORT`] from other nodes, in addition to the port of the tunnel. The
-//! nodes need a route to the foreign address, for example a default route. Without this route, the way *direct* does
+//! nodes need a route to the foreign address, for example a default route. Without this route, the path *direct* does
 //! not work.
 //!
 //! # Times
-//! A new way works after two answers. A working way is probed every [`PROBE_INTERVAL`]. The way is lost after three
-//! missing answers in a row, which takes at most 3.5 seconds. A lost way is used again after 5 seconds without a
+//! A new path works after two answers. A working path is probed every [`PROBE_INTERVAL`]. The path is lost after three
+//! missing answers in a row, which takes at most 3.5 seconds. A lost path is used again after 5 seconds without a
 //! missing answer. Each later loss doubles this time, up to 5 minutes.
 //!
 //! [`Marks::direct`]: crate::marks::Marks::direct
 //! [`Marks::tunnel`]: crate::marks::Marks::tunnel
 
 mod message;
+mod peer_path;
 mod prober;
 mod service;
 mod sockets;
 mod target;
 #[cfg(test)]
 mod tests;
-mod way;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use akrobateo_core::family::Family;
 
+pub use peer_path::{ANSWER_TIMEOUT, PROBE_INTERVAL, PeerPath};
 pub use prober::{Prober, Transmission};
 pub use service::{Node, ProbeService};
 pub use target::{ForwardingMode, MasqueradeReason, Target, TargetId};
-pub use way::{ANSWER_TIMEOUT, PROBE_INTERVAL, Way};
 
 /// The UDP port of the probe.
 pub const PORT: u16 = message::PORT;

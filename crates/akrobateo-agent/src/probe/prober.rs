@@ -7,22 +7,22 @@ use std::time::Instant;
 
 use akrobateo_core::family::Family;
 
-use super::message::{MIN_LEN, Message, MessageKind, PORT};
+use super::message::{MIN_LENGTH, Message, MessageKind, PORT};
+use super::peer_path::{PathResult, PeerPath};
 use super::target::{ForwardingMode, Target, TargetId, TargetState};
-use super::way::{Way, WayResult};
 use crate::marks::NodeNumber;
 
 /// A datagram to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmission {
-    /// The way that the datagram takes.
-    pub way: Way,
+    /// The path that the datagram takes.
+    pub path: PeerPath,
     /// The peer's number.
     pub peer: NodeNumber,
     /// True if the datagram is an answer. An answer must come from the address and port at which the request arrived.
     pub is_answer: bool,
-    /// True if the last request on this way had no answer. The kernel may then have an outdated conntrack entry for the
-    /// flow.
+    /// True if the last request on this path had no answer. The kernel may then have an outdated conntrack entry for
+    /// the flow.
     pub needs_new_flow: bool,
     /// The destination.
     pub destination: SocketAddr,
@@ -75,7 +75,7 @@ impl Prober {
     #[must_use]
     pub fn next_event(&self) -> Option<Instant> {
         let next_event_of_target =
-            |state: &TargetState| state.ways().map(|way| state.way(way).next_event()).min();
+            |state: &TargetState| state.paths().map(|path| state.path(path).next_event()).min();
         self.targets.values().filter_map(next_event_of_target).min()
     }
 
@@ -85,14 +85,14 @@ impl Prober {
         let ids: Vec<_> = self.targets.keys().copied().collect();
         for id in ids {
             let Some(sender) = self.own_address(id.family) else { continue };
-            let payload_lens = Way::ALL.map(|way| (way, self.payload_len(way, id.family)));
+            let payload_lens = PeerPath::ALL.map(|path| (path, self.payload_length(path, id.family)));
             let Some(state) = self.targets.get_mut(&id) else { continue };
             state.on_time(now);
-            for (way, len) in payload_lens {
-                if state.ways().any(|other| other == way) && state.way(way).is_due(now) {
+            for (path, length) in payload_lens {
+                if state.paths().any(|other| other == path) && state.path(path).is_due(now) {
                     let nonce = next_nonce();
-                    transmissions.extend(requests(state, way, len, nonce, sender));
-                    state.way_mut(way).on_sent(nonce, now);
+                    transmissions.extend(requests(state, path, length, nonce, sender));
+                    state.path_mut(path).on_sent(nonce, now);
                 }
             }
         }
@@ -105,7 +105,7 @@ impl Prober {
         let request = Message::decode(bytes)?;
         let id = self.find_target(request.sender)?;
         let sender = self.own_address(id.family)?;
-        let len = self.payload_len(request.way, id.family);
+        let length = self.payload_length(request.path, id.family);
         let state = self.targets.get_mut(&id)?;
         match request.kind {
             MessageKind::Answer => return None,
@@ -117,12 +117,12 @@ impl Prober {
         }
         let answer = Message { kind: MessageKind::Answer, results: state.results(), sender, ..request };
         Some(Transmission {
-            way: request.way,
+            path: request.path,
             peer: id.peer,
             is_answer: true,
             needs_new_flow: false,
             destination: source,
-            bytes: answer.encode(if request.is_small { MIN_LEN } else { len }),
+            bytes: answer.encode(if request.is_small { MIN_LENGTH } else { length }),
         })
     }
 
@@ -135,11 +135,11 @@ impl Prober {
         let Some(id) = self.find_target(answer.sender) else { return };
         let Some(state) = self.targets.get_mut(&id) else { return };
         state.update(now, |state| {
-            let way = state.way_mut(answer.way);
+            let path = state.path_mut(answer.path);
             let is_expected = if answer.is_small {
-                way.on_small_answer(answer.nonce)
+                path.on_small_answer(answer.nonce)
             } else {
-                way.on_answer(answer.nonce, now)
+                path.on_answer(answer.nonce, now)
             };
             if is_expected {
                 state.on_results_of_peer(answer.results);
@@ -152,17 +152,17 @@ impl Prober {
     pub fn pause_messages(&self) -> Vec<Transmission> {
         let messages_to_target = |state: &TargetState| {
             let sender = self.own_address(state.target.id.family)?;
-            let message = |way| Message {
+            let message = |path| Message {
                 kind: MessageKind::Pause,
-                way,
+                path,
                 is_small: true,
                 results: state.results(),
                 nonce: 0,
                 sender,
             };
-            let working_ways = state.ways().filter(|way| state.way(*way).result() == WayResult::Works);
+            let working_paths = state.paths().filter(|path| state.path(*path).result() == PathResult::Works);
             let messages: Vec<_> =
-                working_ways.map(|way| transmission(state, &message(way), MIN_LEN)).collect();
+                working_paths.map(|path| transmission(state, &message(path), MIN_LENGTH)).collect();
             Some(messages)
         };
         self.targets.values().filter_map(messages_to_target).flatten().collect()
@@ -177,44 +177,44 @@ impl Prober {
         self.targets.values().find(is_sender).map(|state| state.target.id)
     }
 
-    /// Returns the length of the UDP payload that fills the MTU of a way.
-    fn payload_len(&self, way: Way, family: Family) -> usize {
-        let mtu = match way {
-            Way::Direct => self.uplink_mtu,
-            Way::Tunnel => self.tunnel_mtu,
+    /// Returns the length of the UDP payload that fills the MTU of a path.
+    fn payload_length(&self, path: PeerPath, family: Family) -> usize {
+        let mtu = match path {
+            PeerPath::Direct => self.uplink_mtu,
+            PeerPath::Tunnel => self.tunnel_mtu,
         };
-        let headers_len = match family {
+        let headers_length = match family {
             Family::V4 => 20 + 8,
             Family::V6 => 40 + 8,
         };
-        usize::try_from(mtu.saturating_sub(headers_len)).unwrap_or(MIN_LEN)
+        usize::try_from(mtu.saturating_sub(headers_length)).unwrap_or(MIN_LENGTH)
     }
 }
 
-/// Returns the requests to send on a way. While the way does not work, a small request is added: its answer shows that
-/// only large packets are lost.
+/// Returns the requests to send on a path. While the path does not work, a small request is added: its answer shows
+/// that only large packets are lost.
 fn requests(
     state: &TargetState,
-    way: Way,
-    len: usize,
+    path: PeerPath,
+    length: usize,
     nonce: u64,
     sender: IpAddr,
 ) -> impl Iterator<Item = Transmission> {
-    let small_request = (state.way(way).result() != WayResult::Works).then_some((true, MIN_LEN));
-    [(false, len)].into_iter().chain(small_request).map(move |(is_small, len)| {
+    let small_request = (state.path(path).result() != PathResult::Works).then_some((true, MIN_LENGTH));
+    [(false, length)].into_iter().chain(small_request).map(move |(is_small, length)| {
         let message =
-            Message { kind: MessageKind::Request, way, is_small, results: state.results(), nonce, sender };
-        transmission(state, &message, len)
+            Message { kind: MessageKind::Request, path, is_small, results: state.results(), nonce, sender };
+        transmission(state, &message, length)
     })
 }
 
-fn transmission(state: &TargetState, message: &Message, len: usize) -> Transmission {
+fn transmission(state: &TargetState, message: &Message, length: usize) -> Transmission {
     Transmission {
-        way: message.way,
+        path: message.path,
         peer: state.target.id.peer,
         is_answer: false,
-        needs_new_flow: state.way(message.way).has_missing_answer(),
+        needs_new_flow: state.path(message.path).has_missing_answer(),
         destination: (state.target.pod_address, PORT).into(),
-        bytes: message.encode(len),
+        bytes: message.encode(length),
     }
 }

@@ -20,7 +20,7 @@ use crate::marks::Marks;
 /// The longest wait if there are no targets.
 const IDLE_WAIT: Duration = Duration::from_mins(1);
 /// The largest datagram of a probe.
-const MAX_DATAGRAM_LEN: usize = 65_535;
+const MAX_DATAGRAM_LENGTH: usize = 65_535;
 
 /// The probe's description of its own node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,32 +158,32 @@ impl Worker {
     }
 
     fn receive(&mut self) {
-        let mut buffer = vec![0; MAX_DATAGRAM_LEN];
+        let mut buffer = vec![0; MAX_DATAGRAM_LENGTH];
         let mut answers = Vec::new();
         for family in &self.sockets {
-            while let Some((len, source)) = receive_from(&family.answer_socket, &mut buffer) {
-                answers.extend(self.prober.on_request(&buffer[..len], source, Instant::now()));
+            while let Some((length, source)) = receive_from(&family.answer_socket, &mut buffer) {
+                answers.extend(self.prober.on_request(&buffer[..length], source, Instant::now()));
             }
             for socket in family.request_sockets() {
-                while let Some((len, _)) = receive_from(socket, &mut buffer) {
-                    self.prober.on_answer(&buffer[..len], Instant::now());
+                while let Some((length, _)) = receive_from(socket, &mut buffer) {
+                    self.prober.on_answer(&buffer[..length], Instant::now());
                 }
             }
         }
         self.send(&answers);
     }
 
-    /// Begins a new flow for each way on which an answer is missing.
+    /// Begins a new flow for each path on which an answer is missing.
     fn renew_flows(&mut self, requests: &[Transmission]) {
-        let ways_to_renew: BTreeSet<_> = requests
+        let paths_to_renew: BTreeSet<_> = requests
             .iter()
             .filter(|request| request.needs_new_flow)
-            .map(|request| (Family::from_ip(request.destination.ip()), request.way))
+            .map(|request| (Family::from_ip(request.destination.ip()), request.path))
             .collect();
-        for (family, way) in ways_to_renew {
+        for (family, path) in paths_to_renew {
             let sockets = self.sockets.iter_mut().filter(|sockets| sockets.family() == family);
             for sockets in sockets {
-                if let Err(error) = sockets.renew_request_socket(way) {
+                if let Err(error) = sockets.renew_request_socket(path) {
                     tracing::warn!(%error, "cannot open a socket for probes");
                 }
             }
@@ -195,8 +195,8 @@ impl Worker {
             let family = Family::from_ip(transmission.destination.ip());
             let sockets = self.sockets.iter().find(|sockets| sockets.family() == family);
             if let Some(Err(error)) = sockets.map(|sockets| sockets.send(transmission)) {
-                // An error is only logged, because the missing answer shows that the way does not work.
-                tracing::debug!(%error, peer = transmission.peer, way = ?transmission.way, "cannot send a probe");
+                // An error is only logged, because the missing answer shows that the path does not work.
+                tracing::debug!(%error, peer = transmission.peer, path = ?transmission.path, "cannot send a probe");
             }
         }
     }

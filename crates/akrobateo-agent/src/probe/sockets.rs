@@ -11,8 +11,8 @@ use rustix::net::sockopt::{
 use socket2::SockRef;
 
 use super::message::PORT;
+use super::peer_path::{ANSWER_TIMEOUT, PeerPath};
 use super::prober::Transmission;
-use super::way::{ANSWER_TIMEOUT, Way};
 use crate::marks::Marks;
 
 /// The sockets of one family.
@@ -25,13 +25,13 @@ pub(super) struct FamilySockets {
     request_sockets: [RequestSockets; 2],
 }
 
-/// The sockets that send the requests of one way and receive the answers.
+/// The sockets that send the requests of one path and receive the answers.
 #[derive(Debug)]
 struct RequestSockets {
-    current: UdpSocket,
-    /// The previous socket, which still receives answers to requests from before `opened`.
-    previous: Option<UdpSocket>,
-    opened: Instant,
+    current_socket: UdpSocket,
+    /// The previous socket, which still receives answers to requests from before `opened_at`.
+    previous_socket: Option<UdpSocket>,
+    opened_at: Instant,
 }
 
 impl FamilySockets {
@@ -50,33 +50,36 @@ impl FamilySockets {
     pub(super) fn request_sockets(&self) -> impl Iterator<Item = &UdpSocket> {
         self.request_sockets
             .iter()
-            .flat_map(|sockets| [Some(&sockets.current), sockets.previous.as_ref()])
+            .flat_map(|sockets| [Some(&sockets.current_socket), sockets.previous_socket.as_ref()])
             .flatten()
     }
 
-    /// Opens a new source port for a way, so that the next request begins a new flow.
+    /// Opens a new source port for a path, so that the next request begins a new flow.
     ///
     /// Does nothing if the current port is younger than [`ANSWER_TIMEOUT`], because answers to the previous port may
     /// still arrive.
-    pub(super) fn renew_request_socket(&mut self, way: Way) -> io::Result<()> {
-        let sockets = &mut self.request_sockets[way as usize];
-        if sockets.opened.elapsed() >= ANSWER_TIMEOUT {
+    pub(super) fn renew_request_socket(&mut self, path: PeerPath) -> io::Result<()> {
+        let sockets = &mut self.request_sockets[path as usize];
+        if sockets.opened_at.elapsed() >= ANSWER_TIMEOUT {
             let new_sockets = RequestSockets::open(self.address)?;
             let previous_sockets = std::mem::replace(sockets, new_sockets);
-            sockets.previous = Some(previous_sockets.current);
+            sockets.previous_socket = Some(previous_sockets.current_socket);
         }
         Ok(())
     }
 
-    /// Sends a datagram with the mark that its way needs.
+    /// Sends a datagram with the mark that its path needs.
     pub(super) fn send(&self, transmission: &Transmission) -> io::Result<()> {
-        let Transmission { way, peer, is_answer, destination, bytes, .. } = transmission;
-        let socket =
-            if *is_answer { &self.answer_socket } else { &self.request_sockets[*way as usize].current };
-        let mark = match (way, is_answer) {
-            (Way::Tunnel, _) => self.marks.tunnel(*peer),
-            (Way::Direct, true) => self.marks.direct(*peer),
-            (Way::Direct, false) => self.marks.probe(),
+        let Transmission { path, peer, is_answer, destination, bytes, .. } = transmission;
+        let socket = if *is_answer {
+            &self.answer_socket
+        } else {
+            &self.request_sockets[*path as usize].current_socket
+        };
+        let mark = match (path, is_answer) {
+            (PeerPath::Tunnel, _) => self.marks.tunnel(*peer),
+            (PeerPath::Direct, true) => self.marks.direct(*peer),
+            (PeerPath::Direct, false) => self.marks.probe(),
         };
         SockRef::from(socket).set_mark(mark)?;
         socket.send_to(bytes, destination).map(drop)
@@ -85,7 +88,11 @@ impl FamilySockets {
 
 impl RequestSockets {
     fn open(address: IpAddr) -> io::Result<Self> {
-        Ok(Self { current: open_socket(address, 0)?, previous: None, opened: Instant::now() })
+        Ok(Self {
+            current_socket: open_socket(address, 0)?,
+            previous_socket: None,
+            opened_at: Instant::now(),
+        })
     }
 }
 
@@ -93,7 +100,7 @@ impl RequestSockets {
 fn open_socket(address: IpAddr, port: u16) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(SocketAddr::new(address, port))?;
     socket.set_nonblocking(true)?;
-    // With PROBE, the kernel ignores its learnt path MTU. Therefore a probe notices when the MTU grows again.
+    // With PROBE, the kernel ignores its learnt path MTU, and a probe notices when the MTU grows again.
     match Family::from_ip(address) {
         Family::V4 => set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::PROBE)?,
         Family::V6 => set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::PROBE)?,

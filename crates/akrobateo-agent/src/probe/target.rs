@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use akrobateo_core::family::Family;
 
-use super::way::{Results, Way, WayResult, WayState};
+use super::peer_path::{PathResult, PathState, PeerPath, Results};
 use crate::marks::NodeNumber;
 
 /// The time for which missing answers are ignored after a peer's agent has announced its end.
-const MAX_PAUSE: Duration = Duration::from_mins(1);
+const MAX_PAUSE_TIME: Duration = Duration::from_mins(1);
 
 /// A peer and a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,8 +37,8 @@ pub struct Target {
 /// The forwarding mode towards a peer, which decides which source address its endpoints see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardingMode {
-    /// This way keeps the client's address.
-    Keep(Way),
+    /// This path keeps the client's address.
+    Keep(PeerPath),
     /// The node's address replaces the client's address.
     Masquerade(MasqueradeReason),
 }
@@ -76,29 +76,29 @@ impl fmt::Display for MasqueradeReason {
 #[derive(Clone, Debug)]
 pub(super) struct TargetState {
     pub(super) target: Target,
-    ways: [WayState; 2],
+    paths: [PathState; 2],
     results_of_peer: Results,
     paused_until: Option<Instant>,
 }
 
 impl TargetState {
     pub(super) fn new(target: Target, now: Instant) -> Self {
-        let ways = Way::ALL.map(|_| WayState::new(now));
-        Self { target, ways, results_of_peer: Results::new(WayResult::Undecided), paused_until: None }
+        let paths = PeerPath::ALL.map(|_| PathState::new(now));
+        Self { target, paths, results_of_peer: Results::new(PathResult::Undecided), paused_until: None }
     }
 
-    /// Returns the ways that exist.
-    pub(super) fn ways(&self) -> impl Iterator<Item = Way> + use<> {
+    /// Returns the paths that exist.
+    pub(super) fn paths(&self) -> impl Iterator<Item = PeerPath> + use<> {
         let has_tunnel = self.target.has_tunnel;
-        Way::ALL.into_iter().filter(move |way| *way == Way::Direct || has_tunnel)
+        PeerPath::ALL.into_iter().filter(move |path| *path == PeerPath::Direct || has_tunnel)
     }
 
-    pub(super) const fn way(&self, way: Way) -> &WayState {
-        &self.ways[way as usize]
+    pub(super) const fn path(&self, path: PeerPath) -> &PathState {
+        &self.paths[path as usize]
     }
 
-    pub(super) const fn way_mut(&mut self, way: Way) -> &mut WayState {
-        &mut self.ways[way as usize]
+    pub(super) const fn path_mut(&mut self, path: PeerPath) -> &mut PathState {
+        &mut self.paths[path as usize]
     }
 
     /// Replaces the target's description. The results remain if the same addresses are probed.
@@ -110,28 +110,28 @@ impl TargetState {
             return;
         }
         if !target.has_tunnel {
-            *self.way_mut(Way::Tunnel) = WayState::new(now);
+            *self.path_mut(PeerPath::Tunnel) = PathState::new(now);
         }
         self.target = target;
     }
 
     /// Returns the results of this node's probes.
     pub(super) fn results(&self) -> Results {
-        let mut results = Results::new(WayResult::Fails);
-        for way in self.ways() {
-            results.set(way, self.way(way).result());
+        let mut results = Results::new(PathResult::Fails);
+        for path in self.paths() {
+            results.set(path, self.path(path).result());
         }
         results
     }
 
     /// Runs `change`. If `change` alters this node's results, the peer receives the new results at once, with a probe
-    /// of each way.
+    /// of each path.
     pub(super) fn update(&mut self, now: Instant, change: impl FnOnce(&mut Self)) {
         let results_before = self.results();
         change(self);
         if self.results() != results_before {
-            for way in self.ways() {
-                self.way_mut(way).probe_now(now);
+            for path in self.paths() {
+                self.path_mut(path).probe_now(now);
             }
         }
     }
@@ -140,8 +140,8 @@ impl TargetState {
     pub(super) fn on_time(&mut self, now: Instant) {
         let is_paused = self.paused_until.is_some_and(|until| now < until);
         self.update(now, |state| {
-            for way in state.ways() {
-                state.way_mut(way).on_time(now, is_paused);
+            for path in state.paths() {
+                state.path_mut(path).on_time(now, is_paused);
             }
         });
     }
@@ -150,9 +150,9 @@ impl TargetState {
     ///
     /// The agent of the peer is undecided after its start. The peer's earlier results remain valid for that time.
     pub(super) fn on_results_of_peer(&mut self, results: Results) {
-        for way in Way::ALL {
-            if results.get(way) != WayResult::Undecided {
-                self.results_of_peer.set(way, results.get(way));
+        for path in PeerPath::ALL {
+            if results.get(path) != PathResult::Undecided {
+                self.results_of_peer.set(path, results.get(path));
             }
         }
         self.paused_until = None;
@@ -160,25 +160,26 @@ impl TargetState {
 
     /// Starts the pause of a peer whose agent stops while its rules remain.
     pub(super) fn on_pause(&mut self, now: Instant) {
-        self.paused_until = Some(now + MAX_PAUSE);
+        self.paused_until = Some(now + MAX_PAUSE_TIME);
     }
 
     pub(super) fn mode(&self) -> ForwardingMode {
-        let has_results = |way: Way, own_result, peer_result| {
-            self.way(way).result() == own_result && self.results_of_peer.get(way) == peer_result
+        let has_results = |path: PeerPath, own_result, peer_result| {
+            self.path(path).result() == own_result && self.results_of_peer.get(path) == peer_result
         };
-        let any_way_has_results =
-            |own_result, peer_result| self.ways().any(|way| has_results(way, own_result, peer_result));
-        if let Some(way) = self.ways().find(|way| has_results(*way, WayResult::Works, WayResult::Works)) {
-            return ForwardingMode::Keep(way);
+        let any_path_has_results =
+            |own_result, peer_result| self.paths().any(|path| has_results(path, own_result, peer_result));
+        if let Some(path) = self.paths().find(|path| has_results(*path, PathResult::Works, PathResult::Works))
+        {
+            return ForwardingMode::Keep(path);
         }
-        let is_undecided = self.ways().any(|way| self.way(way).result() == WayResult::Undecided);
+        let is_undecided = self.paths().any(|path| self.path(path).result() == PathResult::Undecided);
         ForwardingMode::Masquerade(
-            if is_undecided || any_way_has_results(WayResult::Works, WayResult::Undecided) {
+            if is_undecided || any_path_has_results(PathResult::Works, PathResult::Undecided) {
                 MasqueradeReason::Undecided
-            } else if any_way_has_results(WayResult::Works, WayResult::Fails) {
+            } else if any_path_has_results(PathResult::Works, PathResult::Fails) {
                 MasqueradeReason::OneWay
-            } else if self.ways().any(|way| self.way(way).passes_only_small_packets) {
+            } else if self.paths().any(|path| self.path(path).passes_only_small_packets) {
                 MasqueradeReason::FullSizeLost
             } else {
                 MasqueradeReason::NoAnswer

@@ -10,25 +10,25 @@ use proptest::prelude::*;
 use super::*;
 
 const LATENCY: Duration = Duration::from_millis(1);
-/// The documented time after which a broken way is no longer used.
+/// The documented time after which a broken path is no longer used.
 const MAX_TIME_TO_DETECT_LOSS: Duration = Duration::from_millis(3500);
-const PAYLOAD_LEN: usize = 1472;
+const PAYLOAD_LENGTH: usize = 1472;
 
 /// The properties of the network between two nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Network {
-    /// For each way: true if frames from node 1 to node 2 arrive.
+    /// For each path: true if frames from node 1 to node 2 arrive.
     forward: [bool; 2],
-    /// For each way: true if frames from node 2 to node 1 arrive.
+    /// For each path: true if frames from node 2 to node 1 arrive.
     backward: [bool; 2],
     /// The length of the largest UDP payload that arrives.
-    max_len: usize,
+    max_length: usize,
 }
 
-const GOOD_NETWORK: Network = Network { forward: [true; 2], backward: [true; 2], max_len: 2000 };
-const BROKEN_NETWORK: Network = Network { forward: [false; 2], backward: [false; 2], max_len: 2000 };
+const GOOD_NETWORK: Network = Network { forward: [true; 2], backward: [true; 2], max_length: 2000 };
+const BROKEN_NETWORK: Network = Network { forward: [false; 2], backward: [false; 2], max_length: 2000 };
 const TUNNEL_ONLY_NETWORK: Network =
-    Network { forward: [false, true], backward: [false, true], max_len: 2000 };
+    Network { forward: [false, true], backward: [false, true], max_length: 2000 };
 
 /// A datagram that has not arrived yet.
 #[derive(Clone, Debug)]
@@ -116,9 +116,11 @@ impl Simulation {
 
     fn send(&mut self, sender: usize, transmission: Transmission) {
         self.sent_datagrams += 1;
-        let ways = if sender == 0 { self.network.forward } else { self.network.backward };
+        let paths = if sender == 0 { self.network.forward } else { self.network.backward };
         let is_dropped = self.loss_interval > 0 && self.sent_datagrams.is_multiple_of(self.loss_interval);
-        if ways[transmission.way as usize] && transmission.bytes.len() <= self.network.max_len && !is_dropped
+        if paths[transmission.path as usize]
+            && transmission.bytes.len() <= self.network.max_length
+            && !is_dropped
         {
             self.in_flight.push(InFlightDatagram {
                 arrival: self.now + LATENCY,
@@ -154,10 +156,13 @@ const fn masquerade(reason: MasqueradeReason) -> ForwardingMode {
 #[test]
 fn first_mode_is_decided_within_two_seconds() {
     for (network, expected) in [
-        (GOOD_NETWORK, ForwardingMode::Keep(Way::Direct)),
-        (TUNNEL_ONLY_NETWORK, ForwardingMode::Keep(Way::Tunnel)),
+        (GOOD_NETWORK, ForwardingMode::Keep(PeerPath::Direct)),
+        (TUNNEL_ONLY_NETWORK, ForwardingMode::Keep(PeerPath::Tunnel)),
         (BROKEN_NETWORK, masquerade(MasqueradeReason::NoAnswer)),
-        (Network { max_len: PAYLOAD_LEN - 1, ..GOOD_NETWORK }, masquerade(MasqueradeReason::FullSizeLost)),
+        (
+            Network { max_length: PAYLOAD_LENGTH - 1, ..GOOD_NETWORK },
+            masquerade(MasqueradeReason::FullSizeLost),
+        ),
         (Network { forward: [false; 2], ..GOOD_NETWORK }, masquerade(MasqueradeReason::NoAnswer)),
     ] {
         let mut simulation = Simulation::new(network);
@@ -169,18 +174,18 @@ fn first_mode_is_decided_within_two_seconds() {
 }
 
 #[test]
-fn lost_way_is_replaced_and_used_again_after_its_penalty() {
+fn lost_path_is_replaced_and_used_again_after_its_penalty() {
     let mut simulation = Simulation::new(GOOD_NETWORK);
     simulation.run(Duration::from_mins(1));
     for (losses, penalty) in [(1, 5), (2, 10), (3, 20)] {
         simulation.network = TUNNEL_ONLY_NETWORK;
         simulation.run(MAX_TIME_TO_DETECT_LOSS);
-        assert_eq!(simulation.mode(0), ForwardingMode::Keep(Way::Tunnel), "loss {losses}");
+        assert_eq!(simulation.mode(0), ForwardingMode::Keep(PeerPath::Tunnel), "loss {losses}");
         simulation.network = GOOD_NETWORK;
         simulation.run(Duration::from_secs(penalty));
-        assert_eq!(simulation.mode(0), ForwardingMode::Keep(Way::Tunnel), "loss {losses}");
+        assert_eq!(simulation.mode(0), ForwardingMode::Keep(PeerPath::Tunnel), "loss {losses}");
         simulation.run(Duration::from_secs(5));
-        assert_eq!(simulation.mode(0), ForwardingMode::Keep(Way::Direct), "loss {losses}");
+        assert_eq!(simulation.mode(0), ForwardingMode::Keep(PeerPath::Direct), "loss {losses}");
     }
 }
 
@@ -212,7 +217,7 @@ fn probes_of_a_working_peer_are_rare() {
     simulation.run(Duration::from_secs(10));
     let sent_before = simulation.sent_datagrams;
     simulation.run(Duration::from_secs(100));
-    // Every two seconds, each of two nodes sends a request and an answer on two ways.
+    // Every two seconds, each of two nodes sends a request and an answer on two paths.
     assert!(
         simulation.sent_datagrams - sent_before <= 2 * 2 * 2 * 51,
         "{} datagrams",
@@ -231,7 +236,7 @@ fn announced_stop_keeps_the_mode_for_a_minute() {
     }
     simulation.changes.clear();
     simulation.run(Duration::from_secs(59));
-    assert_eq!(simulation.mode(0), ForwardingMode::Keep(Way::Direct));
+    assert_eq!(simulation.mode(0), ForwardingMode::Keep(PeerPath::Direct));
     let mut simulation_with_restart = simulation.clone();
     simulation_with_restart.probers[1] = Some(new_prober(1, simulation_with_restart.now));
     simulation_with_restart.run(Duration::from_mins(5));
@@ -265,33 +270,33 @@ fn unchanged_targets_keep_their_modes() {
 fn network() -> impl Strategy<Value = Network> {
     let arrives = prop::array::uniform2(prop::bool::weighted(0.7));
     (arrives, arrives, prop::sample::select(vec![1000, 2000]))
-        .prop_map(|(forward, backward, max_len)| Network { forward, backward, max_len })
+        .prop_map(|(forward, backward, max_length)| Network { forward, backward, max_length })
 }
 
-/// Returns the way that both nodes must find.
-fn best_way(network: Network) -> Option<Way> {
-    let works = |way: &Way| {
-        let index = *way as usize;
-        network.forward[index] && network.backward[index] && network.max_len >= PAYLOAD_LEN
+/// Returns the path that both nodes must find.
+fn best_path(network: Network) -> Option<PeerPath> {
+    let works = |path: &PeerPath| {
+        let index = *path as usize;
+        network.forward[index] && network.backward[index] && network.max_length >= PAYLOAD_LENGTH
     };
-    Way::ALL.into_iter().find(works)
+    PeerPath::ALL.into_iter().find(works)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
-    fn both_nodes_find_the_best_way_after_any_changes_of_the_network(
+    fn both_nodes_find_the_best_path_after_any_changes_of_the_network(
         networks in prop::collection::vec((network(), 0..60u64), 1..8), last_network in network(),
     ) {
         let mut simulation = Simulation::new(GOOD_NETWORK);
         for (network, seconds) in networks {
             simulation.network = network;
             simulation.run(Duration::from_secs(seconds));
-            // A broken way is no longer used after the documented time.
+            // A broken path is no longer used after the documented time.
             if Duration::from_secs(seconds) > MAX_TIME_TO_DETECT_LOSS {
                 for node in 0..2 {
-                    if let ForwardingMode::Keep(way) = simulation.mode(node) {
-                        let index = way as usize;
+                    if let ForwardingMode::Keep(path) = simulation.mode(node) {
+                        let index = path as usize;
                         prop_assert!(network.forward[index] && network.backward[index]);
                     }
                 }
@@ -301,8 +306,8 @@ proptest! {
         simulation.run(Duration::from_mins(6));
         let modes = [0, 1].map(|node| simulation.mode(node));
         for mode in modes {
-            match best_way(last_network) {
-                Some(way) => prop_assert_eq!(mode, ForwardingMode::Keep(way)),
+            match best_path(last_network) {
+                Some(path) => prop_assert_eq!(mode, ForwardingMode::Keep(path)),
                 None => prop_assert!(matches!(mode, ForwardingMode::Masquerade(_)), "{:?}", mode),
             }
         }

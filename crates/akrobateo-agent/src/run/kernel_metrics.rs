@@ -113,7 +113,7 @@ fn encode_conntrack(encoder: &mut DescriptorEncoder<'_>, statistics: Option<&Sta
         (
             "conntrack_evicted",
             "Conntrack entries of all programs evicted because the node's conntrack table was full.",
-            statistics.map(|it| it.early_drop),
+            statistics.map(|it| it.evictions),
         ),
     ];
     for (name, help, value) in counters {

@@ -17,7 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::kernel_metrics::{KernelMetrics, KernelReader};
 use crate::agent::Modes;
 use crate::config::NodeConfig;
-use crate::probe::{ForwardingMode, MasqueradeReason, Way};
+use crate::probe::{ForwardingMode, MasqueradeReason, PeerPath};
 
 /// All metrics of the agent.
 pub(super) struct Metrics {
@@ -26,7 +26,7 @@ pub(super) struct Metrics {
     /// Attempts to change the rules by result.
     rule_changes: Family<ChangeLabels, Counter>,
     rule_change_seconds: Histogram,
-    /// Peers by family and way.
+    /// Peers by family and path.
     peers: Family<PeerLabels, Gauge>,
     gauges: Gauges,
     registry: Registry,
@@ -71,7 +71,7 @@ impl Metrics {
         let help = "Duration of changes of the rules, until new connections follow the change";
         registry.register_with_unit("rule_change_duration", help, Unit::Seconds, rule_change_seconds.clone());
         let peers = Family::default();
-        let help = "Other nodes with an agent, by the way of packets with the client's address to the node";
+        let help = "Other nodes with an agent, by the path of packets that keep the client's address";
         registry.register("peers", help, peers.clone());
         let gauges = Gauges::register(&mut registry);
         Self { api, kernel, rule_changes, rule_change_seconds, peers, gauges, registry }
@@ -100,13 +100,14 @@ impl Metrics {
         self.peers.clear();
         for (id, mode) in modes {
             let family = id.family.as_str();
-            self.peers.get_or_create(&PeerLabels { family, way: way_label(*mode) }).inc();
+            self.peers.get_or_create(&PeerLabels { family, way: path_label(*mode) }).inc();
         }
     }
 
     /// Sets the values that a report contains. `has_current_rules` is true if the rules contain the newest plan.
     pub(super) fn set_report(&self, report: &AgentReport, has_current_rules: bool) {
-        let refused_services: BTreeSet<_> = report.refused.iter().map(|problem| &problem.service).collect();
+        let refused_services: BTreeSet<_> =
+            report.refused_ports.iter().map(|problem| &problem.service).collect();
         self.gauges.services.set(to_i64(report.served_count));
         self.gauges.refused_services.set(to_i64(refused_services.len()));
         self.gauges.outdated_rules.set(i64::from(!has_current_rules));
@@ -147,10 +148,10 @@ fn to_i64(count: usize) -> i64 {
     count.try_into().unwrap_or(i64::MAX)
 }
 
-const fn way_label(mode: ForwardingMode) -> &'static str {
+const fn path_label(mode: ForwardingMode) -> &'static str {
     match mode {
-        ForwardingMode::Keep(Way::Direct) => "direct",
-        ForwardingMode::Keep(Way::Tunnel) => "tunnel",
+        ForwardingMode::Keep(PeerPath::Direct) => "direct",
+        ForwardingMode::Keep(PeerPath::Tunnel) => "tunnel",
         ForwardingMode::Masquerade(MasqueradeReason::Undecided) => "undecided",
         ForwardingMode::Masquerade(_) => "masquerade",
     }
@@ -181,10 +182,10 @@ mod tests {
             port: port.to_owned(),
             owner: PortOwner::Process,
         };
-        let refused =
+        let refused_ports =
             vec![refusal("shop/web", "80/TCP"), refusal("shop/web", "81/TCP"), refusal("shop/api", "82/TCP")];
         let metrics = Metrics::new(None);
-        metrics.set_report(&AgentReport { refused, ..AgentReport::default() }, false);
+        metrics.set_report(&AgentReport { refused_ports, ..AgentReport::default() }, false);
         assert_eq!(samples(&metrics, "refused_services"), [" 2"]);
         assert_eq!(samples(&metrics, "outdated_rules"), [" 1"]);
         metrics.set_report(&AgentReport::default(), true);
@@ -192,15 +193,15 @@ mod tests {
     }
 
     #[test]
-    fn peers_are_counted_by_family_and_way() {
+    fn peers_are_counted_by_family_and_path() {
         let id = |peer, family| TargetId { peer, family };
         let metrics = Metrics::new(None);
-        let lost = ForwardingMode::Masquerade(MasqueradeReason::NoAnswer);
-        metrics.set_modes(&Modes::from([(id(2, Family::V4), lost)]));
+        let unanswered_mode = ForwardingMode::Masquerade(MasqueradeReason::NoAnswer);
+        metrics.set_modes(&Modes::from([(id(2, Family::V4), unanswered_mode)]));
         metrics.set_modes(&Modes::from([
-            (id(2, Family::V4), ForwardingMode::Keep(Way::Direct)),
-            (id(3, Family::V4), ForwardingMode::Keep(Way::Direct)),
-            (id(3, Family::V6), lost),
+            (id(2, Family::V4), ForwardingMode::Keep(PeerPath::Direct)),
+            (id(3, Family::V4), ForwardingMode::Keep(PeerPath::Direct)),
+            (id(3, Family::V6), unanswered_mode),
             (id(4, Family::V4), ForwardingMode::Masquerade(MasqueradeReason::Undecided)),
         ]));
         let mut peers = samples(&metrics, "peers");
@@ -232,10 +233,10 @@ mod tests {
             port: 80.try_into().unwrap(),
             endpoints: vec![endpoint(10, 1), endpoint(11, 2)],
         };
-        let served = Service { families: vec![Family::V4], ports: vec![port], ..service() };
-        let unserved_service = Service { families: Vec::new(), ..served.clone() };
+        let served_service = Service { families: vec![Family::V4], ports: vec![port], ..service() };
+        let unserved_service = Service { families: Vec::new(), ..served_service.clone() };
         let metrics = Metrics::new(None);
-        metrics.set_config(&NodeConfig { services: vec![served, unserved_service], ..config() });
+        metrics.set_config(&NodeConfig { services: vec![served_service, unserved_service], ..config() });
         assert_eq!([samples(&metrics, "service_ports"), samples(&metrics, "endpoints")], [[" 1"], [" 2"]]);
     }
 }

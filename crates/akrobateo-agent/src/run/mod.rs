@@ -94,7 +94,7 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     );
     let identity = identity(&options, &namespace);
     let planner = Planner::new(options.services.defaults(), options.pod_ranges());
-    let mut running = RunningAgent {
+    let mut running_agent = RunningAgent {
         client,
         namespace,
         daemonset: options.daemonset.clone(),
@@ -108,8 +108,8 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         state_file,
         report_sender: None,
     };
-    let result = running.run_until(&mut shutdown, triggers, events).await;
-    running.stop().await;
+    let result = running_agent.run_until(&mut shutdown, triggers, events).await;
+    running_agent.stop().await;
     result
 }
 
@@ -123,8 +123,8 @@ struct RunningAgent {
     node_name: String,
     state: AgentState,
     health: Arc<Health>,
-    /// The thread that changes the data path; `None` before the first plan, unless the agent has adopted the rules of an
-    /// earlier process.
+    /// The thread that changes the data path; `None` before the first plan, unless the agent has adopted the rules of
+    /// an earlier process.
     data_path_thread: Option<Agent>,
     /// Sends the events of the thread to this task.
     event_sender: mpsc::UnboundedSender<DataPathEvent>,

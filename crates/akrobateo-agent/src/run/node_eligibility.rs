@@ -7,16 +7,16 @@ use k8s_openapi::api::core::v1::{
 use kube::ResourceExt;
 
 /// The effect of a taint that evicts running pods.
-const NO_EXECUTE: &str = "NoExecute";
+const NO_EXECUTE_EFFECT: &str = "NoExecute";
 /// The taints with the effect `NoExecute` that the pods of each DaemonSet tolerate
 /// (<https://kubernetes.io/docs/concepts/workloads/controllers/daemonset/#taints-and-tolerations>).
 const ALWAYS_TOLERATED_TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
 /// Returns true if the DaemonSet with this pod spec may keep its pod on the node.
 ///
-/// The controller deletes a pod from a node for three reasons: the node selector does not match the node, the required
-/// node affinity does not match the node, or the node has a taint with the effect `NoExecute` that the pod does not
-/// tolerate. A taint with another effect does not matter, because the pod already runs.
+/// The controller deletes a pod if the node selector or the required node affinity does not match the node. The
+/// controller also deletes a pod if the node has a taint with the effect `NoExecute` that the pod does not tolerate. A
+/// taint with another effect does not matter, because the pod already runs.
 pub(super) fn allows_pod(pod_spec: &PodSpec, node: &Node) -> bool {
     let mut selector = pod_spec.node_selector.iter().flatten();
     selector.all(|(key, value)| node.labels().get(key) == Some(value))
@@ -72,7 +72,7 @@ fn meets_requirement(requirement: &NodeSelectorRequirement, value: Option<&str>)
 
 fn tolerates_evicting_taints(pod_spec: &PodSpec, node: &Node) -> bool {
     let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
-    let mut evicting_taints = taints.filter(|taint| taint.effect == NO_EXECUTE);
+    let mut evicting_taints = taints.filter(|taint| taint.effect == NO_EXECUTE_EFFECT);
     let tolerations = pod_spec.tolerations.as_deref().unwrap_or_default();
     let is_always_tolerated = |taint: &Taint| ALWAYS_TOLERATED_TAINTS.contains(&taint.key.as_str());
     evicting_taints.all(|taint| is_always_tolerated(taint) || tolerates(tolerations, taint))

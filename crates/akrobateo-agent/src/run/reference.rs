@@ -9,7 +9,7 @@ use api_client::{CallLabels, CallResult, WatchLabels};
 
 use super::metrics::Metrics;
 use crate::agent::Modes;
-use crate::probe::{ForwardingMode, TargetId, Way};
+use crate::probe::{ForwardingMode, PeerPath, TargetId};
 
 const BEGIN_MARKER: &str = "<!-- begin: agent-metrics -->\n";
 const END_MARKER: &str = "<!-- end: agent-metrics -->";
@@ -22,7 +22,7 @@ fn scrape() -> String {
     metrics.api.watch_errors.get_or_create(&WatchLabels { kind: String::new() }).inc();
     metrics.count_change(None, Duration::ZERO);
     let id = TargetId { peer: 2, family: Family::V4 };
-    metrics.set_modes(&Modes::from([(id, ForwardingMode::Keep(Way::Direct))]));
+    metrics.set_modes(&Modes::from([(id, ForwardingMode::Keep(PeerPath::Direct))]));
     metrics.text().unwrap()
 }
 

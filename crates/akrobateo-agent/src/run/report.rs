@@ -34,12 +34,12 @@ pub(super) fn build_report(
         node: node_name.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         is_paused: false,
-        applied: state.applied_versions.clone(),
+        applied_versions: state.applied_versions.clone(),
         served_count: plan.config.services.iter().filter(|service| !service.families.is_empty()).count(),
-        refused: plan.refused.clone(),
-        not_served: plan.not_served.clone(),
-        shared_ports: plan.shared_ports.clone(),
-        handing_over: plan.handing_over.clone(),
+        refused_ports: plan.refused_ports.clone(),
+        unserved_services: plan.unserved_services.clone(),
+        doubly_used_ports: plan.doubly_used_ports.clone(),
+        services_waiting_for_proxies: plan.services_waiting_for_proxies.clone(),
         error: state.error.clone().or_else(|| state.host_error.clone()),
         network: Some(plan.network.clone()),
         masqueraded_peers: masqueraded_peers(&plan.nodes_without_agent, &state.modes, peer_reports),
@@ -77,7 +77,7 @@ mod tests {
     use akrobateo_services::agent_report::NodeNetwork;
 
     use super::*;
-    use crate::probe::{TargetId, Way};
+    use crate::probe::{PeerPath, TargetId};
 
     #[test]
     fn report_names_the_peers_whose_endpoints_do_not_see_the_client() {
@@ -88,14 +88,14 @@ mod tests {
         };
         let id = |peer| TargetId { peer, family: Family::V4 };
         let modes = Modes::from([
-            (id(2), ForwardingMode::Keep(Way::Direct)),
+            (id(2), ForwardingMode::Keep(PeerPath::Direct)),
             (id(3), ForwardingMode::Masquerade(MasqueradeReason::Undecided)),
             (id(4), ForwardingMode::Masquerade(MasqueradeReason::OneWay)),
             (id(5), ForwardingMode::Masquerade(MasqueradeReason::NoAnswer)),
         ]);
         let peers = [peer("n2", 2), peer("n3", 3), peer("n4", 4)];
-        let masqueraded = masqueraded_peers(&["n9".to_owned()].into(), &modes, &peers);
-        let [n4, n9] = &masqueraded[..] else { panic!("{masqueraded:?}") };
+        let found_peers = masqueraded_peers(&["n9".to_owned()].into(), &modes, &peers);
+        let [n4, n9] = &found_peers[..] else { panic!("{found_peers:?}") };
         assert_eq!((&*n9.node, &*n9.reason), ("n9", "no node agent reports there"));
         assert_eq!(n4.node, "n4");
         assert!(n4.reason.starts_with("IPv4: ") && n4.reason.contains("one direction"), "{}", n4.reason);

@@ -13,8 +13,8 @@ const SAVE_DELAY: Duration = Duration::from_secs(1);
 
 /// The file, and the time of its next write.
 ///
-/// While the file exists, it contains the configuration in the kernel. A newer configuration first deletes the file. So
-/// after a crash, the agent never returns to earlier endpoints.
+/// While the file exists, it contains the configuration in the kernel. A newer configuration first deletes the file, so
+/// that the agent never returns to earlier endpoints after a crash.
 #[derive(Debug)]
 pub(super) struct StateFile {
     /// The path; `None` if the agent has no such file.

@@ -102,8 +102,8 @@ mod tests {
     async fn agent_is_uninstalled_if_its_daemonset_no_longer_selects_the_node() {
         assert!(!is_uninstalled_after_answers(&[Ok(daemonset("linux", None))]).await.unwrap());
         assert!(is_uninstalled_after_answers(&[Ok(daemonset("windows", None))]).await.unwrap());
-        let deleted = daemonset("linux", Some("2026-01-01T00:00:00Z"));
-        assert!(is_uninstalled_after_answers(&[Ok(deleted)]).await.unwrap());
+        let deleted_daemonset = daemonset("linux", Some("2026-01-01T00:00:00Z"));
+        assert!(is_uninstalled_after_answers(&[Ok(deleted_daemonset)]).await.unwrap());
         for code in [401, 404] {
             assert!(is_uninstalled_after_answers(&[Err(code)]).await.unwrap(), "{code}");
         }

@@ -1,9 +1,9 @@
 //! Session affinity (sessionAffinity `ClientIP`): a client stays with its endpoint. Pure.
 //!
-//! There is one dynamic map for each timeout and family. The map's keys are a client and a Service port, and its values
-//! are endpoints. The chain of a Service looks up the client (step 2 in [`super`]). The chain `nat_post` adds the
-//! endpoint of a new client, and restarts the timeout with each new flow. At this hook, the packet's destination is
-//! already the endpoint.
+//! Each timeout and family has its own dynamic map. The map's keys are a client and a Service port, and its values are
+//! endpoints. The chain of a Service looks up the client (step 2 in [`super`]). The chain `nat_post` adds the endpoint
+//! of a new client, and restarts the timeout with each new flow. At this hook, the packet's destination is already the
+//! endpoint.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -41,10 +41,10 @@ pub(super) fn sets(
     timeouts: &BTreeSet<NonZeroU32>,
     ports: &[(Value, NonZeroU32)],
 ) -> Vec<Set> {
-    let client_type = DataType::concat(&[ip_version.address_type, DataType::PROTOCOL, DataType::PORT]);
+    let client_key_type = DataType::concat(&[ip_version.address_type, DataType::PROTOCOL, DataType::PORT]);
     let endpoint_type = DataType::concat(&[ip_version.address_type, DataType::PORT]);
     let definition = |seconds: NonZeroU32| {
-        SetDefinition::dynamic(client_type, Some(endpoint_type), MAX_CLIENTS, Some(seconds))
+        SetDefinition::dynamic(client_key_type, Some(endpoint_type), MAX_CLIENTS, Some(seconds))
     };
     let mut sets: Vec<_> = timeouts
         .iter()

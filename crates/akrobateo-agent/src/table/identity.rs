@@ -3,9 +3,9 @@
 use netfilter::nft::model::{TableFamily, TableId};
 
 /// The name of the tables.
-pub const NAME: &str = "akrobateo";
+pub const TABLE_NAME: &str = "akrobateo";
 /// The name of the tables that handle packets while the tables of the other name are replaced.
-pub const INTERIM_NAME: &str = "akrobateo-interim";
+pub const INTERIM_TABLE_NAME: &str = "akrobateo-interim";
 
 /// Returns the identities of the tables of families inet and netdev with a name.
 #[must_use]
@@ -16,11 +16,11 @@ pub fn table_ids(name: &'static str) -> [TableId; 2] {
 /// Returns the identity of the table of family inet.
 #[must_use]
 pub fn inet_id() -> TableId {
-    TableId::new(TableFamily::Inet, NAME)
+    TableId::new(TableFamily::Inet, TABLE_NAME)
 }
 
 /// Returns the identity of the table of family netdev.
 #[must_use]
 pub fn netdev_id() -> TableId {
-    TableId::new(TableFamily::Netdev, NAME)
+    TableId::new(TableFamily::Netdev, TABLE_NAME)
 }

@@ -64,12 +64,12 @@ impl IpVersion {
 
     /// Returns the expression that loads the source address.
     pub(super) const fn load_source(self, reg: Reg) -> Expr {
-        Expr::payload(PayloadBase::Network, self.source_offset, self.address_type.len, reg)
+        Expr::payload(PayloadBase::Network, self.source_offset, self.address_type.length, reg)
     }
 
     /// Returns the expression that loads the destination address.
     pub(super) const fn load_destination(self, reg: Reg) -> Expr {
-        Expr::payload(PayloadBase::Network, self.destination_offset, self.address_type.len, reg)
+        Expr::payload(PayloadBase::Network, self.destination_offset, self.address_type.length, reg)
     }
 
     /// Returns the expressions that match packets from the addresses of a range. The expressions use register 0.

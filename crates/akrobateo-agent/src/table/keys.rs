@@ -8,8 +8,8 @@ use netfilter::nft::Table;
 use netfilter::nft::model::{Element, ElementValue, Value};
 
 use super::ip_version::IpVersion;
-use super::steering::KEPT_PEERS;
-use crate::probe::Way;
+use super::steering::KEPT_PEERS_SET;
+use crate::probe::PeerPath;
 
 /// A Service's port, as the key of a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,20 +46,21 @@ pub fn family_set<'a>(table: &'a Table, family: Family, name: &str) -> &'a [Elem
     table.set(&IpVersion::from_family(family).add_suffix(name)).map_or(&[], |set| &set.elements)
 }
 
-/// Returns the family, the conntrack zone and the way of each peer that has a way.
+/// Returns the family, the conntrack zone and the path of each peer that has a path.
 #[must_use]
-pub fn ways_in_table(table: &Table) -> Vec<(Family, u16, Way)> {
-    let mut ways = Vec::new();
+pub fn paths_in_table(table: &Table) -> Vec<(Family, u16, PeerPath)> {
+    let mut paths = Vec::new();
     for family in Family::ALL {
-        for (map, way) in [("zone_direct_marks", Way::Direct), ("zone_tunnel_marks", Way::Tunnel)] {
-            let kept_peers = family_set(table, family, KEPT_PEERS);
-            let has_way = |element: &&Element| kept_peers.iter().any(|peer| peer.key == element.key);
+        for (map, path) in [("zone_direct_marks", PeerPath::Direct), ("zone_tunnel_marks", PeerPath::Tunnel)]
+        {
+            let kept_peers = family_set(table, family, KEPT_PEERS_SET);
+            let has_path = |element: &&Element| kept_peers.iter().any(|peer| peer.key == element.key);
             let zone = |element: &Element| Some(u16::from_ne_bytes(*element.key.bytes().first_chunk()?));
-            let zones = family_set(table, family, map).iter().filter(has_way).filter_map(zone);
-            ways.extend(zones.map(|zone| (family, zone, way)));
+            let zones = family_set(table, family, map).iter().filter(has_path).filter_map(zone);
+            paths.extend(zones.map(|zone| (family, zone, path)));
         }
     }
-    ways
+    paths
 }
 
 /// Returns the address that is the key of an element.

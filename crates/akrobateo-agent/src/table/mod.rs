@@ -39,8 +39,8 @@ mod unmarking;
 
 use netfilter::nft::Table;
 
-pub use self::identity::{INTERIM_NAME, NAME, inet_id, netdev_id, table_ids};
-pub use self::keys::{family_set, ways_in_table};
+pub use self::identity::{INTERIM_TABLE_NAME, TABLE_NAME, inet_id, netdev_id, table_ids};
+pub use self::keys::{family_set, paths_in_table};
 pub use self::port_counters::{Outcome, PortCount, parse_port_count, port_counter_set, port_counts};
 pub use self::reduction::reduce;
 use self::services::ServicePart;

@@ -15,16 +15,17 @@ use super::ip_version::{IpVersion, address_value, all_ip_versions};
 use super::services::find_service_rule;
 use crate::config::NodeConfig;
 use crate::marks::{
-    FORWARD_ACCEPTED_BIT, MASQUERADED_FLOW_BIT, OWN_MASK, PEER_FLOW_BIT, PURPOSE_MASK, TRANSLATED_FLOW_BIT,
+    FORWARD_ACCEPTED_BIT, MASQUERADED_FLOW_BIT, OWN_MARK_MASK, PEER_FLOW_BIT, PURPOSE_MASK,
+    TRANSLATED_FLOW_BIT,
 };
 use crate::probe;
 
 /// The priority of the chains that translate destinations. These chains run before the chains of portmap and
 /// kube-proxy, which have the priority -100 (`NF_IP_PRI_NAT_DST`).
-const DESTINATION_PRIORITY: i32 = -110;
+const DESTINATION_NAT_PRIORITY: i32 = -110;
 /// The priority of the chain that translates sources. This chain runs before the chains of kube-proxy and network
 /// plugins, which have the priority 100 (`NF_IP_PRI_NAT_SRC`).
-const SOURCE_PRIORITY: i32 = 90;
+const SOURCE_NAT_PRIORITY: i32 = 90;
 
 /// Adds the chains. `keeps_client_addresses` is true if packets between nodes may have the addresses of clients.
 pub(super) fn add_to(table: &mut Table, config: &NodeConfig, keeps_client_addresses: bool) {
@@ -41,12 +42,12 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig, keeps_client_addres
     prerouting.extend(find_service.clone());
     let nat_chain = |name, hook, priority, rules| Chain::base(name, ChainType::Nat, hook, priority, rules);
     table.chains.extend([
-        nat_chain("nat_pre", Hook::Prerouting, DESTINATION_PRIORITY, prerouting),
-        nat_chain("nat_out", Hook::Output, DESTINATION_PRIORITY, find_service.into()),
+        nat_chain("nat_pre", Hook::Prerouting, DESTINATION_NAT_PRIORITY, prerouting),
+        nat_chain("nat_out", Hook::Output, DESTINATION_NAT_PRIORITY, find_service.into()),
         nat_chain(
             "nat_post",
             Hook::Postrouting,
-            SOURCE_PRIORITY,
+            SOURCE_NAT_PRIORITY,
             source_rules(config, keeps_client_addresses),
         ),
     ]);
@@ -54,8 +55,8 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig, keeps_client_addres
 
 /// Returns the rules that choose the source address that the endpoint sees.
 ///
-/// To keep the client's address, a rule translates the address to itself. After this translation, the rules of other
-/// programs do not masquerade the packet.
+/// To keep the client's address, a rule sets the source address to its current value. The kernel treats the packet as
+/// already translated, so the rules of other programs do not masquerade the packet.
 fn source_rules(config: &NodeConfig, keeps_client_addresses: bool) -> Vec<Rule> {
     let ip_versions = all_ip_versions();
     let is_foreign_flow = has_flow_bits(TRANSLATED_FLOW_BIT, 0);
@@ -74,7 +75,7 @@ fn source_rules(config: &NodeConfig, keeps_client_addresses: bool) -> Vec<Rule> 
         std::slice::from_ref(&masquerade),
     ]));
     if keeps_client_addresses {
-        // A packet with this mark already takes the tunnel. So its flow keeps the client's address, even if the set
+        // A packet with this mark already takes the tunnel. Its flow must keep the client's address, even if the set
         // `kept` has changed meanwhile.
         let tunnel_mark = config.node.marks.tunnel(0) & PURPOSE_MASK;
         rules.extend(ip_versions.iter().map(|ip_version| {
@@ -90,12 +91,12 @@ fn source_rules(config: &NodeConfig, keeps_client_addresses: bool) -> Vec<Rule> 
             [ip_version.load_destination(Reg(0)), Expr::is_in(ip_version.add_suffix("kept"), Reg(0))];
         rule([&ip_version.match_packets(), &is_kept, &keep_source(*ip_version)])
     }));
-    // The flow remains masqueraded and never enters the tunnel, even if a way to its endpoint works later.
+    // The flow remains masqueraded and never enters the tunnel, even if a path to its endpoint works later.
     rules.push(rule([&set_flow_bits(MASQUERADED_FLOW_BIT), &[masquerade]]));
     rules
 }
 
-/// Returns the expressions that translate the source address to itself.
+/// Returns the expressions that set the source address to its current value, so that no later rule changes the address.
 fn keep_source(ip_version: IpVersion) -> [Expr; 2] {
     [ip_version.load_source(Reg(0)), translate_source(ip_version)]
 }
@@ -112,7 +113,7 @@ const fn translate_source(ip_version: IpVersion) -> Expr {
 
 /// Returns the rules that deliver probes to the agent.
 fn incoming_probe_rules(config: &NodeConfig) -> Vec<Rule> {
-    let receive_rule = |address: &IpAddr| {
+    let build_incoming_rule = |address: &IpAddr| {
         let ip_version = IpVersion::from_family(Family::from_ip(*address));
         let translate_destination = Expr::Nat {
             kind: NatKind::Destination,
@@ -133,16 +134,16 @@ fn incoming_probe_rules(config: &NodeConfig) -> Vec<Rule> {
             &[Expr::Immediate { dreg: Reg(0), value: address_value(*address) }, translate_destination],
         ])
     };
-    config.first_addresses().iter().map(receive_rule).collect()
+    config.first_addresses().iter().map(build_incoming_rule).collect()
 }
 
 /// Returns the rules that give the agent's probes a source address outside of the cluster.
 fn outgoing_probe_rules(config: &NodeConfig) -> Vec<Rule> {
-    let send_rule = |address: &IpAddr| {
+    let build_outgoing_rule = |address: &IpAddr| {
         let ip_version = IpVersion::from_family(Family::from_ip(*address));
         let foreign_address = address_value(probe::foreign_address(ip_version.family));
         rule([
-            &has_packet_bits(OWN_MASK, config.node.marks.base),
+            &has_packet_bits(OWN_MARK_MASK, config.node.marks.base),
             &ip_version.match_packets(),
             &[ip_version.load_source(Reg(0)), Expr::equal(Reg(0), address_value(*address))],
             &is_protocol(Protocol::Udp.number()),
@@ -150,5 +151,5 @@ fn outgoing_probe_rules(config: &NodeConfig) -> Vec<Rule> {
             &[Expr::Immediate { dreg: Reg(0), value: foreign_address }, translate_source(ip_version)],
         ])
     };
-    config.first_addresses().iter().map(send_rule).collect()
+    config.first_addresses().iter().map(build_outgoing_rule).collect()
 }

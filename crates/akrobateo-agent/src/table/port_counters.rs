@@ -1,9 +1,9 @@
 //! The counters of each Service port. Pure.
 //!
 //! The set has one element for each family, protocol, port and outcome. A rule looks up the element of a new flow, and
-//! the lookup counts the flow. Only chains of type nat contain these rules, so later packets of a flow cost nothing.
-//! The elements depend only on the ports of the Services. So a change of endpoints does not reset a counter, unlike
-//! the counters of the elements of `services4` and `services6`.
+//! the lookup counts the flow. Only chains of type nat contain these rules, so later packets of a flow cost nothing. A
+//! change of endpoints does not reset a counter, because the elements depend only on the ports of the Services. The
+//! counters of the elements of `services4` and `services6` do not have this property.
 
 use akrobateo_core::{Family, Frontend, Protocol};
 use netfilter::nft::Table;
@@ -16,11 +16,11 @@ use super::keys::parse_port_key;
 use crate::config::Service;
 
 /// The name of the set.
-const SET: &str = "port_counters";
-/// The length of the family in a key. Each part of a concatenation is padded to a multiple of 4.
-const FAMILY_LEN: usize = 4;
-/// The length of the protocol and the port in a key.
-const PORT_LEN: usize = 8;
+const SET_NAME: &str = "port_counters";
+/// The number of bytes of the family in a key. Each part of a concatenation is padded to a multiple of 4.
+const FAMILY_BYTES_IN_KEY: usize = 4;
+/// The number of bytes of the protocol and the port in a key.
+const PORT_BYTES_IN_KEY: usize = 8;
 
 /// The outcome of a new flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,7 +72,7 @@ pub fn port_counter_set(services: &[Service]) -> Set {
             elements.extend(service.frontends().map(|frontend| Element::new(key(frontend, outcome))));
         }
     }
-    Set::new(SET, SetDefinition::set(key_type).with_counters(), elements)
+    Set::new(SET_NAME, SetDefinition::set(key_type).with_counters(), elements)
 }
 
 /// Returns the rule that counts a flow. The rule has no other effect.
@@ -82,22 +82,22 @@ pub(super) fn count_rule(outcome: Outcome) -> Rule {
         &load_protocol_and_port(1),
         &[
             Expr::Immediate { dreg: Reg(3), value: Value::from(outcome.number().to_ne_bytes()) },
-            Expr::is_in(SET, Reg(0)),
+            Expr::is_in(SET_NAME, Reg(0)),
         ],
     ])
 }
 
 /// Returns the counts of all ports in a table.
 pub fn port_counts(table: &Table) -> impl Iterator<Item = PortCount> {
-    let elements = table.set(SET).map_or(&[][..], |set| &set.elements);
+    let elements = table.set(SET_NAME).map_or(&[][..], |set| &set.elements);
     elements.iter().filter_map(parse_port_count)
 }
 
 /// Returns the count of an element. Returns `None` for an element that the agent did not create.
 #[must_use]
 pub fn parse_port_count(element: &Element) -> Option<PortCount> {
-    let (family, rest) = element.key.bytes().split_first_chunk::<FAMILY_LEN>()?;
-    let (port, outcome) = rest.split_first_chunk::<PORT_LEN>()?;
+    let (family, rest) = element.key.bytes().split_first_chunk::<FAMILY_BYTES_IN_KEY>()?;
+    let (port, outcome) = rest.split_first_chunk::<PORT_BYTES_IN_KEY>()?;
     let family = Family::ALL.into_iter().find(|it| IpVersion::from_family(*it).nfproto == family[0])?;
     let port = parse_port_key(port)?;
     let outcome_number = u32::from_ne_bytes(*outcome.first_chunk()?);
@@ -130,13 +130,14 @@ mod tests {
             endpoints: Vec::new(),
         };
         let families = Family::ALL.to_vec();
-        let restricted = Service {
+        let service_with_source_ranges = Service {
             families: vec![Family::V6],
             source_ranges: Some(Vec::new()),
             ports: vec![port(81)],
             ..service()
         };
-        let services = vec![Service { families, ports: vec![port(80)], ..service() }, restricted];
+        let services =
+            vec![Service { families, ports: vec![port(80)], ..service() }, service_with_source_ranges];
         let set = port_counter_set(&services);
         let counts: Vec<_> = set.elements.iter().map(|it| parse_port_count(it).unwrap()).collect();
         let expected = [

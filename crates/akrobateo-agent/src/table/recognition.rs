@@ -1,8 +1,8 @@
 //! Recognizes packets that a peer has sent for a client outside of the cluster. Pure.
 //!
-//! A packet has come through a peer if its source IP address is outside of the cluster, and its source MAC address is
-//! the peer's. The conntrack zone of the flow's original direction stores the peer. So flows through different peers
-//! have different conntrack entries, even if their addresses and ports are the same.
+//! A packet has come through a peer if its source IP address is outside of the cluster and its source MAC address
+//! belongs to the peer. The conntrack zone of the flow's original direction stores the peer. Because of the zones,
+//! flows through different peers have different conntrack entries, even if their addresses and ports are the same.
 //!
 //! Every packet that arrives at the node passes these rules, so they must be fast. Packets from pods leave the chain
 //! after the first comparison, and packets from nodes after one lookup. No rule looks up a set with intervals.
@@ -25,7 +25,7 @@ use crate::tunnel;
 
 /// The priority of the base chains. These chains run before conntrack and before the raw tables of other programs,
 /// which have the priority -300 (`NF_IP_PRI_RAW`).
-const PRIORITY: i32 = -310;
+const RECOGNITION_PRIORITY: i32 = -310;
 /// The name of the chain that packets from outside of the pod ranges pass.
 const RECOGNIZE_CHAIN: &str = "recognize";
 
@@ -81,7 +81,7 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
         }
         Chain::regular(ip_version.add_suffix(RECOGNIZE_CHAIN), rules)
     }));
-    let base = |name, hook, rules| Chain::base(name, ChainType::Filter, hook, PRIORITY, rules);
+    let base = |name, hook, rules| Chain::base(name, ChainType::Filter, hook, RECOGNITION_PRIORITY, rules);
     table.chains.push(base("raw_pre", Hook::Prerouting, prerouting));
     if config.needs_tunnel() {
         table.chains.extend([

@@ -20,18 +20,18 @@ use crate::config::{Endpoint, NodeConfig, Service, ServicePort};
 /// The name of the chain of Services with source ranges.
 const SOURCE_RANGE_CHAIN: &str = "restrict";
 
-/// The elements of one family's sets. Each field has the name of a set.
+/// The elements of one family's sets.
 #[derive(Debug, Default)]
 struct Elements {
     services: Vec<Element>,
     endpoints: Vec<Element>,
     /// The chains of Services with source ranges.
-    restricted: Vec<Element>,
-    /// The source ranges of these Services.
-    allowed: Vec<Element>,
+    source_range_chains: Vec<Element>,
+    /// The clients in the source ranges of these Services.
+    allowed_clients: Vec<Element>,
     affinity_ports: Vec<(Value, NonZeroU32)>,
     /// The addresses of endpoints that see the client's address.
-    kept: Vec<Element>,
+    endpoints_that_see_client: Vec<Element>,
 }
 
 /// The part of the table that depends on the Services.
@@ -67,14 +67,16 @@ impl<'a> ServicePart<'a> {
         let frontend_verdict = match &service.source_ranges {
             None => goto_service_chain(chain),
             Some(ranges) => {
-                elements.restricted.push(Element::new(key(&[])).with_verdict(goto_service_chain(chain)));
+                elements
+                    .source_range_chains
+                    .push(Element::new(key(&[])).with_verdict(goto_service_chain(chain)));
                 let ranges = ranges.iter().filter(|range| Family::from_ip(range.addr()) == family);
-                elements.allowed.extend(ipnet::IpNet::aggregate(&ranges.copied().collect()).iter().map(
-                    |range| {
+                elements.allowed_clients.extend(
+                    ipnet::IpNet::aggregate(&ranges.copied().collect()).iter().map(|range| {
                         let [first, last] = [range.network(), range.broadcast()].map(address_value);
                         Element::interval(key(&[first.bytes()]), key(&[last.bytes()]))
-                    },
-                ));
+                    }),
+                );
                 Verdict::goto(SOURCE_RANGE_CHAIN)
             }
         };
@@ -96,12 +98,12 @@ impl<'a> ServicePart<'a> {
         }
         if service.keeps_client_address {
             let sees_client = |endpoint: &&&Endpoint| {
-                self.config.is_local(endpoint) || self.config.way_to(endpoint).is_some()
+                self.config.is_local(endpoint) || self.config.path_to(endpoint).is_some()
             };
-            let kept_endpoints = endpoints.iter().filter(sees_client);
-            elements
-                .kept
-                .extend(kept_endpoints.map(|endpoint| Element::new(address_value(endpoint.address.ip()))));
+            let endpoints_that_see_client = endpoints.iter().filter(sees_client);
+            elements.endpoints_that_see_client.extend(
+                endpoints_that_see_client.map(|endpoint| Element::new(address_value(endpoint.address.ip()))),
+            );
         }
     }
 
@@ -175,19 +177,23 @@ fn sets(
         Set::new(
             ip_version.add_suffix("restricted"),
             SetDefinition::verdict_map(port_type),
-            elements.restricted,
+            elements.source_range_chains,
         ),
         Set::new(
             ip_version.add_suffix("allowed"),
             SetDefinition::set(allowed_type).with_matching(Matching::IntervalsOfParts(part_lens)),
-            elements.allowed,
+            elements.allowed_clients,
         ),
         Set::new(
             ip_version.add_suffix("inside"),
             SetDefinition::set(ip_version.address_type).with_matching(Matching::Intervals),
             cluster_range_elements.collect(),
         ),
-        Set::new(ip_version.add_suffix("kept"), SetDefinition::set(ip_version.address_type), elements.kept),
+        Set::new(
+            ip_version.add_suffix("kept"),
+            SetDefinition::set(ip_version.address_type),
+            elements.endpoints_that_see_client,
+        ),
     ];
     sets.extend(affinity::sets(ip_version, timeouts, &elements.affinity_ports));
     sets

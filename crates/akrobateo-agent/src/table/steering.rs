@@ -18,16 +18,18 @@ use super::identity::netdev_id;
 use super::ip_version::{IpVersion, address_value, all_ip_versions};
 use crate::config::{NodeConfig, Peer};
 use crate::marks::{
-    self, MASQUERADED_FLOW_BIT, OWN_MASK, PEER_FLOW_BIT, PEER_MASK, PURPOSE_MASK, TRANSLATED_FLOW_BIT,
+    self, MASQUERADED_FLOW_BIT, OWN_MARK_MASK, PEER_FLOW_BIT, PEER_MARK_MASK, PURPOSE_MASK,
+    TRANSLATED_FLOW_BIT,
 };
-use crate::probe::Way;
+use crate::probe::PeerPath;
 use crate::tunnel;
 
-/// The sets with the zones of the peers to which a way keeps the client's address. The names have the suffix 4 or 6.
-pub(super) const KEPT_PEERS: &str = "kept_peers";
+/// The sets with the zones of the peers to which a path keeps the client's address. The names have the suffix 4 or 6.
+pub(super) const KEPT_PEERS_SET: &str = "kept_peers";
 /// The priority of the chains `steer_pre` and `steer_out`. These chains run after the translation of destinations.
 const STEERING_PRIORITY: i32 = -90;
-/// The TCP flag SYN, which the first packet in each direction of a connection has, and the mask of SYN and RST.
+/// The TCP flag SYN, and the mask of the flags SYN and RST. The first packet in each direction of a connection has the
+/// flag SYN.
 const SYN: u8 = 0x02;
 const SYN_OR_RST: u8 = 0x06;
 /// The priority of the chain `post`. This chain runs before the translation of sources.
@@ -50,7 +52,7 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
         );
     }
     // Probes and their answers have a mark already.
-    let own_marks = rule([&has_packet_bits(OWN_MASK, config.node.marks.base), &[accept()]]);
+    let own_marks = rule([&has_packet_bits(OWN_MARK_MASK, config.node.marks.base), &[accept()]]);
     let steering_out = [vec![own_marks], steering.clone()].concat();
     let leaves_uplink = is_output_interface(&config.node.uplink);
     let mut postrouting = vec![rule([&has_flow_bits(PEER_FLOW_BIT, 0), &[accept()]])];
@@ -60,9 +62,10 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
             .map(|ip_version| mark_replies_rule(*ip_version, "zone_direct_marks", &leaves_uplink)),
     );
     let filter = |name, hook, priority, rules| Chain::base(name, ChainType::Filter, hook, priority, rules);
-    // Packets of other programs pass these chains too. So the chains are omitted if none of their rules can match.
+    // Packets of other programs pass these chains too. The agent creates the chains only if one of their rules can
+    // match.
     let has_egress_hook = config.node.has_egress_hook;
-    if !has_egress_hook || Family::ALL.iter().any(|family| has_way(config, *family, Way::Tunnel)) {
+    if !has_egress_hook || Family::ALL.iter().any(|family| has_path(config, *family, PeerPath::Tunnel)) {
         table.chains.extend([
             filter("steer_pre", Hook::Prerouting, STEERING_PRIORITY, steering),
             Chain::base("steer_out", ChainType::Route, Hook::Output, STEERING_PRIORITY, steering_out),
@@ -104,8 +107,8 @@ fn mark_replies_rule(ip_version: IpVersion, map: &str, condition: &[Expr]) -> Ru
 
 fn sets(config: &NodeConfig, ip_version: IpVersion) -> [Set; 4] {
     let node_marks = config.node.marks;
-    let zone_marks = |name: &str, way: Way, mark: &dyn Fn(u16) -> u32| {
-        let peers = config.peers.iter().filter(|peer| reply_way(peer, ip_version.family) == way);
+    let zone_marks = |name: &str, path: PeerPath, mark: &dyn Fn(u16) -> u32| {
+        let peers = config.peers.iter().filter(|peer| reply_path(peer, ip_version.family) == path);
         let elements = peers.map(|peer| {
             let zone = Value::from(marks::zone(peer.number).to_ne_bytes());
             Element::new(zone).with_value(Value::from(mark(peer.number).to_ne_bytes()))
@@ -120,33 +123,37 @@ fn sets(config: &NodeConfig, ip_version: IpVersion) -> [Set; 4] {
         Element::new(address_value(address)).with_value(Value::from(mark.to_ne_bytes()))
     });
     let tunnel_marks = SetDefinition::map(ip_version.address_type, DataType::MARK);
-    // The set is only for a restarted agent: the agent reads the ways from the set, and keeps them until the probe has
+    // The set is only for a restarted agent: the agent reads the paths from the set, and keeps them until the probe has
     // decided.
-    let kept_peers = config.peers.iter().filter(|peer| peer.ways.contains_key(&ip_version.family));
+    let kept_peers = config.peers.iter().filter(|peer| peer.paths.contains_key(&ip_version.family));
     let kept_peers = kept_peers.map(|peer| Element::new(Value::from(marks::zone(peer.number).to_ne_bytes())));
     [
-        Set::new(ip_version.add_suffix(KEPT_PEERS), SetDefinition::set(DataType::ZONE), kept_peers.collect()),
+        Set::new(
+            ip_version.add_suffix(KEPT_PEERS_SET),
+            SetDefinition::set(DataType::ZONE),
+            kept_peers.collect(),
+        ),
         Set::new(ip_version.add_suffix("tunnel_marks"), tunnel_marks, endpoints.collect()),
-        zone_marks("zone_tunnel_marks", Way::Tunnel, &|number| node_marks.tunnel(number)),
-        zone_marks("zone_direct_marks", Way::Direct, &|number| node_marks.direct(number)),
+        zone_marks("zone_tunnel_marks", PeerPath::Tunnel, &|number| node_marks.tunnel(number)),
+        zone_marks("zone_direct_marks", PeerPath::Direct, &|number| node_marks.direct(number)),
     ]
 }
 
-/// Returns the way of replies to a peer. Without a working way, the replies of established flows take the direct way,
-/// because the client would not accept replies with this node's address.
-fn reply_way(peer: &Peer, family: Family) -> Way {
-    peer.ways.get(&family).copied().unwrap_or(Way::Direct)
+/// Returns the path of replies to a peer. Without a working path, the replies of established flows take the direct
+/// path, because the client would not accept replies with this node's address.
+fn reply_path(peer: &Peer, family: Family) -> PeerPath {
+    peer.paths.get(&family).copied().unwrap_or(PeerPath::Direct)
 }
 
-/// Returns true if a peer has this way.
-fn has_way(config: &NodeConfig, family: Family, way: Way) -> bool {
-    config.peers.iter().any(|peer| peer.ways.get(&family) == Some(&way))
+/// Returns true if a peer has this path.
+fn has_path(config: &NodeConfig, family: Family, path: PeerPath) -> bool {
+    config.peers.iter().any(|peer| peer.paths.get(&family) == Some(&path))
 }
 
 /// Returns the addresses of endpoints that packets reach through the tunnel, with the mark of these packets.
 fn endpoints_in_tunnel(config: &NodeConfig, family: Family) -> BTreeMap<IpAddr, u32> {
-    // Usually the tunnel is not needed. Then the function skips the search through thousands of endpoints.
-    if !has_way(config, family, Way::Tunnel) {
+    // If the tunnel is not needed, the function skips the search through thousands of endpoints.
+    if !has_path(config, family, PeerPath::Tunnel) {
         return BTreeMap::new();
     }
     // Services that masquerade are included. Their new flows ignore the mark, but flows from before the masquerade may
@@ -155,7 +162,7 @@ fn endpoints_in_tunnel(config: &NodeConfig, family: Family) -> BTreeMap<IpAddr, 
     ports
         .flat_map(|port| &port.endpoints)
         .filter(|endpoint| Family::from_ip(endpoint.address.ip()) == family)
-        .filter(|endpoint| config.way_to(endpoint) == Some(Way::Tunnel))
+        .filter(|endpoint| config.path_to(endpoint) == Some(PeerPath::Tunnel))
         .filter_map(|endpoint| Some((endpoint.address.ip(), config.node.marks.tunnel(endpoint.node?))))
         .collect()
 }
@@ -165,7 +172,7 @@ pub(super) fn netdev_table(config: &NodeConfig) -> Table {
     let marks = config.node.marks;
     let macs = config.peers.iter().flat_map(|peer| {
         let tunnel_mac = tunnel::node_mac(peer.number);
-        [(marks.direct(peer.number), peer.mac), (marks.tunnel(peer.number) & PEER_MASK, tunnel_mac)]
+        [(marks.direct(peer.number), peer.mac), (marks.tunnel(peer.number) & PEER_MARK_MASK, tunnel_mac)]
     });
     let macs = macs
         .map(|(mark, mac)| Element::new(Value::from(mark.to_ne_bytes())).with_value(Value::from(mac.0)))
@@ -196,9 +203,9 @@ fn write_mac() -> Vec<Expr> {
     vec![
         Expr::Meta { key: meta::KEY_MARK, dreg: Reg(0) },
         // Other programs may have set other bits, for example Calico and kube-proxy.
-        Expr::and(Reg(0), PEER_MASK),
+        Expr::and(Reg(0), PEER_MARK_MASK),
         Expr::map("macs", Reg(0), Reg(0)),
-        Expr::SetPayload(PayloadField { base: PayloadBase::Link, offset: 0, len: 6 }, Reg(0)),
+        Expr::SetPayload(PayloadField { base: PayloadBase::Link, offset: 0, length: 6 }, Reg(0)),
         Expr::Immediate { dreg: Reg(0), value: Value::from([0; 4]) },
         Expr::SetMeta { key: meta::KEY_MARK, sreg: Reg(0) },
     ]
@@ -216,12 +223,12 @@ fn drop_packets_without_peer_rule() -> Rule {
 /// Returns the rule that reduces the segment size of TCP connections to the tunnel's MTU, because ICMP errors may be
 /// lost.
 pub(super) fn clamp_segment_size_rule(config: &NodeConfig, family: Family) -> Rule {
-    let (ether_type, headers_len): (u16, u32) = match family {
+    let (ether_type, headers_length): (u16, u32) = match family {
         Family::V4 => (0x0800, 40),
         Family::V6 => (0x86dd, 60),
     };
     let segment_size =
-        u16::try_from(tunnel::node_mtu(config).saturating_sub(headers_len)).unwrap_or(u16::MAX);
+        u16::try_from(tunnel::node_mtu(config).saturating_sub(headers_length)).unwrap_or(u16::MAX);
     rule([
         &[
             Expr::Meta { key: meta::KEY_PROTOCOL, dreg: Reg(0) },
@@ -238,7 +245,7 @@ pub(super) fn clamp_segment_size_rule(config: &NodeConfig, family: Family) -> Ru
             },
             Expr::equal(Reg(0), [SYN]),
             Expr::Immediate { dreg: Reg(0), value: Value::from(segment_size.to_be_bytes()) },
-            Expr::SetTcpOption { kind: exthdr::TCP_OPTION_MAXSEG, offset: 2, len: 2, sreg: Reg(0) },
+            Expr::SetTcpOption { kind: exthdr::TCP_OPTION_MAXSEG, offset: 2, length: 2, sreg: Reg(0) },
         ],
     ])
 }

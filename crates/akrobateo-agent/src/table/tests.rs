@@ -10,7 +10,7 @@ use netfilter::nft::{Action, InstalledTable};
 use super::NodeTables;
 use crate::config::fixtures::{config, endpoint, masqueraded_service, service};
 use crate::config::{Endpoint, NodeConfig, Service, ServicePort};
-use crate::probe::Way;
+use crate::probe::PeerPath;
 
 fn service_on_port(port: u16, endpoints: Vec<Endpoint>) -> Service {
     let port = NonZeroU16::new(port).unwrap();
@@ -35,7 +35,7 @@ fn config_of_all_kinds() -> NodeConfig {
         },
         service_on_port(85, Vec::new()),
     ]);
-    config.peers[0].ways = BTreeMap::from([(Family::V4, Way::Direct), (Family::V6, Way::Tunnel)]);
+    config.peers[0].paths = BTreeMap::from([(Family::V4, PeerPath::Direct), (Family::V6, PeerPath::Tunnel)]);
     config
 }
 
@@ -80,7 +80,7 @@ fn node_without_peers_has_nat_chains_only() {
 }
 
 #[test]
-fn node_without_services_finds_the_ways_to_its_peers() {
+fn node_without_services_finds_the_paths_to_its_peers() {
     let chain_count = |services| NodeTables::new(&config_with_services(services)).inet.chains.len();
     assert_eq!(chain_count(Vec::new()), chain_count(vec![service()]));
     assert!(chain_count(Vec::new()) > chain_count(vec![masqueraded_service()]));
@@ -98,14 +98,14 @@ fn replies_are_marked_before_routing_if_the_kernel_has_no_egress_hook() {
         assert_eq!(config_without_hook.inet.chain(chain).is_some(), has_chain, "{chain}");
     }
     assert!(config_with_hook.inet.chain("unmark").is_none());
-    // With and without the hook, the same endpoints see the client, and replies take the same ways.
+    // With and without the hook, the same endpoints see the client, and replies take the same paths.
     for set in ["kept4", "kept6", "zone_direct_marks4", "zone_tunnel_marks6", "kept_peers4"] {
         assert_eq!(config_with_hook.inet.set(set), config_without_hook.inet.set(set), "{set}");
     }
 }
 
 #[test]
-fn client_address_is_kept_for_local_endpoints_and_peers_with_a_way() {
+fn client_address_is_kept_for_local_endpoints_and_peers_with_a_path() {
     let tables = NodeTables::new(&config_of_all_kinds());
     let kept_set = tables.inet.set("kept4").unwrap();
     let addresses: Vec<_> = kept_set.elements.iter().map(|element| element.key.bytes().to_vec()).collect();
@@ -115,12 +115,12 @@ fn client_address_is_kept_for_local_endpoints_and_peers_with_a_way() {
 
 #[test]
 fn packets_are_steered_only_if_a_peer_needs_the_tunnel() {
-    let config_with_way = |way| {
+    let config_with_path = |path| {
         let mut config = config_of_all_kinds();
-        config.peers.iter_mut().for_each(|peer| peer.ways = Family::ALL.map(|family| (family, way)).into());
+        config.peers.iter_mut().for_each(|peer| peer.paths = Family::ALL.map(|family| (family, path)).into());
         NodeTables::new(&config).inet
     };
-    let (tunnel, direct) = (config_with_way(Way::Tunnel), config_with_way(Way::Direct));
+    let (tunnel, direct) = (config_with_path(PeerPath::Tunnel), config_with_path(PeerPath::Direct));
     for name in ["steer_pre", "steer_out"] {
         assert!(tunnel.chain(name).is_some() && direct.chain(name).is_none(), "{name}");
     }

@@ -1,7 +1,7 @@
 //! Removes the marks from packets that leave the node, if the kernel has no egress hook. Pure.
 //!
-//! In older kernels, the tunnel's device routes the outer packet by the mark of the inner packet. So a packet that
-//! enters the device with a mark would enter the device again and again.
+//! In older kernels, the tunnel's device routes the outer packet by the mark of the inner packet. A packet that enters
+//! the device with a mark would therefore enter the device again and again.
 
 use akrobateo_core::Family;
 use netfilter::nft::Table;
@@ -11,18 +11,18 @@ use netfilter::nft::model::{Chain, ChainType, Expr, Hook, Reg, Rule, Value};
 use super::expressions::{accept, is_output_interface, rule};
 use super::steering::clamp_segment_size_rule;
 use crate::config::NodeConfig;
-use crate::marks::OWN_MASK;
+use crate::marks::OWN_MARK_MASK;
 use crate::tunnel;
 
 /// The priority of the chain. The chain runs after the translation of sources, because the translation examines the
 /// marks.
-const PRIORITY: i32 = 200;
+const UNMARKING_PRIORITY: i32 = 200;
 
 /// Adds the chain.
 pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
     let base = config.node.marks.base;
     let mut rules = vec![rule([
-        &[Expr::Meta { key: meta::KEY_MARK, dreg: Reg(0) }, Expr::and(Reg(0), OWN_MASK)],
+        &[Expr::Meta { key: meta::KEY_MARK, dreg: Reg(0) }, Expr::and(Reg(0), OWN_MARK_MASK)],
         &[Expr::not_equal(Reg(0), base.to_ne_bytes()), accept()],
     ])];
     if config.needs_tunnel() {
@@ -35,5 +35,5 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
         Expr::Immediate { dreg: Reg(0), value: Value::from([0; 4]) },
         Expr::SetMeta { key: meta::KEY_MARK, sreg: Reg(0) },
     ]));
-    table.chains.push(Chain::base("unmark", ChainType::Filter, Hook::Postrouting, PRIORITY, rules));
+    table.chains.push(Chain::base("unmark", ChainType::Filter, Hook::Postrouting, UNMARKING_PRIORITY, rules));
 }

@@ -34,7 +34,7 @@ impl Drop for AgentProcess {
 
 /// Creates a cluster with an endpoint on node 2. Saves the configuration of node 2 in the directory.
 fn cluster_with_saved_config(directory: &Path) -> Cluster {
-    let mut cluster = Cluster::new(&Options::default(), Mode { way: None, has_egress_hook: true });
+    let mut cluster = Cluster::new(&Options::default(), Mode { path: None, has_egress_hook: true });
     cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
     std::fs::create_dir_all(directory).unwrap();
     std::fs::write(directory.join("kubeconfig"), KUBECONFIG).unwrap();

@@ -1,4 +1,4 @@
-//! Tests of running agents: they find the ways to their peers, and restore objects that other programs delete.
+//! Tests of running agents: they find the paths to their peers, and restore objects that other programs delete.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use akrobateo_agent::agent::{Agent, Modes, Observer};
 use akrobateo_agent::config::{Endpoint, Service};
 use akrobateo_agent::data_path::{DataPath, DataPathError};
-use akrobateo_agent::probe::Way;
+use akrobateo_agent::probe::PeerPath;
 use akrobateo_core::{Family, Protocol};
 use netns_testkit::laboratory::addresses::client_address;
 use netns_testkit::laboratory::{Filter, Flow, Options, PodNetwork, Uplink};
@@ -63,7 +63,7 @@ pub(crate) fn start_all_agents(
     has_egress_hook: bool,
     prepare: impl FnOnce(&Cluster),
 ) -> (Cluster, Vec<(Agent, Reports)>) {
-    let mut cluster = Cluster::new(options, Mode { way: None, has_egress_hook });
+    let mut cluster = Cluster::new(options, Mode { path: None, has_egress_hook });
     prepare(&cluster);
     cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
     let agents = (1..=options.nodes).map(|node| start_agent(&cluster, node)).collect();
@@ -83,7 +83,7 @@ pub(crate) fn endpoint_sees_client(cluster: &Cluster) -> bool {
 }
 
 #[test]
-fn agents_find_a_way_and_keep_the_client_address() {
+fn agents_find_a_path_and_keep_the_client_address() {
     isolated(|| {
         for (pod_network, has_egress_hook) in [
             (PodNetwork::HostRoutes, true),
@@ -102,7 +102,7 @@ fn agents_find_a_way_and_keep_the_client_address() {
 }
 
 #[test]
-fn agents_change_ways_after_network_changes_but_not_after_a_restart() {
+fn agents_change_paths_after_network_changes_but_not_after_a_restart() {
     isolated(|| {
         for has_egress_hook in [true, false] {
             check_restart_and_filter(has_egress_hook);
@@ -110,7 +110,7 @@ fn agents_change_ways_after_network_changes_but_not_after_a_restart() {
     });
 }
 
-/// Restarts an agent, and then makes the direct way unusable.
+/// Restarts an agent, and then makes the direct path unusable.
 fn check_restart_and_filter(has_egress_hook: bool) {
     let (cluster, mut agents) = start_all_agents(&Options::default(), has_egress_hook, |_| ());
     let table_text = |cluster: &Cluster| {
@@ -135,7 +135,7 @@ fn check_restart_and_filter(has_egress_hook: bool) {
     agents.push((agent, reports));
     // The frames of node 2 arrive with a gateway's MAC address, so only the tunnel keeps the client's address.
     cluster.laboratory.set_filters(&[Filter::GatewayMac(2)]);
-    eventually("the way is the tunnel", || {
+    eventually("the path is the tunnel", || {
         (table_text(&cluster) != table_before && endpoint_sees_client(&cluster)).then_some(())
     });
 }
@@ -231,7 +231,7 @@ fn agent_restores_its_objects_after_the_uplink_was_down_or_replaced() {
 #[test]
 fn only_notifications_of_own_tunnel_changes_are_discarded() {
     isolated(|| {
-        let mut cluster = Cluster::new(&Options::default(), Some(Way::Tunnel));
+        let mut cluster = Cluster::new(&Options::default(), Some(PeerPath::Tunnel));
         cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
         let config = cluster.config(1);
         let namespace = &cluster.laboratory.node(1).namespace;
@@ -273,9 +273,9 @@ fn agent_applies_new_configurations_and_retries_after_an_error() {
 }
 
 #[test]
-fn agents_look_for_ways_unless_all_services_masquerade() {
+fn agents_look_for_paths_unless_all_services_masquerade() {
     isolated(|| {
-        let mut cluster = Cluster::new(&Options::default(), Mode { way: None, has_egress_hook: true });
+        let mut cluster = Cluster::new(&Options::default(), Mode { path: None, has_egress_hook: true });
         let agents: Vec<_> =
             (1..=cluster.laboratory.nodes.len()).map(|node| start_agent(&cluster, node)).collect();
         let has_modes = |reports: &Reports| !reports.modes.lock().unwrap().is_empty();
@@ -292,12 +292,12 @@ fn agents_look_for_ways_unless_all_services_masquerade() {
             let endpoint = pod(&cluster.laboratory, 2, 1);
             let masquerading_service = Service { keeps_client_address: false, ..service(PORT, &endpoint) };
             set_services(&mut cluster, vec![masquerading_service]);
-            eventually("no agent reports a way", || {
+            eventually("no agent reports a path", || {
                 (!agents.iter().any(|(_, reports)| has_modes(reports))).then_some(())
             });
-            // The ways must be known before the first Service exists.
+            // The paths must be known before the first Service exists.
             set_services(&mut cluster, Vec::new());
-            eventually("all agents report ways", || {
+            eventually("all agents report paths", || {
                 agents.iter().all(|(_, reports)| has_modes(reports)).then_some(())
             });
             set_services(&mut cluster, vec![service(PORT, &endpoint)]);
@@ -310,7 +310,7 @@ fn agents_look_for_ways_unless_all_services_masquerade() {
 fn agent_moves_udp_flows_and_affinities_of_a_lost_endpoint() {
     isolated(|| {
         let mut cluster = Cluster::new(&Options::default(), None);
-        // The second Service does not change. So the agent compares only a part of the tables.
+        // The agent compares only a part of the tables, because the second Service does not change.
         let services = |endpoints: &[Endpoint]| {
             let affinity_seconds = NonZeroU32::new(10_800);
             vec![

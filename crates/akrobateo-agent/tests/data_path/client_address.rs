@@ -1,9 +1,9 @@
-//! Tests of the client address that an endpoint sees, for each way and each client.
+//! Tests of the client address that an endpoint sees, for each path and each client.
 
 use std::net::IpAddr;
 
 use akrobateo_agent::config::Service;
-use akrobateo_agent::probe::Way;
+use akrobateo_agent::probe::PeerPath;
 use akrobateo_core::Family;
 use netns_testkit::isolated;
 use netns_testkit::isolation::report_not_tested;
@@ -25,7 +25,7 @@ fn check_seen_addresses(options: &Options, mode: Mode) {
                 addressed_node,
                 &format!("n{endpoint_node}p1"),
             );
-            let keeps_client_address = mode.way.is_some() || addressed_node == endpoint_node;
+            let keeps_client_address = mode.path.is_some() || addressed_node == endpoint_node;
             let expected: Vec<_> = cluster
                 .families
                 .iter()
@@ -63,7 +63,7 @@ fn client_address_is_kept_in_direct_mode() {
             Options { pod_masquerade: PodMasquerade::OutsideNode, ..options.clone() },
             Options { underlay: Underlay::Ipv6, ..options },
         ] {
-            for mode in ADDRESS_KEEPING_MODES.into_iter().filter(|mode| mode.way == Some(Way::Direct)) {
+            for mode in ADDRESS_KEEPING_MODES.into_iter().filter(|mode| mode.path == Some(PeerPath::Direct)) {
                 check_seen_addresses(&options, mode);
             }
         }
@@ -84,7 +84,7 @@ fn client_address_is_kept_through_the_tunnel() {
             Options { pod_network: PodNetwork::Overlay, ..options.clone() },
             Options { underlay: Underlay::Ipv6, pod_network: PodNetwork::Overlay, ..options },
         ] {
-            for mode in ADDRESS_KEEPING_MODES.into_iter().filter(|mode| mode.way == Some(Way::Tunnel)) {
+            for mode in ADDRESS_KEEPING_MODES.into_iter().filter(|mode| mode.path == Some(PeerPath::Tunnel)) {
                 check_seen_addresses(&options, mode);
             }
         }
@@ -92,7 +92,7 @@ fn client_address_is_kept_through_the_tunnel() {
 }
 
 #[test]
-fn client_address_is_masqueraded_without_a_working_way() {
+fn client_address_is_masqueraded_without_a_working_path() {
     isolated(|| {
         for options in [
             Options::default(),
@@ -142,7 +142,7 @@ fn client_address_is_kept_with_each_uplink() {
 #[test]
 fn service_can_request_masquerade() {
     isolated(|| {
-        let cluster = Cluster::start(&Options::default(), Some(Way::Direct), |laboratory| {
+        let cluster = Cluster::start(&Options::default(), Some(PeerPath::Direct), |laboratory| {
             let masqueraded_service =
                 Service { keeps_client_address: false, ..service(PORT, &pod(laboratory, 1, 1)) };
             // A second Service with the same endpoint keeps the client's address.

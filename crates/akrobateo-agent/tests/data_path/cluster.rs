@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use akrobateo_agent::config::{Endpoint, LocalNode, NodeConfig, Peer, Service, ServicePort};
 use akrobateo_agent::data_path::{Changes, DataPath};
 use akrobateo_agent::marks::{Marks, NodeNumber};
-use akrobateo_agent::probe::Way;
+use akrobateo_agent::probe::PeerPath;
 use akrobateo_core::{Family, Protocol};
 use netns_testkit::isolation::report_not_tested;
 use netns_testkit::laboratory::addresses::{BACKEND_PORT, cluster_pod_range, pod_address};
@@ -18,37 +18,37 @@ pub(crate) const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 /// The port of the Service in tests with one Service.
 pub(crate) const PORT: u16 = 80;
 
-/// The way between each two nodes, and the kernel of the nodes.
+/// The path between each two nodes, and the kernel of the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mode {
-    pub(crate) way: Option<Way>,
+    pub(crate) path: Option<PeerPath>,
     /// False if the nodes do not use the egress hook, like nodes with a kernel before Linux 5.16.
     pub(crate) has_egress_hook: bool,
 }
 
 impl Mode {
-    const fn without_egress_hook(way: Way) -> Self {
-        Self { way: Some(way), has_egress_hook: false }
+    const fn without_egress_hook(path: PeerPath) -> Self {
+        Self { path: Some(path), has_egress_hook: false }
     }
 }
 
-impl From<Option<Way>> for Mode {
-    fn from(way: Option<Way>) -> Self {
-        Self { way, has_egress_hook: true }
+impl From<Option<PeerPath>> for Mode {
+    fn from(path: Option<PeerPath>) -> Self {
+        Self { path, has_egress_hook: true }
     }
 }
 
 /// The modes that keep the client's address.
 pub(crate) const ADDRESS_KEEPING_MODES: [Mode; 4] = [
-    Mode { way: Some(Way::Direct), has_egress_hook: true },
-    Mode { way: Some(Way::Tunnel), has_egress_hook: true },
-    Mode::without_egress_hook(Way::Direct),
-    Mode::without_egress_hook(Way::Tunnel),
+    Mode { path: Some(PeerPath::Direct), has_egress_hook: true },
+    Mode { path: Some(PeerPath::Tunnel), has_egress_hook: true },
+    Mode::without_egress_hook(PeerPath::Direct),
+    Mode::without_egress_hook(PeerPath::Tunnel),
 ];
 /// The modes that keep the client's address, and the mode in which all nodes masquerade.
 pub(crate) const ALL_MODES: [Mode; 5] = {
     let [a, b, c, d] = ADDRESS_KEEPING_MODES;
-    [Mode { way: None, has_egress_hook: true }, a, b, c, d]
+    [Mode { path: None, has_egress_hook: true }, a, b, c, d]
 };
 
 /// A laboratory, and the configuration of each node.
@@ -56,10 +56,10 @@ pub(crate) const ALL_MODES: [Mode; 5] = {
 pub(crate) struct Cluster {
     pub(crate) laboratory: Laboratory,
     pub(crate) families: &'static [Family],
-    /// The ways between each two nodes, for all families.
-    pub(crate) way: Option<Way>,
+    /// The paths between each two nodes, for all families.
+    pub(crate) path: Option<PeerPath>,
     pub(crate) services: Vec<Service>,
-    /// True if the tunnel exists even if no way needs it, as during a change of the ways.
+    /// True if the tunnel exists even if no path needs it, as during a change of the paths.
     pub(crate) probes_tunnel: bool,
     /// False if the nodes do not use the egress hook, like nodes with a kernel before Linux 5.16.
     pub(crate) has_egress_hook: bool,
@@ -68,7 +68,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Creates a laboratory without data paths.
     pub(crate) fn new(options: &Options, mode: impl Into<Mode>) -> Self {
-        let Mode { way, mut has_egress_hook } = mode.into();
+        let Mode { path, mut has_egress_hook } = mode.into();
         if has_egress_hook && !DataPath::open().unwrap().has_egress_hook().unwrap() {
             report_not_tested("egress hook: this kernel does not have the hook, so the nodes do not use it");
             has_egress_hook = false;
@@ -77,7 +77,7 @@ impl Cluster {
         Self {
             laboratory,
             families: options.segment_families(),
-            way,
+            path,
             services: Vec::new(),
             probes_tunnel: true,
             has_egress_hook,
@@ -120,13 +120,13 @@ impl Cluster {
     }
 
     fn peer(&self, node: &Node) -> Peer {
-        let ways = self.families.iter().filter_map(|family| Some((*family, self.way?)));
+        let paths = self.families.iter().filter_map(|family| Some((*family, self.path?)));
         Peer {
             number: number(node.number),
             addresses: node.addresses.clone(),
             mac: node.mac.parse().unwrap(),
             probe_addresses: probe_addresses(node.number),
-            ways: ways.collect(),
+            paths: paths.collect(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
 use akrobateo_agent::config::{Endpoint, NodeConfig, Service};
-use akrobateo_agent::probe::Way;
+use akrobateo_agent::probe::PeerPath;
 use akrobateo_agent::table::NodeTables;
 use akrobateo_core::{Family, Protocol};
 use netfilter::conntrack::{Conntrack, EntryFilter};
@@ -36,19 +36,19 @@ fn check_backend(flows: &mut [Flow], backend: &str, context: &str) {
 }
 
 #[test]
-fn established_flows_survive_each_change_of_the_way() {
+fn established_flows_survive_each_change_of_the_path() {
     isolated(|| {
-        let ways = [None, Some(Way::Direct), Some(Way::Tunnel)];
-        let changes = ways.into_iter().flat_map(|before| ways.map(|after| (before, after)));
-        let cases = changes.flat_map(|ways| [true, false].map(|has_egress_hook| (ways, has_egress_hook)));
+        let paths = [None, Some(PeerPath::Direct), Some(PeerPath::Tunnel)];
+        let changes = paths.into_iter().flat_map(|before| paths.map(|after| (before, after)));
+        let cases = changes.flat_map(|paths| [true, false].map(|has_egress_hook| (paths, has_egress_hook)));
         for ((before, after), has_egress_hook) in cases {
-            let mode = Mode { way: before, has_egress_hook };
+            let mode = Mode { path: before, has_egress_hook };
             let mut cluster = Cluster::start(&Options::default(), mode, |laboratory| {
                 vec![service(PORT, &pod(laboratory, 2, 1))]
             });
             let mut flows = open_flows(&cluster, 1, PORT);
             check_backend(&mut flows, "n2p1", "before the change");
-            cluster.way = after;
+            cluster.path = after;
             // The nodes learn of the change one after the other.
             for node in [1, 2, 3] {
                 cluster.apply(node, &cluster.config(node));
@@ -61,9 +61,9 @@ fn established_flows_survive_each_change_of_the_way() {
 #[test]
 fn connections_to_former_endpoints_survive_while_their_pods_run() {
     isolated(|| {
-        for way in [None, Some(Way::Direct), Some(Way::Tunnel)] {
+        for path in [None, Some(PeerPath::Direct), Some(PeerPath::Tunnel)] {
             // A second Service also keeps the clients' addresses.
-            let mut cluster = Cluster::start(&Options::default(), way, |laboratory| {
+            let mut cluster = Cluster::start(&Options::default(), path, |laboratory| {
                 vec![service(PORT, &pod(laboratory, 2, 1)), service(PORT + 1, &pod(laboratory, 3, 1))]
             });
             let open_connections = |cluster: &Cluster| -> Vec<_> {
@@ -93,7 +93,7 @@ fn connections_to_former_endpoints_survive_while_their_pods_run() {
                     check_backend(
                         &mut flows,
                         "n2p1",
-                        &format!("{way:?} on node {node}: {:?}", cluster.services),
+                        &format!("{path:?} on node {node}: {:?}", cluster.services),
                     );
                 }
                 cluster.services = services.clone();
@@ -107,8 +107,8 @@ fn connections_to_former_endpoints_survive_while_their_pods_run() {
 #[test]
 fn new_flows_reach_an_endpoint_whose_address_moved_to_another_node() {
     isolated(|| {
-        for way in [None, Some(Way::Direct), Some(Way::Tunnel)] {
-            let mut cluster = Cluster::start(&Options::default(), way, |laboratory| {
+        for path in [None, Some(PeerPath::Direct), Some(PeerPath::Tunnel)] {
+            let mut cluster = Cluster::start(&Options::default(), path, |laboratory| {
                 vec![service(PORT, &pod(laboratory, 2, 1))]
             });
             let mut flows = open_flows(&cluster, 1, PORT);
@@ -128,7 +128,7 @@ fn new_flows_reach_an_endpoint_whose_address_moved_to_another_node() {
             for family in Family::ALL {
                 let client = &cluster.laboratory.client;
                 let answer = cluster.request(client, Protocol::Tcp, family, 1);
-                assert_eq!(answer.unwrap().backend, "n1p2", "{way:?} {family}");
+                assert_eq!(answer.unwrap().backend, "n1p2", "{path:?} {family}");
             }
         }
     });
@@ -137,7 +137,7 @@ fn new_flows_reach_an_endpoint_whose_address_moved_to_another_node() {
 #[test]
 fn elements_of_former_endpoints_are_deleted_after_their_connections() {
     isolated(|| {
-        let mut cluster = Cluster::start(&Options::default(), Some(Way::Tunnel), |laboratory| {
+        let mut cluster = Cluster::start(&Options::default(), Some(PeerPath::Tunnel), |laboratory| {
             vec![service(PORT, &pod(laboratory, 2, 1))]
         });
         let mut flows = open_flows(&cluster, 1, PORT);
@@ -203,7 +203,7 @@ fn change_node(config: &mut NodeConfig, remaining_endpoints: &[Endpoint], random
         }
         _ => {
             for peer in &mut config.peers {
-                peer.ways = Family::ALL.map(|family| (family, *random.choose(&Way::ALL))).into();
+                peer.paths = Family::ALL.map(|family| (family, *random.choose(&PeerPath::ALL))).into();
             }
         }
     }
@@ -230,12 +230,12 @@ fn apply_after_random_disturbance(cluster: &Cluster, node: usize, config: &NodeC
 #[test]
 fn established_flows_to_remaining_endpoints_survive_random_sequences() {
     isolated(|| {
-        let mut cluster = Cluster::new(&Options::default(), Some(Way::Direct));
+        let mut cluster = Cluster::new(&Options::default(), Some(PeerPath::Direct));
         let remaining_endpoints = pod(&cluster.laboratory, 2, 1);
         for_each_seed(SEQUENCE_COUNT, |seed| {
             let mut random = Random::new(seed);
             cluster.services = vec![service(PORT, &remaining_endpoints)];
-            cluster.way = Some(*random.choose(&Way::ALL));
+            cluster.path = Some(*random.choose(&PeerPath::ALL));
             cluster.has_egress_hook = random.has_chance(70);
             cluster.apply_all();
             let mut flows: Vec<_> =

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use akrobateo_agent::config::{NodeConfig, Service};
 use akrobateo_agent::data_path::DataPath;
-use akrobateo_agent::probe::Way;
+use akrobateo_agent::probe::PeerPath;
 use akrobateo_agent::table::NodeTables;
 use akrobateo_core::{Family, Protocol};
 use netns_testkit::isolated;
@@ -25,8 +25,8 @@ enum ChangeKind {
     Elements,
     /// Other numbers of endpoints, affinity, and source ranges.
     Chains,
-    /// Other ways to peers.
-    Ways,
+    /// Other paths to peers.
+    PeerPaths,
     /// Other layouts of the tables.
     Layouts,
     /// All these changes.
@@ -75,11 +75,12 @@ impl<'a> ChangingNodes<'a> {
             let ranges = *self.random.choose(&ranges);
             service.source_ranges = ranges.map(|it| it.map(|range| range.parse().unwrap()).into());
         }
-        if includes_kind(ChangeKind::Ways) {
+        if includes_kind(ChangeKind::PeerPaths) {
             for peer in &mut self.configs[node].peers {
-                let mut way = || *self.random.choose(&[None, Some(Way::Direct), Some(Way::Tunnel)]);
-                let ways = Family::ALL.into_iter().filter_map(|family| Some((family, way()?)));
-                peer.ways = ways.collect();
+                let mut path =
+                    || *self.random.choose(&[None, Some(PeerPath::Direct), Some(PeerPath::Tunnel)]);
+                let paths = Family::ALL.into_iter().filter_map(|family| Some((family, path()?)));
+                peer.paths = paths.collect();
             }
         }
         if kind != ChangeKind::Nothing {
@@ -121,9 +122,9 @@ fn services(cluster: &Cluster) -> Vec<Service> {
 }
 
 #[test]
-fn packets_are_not_lost_when_elements_chains_ways_or_layouts_change() {
+fn packets_are_not_lost_when_elements_chains_paths_or_layouts_change() {
     isolated(|| {
-        let mut cluster = Cluster::new(&Options::default(), Some(Way::Direct));
+        let mut cluster = Cluster::new(&Options::default(), Some(PeerPath::Direct));
         cluster.services = services(&cluster);
         load::prepare(&cluster.laboratory);
         let load = Load { laboratory: &cluster.laboratory, nodes: &[1, 2, 3] };
@@ -132,7 +133,7 @@ fn packets_are_not_lost_when_elements_chains_ways_or_layouts_change() {
             ChangeKind::Nothing,
             ChangeKind::Elements,
             ChangeKind::Chains,
-            ChangeKind::Ways,
+            ChangeKind::PeerPaths,
             ChangeKind::Layouts,
             ChangeKind::All,
         ];
@@ -159,7 +160,7 @@ fn packets_are_not_lost_when_elements_chains_ways_or_layouts_change() {
 #[test]
 fn affinity_of_a_client_survives_another_layout() {
     isolated(|| {
-        let cluster = Cluster::start(&Options::default(), Some(Way::Direct), |laboratory| {
+        let cluster = Cluster::start(&Options::default(), Some(PeerPath::Direct), |laboratory| {
             let service = service(PORT, &all_pods(laboratory));
             vec![Service { affinity_seconds: NonZeroU32::new(10_800), ..service }]
         });

@@ -24,7 +24,7 @@ pub(crate) struct KernelState {
     routes: Vec<Option<Route>>,
     rules: Vec<Option<Rule>>,
     /// The objects on the tunnel's device.
-    observed: Observed,
+    observed_objects: Observed,
 }
 
 impl KernelState {
@@ -36,19 +36,19 @@ impl KernelState {
             installed.table.chains.sort_by(|chain, other| chain.name.cmp(&other.name));
             Some(installed)
         });
-        let mut observed = Client::open(tunnel::owner()).unwrap().observe().unwrap();
-        if let Some(device) = &mut observed.device {
+        let mut observed_objects = Client::open(tunnel::owner()).unwrap().observe().unwrap();
+        if let Some(device) = &mut observed_objects.device {
             device.index = 0;
         }
-        let mut routes: Vec<_> = observed.routes.drain(..).map(|route| route.route).collect();
+        let mut routes: Vec<_> = observed_objects.routes.drain(..).map(|route| route.route).collect();
         routes.sort_unstable();
-        let mut rules: Vec<_> = observed.rules.drain(..).map(|rule| rule.rule).collect();
+        let mut rules: Vec<_> = observed_objects.rules.drain(..).map(|rule| rule.rule).collect();
         rules.sort_unstable();
         let list = Command::new("nft").args(["list", "tables"]).output().unwrap();
         let mut table_names: Vec<_> =
             String::from_utf8(list.stdout).unwrap().lines().map(str::to_owned).collect();
         table_names.sort_unstable();
-        Self { tables: tables.into(), table_names: table_names.join(", "), routes, rules, observed }
+        Self { tables: tables.into(), table_names: table_names.join(", "), routes, rules, observed_objects }
     }
 }
 
@@ -60,13 +60,13 @@ impl Default for KernelState {
             table_names: String::new(),
             routes: Vec::new(),
             rules: Vec::new(),
-            observed: Observed::default(),
+            observed_objects: Observed::default(),
         }
     }
 }
 
 /// Commands of another program. A command fails if its object does not exist.
-const COMMANDS: [&str; 26] = [
+const DISTURBING_COMMANDS: [&str; 26] = [
     "nft flush ruleset",
     "nft flush table inet akrobateo",
     "nft flush table netdev akrobateo",
@@ -98,7 +98,7 @@ const COMMANDS: [&str; 26] = [
 /// Changes the state of the data path as another program does.
 pub(crate) fn disturb(random: &mut Random) {
     if random.has_chance(40) {
-        let mut words = random.choose(&COMMANDS).split(' ');
+        let mut words = random.choose(&DISTURBING_COMMANDS).split(' ');
         Command::new(words.next().unwrap()).args(words).output().unwrap();
         return;
     }

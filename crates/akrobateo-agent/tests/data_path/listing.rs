@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::process::Command;
 
 use akrobateo_agent::config::Service;
-use akrobateo_agent::probe::Way;
+use akrobateo_agent::probe::PeerPath;
 use akrobateo_core::{Family, Protocol};
 use netns_testkit::isolated;
 use netns_testkit::laboratory::Options;
@@ -14,8 +14,8 @@ use crate::cluster::{Cluster, PORT, pod, service};
 #[test]
 fn nft_program_lists_all_kinds_of_services() {
     isolated(|| {
-        for way in Way::ALL {
-            let cluster = Cluster::start(&Options::default(), Some(way), |laboratory| {
+        for path in PeerPath::ALL {
+            let cluster = Cluster::start(&Options::default(), Some(path), |laboratory| {
                 let endpoints = [pod(laboratory, 1, 1), pod(laboratory, 2, 1)].concat();
                 vec![
                     Service { affinity_seconds: NonZeroU32::new(10_800), ..service(PORT, &endpoints) },

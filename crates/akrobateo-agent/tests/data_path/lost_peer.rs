@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use akrobateo_agent::config::{Endpoint, NodeConfig};
 use akrobateo_agent::data_path::DataPath;
-use akrobateo_agent::probe::Way;
+use akrobateo_agent::probe::PeerPath;
 use akrobateo_core::{Family, Protocol};
 use netfilter::conntrack::{Conntrack, EntryFilter};
 use netns_testkit::laboratory::{Flow, Laboratory, Options};
@@ -32,7 +32,7 @@ fn config_after(cluster: &Cluster, node: usize, loss: Loss) -> NodeConfig {
     match loss {
         Loss::Agent => {
             let peers = config.peers.iter_mut().filter(|peer| peer.number == number(LOST_NODE));
-            peers.for_each(|peer| peer.ways.clear());
+            peers.for_each(|peer| peer.paths.clear());
         }
         Loss::Node => {
             config.peers.retain(|peer| peer.number != number(LOST_NODE));
@@ -47,13 +47,13 @@ fn config_after(cluster: &Cluster, node: usize, loss: Loss) -> NodeConfig {
 #[test]
 fn flows_are_lost_only_until_the_nodes_know_of_the_lost_peer() {
     isolated(|| {
-        for (loss, way) in [
-            (Loss::Agent, Way::Direct),
-            (Loss::Agent, Way::Tunnel),
-            (Loss::Node, Way::Direct),
-            (Loss::Node, Way::Tunnel),
+        for (loss, path) in [
+            (Loss::Agent, PeerPath::Direct),
+            (Loss::Agent, PeerPath::Tunnel),
+            (Loss::Node, PeerPath::Direct),
+            (Loss::Node, PeerPath::Tunnel),
         ] {
-            let mut cluster = Cluster::new(&Options::default(), Some(way));
+            let mut cluster = Cluster::new(&Options::default(), Some(path));
             cluster.services = vec![service(PORT, &all_pods(&cluster.laboratory))];
             load::prepare(&cluster.laboratory);
             cluster.apply_all();
@@ -78,18 +78,18 @@ fn flows_are_lost_only_until_the_nodes_know_of_the_lost_peer() {
             });
             let outcome_after = load.run_phase(count, || {});
             eprintln!(
-                "{loss:?} {way:?}: before: {outcome_before}; meanwhile: {outcome_meanwhile}; after: {outcome_after}"
+                "{loss:?} {path:?}: before: {outcome_before}; meanwhile: {outcome_meanwhile}; after: {outcome_after}"
             );
-            // A client opens one flow after another, and waits some seconds for a lost flow. So a client rarely loses
-            // more than one flow before the nodes know of the lost peer. The test allows three lost flows per client. A
-            // run without failed flows is possible: TCP repeats lost packets, and these packets can reach another
-            // endpoint.
+            // A client opens one flow after another, and waits some seconds for a lost flow. A client therefore rarely
+            // loses more than one flow before the nodes know of the lost peer. The test allows three lost flows per
+            // client. A run without failed flows is possible: TCP repeats lost packets, and these packets can reach
+            // another endpoint.
             let lost_flows = outcome_meanwhile.failures.len();
             assert!(lost_flows <= 3 * CLIENT_COUNT, "{outcome_meanwhile:?}");
             assert!(lost_flows > 0 || outcome_meanwhile.client_retransmissions > 0, "{outcome_meanwhile:?}");
             for outcome in [outcome_before, outcome_after] {
-                assert_eq!(outcome.failures, Vec::<String>::new(), "{loss:?} {way:?}");
-                assert_eq!(outcome.client_retransmissions, 0, "{loss:?} {way:?}");
+                assert_eq!(outcome.failures, Vec::<String>::new(), "{loss:?} {path:?}");
+                assert_eq!(outcome.client_retransmissions, 0, "{loss:?} {path:?}");
             }
         }
     });
@@ -98,8 +98,8 @@ fn flows_are_lost_only_until_the_nodes_know_of_the_lost_peer() {
 #[test]
 fn udp_flow_continues_after_its_endpoint_node_loses_the_agent() {
     isolated(|| {
-        for way in Way::ALL {
-            let cluster = Cluster::start(&Options::default(), Some(way), |laboratory| {
+        for path in PeerPath::ALL {
+            let cluster = Cluster::start(&Options::default(), Some(path), |laboratory| {
                 vec![service(PORT, &pod(laboratory, LOST_NODE, 1))]
             });
             for address in &cluster.laboratory.node(1).addresses {
@@ -113,7 +113,7 @@ fn udp_flow_continues_after_its_endpoint_node_loses_the_agent() {
                 flow.ask(1).unwrap_err();
                 cluster.apply(1, &config_after(&cluster, 1, Loss::Agent));
                 // The endpoint sees another address now.
-                assert_ne!(flow.ask(1).unwrap().client.ip(), flow.local_address().ip(), "{way:?}");
+                assert_ne!(flow.ask(1).unwrap().client.ip(), flow.local_address().ip(), "{path:?}");
                 cluster.apply_all();
             }
         }
@@ -123,7 +123,7 @@ fn udp_flow_continues_after_its_endpoint_node_loses_the_agent() {
 #[test]
 fn connection_attempt_to_a_lost_node_continues_with_another_endpoint() {
     isolated(|| {
-        let cluster = Cluster::start(&Options::default(), Some(Way::Direct), |laboratory| {
+        let cluster = Cluster::start(&Options::default(), Some(PeerPath::Direct), |laboratory| {
             vec![service(PORT, &pod(laboratory, LOST_NODE, 1))]
         });
         cluster.laboratory.disconnect(LOST_NODE);

@@ -56,7 +56,7 @@ fn packets_leave_the_node_without_a_mark_of_the_agent() {
 }
 
 #[test]
-fn ways_keep_the_client_address_although_calico_changes_marks() {
+fn paths_keep_the_client_address_although_calico_changes_marks() {
     isolated(|| {
         for mode in ADDRESS_KEEPING_MODES {
             let cluster = Cluster::start(&Options::default(), mode, |laboratory| {
@@ -69,7 +69,7 @@ fn ways_keep_the_client_address_although_calico_changes_marks() {
 }
 
 #[test]
-fn probes_find_a_way_although_calico_changes_marks() {
+fn probes_find_a_path_although_calico_changes_marks() {
     isolated(|| {
         for pod_network in [PodNetwork::HostRoutes, PodNetwork::Overlay] {
             let options = Options { pod_network, ..Options::default() };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use akrobateo_agent::config::{Endpoint, NodeConfig};
 use akrobateo_agent::marks;
-use akrobateo_agent::probe::Way;
+use akrobateo_agent::probe::PeerPath;
 use akrobateo_agent::tunnel;
 use akrobateo_core::{Family, Protocol};
 use netfilter::conntrack::{Conntrack, EntryFilter};
@@ -43,7 +43,7 @@ fn only_packets_with_foreign_source_addresses_get_the_zone_of_their_peer() {
                     entries.iter().filter(|it| it.flow.original_destination.port() == BACKEND_PORT);
                 let clients_and_zones: BTreeSet<_> =
                     entries_to_endpoint.map(|it| (it.flow.client.ip(), it.zone)).collect();
-                let expected = match mode.way {
+                let expected = match mode.path {
                     None => (cluster.laboratory.node(1).address(family), 0),
                     Some(_) => (client_address(family), marks::zone(1)),
                 };
@@ -59,15 +59,15 @@ fn packets_of_all_lengths_pass() {
         for mode in ALL_MODES {
             let cluster = start(&Options::default(), mode);
             for family in Family::ALL {
-                for len in [1352, 1402, 1452, 1472, 4_000, 30_000] {
+                for length in [1352, 1402, 1452, 1472, 4_000, 30_000] {
                     let mut flow = open(&cluster, Protocol::Udp, family, SHORT_TIMEOUT);
                     // The tunnel has a smaller MTU. The client learns the MTU from the error for the first datagram.
-                    let answer = eventually("the datagram passes", || flow.ask(len).ok());
+                    let answer = eventually("the datagram passes", || flow.ask(length).ok());
                     assert_eq!(answer.backend, "n2p1");
                 }
                 let mut flow = open(&cluster, Protocol::Tcp, family, DEADLINE);
-                for len in [1_000, 10_000, 60_000] {
-                    flow.ask(len).unwrap_or_else(|error| panic!("{mode:?} {family} {len}: {error}"));
+                for length in [1_000, 10_000, 60_000] {
+                    flow.ask(length).unwrap_or_else(|error| panic!("{mode:?} {family} {length}: {error}"));
                 }
             }
         }
@@ -111,25 +111,25 @@ fn errors_of_the_endpoint_reach_the_client() {
 }
 
 #[test]
-fn different_peers_can_have_different_ways_at_the_same_time() {
+fn different_peers_can_have_different_paths_at_the_same_time() {
     isolated(|| {
         for has_egress_hook in [true, false] {
-            check_different_ways(Mode { way: Some(Way::Direct), has_egress_hook });
+            check_different_paths(Mode { path: Some(PeerPath::Direct), has_egress_hook });
         }
     });
 }
 
-fn check_different_ways(mode: Mode) {
+fn check_different_paths(mode: Mode) {
     let mut cluster = Cluster::new(&Options::default(), mode);
     let config = |cluster: &Cluster, node: usize| {
         let mut config = cluster.config(node);
         for peer in &mut config.peers {
-            let way = match usize::from(peer.number) + node {
-                3 => Some(Way::Direct),
-                4 => Some(Way::Tunnel),
+            let path = match usize::from(peer.number) + node {
+                3 => Some(PeerPath::Direct),
+                4 => Some(PeerPath::Tunnel),
                 _ => None,
             };
-            peer.ways = way.into_iter().flat_map(|way| Family::ALL.map(|family| (family, way))).collect();
+            peer.paths = path.into_iter().flat_map(|path| Family::ALL.map(|family| (family, path))).collect();
         }
         config
     };
@@ -143,7 +143,7 @@ fn check_different_ways(mode: Mode) {
             let count_before = received_through_tunnel(&cluster.laboratory.node(addressed_node).namespace);
             let seen_addresses =
                 cluster.seen_client_addresses(&cluster.laboratory.client, addressed_node, &backend);
-            // Replies take the same way as requests.
+            // Replies take the same path as requests.
             let has_replies_in_tunnel =
                 received_through_tunnel(&cluster.laboratory.node(addressed_node).namespace) > count_before;
             assert_eq!(
@@ -159,8 +159,8 @@ fn check_different_ways(mode: Mode) {
 #[test]
 fn nodes_with_and_without_the_egress_hook_forward_to_each_other() {
     isolated(|| {
-        for way in Way::ALL {
-            let cluster = start(&Options::default(), Some(way));
+        for path in PeerPath::ALL {
+            let cluster = start(&Options::default(), Some(path));
             let mut config = cluster.config(1);
             config.node.has_egress_hook = false;
             for services in [pod(&cluster.laboratory, 2, 1), pod(&cluster.laboratory, 1, 1)] {
@@ -171,7 +171,7 @@ fn nodes_with_and_without_the_egress_hook_forward_to_each_other() {
                     let backend = format!("n{}p1", services[0].node.unwrap());
                     let seen_addresses =
                         cluster.seen_client_addresses(&cluster.laboratory.client, addressed_node, &backend);
-                    assert_eq!(seen_addresses, Family::ALL.map(client_address), "{way:?}");
+                    assert_eq!(seen_addresses, Family::ALL.map(client_address), "{path:?}");
                 }
             }
         }
@@ -181,7 +181,7 @@ fn nodes_with_and_without_the_egress_hook_forward_to_each_other() {
 #[test]
 fn peer_without_an_agent_is_masqueraded() {
     isolated(|| {
-        let cluster = start(&Options::default(), Some(Way::Direct));
+        let cluster = start(&Options::default(), Some(PeerPath::Direct));
         cluster.with_data_path(2, |data_path| data_path.cleanup().unwrap());
         let mut config = cluster.config(1);
         config.peers.retain(|peer| peer.number != 2);
@@ -202,7 +202,7 @@ fn received_through_tunnel(namespace: &Namespace) -> u64 {
 #[test]
 fn tunnel_accepts_packets_only_from_peers() {
     isolated(|| {
-        let cluster = start(&Options::default(), Some(Way::Tunnel));
+        let cluster = start(&Options::default(), Some(PeerPath::Tunnel));
         let laboratory = &cluster.laboratory;
         let target = laboratory.node(2);
         let send_to_tunnel = |from: &Namespace, to: &netns_testkit::laboratory::Node, family| {
@@ -213,8 +213,10 @@ fn tunnel_accepts_packets_only_from_peers() {
             datagram.extend([0x08, 0x00]);
             datagram.extend([0; 46]);
             let to = SocketAddr::new(to.address(family), tunnel::PORT);
-            let unspecified = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-            from.run(|| std::net::UdpSocket::bind(unspecified).unwrap().send_to(&datagram, to).unwrap());
+            let unspecified_address = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            from.run(|| {
+                std::net::UdpSocket::bind(unspecified_address).unwrap().send_to(&datagram, to).unwrap()
+            });
         };
         let count_before = received_through_tunnel(&target.namespace);
         send_to_tunnel(&laboratory.client, target, Family::V4);
@@ -320,7 +322,7 @@ fn cleanup_removes_all_objects() {
             (Options { kube_proxy: KubeProxy::Nftables, ..Options::default() }, false),
             (Options { pod_network: PodNetwork::Overlay, ..Options::default() }, true),
         ] {
-            let mut cluster = Cluster::new(&options, Mode { way: Some(Way::Tunnel), has_egress_hook });
+            let mut cluster = Cluster::new(&options, Mode { path: Some(PeerPath::Tunnel), has_egress_hook });
             cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
             let namespace = &cluster.laboratory.node(1).namespace;
             let state_before = network_state(namespace);
@@ -374,7 +376,7 @@ fn apply_restores_objects_that_another_program_changes() {
         for (has_egress_hook, other_changes) in
             [(true, &FOREIGN_CHANGES_WITH_EGRESS_HOOK[..]), (false, &FOREIGN_CHANGES_WITHOUT_EGRESS_HOOK)]
         {
-            let cluster = start(&Options::default(), Mode { way: Some(Way::Tunnel), has_egress_hook });
+            let cluster = start(&Options::default(), Mode { path: Some(PeerPath::Tunnel), has_egress_hook });
             let namespace = &cluster.laboratory.node(1).namespace;
             let expected = network_state(namespace);
             let config: NodeConfig = cluster.config(1);

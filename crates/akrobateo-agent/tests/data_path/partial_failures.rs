@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::num::NonZeroU32;
 
 use akrobateo_agent::config::Service;
-use akrobateo_agent::probe::{self, Way};
+use akrobateo_agent::probe::{self, PeerPath};
 use akrobateo_agent::table::{NodeTables, leads_to_other_sets};
 use akrobateo_agent::tunnel;
 use akrobateo_core::{Family, Protocol};
@@ -26,7 +26,7 @@ fn occupy_port(cluster: &Cluster, node: usize, port: u16) -> UdpSocket {
 fn tunnel_keeps_client_addresses_on_nodes_without_ipv6() {
     isolated(|| {
         for scopes in [&["default"][..], &["default", "all"]] {
-            let mut cluster = Cluster::new(&Options::default(), Some(Way::Tunnel));
+            let mut cluster = Cluster::new(&Options::default(), Some(PeerPath::Tunnel));
             cluster.families = &[Family::V4];
             cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
             for node in &mut cluster.laboratory.nodes {
@@ -46,7 +46,7 @@ fn tunnel_keeps_client_addresses_on_nodes_without_ipv6() {
 fn services_change_even_if_the_tunnel_cannot_be_created() {
     isolated(|| {
         let options = Options { pod_network: PodNetwork::Overlay, ..Options::default() };
-        let mut cluster = Cluster::new(&options, Some(Way::Tunnel));
+        let mut cluster = Cluster::new(&options, Some(PeerPath::Tunnel));
         cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
         let port_owner = occupy_port(&cluster, 1, tunnel::PORT);
         // The clients of endpoints on other nodes are masqueraded.
@@ -100,7 +100,7 @@ fn services_change_even_if_the_probe_cannot_start() {
         });
         assert_eq!(agents[0].1.last_error(), None);
         drop(port_owner);
-        eventually("the probe has found a way", || endpoint_sees_client(&cluster).then_some(()));
+        eventually("the probe has found a path", || endpoint_sees_client(&cluster).then_some(()));
     });
 }
 
@@ -111,8 +111,8 @@ fn new_process_deletes_flows_and_affinities_that_a_killed_process_left() {
             let service = service(PORT, &pod(&cluster.laboratory, node, 1));
             vec![Service { affinity_seconds: NonZeroU32::new(600), ..service }]
         };
-        for way in [None, Some(Way::Direct)] {
-            let mut cluster = Cluster::new(&Options::default(), way);
+        for path in [None, Some(PeerPath::Direct)] {
+            let mut cluster = Cluster::new(&Options::default(), path);
             cluster.services = service_with_endpoint(&cluster, 2);
             cluster.apply_all();
             let to = SocketAddr::new(cluster.laboratory.node(1).address(Family::V4), PORT);

@@ -14,8 +14,8 @@ use netns_testkit::laboratory::{Options, ask};
 
 use crate::cluster::{Cluster, PORT, PROTOCOLS, pod, service};
 
-/// The time after which a client considers its packet lost. It is shorter than the time after which TCP sends a packet
-/// again, so each attempt is one packet.
+/// The time after which a client considers its packet lost. TCP sends a packet again only after a longer time, so each
+/// attempt is one packet.
 const LOSS_TIMEOUT: Duration = Duration::from_millis(300);
 /// The number of connections of each kind.
 const CONNECTION_COUNT: u64 = 5;

@@ -6,7 +6,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use akrobateo_agent::config::{Endpoint, LocalNode, NodeConfig, Peer, Service, ServicePort};
 use akrobateo_agent::marks::{Marks, NodeNumber};
-use akrobateo_agent::probe::Way;
+use akrobateo_agent::probe::PeerPath;
 use akrobateo_agent::table::NodeTables;
 use akrobateo_core::{Family, Protocol};
 use links::MacAddress;
@@ -179,7 +179,7 @@ fn peer(number: NodeNumber, random: &mut Random) -> Peer {
         addresses: Vec::new(),
         mac: MacAddress([2, 0, 0, 0, 0, 0]),
         probe_addresses: Vec::new(),
-        ways: BTreeMap::new(),
+        paths: BTreeMap::new(),
     };
     for part_number in 0..4 {
         change_part_of_peer(&mut peer, part_number, random);
@@ -188,7 +188,7 @@ fn peer(number: NodeNumber, random: &mut Random) -> Peer {
 }
 
 fn change_peer(peer: &mut Peer, random: &mut Random) {
-    // Ways change more often than the other parts.
+    // The paths to peers change more often than the other parts.
     let part_number = random.number_below(6);
     change_part_of_peer(peer, part_number, random);
 }
@@ -204,9 +204,10 @@ fn change_part_of_peer(peer: &mut Peer, part_number: usize, random: &mut Random)
             peer.mac = MacAddress([2, 0, 0, *random.choose(&[1, 2]), high, low]);
         }
         _ => {
-            let way = |random: &mut Random| *random.choose(&[None, Some(Way::Direct), Some(Way::Tunnel)]);
-            let ways = Family::ALL.into_iter().filter_map(|family| Some((family, way(random)?)));
-            peer.ways = ways.collect();
+            let path =
+                |random: &mut Random| *random.choose(&[None, Some(PeerPath::Direct), Some(PeerPath::Tunnel)]);
+            let paths = Family::ALL.into_iter().filter_map(|family| Some((family, path(random)?)));
+            peer.paths = paths.collect();
         }
     }
 }

@@ -3,7 +3,7 @@
 use akrobateo_agent::config::NodeConfig;
 use akrobateo_agent::data_path::DataPath;
 use akrobateo_agent::routing;
-use akrobateo_agent::table::{INTERIM_NAME, NAME, NodeTables, leads_to_other_sets, table_ids};
+use akrobateo_agent::table::{INTERIM_TABLE_NAME, NodeTables, TABLE_NAME, leads_to_other_sets, table_ids};
 use akrobateo_agent::tunnel;
 use links::{Client, Owner};
 use netfilter::nft::client::Nftables;
@@ -59,13 +59,13 @@ fn apply_partly(config: &NodeConfig, random: &mut Random) {
 
 /// Executes only some steps of the replacement of tables by tables of another layout.
 fn replace_partly(nftables: &Nftables, tables: NodeTables, random: &mut Random) {
-    let interim = tables.with_name(INTERIM_NAME);
+    let interim = tables.with_name(INTERIM_TABLE_NAME);
     // Possible causes of an error are existing tables, and a chain whose interface another program has deleted.
     let _ = nftables.execute(&Transaction::create(&interim.inet));
     for table in interim.netdev.iter().filter(|_| random.has_chance(50)) {
         let _ = nftables.execute(&Transaction::create(table));
     }
-    for id in table_ids(NAME).iter().filter(|_| random.has_chance(50)) {
+    for id in table_ids(TABLE_NAME).iter().filter(|_| random.has_chance(50)) {
         let _ = nftables.execute(&Transaction::delete(id));
     }
 }

@@ -1,7 +1,7 @@
 //! The rights of the data path: the capability `NET_ADMIN` is enough, even if `/proc/sys` is read-only.
 
 use akrobateo_agent::data_path::{DataPath, DataPathError};
-use akrobateo_agent::probe::Way;
+use akrobateo_agent::probe::PeerPath;
 use akrobateo_core::Family;
 use netns_testkit::isolated_as_nobody;
 use netns_testkit::laboratory::Options;
@@ -13,7 +13,7 @@ use crate::cluster::{Cluster, PORT, pod, service};
 #[test]
 fn user_with_only_net_admin_can_apply_the_configuration() {
     isolated_as_nobody(|| {
-        let mut cluster = Cluster::new(&Options::default(), Some(Way::Tunnel));
+        let mut cluster = Cluster::new(&Options::default(), Some(PeerPath::Tunnel));
         make_sysctls_read_only();
         cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
         cluster.apply_all();
@@ -25,7 +25,7 @@ fn user_with_only_net_admin_can_apply_the_configuration() {
 #[test]
 fn error_names_the_missing_capability_net_admin() {
     isolated_as_nobody(|| {
-        let cluster = Cluster::new(&Options::default(), Some(Way::Tunnel));
+        let cluster = Cluster::new(&Options::default(), Some(PeerPath::Tunnel));
         let config = cluster.config(1);
         let error = cluster.laboratory.node(1).namespace.run(|| {
             keep_capabilities(CapabilitySet::empty());

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use akrobateo_agent::config::{Endpoint, Service};
-use akrobateo_agent::probe::Way;
+use akrobateo_agent::probe::PeerPath;
 use akrobateo_core::{Family, Protocol};
 use netns_testkit::isolated;
 use netns_testkit::laboratory::Options;
@@ -11,7 +11,7 @@ use netns_testkit::laboratory::Options;
 use crate::cluster::{Cluster, PORT, PROTOCOLS, all_pods, pod, service};
 
 /// The number of requests after which each of two endpoints has received a request, with a probability of 0.999999.
-const REQUESTS: usize = 20;
+const REQUEST_COUNT: usize = 20;
 
 /// Applies a Service on all nodes. Returns the names of the pods that answer on node 1.
 fn backends(cluster: &mut Cluster, service: Service) -> Vec<String> {
@@ -20,7 +20,7 @@ fn backends(cluster: &mut Cluster, service: Service) -> Vec<String> {
     let mut backends = BTreeSet::new();
     for (protocol, family) in PROTOCOLS.into_iter().flat_map(|it| Family::ALL.map(|family| (it, family))) {
         let mut backends_of_family = BTreeSet::new();
-        for _ in 0..REQUESTS {
+        for _ in 0..REQUEST_COUNT {
             backends_of_family
                 .insert(cluster.request(&cluster.laboratory.client, protocol, family, 1).unwrap().backend);
         }
@@ -42,7 +42,7 @@ fn with_terminating_endpoints(endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
 #[test]
 fn terminating_endpoints_answer_only_without_ready_endpoints() {
     isolated(|| {
-        let mut cluster = Cluster::new(&Options::default(), Some(Way::Direct));
+        let mut cluster = Cluster::new(&Options::default(), Some(PeerPath::Direct));
         let [first, second] = [1, 2].map(|node| pod(&cluster.laboratory, node, 1));
         let all_endpoints = [with_terminating_endpoints(first.clone()), second].concat();
         assert_eq!(backends(&mut cluster, service(PORT, &all_endpoints)), ["n2p1"]);
@@ -53,7 +53,7 @@ fn terminating_endpoints_answer_only_without_ready_endpoints() {
 #[test]
 fn policy_local_selects_endpoints_of_the_requested_node() {
     isolated(|| {
-        let mut cluster = Cluster::new(&Options::default(), Some(Way::Direct));
+        let mut cluster = Cluster::new(&Options::default(), Some(PeerPath::Direct));
         let endpoints = all_pods(&cluster.laboratory);
         let local_service = Service { is_traffic_policy_local: true, ..service(PORT, &endpoints) };
         assert_eq!(backends(&mut cluster, local_service), ["n1p1", "n1p2"]);
@@ -68,7 +68,7 @@ fn policy_local_selects_endpoints_of_the_requested_node() {
 #[test]
 fn hints_for_nodes_select_endpoints() {
     isolated(|| {
-        let mut cluster = Cluster::new(&Options::default(), Some(Way::Direct));
+        let mut cluster = Cluster::new(&Options::default(), Some(PeerPath::Direct));
         let endpoint_with_hint = |node: usize, hint: &str| {
             let hint_nodes = |endpoint| Endpoint { hinted_nodes: vec![hint.to_owned()], ..endpoint };
             pod(&cluster.laboratory, node, 1).into_iter().map(hint_nodes).collect::<Vec<_>>()
@@ -85,8 +85,8 @@ fn hints_for_nodes_select_endpoints() {
 #[test]
 fn node_that_does_not_serve_a_service_returns_replies_to_the_node_of_the_client() {
     isolated(|| {
-        for way in Way::ALL {
-            let mut cluster = Cluster::new(&Options::default(), Some(way));
+        for path in PeerPath::ALL {
+            let mut cluster = Cluster::new(&Options::default(), Some(path));
             let endpoint = pod(&cluster.laboratory, 2, 1);
             cluster.services = vec![service(PORT, &endpoint)];
             cluster.apply_all();
@@ -96,7 +96,7 @@ fn node_that_does_not_serve_a_service_returns_replies_to_the_node_of_the_client(
             cluster.apply(2, &config);
             let seen_addresses = cluster.seen_client_addresses(&cluster.laboratory.client, 1, "n2p1");
             let clients = Family::ALL.map(netns_testkit::laboratory::addresses::client_address);
-            assert_eq!(seen_addresses, clients, "{way:?}");
+            assert_eq!(seen_addresses, clients, "{path:?}");
             cluster.request(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 2).unwrap_err();
         }
     });

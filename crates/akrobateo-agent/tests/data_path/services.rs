@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use akrobateo_agent::config::{Endpoint, Service};
-use akrobateo_agent::probe::Way;
+use akrobateo_agent::probe::PeerPath;
 use akrobateo_core::{Family, Protocol};
 use netns_testkit::laboratory::addresses::{HOST_PORT, SERVICE_PORT, client_address, cluster_ip, node_port};
 use netns_testkit::laboratory::{Flow, KubeProxy, Options, ask};
@@ -26,7 +26,7 @@ fn is_lost(cluster: &Cluster, from: &Namespace, protocol: Protocol, family: Fami
 #[test]
 fn each_endpoint_gets_its_share_of_the_clients() {
     isolated(|| {
-        let cluster = Cluster::start(&Options::default(), Some(Way::Direct), |laboratory| {
+        let cluster = Cluster::start(&Options::default(), Some(PeerPath::Direct), |laboratory| {
             vec![service(PORT, &all_pods(laboratory))]
         });
         let mut counts = BTreeMap::new();
@@ -47,7 +47,7 @@ fn service_without_endpoints_refuses_clients_at_once() {
     isolated(|| {
         for kube_proxy in [KubeProxy::Iptables, KubeProxy::Nftables] {
             let options = Options { kube_proxy, ..Options::default() };
-            let cluster = Cluster::start(&options, Some(Way::Direct), |laboratory| {
+            let cluster = Cluster::start(&options, Some(PeerPath::Direct), |laboratory| {
                 // Only node 2 has an endpoint.
                 let service = service(PORT, &pod(laboratory, 2, 1));
                 vec![Service { is_traffic_policy_local: true, ..service }]
@@ -76,7 +76,7 @@ fn service_without_endpoints_refuses_clients_at_once() {
 #[test]
 fn only_clients_in_the_source_ranges_can_connect() {
     isolated(|| {
-        let cluster = Cluster::start(&Options::default(), Some(Way::Direct), |laboratory| {
+        let cluster = Cluster::start(&Options::default(), Some(PeerPath::Direct), |laboratory| {
             let client_range = format!("{}/32", client_address(Family::V4)).parse().unwrap();
             let service = service(PORT, &pod(laboratory, 2, 1));
             vec![Service {
@@ -114,7 +114,7 @@ fn client_with_affinity_keeps_its_endpoint_while_the_endpoint_exists() {
         let affinity = |seconds, endpoints: &[Endpoint]| {
             vec![Service { affinity_seconds: NonZeroU32::new(seconds), ..service(PORT, endpoints) }]
         };
-        let mut cluster = Cluster::start(&Options::default(), Some(Way::Direct), |laboratory| {
+        let mut cluster = Cluster::start(&Options::default(), Some(PeerPath::Direct), |laboratory| {
             affinity(10_800, &all_pods(laboratory))
         });
         let backend = |cluster: &Cluster, family, protocol| {
@@ -164,7 +164,7 @@ fn client_with_affinity_keeps_its_endpoint_while_the_endpoint_exists() {
 #[test]
 fn udp_flows_follow_their_endpoints() {
     isolated(|| {
-        let mut cluster = Cluster::new(&Options::default(), Some(Way::Direct));
+        let mut cluster = Cluster::new(&Options::default(), Some(PeerPath::Direct));
         cluster.apply_all();
         for family in Family::ALL {
             let to = SocketAddr::new(cluster.laboratory.node(1).address(family), PORT);
@@ -191,8 +191,8 @@ fn udp_flows_follow_their_endpoints() {
 #[test]
 fn established_flows_survive_changes_of_other_endpoints_and_of_the_rules() {
     isolated(|| {
-        for way in Way::ALL {
-            let mut cluster = Cluster::start(&Options::default(), Some(way), |laboratory| {
+        for path in PeerPath::ALL {
+            let mut cluster = Cluster::start(&Options::default(), Some(path), |laboratory| {
                 vec![service(PORT, &pod(laboratory, 2, 1))]
             });
             let open = |cluster: &Cluster, protocol, family| {
@@ -226,8 +226,8 @@ fn established_flows_survive_changes_of_other_endpoints_and_of_the_rules() {
 #[test]
 fn client_can_use_one_source_port_for_several_nodes_and_the_pod() {
     isolated(|| {
-        for way in Way::ALL {
-            let cluster = Cluster::start(&Options::default(), Some(way), |laboratory| {
+        for path in PeerPath::ALL {
+            let cluster = Cluster::start(&Options::default(), Some(path), |laboratory| {
                 vec![service(PORT, &pod(laboratory, 2, 1))]
             });
             let laboratory = &cluster.laboratory;
@@ -258,7 +258,7 @@ fn client_can_use_one_source_port_for_several_nodes_and_the_pod() {
                             .all(|(backend, client)| backend == "n2p1" && client.ip() == client_socket.ip())
                     );
                     let clients: BTreeSet<_> = answers.iter().map(|(_, client)| client).collect();
-                    assert_eq!(clients.len(), answers.len(), "{way:?} {protocol}");
+                    assert_eq!(clients.len(), answers.len(), "{path:?} {protocol}");
                     assert_eq!(ask_on_all_flows(), answers);
                 }
             }
@@ -274,7 +274,7 @@ fn agent_precedes_kube_proxy_and_portmap_but_their_own_ports_work() {
             {
                 let options =
                     Options { kube_proxy, has_load_balancer_address, has_host_port_80, ..Options::default() };
-                let cluster = Cluster::start(&options, Some(Way::Direct), |laboratory| {
+                let cluster = Cluster::start(&options, Some(PeerPath::Direct), |laboratory| {
                     vec![service(PORT, &pod(laboratory, 3, 1))]
                 });
                 let laboratory = &cluster.laboratory;

@@ -16,7 +16,7 @@ use netns_testkit::privileges::{CapabilitySet, keep_capabilities};
 
 use crate::rules;
 
-/// The deadline for changes of a mode. A lost way is used again after it has worked for at least 5 seconds.
+/// The deadline for changes of a mode. A lost path is used again after it has worked for at least 5 seconds.
 const MODE_DEADLINE: Duration = Duration::from_secs(40);
 const UPLINK_MTU: u32 = 1500;
 
@@ -27,7 +27,7 @@ type Modes = Arc<Mutex<BTreeMap<TargetId, ForwardingMode>>>;
 pub(crate) struct Agents {
     pub(crate) laboratory: Laboratory,
     pub(crate) families: &'static [Family],
-    running: Vec<Option<Agent>>,
+    agent_by_node: Vec<Option<Agent>>,
 }
 
 #[derive(Debug)]
@@ -44,8 +44,8 @@ impl Agents {
             set_up_tunnel(&laboratory, node);
             node.namespace.load_nft(&rules::render(&laboratory, node));
         }
-        let running = laboratory.nodes.iter().map(|_| None).collect();
-        Self { laboratory, families: options.segment_families(), running }
+        let agent_by_node = laboratory.nodes.iter().map(|_| None).collect();
+        Self { laboratory, families: options.segment_families(), agent_by_node }
     }
 
     /// Creates a laboratory with running agents.
@@ -72,17 +72,17 @@ impl Agents {
             ProbeService::start(&probe_node, on_change).unwrap()
         });
         probe.set_targets(self.targets(number));
-        self.running[number - 1] = Some(Agent { probe, modes });
+        self.agent_by_node[number - 1] = Some(Agent { probe, modes });
     }
 
     /// Stops the process of a node's agent. Its rules remain.
     pub(crate) fn stop(&mut self, number: usize) {
-        self.running[number - 1] = None;
+        self.agent_by_node[number - 1] = None;
     }
 
     /// Stops the process of a node's agent as an upgrade does: the agent announces that its rules remain.
     pub(crate) fn pause(&mut self, number: usize) {
-        self.running[number - 1].take().unwrap().probe.pause();
+        self.agent_by_node[number - 1].take().unwrap().probe.pause();
     }
 
     fn targets(&self, number: usize) -> Vec<Target> {
@@ -102,7 +102,7 @@ impl Agents {
 
     /// Returns the mode of a node towards a peer.
     pub(crate) fn mode(&self, node: usize, peer: usize, family: Family) -> Option<ForwardingMode> {
-        let agent = self.running[node - 1].as_ref().unwrap();
+        let agent = self.agent_by_node[node - 1].as_ref().unwrap();
         agent.modes.lock().unwrap().get(&id(peer, family)).copied()
     }
 
@@ -128,7 +128,7 @@ impl Agents {
 
     /// Writes the modes of all nodes into their tables.
     pub(crate) fn apply_modes(&self) {
-        for (node, agent) in self.laboratory.nodes.iter().zip(&self.running) {
+        for (node, agent) in self.laboratory.nodes.iter().zip(&self.agent_by_node) {
             let Some(agent) = agent else { continue };
             let modes = agent.modes.lock().unwrap().clone();
             let commands: String = modes.into_iter().map(|(id, mode)| rules::render_mode(id, mode)).collect();
@@ -147,7 +147,7 @@ fn set_up_tunnel(laboratory: &Laboratory, node: &Node) {
     let peers = laboratory.nodes.iter().filter(|peer| peer.number != node.number);
     let tunnel = Tunnel {
         node: number(node),
-        local: node.addresses[0],
+        local_address: node.addresses[0],
         uplink_mtu: UPLINK_MTU,
         peers: peers.map(|peer| (number(peer), peer.address(family))).collect(),
         families: Family::ALL.into(),

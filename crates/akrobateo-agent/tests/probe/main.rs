@@ -8,7 +8,7 @@ mod rules;
 use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use akrobateo_agent::probe::{ForwardingMode, MasqueradeReason, PORT, Way};
+use akrobateo_agent::probe::{ForwardingMode, MasqueradeReason, PORT, PeerPath};
 use akrobateo_core::protocol::Protocol;
 use netns_testkit::laboratory::addresses::client_address;
 use netns_testkit::laboratory::{
@@ -18,9 +18,9 @@ use netns_testkit::{DEADLINE, isolated};
 
 use crate::agents::Agents;
 
-const DIRECT: ForwardingMode = ForwardingMode::Keep(Way::Direct);
-const TUNNEL: ForwardingMode = ForwardingMode::Keep(Way::Tunnel);
-/// A time that is longer than the documented time after which the agents do not use a broken way any more.
+const DIRECT: ForwardingMode = ForwardingMode::Keep(PeerPath::Direct);
+const TUNNEL: ForwardingMode = ForwardingMode::Keep(PeerPath::Tunnel);
+/// A time that is longer than the documented time after which the agents do not use a broken path any more.
 const LOSS_TIME: Duration = Duration::from_secs(5);
 
 const fn masquerade(reason: MasqueradeReason) -> ForwardingMode {
@@ -61,7 +61,7 @@ fn pod_sees_client(agents: &Agents, peer: usize) -> bool {
 }
 
 #[test]
-fn all_peers_are_direct_on_a_plain_segment() {
+fn all_peers_use_the_direct_path_on_a_plain_segment() {
     isolated(|| {
         let options = Options::default();
         for options in [
@@ -106,7 +106,7 @@ fn modes_follow_filters_of_addresses_and_macs() {
             expect_modes(&agents, DIRECT, 2, TUNNEL);
             eprintln!("{filter:?}: tunnel after {:?}", changed_at.elapsed());
             assert!(pod_sees_client(&agents, 2) && pod_sees_client(&agents, 3), "{filter:?}");
-            // A way that was lost once is used again only after it has worked for 5 seconds.
+            // A path that was lost once is used again only after it has worked for 5 seconds.
             agents.laboratory.set_filters(&[]);
             let changed_at = Instant::now();
             expect_modes(&agents, DIRECT, 2, DIRECT);
@@ -117,7 +117,7 @@ fn modes_follow_filters_of_addresses_and_macs() {
 }
 
 #[test]
-fn filter_of_foreign_macs_does_not_break_the_direct_way() {
+fn filter_of_foreign_macs_does_not_break_the_direct_path() {
     isolated(|| {
         let agents = Agents::start_all(&Options::default());
         agents.laboratory.set_filters(&[1, 2, 3].map(Filter::OwnMacOnly));
@@ -158,7 +158,7 @@ fn filter_in_one_direction_leads_to_masquerade_on_both_nodes() {
 }
 
 #[test]
-fn way_is_used_only_if_probes_of_both_nodes_are_answered() {
+fn path_is_used_only_if_probes_of_both_nodes_are_answered() {
     isolated(|| {
         let agents = Agents::start_all(&Options::default());
         expect_modes(&agents, DIRECT, 0, DIRECT);
@@ -189,7 +189,7 @@ fn peer_without_agent_is_masqueraded_until_its_agent_starts() {
 }
 
 #[test]
-fn direct_way_to_a_lost_peer_is_used_again_after_its_return() {
+fn direct_path_to_a_lost_peer_is_used_again_after_its_return() {
     isolated(|| {
         let mut agents = Agents::start_all(&Options::default());
         expect_modes(&agents, DIRECT, 0, DIRECT);

@@ -3,7 +3,7 @@
 //! On each node, the Service port 80 + N leads to the first pod of node N.
 
 use akrobateo_agent::marks::Marks;
-use akrobateo_agent::probe::{ForwardingMode, PORT, TargetId, Way, foreign_address};
+use akrobateo_agent::probe::{ForwardingMode, PORT, PeerPath, TargetId, foreign_address};
 use akrobateo_agent::tunnel;
 use akrobateo_core::family::Family;
 use netns_testkit::laboratory::addresses::{BACKEND_PORT, cluster_pod_range, pod_address, pod_range};
@@ -187,17 +187,17 @@ pub(crate) fn render_mode(id: TargetId, mode: ForwardingMode) -> String {
         (
             format!("pod_mark{suffix} {{ {pod}"),
             format!(" : {tunnel_mark}"),
-            mode == ForwardingMode::Keep(Way::Tunnel),
+            mode == ForwardingMode::Keep(PeerPath::Tunnel),
         ),
         (
             format!("zone_mark{suffix} {{ {zone}"),
             format!(" : {tunnel_mark}"),
-            mode == ForwardingMode::Keep(Way::Tunnel),
+            mode == ForwardingMode::Keep(PeerPath::Tunnel),
         ),
         (
             format!("zone_mac{suffix} {{ {zone}"),
             format!(" : {direct_mark}"),
-            mode == ForwardingMode::Keep(Way::Direct),
+            mode == ForwardingMode::Keep(PeerPath::Direct),
         ),
     ];
     // An element must exist before it can be deleted.

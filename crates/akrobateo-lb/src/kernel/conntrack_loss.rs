@@ -15,10 +15,10 @@ impl ConntrackLoss {
     /// Returns the most serious reason for drops since the last check; `None` if nothing was dropped.
     /// `recent_statistics` has the increase of each counter since the last check.
     pub(super) fn find_most_serious_loss(recent_statistics: &Statistics) -> Option<Self> {
-        if recent_statistics.table_full_drops() > 0 || recent_statistics.early_drop > 0 {
+        if recent_statistics.table_full_drops() > 0 || recent_statistics.evictions > 0 {
             return Some(Self::TableFull);
         }
-        (recent_statistics.insert_failed > 0).then_some(Self::Clash)
+        (recent_statistics.failed_insertions > 0).then_some(Self::Clash)
     }
 
     /// Returns the text for the log and for the pod's event.
@@ -44,11 +44,11 @@ mod tests {
     fn full_conntrack_table_takes_precedence_over_a_clash() {
         let statistics_without_loss =
             Statistics { entries: 7, max_entries: Some(8), ..Statistics::default() };
-        let clash_statistics = Statistics { insert_failed: 1, drop: 1, ..statistics_without_loss };
+        let clash_statistics = Statistics { failed_insertions: 1, drops: 1, ..statistics_without_loss };
         assert_eq!(ConntrackLoss::find_most_serious_loss(&statistics_without_loss), None);
         assert_eq!(ConntrackLoss::find_most_serious_loss(&clash_statistics), Some(ConntrackLoss::Clash));
         for full_table_statistics in
-            [Statistics { drop: 2, ..clash_statistics }, Statistics { early_drop: 1, ..clash_statistics }]
+            [Statistics { drops: 2, ..clash_statistics }, Statistics { evictions: 1, ..clash_statistics }]
         {
             assert_eq!(
                 ConntrackLoss::find_most_serious_loss(&full_table_statistics),

@@ -7,36 +7,37 @@ use netfilter::conntrack::Statistics;
 use netfilter::nft::model::Counter;
 
 use crate::metrics::{
-    BYTES, CONNECTIONS, MetricDefinition, MetricKind, MetricsText, PACKETS, REFUSED_CONNECTIONS,
+    BYTES_METRIC, CONNECTIONS_METRIC, MetricDefinition, MetricKind, MetricsText, PACKETS_METRIC,
+    REFUSED_CONNECTIONS_METRIC,
 };
 use crate::ruleset::Traffic;
 
-const RULE_RESTORATIONS: MetricDefinition = MetricDefinition {
+const RULE_RESTORATIONS_METRIC: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_rules_restored_total",
     kind: MetricKind::Counter,
     help: "Number of times that another program changed the rules and the proxy restored them.",
 };
-const CONNTRACK_ENTRIES: MetricDefinition = MetricDefinition {
+const CONNTRACK_ENTRIES_METRIC: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_conntrack_entries",
     kind: MetricKind::Gauge,
     help: "Conntrack entries in the pod's network namespace.",
 };
-const CONNTRACK_LIMIT: MetricDefinition = MetricDefinition {
+const CONNTRACK_LIMIT_METRIC: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_conntrack_limit",
     kind: MetricKind::Gauge,
     help: "Maximum number of conntrack entries in the pod's network namespace.",
 };
-const CONNTRACK_TABLE_FULL_DROPS: MetricDefinition = MetricDefinition {
+const CONNTRACK_TABLE_FULL_DROPS_METRIC: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_conntrack_full_total",
     kind: MetricKind::Counter,
     help: "Packets dropped because the conntrack table was full.",
 };
-const CONNTRACK_EVICTIONS: MetricDefinition = MetricDefinition {
+const CONNTRACK_EVICTIONS_METRIC: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_conntrack_evicted_total",
     kind: MetricKind::Counter,
     help: "Conntrack entries evicted because the conntrack table was full.",
 };
-const CONNTRACK_CLASHES: MetricDefinition = MetricDefinition {
+const CONNTRACK_CLASHES_METRIC: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_conntrack_clashes_total",
     kind: MetricKind::Counter,
     help: "New flows dropped because another flow has the same addresses and ports. \
@@ -45,16 +46,16 @@ const CONNTRACK_CLASHES: MetricDefinition = MetricDefinition {
 
 /// The metrics that the kernel data path can have.
 pub const METRICS: &[MetricDefinition] = &[
-    CONNECTIONS,
-    REFUSED_CONNECTIONS,
-    PACKETS,
-    BYTES,
-    RULE_RESTORATIONS,
-    CONNTRACK_ENTRIES,
-    CONNTRACK_LIMIT,
-    CONNTRACK_TABLE_FULL_DROPS,
-    CONNTRACK_EVICTIONS,
-    CONNTRACK_CLASHES,
+    CONNECTIONS_METRIC,
+    REFUSED_CONNECTIONS_METRIC,
+    PACKETS_METRIC,
+    BYTES_METRIC,
+    RULE_RESTORATIONS_METRIC,
+    CONNTRACK_ENTRIES_METRIC,
+    CONNTRACK_LIMIT_METRIC,
+    CONNTRACK_TABLE_FULL_DROPS_METRIC,
+    CONNTRACK_EVICTIONS_METRIC,
+    CONNTRACK_CLASHES_METRIC,
 ];
 
 /// Returns the text of all metrics whose values are known.
@@ -67,32 +68,32 @@ pub(super) fn format_metrics(
     if !traffic.is_empty() {
         write_traffic(&mut text, traffic);
     }
-    text.metric(&RULE_RESTORATIONS).write_value(restoration_count);
+    text.metric(&RULE_RESTORATIONS_METRIC).write_value(restoration_count);
     if let Some(statistics) = conntrack_statistics {
-        text.metric(&CONNTRACK_ENTRIES).write_value(statistics.entries);
+        text.metric(&CONNTRACK_ENTRIES_METRIC).write_value(statistics.entries);
         if let Some(max_entries) = statistics.max_entries {
-            text.metric(&CONNTRACK_LIMIT).write_value(max_entries);
+            text.metric(&CONNTRACK_LIMIT_METRIC).write_value(max_entries);
         }
-        text.metric(&CONNTRACK_TABLE_FULL_DROPS).write_value(statistics.table_full_drops());
-        text.metric(&CONNTRACK_EVICTIONS).write_value(statistics.early_drop);
-        text.metric(&CONNTRACK_CLASHES).write_value(statistics.insert_failed);
+        text.metric(&CONNTRACK_TABLE_FULL_DROPS_METRIC).write_value(statistics.table_full_drops());
+        text.metric(&CONNTRACK_EVICTIONS_METRIC).write_value(statistics.evictions);
+        text.metric(&CONNTRACK_CLASHES_METRIC).write_value(statistics.failed_insertions);
     }
     text.finish()
 }
 
 fn write_traffic(text: &mut MetricsText, traffic: &[(Frontend, Traffic)]) {
-    let mut connections = text.metric(&CONNECTIONS);
+    let mut connections = text.metric(&CONNECTIONS_METRIC);
     for (frontend, traffic) in traffic {
         connections.write_sample(&labels(frontend), traffic.connections);
     }
     if traffic.iter().any(|(_, traffic)| traffic.refused_packets.is_some()) {
-        let mut refused_connections = text.metric(&REFUSED_CONNECTIONS);
+        let mut refused_connections = text.metric(&REFUSED_CONNECTIONS_METRIC);
         for (frontend, traffic) in traffic {
             refused_connections.write_sample(&labels(frontend), traffic.refused_packets.unwrap_or(0));
         }
     }
-    write_counters_of_both_directions(text, &PACKETS, traffic, |counter| counter.packets);
-    write_counters_of_both_directions(text, &BYTES, traffic, |counter| counter.bytes);
+    write_counters_of_both_directions(text, &PACKETS_METRIC, traffic, |counter| counter.packets);
+    write_counters_of_both_directions(text, &BYTES_METRIC, traffic, |counter| counter.bytes);
 }
 
 fn write_counters_of_both_directions(

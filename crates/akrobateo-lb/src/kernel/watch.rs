@@ -82,8 +82,8 @@ pub(super) async fn reconcile_rules(path: &KernelPath, watch: &AsyncFd<Socket>) 
 
 /// Switches IPv4 forwarding on whenever another program switches it off; never returns.
 pub(super) async fn reconcile_sysctls(path: &KernelPath, watch: &AsyncFd<Socket>) {
-    // Only a privileged container can switch IPv6 forwarding on. So an error about IPv6 forwarding may persist for a
-    // long time, and the proxy logs such an error only once.
+    // Only a privileged container can switch IPv6 forwarding on. An error about IPv6 forwarding may therefore persist
+    // for a long time, and the proxy logs this error only once.
     let (mut log_error_once, mut log_ipv6_problem_once) = (LogOnce::default(), LogOnce::default());
     loop {
         match ip_forwarding::find_ipv6_problem(path.table_manager.config()) {
@@ -135,14 +135,14 @@ pub(super) async fn report_conntrack_losses(path: &KernelPath) {
 }
 
 fn log_losses(recent_statistics: &Statistics) {
-    let Statistics { entries, max_entries, insert_failed, early_drop, .. } = *recent_statistics;
-    if insert_failed > 0 {
-        tracing::warn!(dropped = insert_failed, "{}", ConntrackLoss::Clash.as_str());
+    let Statistics { entries, max_entries, failed_insertions, evictions, .. } = *recent_statistics;
+    if failed_insertions > 0 {
+        tracing::warn!(dropped = failed_insertions, "{}", ConntrackLoss::Clash.as_str());
     }
     let dropped = recent_statistics.table_full_drops();
-    if dropped > 0 || early_drop > 0 {
+    if dropped > 0 || evictions > 0 {
         let limit = max_entries.unwrap_or(0);
-        let evicted = early_drop;
+        let evicted = evictions;
         tracing::warn!(dropped, evicted, entries, limit, "{}", ConntrackLoss::TableFull.as_str());
     }
 }

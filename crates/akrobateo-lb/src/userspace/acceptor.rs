@@ -64,7 +64,7 @@ impl Acceptor {
         let Some(listener) = self.listeners.get(listener_index as usize) else {
             return AcceptResult::NoClientNow;
         };
-        if !context.shared.connection_quota.try_acquire() {
+        if !context.shared_state.connection_quota.try_acquire() {
             // The connection limit is reached, but no client waits. The next client will cause an event.
             if !has_waiting_client(&listener.socket) {
                 return AcceptResult::NoClientNow;
@@ -73,7 +73,7 @@ impl Acceptor {
                 self.is_at_connection_limit = true;
                 add(&context.stats.limit_reached_count, 1);
             }
-            context.shared.record_waiting_client();
+            context.shared_state.record_waiting_client();
             let message = "connection limit reached: new clients wait until a connection is closed; \
                            serve the Service from more nodes, or raise the limit of file descriptors";
             self.stall_listener(listener_index, context, message);
@@ -82,13 +82,13 @@ impl Acceptor {
         match acceptfrom_with(&listener.socket, SOCKET_FLAGS) {
             Ok((socket, address)) => {
                 if std::mem::take(&mut self.is_at_connection_limit) {
-                    context.shared.has_waiting_clients.store(false, Relaxed);
+                    context.shared_state.has_waiting_clients.store(false, Relaxed);
                 }
                 let address = address.and_then(|address| address.try_into().ok());
                 admit(listener.port_index, socket, address, context)
             }
             Err(error) => {
-                context.shared.connection_quota.release();
+                context.shared_state.connection_quota.release();
                 self.on_accept_error(listener_index, error, context)
             }
         }
@@ -117,7 +117,11 @@ impl Acceptor {
     fn stall_listener(&mut self, listener_index: u32, context: &WorkerContext, message: &str) {
         self.stalled_listeners.add(listener_index, context.now());
         if let Some(times) = self.stall_log_limit.permit(context.now()) {
-            tracing::warn!(times, connections = context.shared.connection_quota.used_places(), "{message}");
+            tracing::warn!(
+                times,
+                connections = context.shared_state.connection_quota.used_places(),
+                "{message}"
+            );
         }
     }
 
@@ -176,12 +180,12 @@ fn admit(
     context: &WorkerContext,
 ) -> AcceptResult {
     if let Some(address) = address {
-        if context.shared.allows(address.ip()) {
+        if context.shared_state.allows(address.ip()) {
             return AcceptResult::Accepted(Client { port_index, socket, address });
         }
         add(&context.stats.port(port_index).refused_connections, 1);
         reset_on_close(&socket);
     }
-    context.shared.connection_quota.release();
+    context.shared_state.connection_quota.release();
     AcceptResult::ClientRejected
 }

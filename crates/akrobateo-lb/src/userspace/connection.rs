@@ -58,8 +58,8 @@ pub(super) struct Connection {
     target: Peer,
     upload: Transfer,
     download: Transfer,
-    /// True if bytes were lost. Then the client and the target must both receive a reset. Without a reset, the client
-    /// or the target could believe that it received the whole stream.
+    /// True if bytes were lost. If bytes were lost, the client and the target must both receive a reset. Without a
+    /// reset, the client or the target could believe that it received the whole stream.
     is_aborted: bool,
 }
 

@@ -1,7 +1,7 @@
 //! The phases of a proxy, from forwarding to its end. No I/O.
 //!
-//! While a userspace proxy drains, no other proxy of the node can have the same ports. So the draining proxy accepts
-//! new clients until its earlier connections have ended. All workers enter a phase together, because the kernel
+//! While a userspace proxy drains, no other proxy of the node can have the same ports. The draining proxy therefore
+//! accepts new clients until its earlier connections have ended. All workers enter a phase together, because the kernel
 //! distributes clients among the sockets of all workers.
 
 use std::sync::atomic::AtomicU8;

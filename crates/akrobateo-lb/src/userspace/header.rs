@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     /// Length of the longest header of version 1, with its line end.
-    const MAX_V1_HEADER_LEN: usize = 107;
+    const MAX_V1_HEADER_LENGTH: usize = 107;
 
     fn address(text: &str) -> SocketAddr {
         text.parse().unwrap()
@@ -83,7 +83,7 @@ mod tests {
         let longest_ipv6_header = "PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff \
                           ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n";
         assert_eq!(header(longest_address, longest_address), longest_ipv6_header.as_bytes());
-        assert!(longest_ipv6_header.len() <= MAX_V1_HEADER_LEN);
+        assert!(longest_ipv6_header.len() <= MAX_V1_HEADER_LENGTH);
         assert_eq!(header("192.0.2.1:1", "[fd00::1]:1"), b"PROXY UNKNOWN\r\n");
     }
 
@@ -119,8 +119,8 @@ mod tests {
         ) {
             for version in [ProxyVersion::V1, ProxyVersion::V2] {
                 let header = header(version, client, destination);
-                prop_assert!(header.len() <= MAX_V1_HEADER_LEN);
-                let expected = ParsedHeader { client, destination, len: header.len() };
+                prop_assert!(header.len() <= MAX_V1_HEADER_LENGTH);
+                let expected = ParsedHeader { client, destination, length: header.len() };
                 prop_assert_eq!(parse_header(&[header, content.clone()].concat()), Some(expected));
             }
         }

@@ -10,12 +10,12 @@ pub(super) struct ParsedHeader {
     pub(super) client: SocketAddr,
     pub(super) destination: SocketAddr,
     /// Length of the header in bytes. The client's bytes follow the header.
-    pub(super) len: usize,
+    pub(super) length: usize,
 }
 
 /// Parses the header at the start of `bytes`. Returns `None` if the header is incomplete, invalid or without addresses.
 pub(super) fn parse_header(bytes: &[u8]) -> Option<ParsedHeader> {
-    let (client, destination, len): (SocketAddr, SocketAddr, usize) = match HeaderResult::parse(bytes) {
+    let (client, destination, length): (SocketAddr, SocketAddr, usize) = match HeaderResult::parse(bytes) {
         HeaderResult::V1(header) => {
             let header = header.ok()?;
             let (client, destination) = match header.addresses {
@@ -50,5 +50,5 @@ pub(super) fn parse_header(bytes: &[u8]) -> Option<ParsedHeader> {
             (client, destination, header.len())
         }
     };
-    Some(ParsedHeader { client, destination, len })
+    Some(ParsedHeader { client, destination, length })
 }

@@ -1,8 +1,8 @@
 //! Hands accepted clients from one worker to another. No I/O.
 //!
-//! The kernel distributes clients among the workers by a hash of the addresses. So a worker passes a client to the
-//! worker with the fewest connections. Without this step, one worker could serve two busy connections while other
-//! workers are idle.
+//! The kernel distributes clients among the workers by a hash of the addresses. To balance the load, a worker passes a
+//! client to the worker with the fewest connections. Without this step, one worker could serve two busy connections
+//! while other workers are idle.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;

@@ -3,7 +3,7 @@
 use super::pipe_pool::PipePool;
 
 /// Size of the buffer that the connections of a worker share, in bytes.
-pub(super) const BUFFER_LEN: usize = 64 << 10;
+pub(super) const BUFFER_LENGTH: usize = 64 << 10;
 /// Maximum number of bytes that wait in a worker's memory for slow readers. Above this limit, further bytes
 /// wait in the kernel, and each read needs one more system call.
 const MAX_BUFFERED_BYTES: usize = 4 << 20;
@@ -25,7 +25,7 @@ impl IoContext {
     pub(super) fn new() -> Self {
         Self {
             pipes: PipePool::default(),
-            buffer: vec![0; BUFFER_LEN].into_boxed_slice(),
+            buffer: vec![0; BUFFER_LENGTH].into_boxed_slice(),
             buffered_bytes: 0,
             now: 0,
         }

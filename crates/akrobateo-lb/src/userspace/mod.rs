@@ -44,7 +44,7 @@ pub use proxy::{Proxy, ProxyStatus};
 pub use settings::Settings;
 pub use stats::METRICS;
 
-/// Forwards until `shutdown` completes. Then drains, as [`Proxy::drain`] describes.
+/// Forwards until `shutdown` completes, and then drains, as [`Proxy::drain`] describes.
 pub async fn run(
     config: ForwardingConfig,
     probe_port: u16,

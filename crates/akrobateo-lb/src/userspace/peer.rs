@@ -1,7 +1,7 @@
 //! One of the two sockets of a connection, and its known state. I/O only.
 //!
-//! Epoll reports each change once. So the proxy considers a socket readable and writable until a system call shows the
-//! opposite.
+//! Epoll reports each change once. Between two reports, the proxy considers a socket readable and writable until a
+//! system call shows the opposite.
 
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
@@ -57,7 +57,7 @@ impl Peer {
 
     /// Reads into `buffer`. Returns `None` if no bytes are available now, and `Some(0)` at the end of the stream.
     pub(super) fn receive(&mut self, buffer: &mut [u8], flags: RecvFlags) -> Result<Option<usize>, Errno> {
-        let result = recv(&self.socket, buffer, flags).map(|(len, _)| len);
+        let result = recv(&self.socket, buffer, flags).map(|(length, _)| length);
         self.on_received(result)
     }
 
@@ -69,7 +69,7 @@ impl Peer {
 
     const fn on_received(&mut self, result: Result<usize, Errno>) -> Result<Option<usize>, Errno> {
         match result {
-            Ok(len) => Ok(Some(len)),
+            Ok(length) => Ok(Some(length)),
             Err(Errno::AGAIN) => {
                 self.is_readable = false;
                 Ok(None)
@@ -93,19 +93,23 @@ impl Peer {
     }
 
     /// Splices `len` bytes out of `pipe`. Returns the number of bytes that the kernel accepted.
-    pub(super) fn splice_from(&mut self, pipe: &Pipe, len: usize) -> Result<usize, Errno> {
-        let result = splice(&pipe.read_end, None, &self.socket, None, len, SPLICE_FLAGS);
-        // A splice may move fewer bytes than the socket can accept. So a low number does not mean that the socket is
-        // full.
+    pub(super) fn splice_from(&mut self, pipe: &Pipe, length: usize) -> Result<usize, Errno> {
+        let result = splice(&pipe.read_end, None, &self.socket, None, length, SPLICE_FLAGS);
+        // A splice may move fewer bytes than the socket can accept. A low number therefore does not mean that the
+        // socket is full.
         self.on_sent(result, 0)
     }
 
     /// Returns the number of sent bytes. If the kernel accepted fewer than `expected_len` bytes, the kernel's buffer is
     /// full, and the socket is no longer writable.
-    const fn on_sent(&mut self, result: Result<usize, Errno>, expected_len: usize) -> Result<usize, Errno> {
+    const fn on_sent(
+        &mut self,
+        result: Result<usize, Errno>,
+        expected_length: usize,
+    ) -> Result<usize, Errno> {
         match result {
             Ok(sent) => {
-                self.is_writable = sent >= expected_len;
+                self.is_writable = sent >= expected_length;
                 Ok(sent)
             }
             Err(Errno::AGAIN) => {

@@ -34,7 +34,7 @@ const DRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// A running proxy. The proxy stops when the `Proxy` is dropped.
 #[derive(Debug)]
 pub struct Proxy {
-    shared: Arc<SharedState>,
+    shared_state: Arc<SharedState>,
     /// True if the configuration also has IPv6 ports, which the proxy cannot serve because the kernel has no IPv6.
     serves_ipv4_only: bool,
     stats: Vec<Arc<WorkerStats>>,
@@ -51,7 +51,7 @@ pub struct Proxy {
 /// The readiness and metrics of a proxy.
 #[derive(Debug)]
 pub struct ProxyStatus {
-    shared: Arc<SharedState>,
+    shared_state: Arc<SharedState>,
     serves_ipv4_only: bool,
     stats: Vec<Arc<WorkerStats>>,
 }
@@ -74,7 +74,7 @@ impl Proxy {
         let settings = settings(tcp_port_count, ports.len() - tcp_port_count);
         let create_waker = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let wakers = (0..settings.worker_count).map(|_| create_waker()).collect::<Result<_, _>>();
-        let shared = Arc::new(SharedState {
+        let shared_state = Arc::new(SharedState {
             ports,
             sources: config.sources().cloned(),
             connection_quota: Quota::new(settings.max_connections),
@@ -87,7 +87,7 @@ impl Proxy {
         });
         let (result_sender, worker_results) = unbounded_channel();
         let mut proxy = Self {
-            shared,
+            shared_state,
             serves_ipv4_only,
             stats: Vec::new(),
             worker_results,
@@ -109,8 +109,8 @@ impl Proxy {
             };
             thread_builder.spawn(run_worker).map_err(UserspaceError::StartWorker)?;
         }
-        let ports = proxy.shared.ports.len();
-        let has_source_ranges = proxy.shared.sources.is_some();
+        let ports = proxy.shared_state.ports.len();
+        let has_source_ranges = proxy.shared_state.sources.is_some();
         tracing::info!(
             ports,
             source_ranges = has_source_ranges,
@@ -124,7 +124,7 @@ impl Proxy {
 
     fn create_worker(&mut self, index: usize, settings: &Settings) -> Result<Worker, UserspaceError> {
         let mut sockets = WorkerSockets::default();
-        for (port_index, port) in self.shared.ports.iter().enumerate() {
+        for (port_index, port) in self.shared_state.ports.iter().enumerate() {
             let socket = bind_port(port).map_err(|error| bind_error(port, error))?;
             let bound_socket = BoundSocket { port_index, socket };
             match port.protocol {
@@ -132,9 +132,9 @@ impl Proxy {
                 _ => sockets.udp_sockets.push(bound_socket),
             }
         }
-        let stats = Arc::new(WorkerStats::new(self.shared.ports.len()));
+        let stats = Arc::new(WorkerStats::new(self.shared_state.ports.len()));
         self.stats.push(Arc::clone(&stats));
-        Worker::new(Arc::clone(&self.shared), stats, index, sockets, settings)
+        Worker::new(Arc::clone(&self.shared_state), stats, index, sockets, settings)
             .map_err(|error| UserspaceError::StartWorker(error.into()))
     }
 
@@ -142,7 +142,7 @@ impl Proxy {
     #[must_use]
     pub fn status(&self) -> ProxyStatus {
         ProxyStatus {
-            shared: Arc::clone(&self.shared),
+            shared_state: Arc::clone(&self.shared_state),
             serves_ipv4_only: self.serves_ipv4_only,
             stats: self.stats.clone(),
         }
@@ -167,16 +167,16 @@ impl Proxy {
     }
 
     fn begin(&self, phase: Phase, message: &str) {
-        let connections = self.shared.connection_quota.used_places();
-        let udp_sessions = self.shared.udp_session_quota.used_places();
+        let connections = self.shared_state.connection_quota.used_places();
+        let udp_sessions = self.shared_state.udp_session_quota.used_places();
         tracing::info!(connections, udp_sessions, "{message}");
-        self.shared.drain.begin(phase);
-        self.shared.wake_all_workers();
+        self.shared_state.drain.begin(phase);
+        self.shared_state.wake_all_workers();
     }
 
     async fn wait_until_complete(&self, phase: Phase, timeout: Duration) {
         let deadline = Instant::now() + timeout;
-        while Instant::now() < deadline && !self.shared.drain.is_complete(phase) {
+        while Instant::now() < deadline && !self.shared_state.drain.is_complete(phase) {
             sleep(DRAIN_CHECK_INTERVAL).await;
         }
     }
@@ -205,18 +205,18 @@ impl Drop for Proxy {
 
 impl DataPathStatus for ProxyStatus {
     fn check_readiness(&self) -> Result<(), String> {
-        if self.shared.drain.phase() != Phase::Forwarding {
+        if self.shared_state.drain.phase() != Phase::Forwarding {
             return Err(format!(
                 "draining: {} connections are still open",
-                self.shared.connection_quota.used_places()
+                self.shared_state.connection_quota.used_places()
             ));
         }
         Ok(())
     }
 
     fn check_health(&self) -> Result<(), String> {
-        match self.shared.watchdog.check(std::time::Instant::now()) {
-            WatchdogResult::AllHaveRun => self.shared.wake_all_workers(),
+        match self.shared_state.watchdog.check(std::time::Instant::now()) {
+            WatchdogResult::AllHaveRun => self.shared_state.wake_all_workers(),
             WatchdogResult::Waiting => {}
             WatchdogResult::Stuck(worker) => return Err(format!("worker {worker} no longer runs")),
         }
@@ -229,7 +229,7 @@ impl DataPathStatus for ProxyStatus {
 
     fn metrics(&self) -> String {
         let workers: Vec<&WorkerStats> = self.stats.iter().map(|stats| &**stats).collect();
-        format_metrics(&self.shared.ports, &workers, self.shared.sources.is_some())
+        format_metrics(&self.shared_state.ports, &workers, self.shared_state.sources.is_some())
     }
 }
 

@@ -1,7 +1,7 @@
 //! A store of values by key. Pure.
 //!
-//! The key of a removed value never finds a newer value. So a late event of a closed socket cannot reach the wrong
-//! object.
+//! The key of a removed value never finds a newer value. A late event of a closed socket therefore cannot reach the
+//! wrong object.
 
 /// Identifies one value of a [`Slab`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -8,34 +8,36 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use rustix::io::Errno;
 
 use super::port::Port;
-use crate::metrics::{BYTES, CONNECTIONS, MetricDefinition, MetricKind, MetricsText, REFUSED_CONNECTIONS};
+use crate::metrics::{
+    BYTES_METRIC, CONNECTIONS_METRIC, MetricDefinition, MetricKind, MetricsText, REFUSED_CONNECTIONS_METRIC,
+};
 
-const OPEN_CONNECTIONS: MetricDefinition = MetricDefinition {
+const OPEN_CONNECTIONS_METRIC: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_open_connections",
     kind: MetricKind::Gauge,
     help: "Open TCP connections and UDP sessions, including connections whose target has not answered yet.",
 };
-const DROPPED_DATAGRAMS: MetricDefinition = MetricDefinition {
+const DROPPED_DATAGRAMS_METRIC: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_dropped_datagrams_total",
     kind: MetricKind::Counter,
     help: "Datagrams dropped because the UDP session limit was reached or the kernel did not accept them.",
 };
-const DIAL_FAILURES: MetricDefinition = MetricDefinition {
+const DIAL_FAILURES_METRIC: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_dial_failures_total",
     kind: MetricKind::Counter,
     help: "Failed attempts to reach the target, by reason.",
 };
-const CONNECTION_LIMIT_REACHED: MetricDefinition = MetricDefinition {
+const CONNECTION_LIMIT_REACHED_METRIC: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_connection_limit_reached_total",
     kind: MetricKind::Counter,
     help: "Number of times that the connection limit was reached; further clients wait in the kernel's queue.",
 };
-const ACCEPT_OUT_OF_RESOURCES: MetricDefinition = MetricDefinition {
+const ACCEPT_OUT_OF_RESOURCES_METRIC: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_accept_out_of_resources_total",
     kind: MetricKind::Counter,
     help: "Number of times that clients had to wait because file descriptors or memory ran out.",
 };
-const OPEN_PIPES: MetricDefinition = MetricDefinition {
+const OPEN_PIPES_METRIC: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_pipes",
     kind: MetricKind::Gauge,
     help: "Open pipes for splicing; idle pipes are closed after about one second.",
@@ -43,15 +45,15 @@ const OPEN_PIPES: MetricDefinition = MetricDefinition {
 
 /// All metrics of the userspace path.
 pub const METRICS: &[MetricDefinition] = &[
-    CONNECTIONS,
-    OPEN_CONNECTIONS,
-    REFUSED_CONNECTIONS,
-    DROPPED_DATAGRAMS,
-    BYTES,
-    DIAL_FAILURES,
-    CONNECTION_LIMIT_REACHED,
-    ACCEPT_OUT_OF_RESOURCES,
-    OPEN_PIPES,
+    CONNECTIONS_METRIC,
+    OPEN_CONNECTIONS_METRIC,
+    REFUSED_CONNECTIONS_METRIC,
+    DROPPED_DATAGRAMS_METRIC,
+    BYTES_METRIC,
+    DIAL_FAILURES_METRIC,
+    CONNECTION_LIMIT_REACHED_METRIC,
+    ACCEPT_OUT_OF_RESOURCES_METRIC,
+    OPEN_PIPES_METRIC,
 ];
 
 /// The reason why a target could not be reached.
@@ -174,28 +176,30 @@ pub(super) fn add(counter: &AtomicU64, amount: u64) {
 /// connections.
 pub(super) fn format_metrics(ports: &[Port], workers: &[&WorkerStats], has_source_ranges: bool) -> String {
     let mut text = MetricsText::default();
-    write_counter(&mut text, &CONNECTIONS, ports, workers, |stats| stats.forwarded_sessions.load(Relaxed));
-    write_counter(&mut text, &OPEN_CONNECTIONS, ports, workers, |stats| {
+    write_counter(&mut text, &CONNECTIONS_METRIC, ports, workers, |stats| {
+        stats.forwarded_sessions.load(Relaxed)
+    });
+    write_counter(&mut text, &OPEN_CONNECTIONS_METRIC, ports, workers, |stats| {
         let closed_count = stats.closed_sessions.load(Relaxed);
         stats.opened_sessions.load(Relaxed).saturating_sub(closed_count)
     });
     if has_source_ranges {
-        write_counter(&mut text, &REFUSED_CONNECTIONS, ports, workers, |stats| {
+        write_counter(&mut text, &REFUSED_CONNECTIONS_METRIC, ports, workers, |stats| {
             stats.refused_connections.load(Relaxed)
         });
     }
-    write_counter(&mut text, &DROPPED_DATAGRAMS, ports, workers, |stats| {
+    write_counter(&mut text, &DROPPED_DATAGRAMS_METRIC, ports, workers, |stats| {
         stats.dropped_datagrams.load(Relaxed)
     });
     write_bytes(&mut text, ports, workers);
     write_dial_failures(&mut text, ports, workers);
     let sum_workers =
         |value: fn(&WorkerStats) -> u64| workers.iter().map(|worker| value(worker)).sum::<u64>();
-    text.metric(&CONNECTION_LIMIT_REACHED)
+    text.metric(&CONNECTION_LIMIT_REACHED_METRIC)
         .write_value(sum_workers(|worker| worker.limit_reached_count.load(Relaxed)));
-    text.metric(&ACCEPT_OUT_OF_RESOURCES)
+    text.metric(&ACCEPT_OUT_OF_RESOURCES_METRIC)
         .write_value(sum_workers(|worker| worker.out_of_resources_count.load(Relaxed)));
-    text.metric(&OPEN_PIPES).write_value(sum_workers(|worker| worker.pipes.load(Relaxed) as u64));
+    text.metric(&OPEN_PIPES_METRIC).write_value(sum_workers(|worker| worker.pipes.load(Relaxed) as u64));
     text.finish()
 }
 
@@ -219,7 +223,7 @@ fn write_counter(
 }
 
 fn write_bytes(text: &mut MetricsText, ports: &[Port], workers: &[&WorkerStats]) {
-    let mut metric = text.metric(&BYTES);
+    let mut metric = text.metric(&BYTES_METRIC);
     for (port_index, port) in ports.iter().enumerate() {
         let [protocol, number, family] = port.labels();
         let bytes_in = sum_port_value(workers, port_index, |stats| stats.bytes_in.load(Relaxed));
@@ -230,7 +234,7 @@ fn write_bytes(text: &mut MetricsText, ports: &[Port], workers: &[&WorkerStats])
 }
 
 fn write_dial_failures(text: &mut MetricsText, ports: &[Port], workers: &[&WorkerStats]) {
-    let mut metric = text.metric(&DIAL_FAILURES);
+    let mut metric = text.metric(&DIAL_FAILURES_METRIC);
     for (port_index, port) in ports.iter().enumerate() {
         for reason in DialFailure::ALL {
             let [protocol, number, family] = port.labels();

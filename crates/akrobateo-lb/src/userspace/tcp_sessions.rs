@@ -67,7 +67,7 @@ impl TcpSessions {
     pub(super) fn connect(&mut self, client: Client, context: &mut WorkerContext) {
         let port_index = client.port_index;
         add(&context.stats.port(port_index).opened_sessions, 1);
-        let target = match connect_tcp(context.shared.ports[port_index].target) {
+        let target = match connect_tcp(context.shared_state.ports[port_index].target) {
             Ok(target) => target,
             Err(error) => {
                 reset_on_close(&client.socket);
@@ -127,7 +127,7 @@ impl TcpSessions {
     /// Closes expired connections. Returns the earliest time at which another connection can expire.
     pub(super) fn sweep(&mut self, context: &mut WorkerContext) -> Option<u64> {
         let now = context.now();
-        let has_waiting_clients = context.shared.has_waiting_clients.load(Relaxed);
+        let has_waiting_clients = context.shared_state.has_waiting_clients.load(Relaxed);
         let idle_timeout_ms =
             if has_waiting_clients { self.idle_timeout_at_limit_ms } else { self.idle_timeout_ms };
         let mut next_expiry: Option<u64> = None;
@@ -170,7 +170,7 @@ fn open(key: Key, connection: &mut Connection, context: &mut WorkerContext) -> P
     connection.last_activity = context.now();
     context.schedule_sweep(context.now() + KEEPALIVE_DELAY_MS);
     add(&context.stats.port(connection.port_index).forwarded_sessions, 1);
-    let proxy_protocol = context.shared.ports[connection.port_index].proxy_protocol;
+    let proxy_protocol = context.shared_state.ports[connection.port_index].proxy_protocol;
     let progress = connection.open(proxy_protocol, &mut context.io);
     if let Err(error) = context.poller.add(connection.client_socket(), Token::Client(key)) {
         tracing::error!(%error, "cannot watch a client's socket, so the proxy closes the connection");
@@ -198,6 +198,6 @@ fn move_bytes(key: Key, connection: &mut Connection, context: &mut WorkerContext
 /// Counts a connection as closed, and releases its place in the quota.
 fn count_closed_connection(port_index: usize, context: &WorkerContext) {
     add(&context.stats.port(port_index).closed_sessions, 1);
-    context.shared.connection_quota.release();
+    context.shared_state.connection_quota.release();
     context.inbox().decrement_connection_count();
 }

@@ -1,19 +1,19 @@
 //! One direction of a connection: reads from one socket and writes to the other. I/O only.
 //!
 //! The worker copies small amounts of data through its buffer, and splices large amounts through a pipe. A direction
-//! reads the next bytes only after it has written the previous bytes. So the writer cannot be faster than a slow
-//! reader. An idle direction has neither a buffer nor a pipe.
+//! reads the next bytes only after it has written the previous bytes. The sender therefore cannot be faster than a slow
+//! receiver. An idle direction has neither a buffer nor a pipe.
 
 use rustix::net::RecvFlags;
 
-use super::io_context::{BUFFER_LEN, IoContext};
+use super::io_context::{BUFFER_LENGTH, IoContext};
 use super::peer::Peer;
 use super::pipe_pool::Pipe;
 
 /// Maximum number of bytes in one copy. After a read of this many bytes, the direction splices.
-const COPY_CHUNK_LEN: usize = 32 << 10;
+const COPY_CHUNK_LENGTH: usize = 32 << 10;
 /// If a splice moves fewer bytes than this number, the worker copies the next bytes of this direction.
-const MIN_SPLICE_LEN: usize = 8 << 10;
+const MIN_SPLICE_LENGTH: usize = 8 << 10;
 /// Number of bytes that one direction may move before other connections continue.
 const FAIRNESS_BUDGET: usize = 1 << 20;
 
@@ -24,11 +24,11 @@ enum PendingBytes {
     None,
     Buffer {
         bytes: Box<[u8]>,
-        sent_len: usize,
+        sent_length: usize,
     },
     Pipe {
         pipe: Pipe,
-        len: usize,
+        length: usize,
     },
 }
 
@@ -122,12 +122,12 @@ impl Transfer {
                 return Ok(Progress::BudgetSpent);
             }
             let pipe = if self.uses_splice { io.pipes.lease(io.now) } else { None };
-            let read_len = match pipe {
+            let read_length = match pipe {
                 Some(pipe) => self.fill_pipe(pipe, source, io)?,
                 None if io.is_buffer_limit_reached() => self.copy_with_peek(source, sink, io)?,
                 None => self.copy(source, sink, io)?,
             };
-            budget = budget.saturating_sub(read_len);
+            budget = budget.saturating_sub(read_length);
         }
     }
 
@@ -140,11 +140,12 @@ impl Transfer {
         sink: &mut Peer,
         io: &mut IoContext,
     ) -> Result<(), TransferError> {
-        let read_len = self.read_chunk(source, io)?;
-        let sent_len =
-            sink.send_with_header(header, &io.buffer[..read_len]).map_err(|_| TransferError::SinkFailed)?;
-        self.store_unsent_bytes(header, read_len, sent_len, io);
-        self.moved_bytes += read_len as u64;
+        let read_length = self.read_chunk(source, io)?;
+        let sent_length = sink
+            .send_with_header(header, &io.buffer[..read_length])
+            .map_err(|_| TransferError::SinkFailed)?;
+        self.store_unsent_bytes(header, read_length, sent_length, io);
+        self.moved_bytes += read_length as u64;
         Ok(())
     }
 
@@ -155,13 +156,13 @@ impl Transfer {
         sink: &mut Peer,
         io: &mut IoContext,
     ) -> Result<usize, TransferError> {
-        let read_len = self.read_chunk(source, io)?;
-        if read_len > 0 {
-            let sent_len = sink.send(&io.buffer[..read_len]).map_err(|_| TransferError::SinkFailed)?;
-            self.store_unsent_bytes(&[], read_len, sent_len, io);
-            self.moved_bytes += read_len as u64;
+        let read_length = self.read_chunk(source, io)?;
+        if read_length > 0 {
+            let sent_length = sink.send(&io.buffer[..read_length]).map_err(|_| TransferError::SinkFailed)?;
+            self.store_unsent_bytes(&[], read_length, sent_length, io);
+            self.moved_bytes += read_length as u64;
         }
-        Ok(read_len)
+        Ok(read_length)
     }
 
     /// Copies one chunk. Bytes that the sink does not accept stay in the source's kernel buffer. Returns the length of
@@ -172,31 +173,31 @@ impl Transfer {
         sink: &mut Peer,
         io: &mut IoContext,
     ) -> Result<usize, TransferError> {
-        let peeked_len = self.receive(source, io, RecvFlags::PEEK)?;
-        if peeked_len == 0 {
+        let peeked_length = self.receive(source, io, RecvFlags::PEEK)?;
+        if peeked_length == 0 {
             return Ok(0);
         }
-        let sent_len = sink.send(&io.buffer[..peeked_len]).map_err(|_| TransferError::SinkFailed)?;
-        if sent_len > 0 {
+        let sent_length = sink.send(&io.buffer[..peeked_length]).map_err(|_| TransferError::SinkFailed)?;
+        if sent_length > 0 {
             // With TRUNC, TCP removes the bytes from its buffer and copies nothing (tcp(7)).
             source
-                .receive(&mut io.buffer[..sent_len], RecvFlags::TRUNC)
+                .receive(&mut io.buffer[..sent_length], RecvFlags::TRUNC)
                 .map_err(|_| TransferError::SourceFailed)?;
         }
-        if sent_len == peeked_len && !self.uses_splice {
+        if sent_length == peeked_length && !self.uses_splice {
             source.record_all_bytes_read();
         }
-        self.moved_bytes += sent_len as u64;
-        Ok(peeked_len)
+        self.moved_bytes += sent_length as u64;
+        Ok(peeked_length)
     }
 
     /// Reads one chunk into the worker's buffer. Returns the length of the chunk.
     fn read_chunk(&mut self, source: &mut Peer, io: &mut IoContext) -> Result<usize, TransferError> {
-        let read_len = self.receive(source, io, RecvFlags::empty())?;
-        if read_len > 0 && !self.uses_splice {
+        let read_length = self.receive(source, io, RecvFlags::empty())?;
+        if read_length > 0 && !self.uses_splice {
             source.record_all_bytes_read();
         }
-        Ok(read_len)
+        Ok(read_length)
     }
 
     /// Reads into the worker's buffer. Records whether the stream has ended, and whether the next read splices.
@@ -206,23 +207,29 @@ impl Transfer {
         io: &mut IoContext,
         flags: RecvFlags,
     ) -> Result<usize, TransferError> {
-        let chunk_len = if self.uses_splice { BUFFER_LEN } else { COPY_CHUNK_LEN };
-        let received_len =
-            source.receive(&mut io.buffer[..chunk_len], flags).map_err(|_| TransferError::SourceFailed)?;
-        self.has_source_ended = received_len == Some(0);
-        self.uses_splice = received_len == Some(chunk_len);
-        Ok(received_len.unwrap_or(0))
+        let chunk_length = if self.uses_splice { BUFFER_LENGTH } else { COPY_CHUNK_LENGTH };
+        let received_length =
+            source.receive(&mut io.buffer[..chunk_length], flags).map_err(|_| TransferError::SourceFailed)?;
+        self.has_source_ended = received_length == Some(0);
+        self.uses_splice = received_length == Some(chunk_length);
+        Ok(received_length.unwrap_or(0))
     }
 
     /// Stores the bytes that the sink did not accept. The caller tried to send `header`, followed by the first
     /// `read_len` bytes of the worker's buffer. The sink accepted `sent_len` bytes in total.
-    fn store_unsent_bytes(&mut self, header: &[u8], read_len: usize, sent_len: usize, io: &mut IoContext) {
-        if sent_len < header.len() + read_len {
-            let unsent_header = header.get(sent_len..).unwrap_or_default();
-            let unsent_content = &io.buffer[sent_len.saturating_sub(header.len())..read_len];
+    fn store_unsent_bytes(
+        &mut self,
+        header: &[u8],
+        read_length: usize,
+        sent_length: usize,
+        io: &mut IoContext,
+    ) {
+        if sent_length < header.len() + read_length {
+            let unsent_header = header.get(sent_length..).unwrap_or_default();
+            let unsent_content = &io.buffer[sent_length.saturating_sub(header.len())..read_length];
             let bytes = [unsent_header, unsent_content].concat().into_boxed_slice();
             io.buffered_bytes += bytes.len();
-            self.pending_bytes = PendingBytes::Buffer { bytes, sent_len: 0 };
+            self.pending_bytes = PendingBytes::Buffer { bytes, sent_length: 0 };
         }
     }
 
@@ -243,11 +250,11 @@ impl Transfer {
                 io.pipes.release(pipe);
                 Ok(0)
             }
-            Ok(Some(len)) => {
-                self.uses_splice = len >= MIN_SPLICE_LEN;
-                self.moved_bytes += len as u64;
-                self.pending_bytes = PendingBytes::Pipe { pipe, len };
-                Ok(len)
+            Ok(Some(length)) => {
+                self.uses_splice = length >= MIN_SPLICE_LENGTH;
+                self.moved_bytes += length as u64;
+                self.pending_bytes = PendingBytes::Pipe { pipe, length };
+                Ok(length)
             }
             Err(_) => {
                 io.pipes.release(pipe);
@@ -260,9 +267,10 @@ impl Transfer {
     fn flush(&mut self, sink: &mut Peer, io: &mut IoContext) -> Result<(), TransferError> {
         match std::mem::take(&mut self.pending_bytes) {
             PendingBytes::None => {}
-            PendingBytes::Buffer { bytes, sent_len } => match sink.send(&bytes[sent_len..]) {
-                Ok(newly_sent_len) if sent_len + newly_sent_len < bytes.len() => {
-                    self.pending_bytes = PendingBytes::Buffer { bytes, sent_len: sent_len + newly_sent_len };
+            PendingBytes::Buffer { bytes, sent_length } => match sink.send(&bytes[sent_length..]) {
+                Ok(newly_sent_length) if sent_length + newly_sent_length < bytes.len() => {
+                    self.pending_bytes =
+                        PendingBytes::Buffer { bytes, sent_length: sent_length + newly_sent_length };
                 }
                 Ok(_) => io.buffered_bytes -= bytes.len(),
                 Err(_) => {
@@ -270,9 +278,9 @@ impl Transfer {
                     return Err(TransferError::SinkFailed);
                 }
             },
-            PendingBytes::Pipe { pipe, len } => match sink.splice_from(&pipe, len) {
-                Ok(sent_len) if sent_len < len => {
-                    self.pending_bytes = PendingBytes::Pipe { pipe, len: len - sent_len };
+            PendingBytes::Pipe { pipe, length } => match sink.splice_from(&pipe, length) {
+                Ok(sent_length) if sent_length < length => {
+                    self.pending_bytes = PendingBytes::Pipe { pipe, length: length - sent_length };
                 }
                 Ok(_) => io.pipes.release(pipe),
                 Err(_) => {
@@ -373,17 +381,17 @@ mod tests {
     #[test]
     fn stored_bytes_are_the_unsent_part_of_header_and_content() {
         let whole_stream = [HEADER, CONTENT].concat();
-        for sent_len in 0..=whole_stream.len() {
+        for sent_length in 0..=whole_stream.len() {
             let (mut transfer, mut io) = (Transfer::new(), IoContext::new());
             io.buffer[..CONTENT.len()].copy_from_slice(CONTENT);
-            transfer.store_unsent_bytes(HEADER, CONTENT.len(), sent_len, &mut io);
+            transfer.store_unsent_bytes(HEADER, CONTENT.len(), sent_length, &mut io);
             let unsent_bytes = match &transfer.pending_bytes {
-                PendingBytes::Buffer { bytes, sent_len: 0 } => &bytes[..],
+                PendingBytes::Buffer { bytes, sent_length: 0 } => &bytes[..],
                 _ => &[],
             };
             assert_eq!(
                 (unsent_bytes, io.buffered_bytes),
-                (&whole_stream[sent_len..], whole_stream.len() - sent_len)
+                (&whole_stream[sent_length..], whole_stream.len() - sent_length)
             );
         }
     }

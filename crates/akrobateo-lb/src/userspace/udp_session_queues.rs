@@ -25,15 +25,15 @@ pub(super) struct QueuePosition {
 /// A number of sessions.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SessionCount {
-    pub(super) total: usize,
+    pub(super) total_count: usize,
     /// The number of sessions whose [`QueuePosition`] is not assured.
-    unassured: usize,
+    unassured_count: usize,
 }
 
 impl SessionCount {
     /// Returns true if at least a quarter of the sessions are unassured.
     pub(super) const fn has_unassured_quarter(self) -> bool {
-        self.unassured * UNASSURED_SHARE_DIVISOR >= self.total
+        self.unassured_count * UNASSURED_SHARE_DIVISOR >= self.total_count
     }
 }
 
@@ -59,8 +59,8 @@ impl UdpSessionQueues {
         for source in [None, Some(source)] {
             self.entries.insert((source, position, key));
             let count = self.counts.entry(source).or_default();
-            count.total += 1;
-            count.unassured += usize::from(!position.is_assured);
+            count.total_count += 1;
+            count.unassured_count += usize::from(!position.is_assured);
         }
     }
 
@@ -69,9 +69,9 @@ impl UdpSessionQueues {
         for source in [None, Some(source)] {
             self.entries.remove(&(source, position, key));
             if let Some(count) = self.counts.get_mut(&source) {
-                count.total -= 1;
-                count.unassured -= usize::from(!position.is_assured);
-                if count.total == 0 {
+                count.total_count -= 1;
+                count.unassured_count -= usize::from(!position.is_assured);
+                if count.total_count == 0 {
                     self.counts.remove(&source);
                 }
             }
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(first(&queues, None, false), Some((5, 1)));
         assert_eq!(first(&queues, Some(sources[0]), false), Some((6, 2)));
         assert_eq!(first(&queues, Some(sources[1]), true), None);
-        assert_eq!(queues.count(Some(sources[0])).total, 2);
+        assert_eq!(queues.count(Some(sources[0])).total_count, 2);
         for (index, (source, last_activity, is_assured)) in (0..).zip(sessions) {
             let key = Key { index, generation: 0 };
             queues.remove(source, QueuePosition { is_assured, last_activity }, key);

@@ -78,7 +78,7 @@ impl UdpSessionTable {
 
     /// Returns the number of sessions of a source address.
     pub(super) fn count_sessions_of_source(&self, source: IpAddr) -> usize {
-        self.queues.count(Some(source)).total
+        self.queues.count(Some(source)).total_count
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut UdpSession> {
@@ -112,8 +112,8 @@ impl UdpSessionTable {
     }
 
     /// Removes the session of `source` that has been silent longest; `None` means the sessions of all source addresses.
-    /// Removes an assured session if less than a quarter of the sessions are unassured. Otherwise removes an unassured
-    /// session.
+    /// Removes an assured session if less than a quarter of the sessions are unassured. If at least a quarter of the
+    /// sessions are unassured, removes an unassured session.
     pub(super) fn evict(&mut self, source: Option<IpAddr>) -> Option<UdpSession> {
         let first_unassured_session = self.refresh_first_session(source, false);
         let (_, key) = match first_unassured_session {

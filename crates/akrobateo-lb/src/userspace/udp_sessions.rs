@@ -60,8 +60,8 @@ impl UdpSessions {
         }
     }
 
-    /// Returns true if the sessions for which the current phase waits have been silent for `idle_timeout_ms`, or if
-    /// there are no sessions.
+    /// Returns true if all sessions for which the current phase waits have been silent for `idle_timeout_ms`. Also
+    /// returns true without sessions.
     pub(super) const fn is_silent_for(&self, idle_timeout_ms: u64, now: u64) -> bool {
         self.sessions.is_empty() || now >= self.last_activity + idle_timeout_ms
     }
@@ -74,9 +74,9 @@ impl UdpSessions {
             };
             let port_index = *port_index;
             match recvfrom(socket, &mut context.io.buffer[..], RecvFlags::empty()) {
-                Ok((len, _, client)) => {
+                Ok((length, _, client)) => {
                     if let Some(client) = client.and_then(|client| client.try_into().ok()) {
-                        self.forward_datagram(socket_index, port_index, client, len, context);
+                        self.forward_datagram(socket_index, port_index, client, length, context);
                     }
                 }
                 Err(Errno::AGAIN) => return,
@@ -93,10 +93,10 @@ impl UdpSessions {
         socket_index: u32,
         port_index: usize,
         client: SocketAddr,
-        len: usize,
+        length: usize,
         context: &mut WorkerContext,
     ) {
-        if !context.shared.allows(client.ip()) {
+        if !context.shared_state.allows(client.ip()) {
             return add(&context.stats.port(port_index).refused_connections, 1);
         }
         let key = self
@@ -110,16 +110,16 @@ impl UdpSessions {
         if phase_waits_for(session, context) {
             self.last_activity = context.now();
         }
-        let datagram = &context.io.buffer[..len];
+        let datagram = &context.io.buffer[..length];
         let mut send_result = send(&session.target_socket, datagram, SendFlags::NOSIGNAL);
         if let Err(error @ (Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH)) = send_result {
-            // The kernel reports an error of an earlier datagram, and has not sent the current datagram. So the proxy
-            // sends the current datagram again.
+            // The kernel reports an error of an earlier datagram, and has not sent the current datagram. The proxy
+            // therefore sends the current datagram again.
             send_result = send(&session.target_socket, datagram, SendFlags::NOSIGNAL);
             context.record_dial_failure(port_index, error.into());
         }
         match send_result {
-            Ok(_) => add(&context.stats.port(port_index).bytes_in, len as u64),
+            Ok(_) => add(&context.stats.port(port_index).bytes_in, length as u64),
             Err(_) => add(&context.stats.port(port_index).dropped_datagrams, 1),
         }
     }
@@ -141,11 +141,11 @@ impl UdpSessions {
         {
             self.count_closed_session(&evicted_session, context);
         }
-        if !context.shared.udp_session_quota.try_acquire() {
+        if !context.shared_state.udp_session_quota.try_acquire() {
             let evicted_session = self.sessions.evict(None)?;
             self.count_closed_session(&evicted_session, context);
             // Another worker may already have taken the free place.
-            if !context.shared.udp_session_quota.try_acquire() {
+            if !context.shared_state.udp_session_quota.try_acquire() {
                 return None;
             }
         }
@@ -160,7 +160,7 @@ impl UdpSessions {
                 Some(key)
             }
             Err(error) => {
-                context.shared.udp_session_quota.release();
+                context.shared_state.udp_session_quota.release();
                 context.record_dial_failure(port_index, error.into());
                 None
             }
@@ -174,7 +174,7 @@ impl UdpSessions {
         client: SocketAddr,
         context: &WorkerContext,
     ) -> Result<Key, Errno> {
-        let target_socket = connect_udp(context.shared.ports[port_index].target)?;
+        let target_socket = connect_udp(context.shared_state.ports[port_index].target)?;
         let last_activity = context.now();
         let session = UdpSession {
             socket_index,
@@ -205,15 +205,15 @@ impl UdpSessions {
                 return;
             };
             match recv(&session.target_socket, &mut context.io.buffer[..], RecvFlags::empty()) {
-                Ok((len, _)) => {
+                Ok((length, _)) => {
                     session.on_answer(context.now());
                     if phase_waits_for(session, context) {
                         self.last_activity = context.now();
                     }
-                    let datagram = &context.io.buffer[..len];
+                    let datagram = &context.io.buffer[..length];
                     let stats = context.stats.port(*port_index);
                     match sendto(socket, datagram, SendFlags::NOSIGNAL, &session.client) {
-                        Ok(_) => add(&stats.bytes_out, len as u64),
+                        Ok(_) => add(&stats.bytes_out, length as u64),
                         Err(_) => add(&stats.dropped_datagrams, 1),
                     }
                 }
@@ -235,7 +235,7 @@ impl UdpSessions {
 
     /// Counts a session as closed, and releases its place in the quota.
     fn count_closed_session(&self, session: &UdpSession, context: &WorkerContext) {
-        context.shared.udp_session_quota.release();
+        context.shared_state.udp_session_quota.release();
         if let Some(bound_socket) = self.sockets.get(session.socket_index as usize) {
             add(&context.stats.port(bound_socket.port_index).closed_sessions, 1);
         }

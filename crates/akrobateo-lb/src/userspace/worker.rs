@@ -53,13 +53,13 @@ pub(super) struct Worker {
 impl Worker {
     /// Creates the worker with this index in [`SharedState::inboxes`] and [`SharedState::wakers`].
     pub(super) fn new(
-        shared: Arc<SharedState>,
+        shared_state: Arc<SharedState>,
         stats: Arc<WorkerStats>,
         index: usize,
         sockets: WorkerSockets,
         settings: &Settings,
     ) -> Result<Self, Errno> {
-        let context = WorkerContext::new(shared, stats, index)?;
+        let context = WorkerContext::new(shared_state, stats, index)?;
         Ok(Self {
             acceptor: Acceptor::new(sockets.listeners, &context.poller)?,
             tcp: TcpSessions::new(settings),
@@ -72,7 +72,7 @@ impl Worker {
         })
     }
 
-    /// Forwards until the proxy stops. Then resets the remaining connections.
+    /// Forwards until the proxy stops, and then resets the remaining connections.
     pub(super) fn run(mut self) -> Result<(), Errno> {
         let mut events = Events::new();
         loop {
@@ -82,7 +82,7 @@ impl Worker {
                 self.dispatch(token, Some(readiness));
             }
             // Objects that enter the run queue during this loop wait for the next round.
-            for _ in 0..self.context.queue_len() {
+            for _ in 0..self.context.queue_length() {
                 if let Some(token) = self.context.dequeue() {
                     self.dispatch(token, None);
                 }
@@ -105,7 +105,7 @@ impl Worker {
 
     /// Returns the timeout of the wait for events, in milliseconds; `None` means no timeout.
     fn wait_timeout(&self) -> Option<u64> {
-        if self.context.queue_len() > 0 {
+        if self.context.queue_length() > 0 {
             return Some(0);
         }
         let now = self.context.now();
@@ -135,11 +135,11 @@ impl Worker {
         for client in self.context.inbox().take_clients() {
             self.tcp.connect(client, &mut self.context);
         }
-        self.context.shared.watchdog.record_run(self.context.index());
-        if self.context.shared.has_waiting_clients.load(Relaxed) {
+        self.context.shared_state.watchdog.record_run(self.context.index());
+        if self.context.shared_state.has_waiting_clients.load(Relaxed) {
             self.context.schedule_sweep(self.context.now() + MIN_SWEEP_INTERVAL_MS);
         }
-        let (phase, now) = (self.context.shared.drain.phase(), self.context.now());
+        let (phase, now) = (self.context.shared_state.drain.phase(), self.context.now());
         if phase == self.context.phase {
             return;
         }
@@ -177,7 +177,7 @@ impl Worker {
         let client_for_this_worker = if self.context.phase >= Phase::Closing {
             Some(client)
         } else {
-            self.context.shared.pass_to_least_loaded_worker(self.context.index(), client)
+            self.context.shared_state.pass_to_least_loaded_worker(self.context.index(), client)
         };
         if let Some(client) = client_for_this_worker {
             self.context.inbox().increment_connection_count();
@@ -223,7 +223,11 @@ impl Worker {
                 && self.tcp.is_silent_for(self.close_idle_timeout_ms, now)
                 && self.udp.is_silent_for(self.close_idle_timeout_ms, now)
         };
-        self.context.shared.drain.record_completion(self.context.index(), self.context.phase, is_complete);
+        self.context.shared_state.drain.record_completion(
+            self.context.index(),
+            self.context.phase,
+            is_complete,
+        );
     }
 
     /// Closes the listeners after the handshake timeout. Accepts the waiting clients first.
@@ -245,10 +249,10 @@ mod tests {
 
     #[test]
     fn many_events_do_not_shorten_the_sweep_interval() {
-        let shared = Arc::new(SharedState::for_test());
+        let shared_state = Arc::new(SharedState::for_test());
         let settings = Settings::for_this_host(0, 0);
         let stats = Arc::new(WorkerStats::new(0));
-        let mut worker = Worker::new(shared, stats, 0, WorkerSockets::default(), &settings).unwrap();
+        let mut worker = Worker::new(shared_state, stats, 0, WorkerSockets::default(), &settings).unwrap();
         let mut sweep_times = Vec::new();
         for now in 0..1_000 {
             worker.context.io.now = now;

@@ -20,12 +20,12 @@ pub(super) const MIN_SWEEP_INTERVAL_MS: u64 = 250;
 /// The state that the acceptor, the TCP sessions and the UDP sessions of one worker share.
 #[derive(Debug)]
 pub(super) struct WorkerContext {
-    pub(super) shared: Arc<SharedState>,
+    pub(super) shared_state: Arc<SharedState>,
     pub(super) stats: Arc<WorkerStats>,
     pub(super) poller: Poller,
     pub(super) io: IoContext,
-    /// The phase that the worker has entered. The proxy may already be in a later phase. A client that the worker
-    /// serves before the worker enters the draining phase is treated as a client from before the drain.
+    /// The phase that the worker has entered. The proxy may already be in a later phase. Until the worker enters the
+    /// draining phase, new clients of this worker count as clients from before the drain.
     pub(super) phase: Phase,
     /// The worker's index in [`SharedState::inboxes`] and [`SharedState::wakers`].
     index: usize,
@@ -43,15 +43,15 @@ pub(super) struct WorkerContext {
 
 impl WorkerContext {
     pub(super) fn new(
-        shared: Arc<SharedState>,
+        shared_state: Arc<SharedState>,
         stats: Arc<WorkerStats>,
         index: usize,
     ) -> Result<Self, Errno> {
         let poller = Poller::new()?;
-        poller.add(&shared.wakers[index], Token::Waker)?;
-        let dial_failure_log_limits = vec![RateLimit::default(); shared.ports.len()].into();
+        poller.add(&shared_state.wakers[index], Token::Waker)?;
+        let dial_failure_log_limits = vec![RateLimit::default(); shared_state.ports.len()].into();
         Ok(Self {
-            shared,
+            shared_state,
             stats,
             poller,
             io: IoContext::new(),
@@ -76,7 +76,7 @@ impl WorkerContext {
 
     /// Returns the worker's inbox.
     pub(super) fn inbox(&self) -> &Inbox {
-        &self.shared.inboxes[self.index]
+        &self.shared_state.inboxes[self.index]
     }
 
     /// Appends an object to the run queue.
@@ -90,7 +90,7 @@ impl WorkerContext {
     }
 
     /// Returns the number of objects in the run queue.
-    pub(super) fn queue_len(&self) -> usize {
+    pub(super) fn queue_length(&self) -> usize {
         self.run_queue.len()
     }
 
@@ -120,7 +120,7 @@ impl WorkerContext {
     pub(super) fn record_dial_failure(&mut self, port_index: usize, failure: DialFailure) {
         self.stats.port(port_index).count_dial_failure(failure);
         if let Some(times) = self.dial_failure_log_limits[port_index].permit(self.io.now) {
-            let (target, reason) = (self.shared.ports[port_index].target, failure.as_str());
+            let (target, reason) = (self.shared_state.ports[port_index].target, failure.as_str());
             tracing::warn!(%target, reason, times, "cannot reach the target");
         }
     }

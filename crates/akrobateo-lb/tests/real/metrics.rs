@@ -49,12 +49,14 @@ fn packets_and_bytes_are_counted_by_port_family_and_direction() {
             .unwrap();
         let metrics = Metrics::scrape(&network.pod);
         // A request consists of an IP header, a UDP header and one byte.
-        for (port, family, count, len) in [("udp/53", 0, 3, 29), ("udp/54", 0, 5, 29), ("udp/53", 1, 7, 49)] {
+        for (port, family, count, length) in
+            [("udp/53", 0, 3, 29), ("udp/54", 0, 5, 29), ("udp/53", 1, 7, 49)]
+        {
             assert_eq!(metrics.port_value("connections_total", port, family, ""), 1, "{port}");
             assert_eq!(metrics.port_value("packets_total", port, family, IN_LABEL), count, "{port}");
             assert_eq!(metrics.port_value("packets_total", port, family, OUT_LABEL), count, "{port}");
-            assert_eq!(metrics.port_value("bytes_total", port, family, IN_LABEL), count * len, "{port}");
-            assert!(metrics.port_value("bytes_total", port, family, OUT_LABEL) > count * len, "{port}");
+            assert_eq!(metrics.port_value("bytes_total", port, family, IN_LABEL), count * length, "{port}");
+            assert!(metrics.port_value("bytes_total", port, family, OUT_LABEL) > count * length, "{port}");
         }
         assert_eq!(metrics.port_value("connections_total", "tcp/53", 0, ""), 1);
         assert!(metrics.port_value("packets_total", "tcp/53", 0, IN_LABEL) >= 4);
@@ -149,8 +151,8 @@ fn clashes_are_counted_and_logged_if_all_source_ports_are_used() {
         lengthen_udp_timeouts(&network.pod);
         assert_eq!(Metrics::scrape(&network.pod).get("conntrack_clashes_total"), 0);
         let destination = with_port(addr::POD[0], 80);
-        // The kernel translates a source port below 512 to a port below 512. So 511 flows are enough to use up all
-        // these ports.
+        // The kernel translates a source port below 512 to a port below 512. 511 flows are therefore enough to use up
+        // all these ports.
         let client = |source: &str, port: u16| {
             UdpClient::bind(&network.client, &with_port(source, port), &destination)
         };

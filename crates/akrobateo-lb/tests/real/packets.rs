@@ -82,11 +82,11 @@ fn fragmented_datagrams_arrive_complete_in_both_directions() {
             let sent_bytes: Vec<u8> = (0..20_000_u32).map(|number| (number % 251) as u8).collect();
             client.send_to(&sent_bytes, with_port(addr::POD[family], 80)).unwrap();
             let mut received_bytes = vec![0; 30_000];
-            let (len, from) = backend.recv_from(&mut received_bytes).unwrap();
-            assert_eq!(received_bytes[..len], sent_bytes);
+            let (length, from) = backend.recv_from(&mut received_bytes).unwrap();
+            assert_eq!(received_bytes[..length], sent_bytes);
             backend.send_to(&sent_bytes, from).unwrap();
-            let (len, from) = client.recv_from(&mut received_bytes).unwrap();
-            assert_eq!(received_bytes[..len], sent_bytes);
+            let (length, from) = client.recv_from(&mut received_bytes).unwrap();
+            assert_eq!(received_bytes[..length], sent_bytes);
             assert_eq!(from.to_string(), with_port(addr::POD[family], 80));
         }
     });
@@ -146,8 +146,8 @@ fn sctp_is_forwarded_to_the_target() {
         let client = network.client.run(open_raw_socket);
         sendto(&client, &sctp_init(4000, 36412), SendFlags::empty(), &destination).unwrap();
         let mut packet = [0; 200];
-        let (_, len) = recv(&backend, &mut packet[..], RecvFlags::empty()).unwrap();
-        let (header, sctp) = packet[..len].split_at(20);
+        let (_, length) = recv(&backend, &mut packet[..], RecvFlags::empty()).unwrap();
+        let (header, sctp) = packet[..length].split_at(20);
         assert_eq!(
             header[12..20],
             [[10, 244, 0, 5], [10, 96, 3, 7]].concat(),

@@ -18,7 +18,7 @@ const FAILURE_THRESHOLD: u32 = 3;
 const SILENT_CONNECTION_COUNT: usize = 200;
 
 /// Sends readiness probes as the kubelet does. The kubelet considers a pod not ready only after several failed probes
-/// in a row. So this check fails after [`FAILURE_THRESHOLD`] failed probes in a row.
+/// in a row. The function therefore fails only after [`FAILURE_THRESHOLD`] failed probes in a row.
 fn check_ready(network: &Network, situation: &str) {
     let address: SocketAddr = with_port(addr::POD[0], PROBE_PORT).parse().unwrap();
     let probe = |_| network.node.run(|| http::status(address, "/readyz", KUBELET_TIMEOUT)) == Some(200);

@@ -115,8 +115,8 @@ fn ranges_at_the_ends_of_the_address_space_allow_only_their_clients() {
 fn thousands_of_ranges_allow_only_their_clients() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        // Each range is one even IPv4 address, so that no two ranges are merged. The last byte of each client's address is
-        // even.
+        // Each range is one even IPv4 address, so that no two ranges are merged. The last byte of each client's address
+        // is even.
         let format_range = |number: u32| format!("--source=192.0.{}.{}/32", number / 128, number % 128 * 2);
         let ranges = (0..4_000).map(format_range).chain(split_args("--source=2001:db8:1::/127"));
         let _proxy =

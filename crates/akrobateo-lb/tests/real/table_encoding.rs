@@ -31,7 +31,7 @@ fn any_forward() -> impl Strategy<Value = Forward> {
 }
 
 fn any_source() -> impl Strategy<Value = IpNet> {
-    (any_ip(), 0..=128_u8).prop_map(|(ip, len)| IpNet::new(ip, len).unwrap_or_else(|_| ip.into()))
+    (any_ip(), 0..=128_u8).prop_map(|(ip, length)| IpNet::new(ip, length).unwrap_or_else(|_| ip.into()))
 }
 
 fn any_config() -> impl Strategy<Value = ForwardingConfig> {

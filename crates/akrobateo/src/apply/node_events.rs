@@ -18,8 +18,8 @@ const NODE_EVENT_NAMESPACE: &str = "default";
 impl Writer {
     /// Emits a Warning event about an invalid annotation of a node.
     ///
-    /// The name of the event depends only on the node, the instance and the message. So an error has one event, even if
-    /// the operator restarts.
+    /// The name of the event depends only on the node, the instance and the message. Each error therefore has one
+    /// event, even if the operator restarts.
     pub(crate) async fn emit_address_warning(
         &self,
         error: &NodeAddressError,
@@ -30,7 +30,7 @@ impl Writer {
             api_version: Some("v1".to_owned()),
             kind: Some("Node".to_owned()),
             name: Some(error.node.clone()),
-            // The kubelet's events have the node's name as the UID. Therefore kubectl also finds events with this UID.
+            // kubectl finds events whose UID is the node's name, because the kubelet writes its events with this UID.
             uid: Some(error.node.clone()),
             ..ObjectReference::default()
         };

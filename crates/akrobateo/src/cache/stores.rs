@@ -170,8 +170,8 @@ impl Stores {
         let service = self.service(key);
         let are_proxies_in_service_namespaces =
             self.proxies.first().is_some_and(ProxyStores::is_in_service_namespaces);
-        // Tenants can forge workloads in the namespaces of their Services. So these workloads prove nothing while the
-        // proxies are in a shared namespace.
+        // Tenants can forge workloads in the namespaces of their Services. The operator therefore does not trust these
+        // workloads while the proxies are in a shared namespace.
         let trusted_stores = self
             .proxies
             .iter()

@@ -1,9 +1,9 @@
 //! Decides which workloads and pods the operator trusts. Labels prove nothing: any tenant can set them. Pure.
 //!
-//! The operator trusts a workload if this operator applied its spec, and if the workload is in the namespace where this
-//! operator creates workloads. Only administrators may write to the namespace that all proxies share. In the namespace
-//! of a Service, the Service must own the workload. So a forged workload in this namespace affects only this Service.
-//! The operator trusts a pod if a trusted workload controls the pod.
+//! The operator trusts a workload under two conditions: this operator applied its spec, and the workload is in the
+//! namespace where this operator creates workloads. Only administrators may write to the namespace that all proxies
+//! share. In the namespace of a Service, the Service must own the workload. A forged workload in this namespace
+//! therefore affects only this Service. The operator trusts a pod if a trusted workload controls the pod.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::decide::{ProxyNamespace, Workload, is_applied_by, pod_frontends};
 
 /// The label that the Deployment controller sets on a pod. The name of the pod's replica set ends with the value of
 /// this label.
-const POD_TEMPLATE_HASH: &str = "pod-template-hash";
+const POD_TEMPLATE_HASH_LABEL: &str = "pod-template-hash";
 
 /// Returns the Service in the labels of a workload or pod; `None` if the Service's proxies must be in another
 /// namespace.
@@ -58,7 +58,7 @@ pub(super) fn controls(workload: &Workload, pod: &Pod) -> bool {
     match workload {
         Workload::DaemonSet(_) => metadata.uid.as_ref() == Some(&owner.uid),
         Workload::Deployment(_) => {
-            let (name, hash) = (metadata.name.as_deref(), pod.labels().get(POD_TEMPLATE_HASH));
+            let (name, hash) = (metadata.name.as_deref(), pod.labels().get(POD_TEMPLATE_HASH_LABEL));
             let replica_set = name.zip(hash).map(|(name, hash)| format!("{name}-{hash}"));
             owner.kind == "ReplicaSet" && replica_set.as_ref() == Some(&owner.name)
         }

@@ -103,10 +103,9 @@ struct DeployedOperator {
 
 impl DeployedOperator {
     /// Returns the configuration of the operator. The flags of this command override the configuration.
-    fn merge_config(&self, local_matches: &ArgMatches) -> Result<OperatorConfig, CliError> {
-        merge_operator_config(local_matches, &self.container).map_err(|error| CliError::OperatorConfig {
-            deployment: self.deployment.clone(),
-            message: error.to_string(),
+    fn merge_config(&self, command_line_matches: &ArgMatches) -> Result<OperatorConfig, CliError> {
+        merge_operator_config(command_line_matches, &self.container).map_err(|error| {
+            CliError::OperatorConfig { deployment: self.deployment.clone(), message: error.to_string() }
         })
     }
 

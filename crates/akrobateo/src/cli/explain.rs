@@ -120,8 +120,8 @@ impl NodeExplanation {
             "ready" => Cell::with_health("ready", Health::Healthy),
             state => Cell::with_health(state, Health::Failing),
         };
-        let published = Cell::new(if self.is_published { "yes" } else { "no" });
-        vec![Cell::new(&self.name), proxy, published, Cell::new(&self.why)]
+        let published_cell = Cell::new(if self.is_published { "yes" } else { "no" });
+        vec![Cell::new(&self.name), proxy, published_cell, Cell::new(&self.why)]
     }
 }
 
@@ -168,8 +168,8 @@ fn explain_node(
     reason.to_owned()
 }
 
-/// Returns three parts: the reason why the agent of a node does not serve the Service, the pods and processes that also
-/// use its ports, and the error in the node's annotation.
+/// Explains why the agent of a node does not serve the Service. Also lists the pods and processes that use its ports,
+/// and the error in the node's annotation.
 fn explain_agent(
     report: &ServiceReport,
     node: &NodeInfo,
@@ -187,17 +187,17 @@ fn explain_agent(
         AgentStatus::Silent => vec!["the node agent does not report".to_owned()],
         AgentStatus::Paused => vec!["the node agent restarts".to_owned()],
         AgentStatus::Failing(error) => vec![format!("the node agent fails: {error}")],
-        AgentStatus::Behind => vec!["the node agent does not serve the Service yet".to_owned()],
+        AgentStatus::Outdated => vec!["the node agent does not serve the Service yet".to_owned()],
     };
     if reasons.is_empty() && !should_serve {
         reasons.push(explain_conflict(report, node, port_rows));
     } else if let Some(unpublished_node) = unpublished_node.filter(|_| reasons.is_empty()) {
         reasons.push(format!("not published: {}", unpublished_node.cause));
     }
-    let agent = report.state.agents.get(&node.name).map(|agent| &agent.observed.report);
-    let shared_ports =
-        agent.map(|agent| service_problems(&agent.shared_ports, &report.key)).unwrap_or_default();
-    reasons.extend(shared_ports.iter().map(describe_problem));
+    let agent = report.state.agents.get(&node.name).map(|agent| &agent.observed_report.report);
+    let doubly_used_ports =
+        agent.map(|agent| service_problems(&agent.doubly_used_ports, &report.key)).unwrap_or_default();
+    reasons.extend(doubly_used_ports.iter().map(describe_problem));
     reasons.extend(node.address_error.as_ref().map(ToString::to_string));
     reasons.join("; ")
 }

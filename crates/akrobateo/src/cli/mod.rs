@@ -31,7 +31,7 @@ use cluster::Cluster;
 use error::CliError;
 
 /// The exit code of a command that succeeded but found a failing Service.
-const EXIT_FAILING_SERVICE: u8 = 3;
+const FAILING_SERVICE_EXIT_CODE: u8 = 3;
 
 /// The task that the command line selects: the operator or a command.
 pub enum Invocation {
@@ -78,7 +78,7 @@ impl ParsedCommand {
     pub async fn run(self) -> ExitCode {
         match self.execute().await {
             Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::from(EXIT_FAILING_SERVICE),
+            Ok(false) => ExitCode::from(FAILING_SERVICE_EXIT_CODE),
             Err(error) => {
                 eprintln!("akrobateo: {}", error_chain(&error));
                 ExitCode::FAILURE

@@ -53,18 +53,18 @@ struct PeerRow {
 
 impl NodeRow {
     fn new(name: &str, agent: Option<&AgentState>, now: Timestamp) -> Self {
-        let report = agent.map(|agent| &*agent.observed.report);
+        let report = agent.map(|agent| &*agent.observed_report.report);
         let state = match (agent, report) {
-            (Some(agent), _) if agent.observed.is_silent => "Silent",
+            (Some(agent), _) if agent.observed_report.is_silent => "Silent",
             (_, Some(AgentReport { is_paused: true, .. })) => "Paused",
-            (_, Some(report)) if report.error.is_some() || report.applied.is_none() => "Failing",
+            (_, Some(report)) if report.error.is_some() || report.applied_versions.is_none() => "Failing",
             (Some(_), _) => "Ready",
             (None, _) => "NoAgent",
         };
         let age = |renewed_at: Timestamp| now.duration_since(renewed_at).as_secs().max(0);
         let mut refused: Vec<_> = report
             .into_iter()
-            .flat_map(|report| &report.refused)
+            .flat_map(|report| &report.refused_ports)
             .map(|problem| problem.service.clone())
             .collect();
         refused.sort();
@@ -151,7 +151,7 @@ mod tests {
         cluster.now = k8s_openapi::jiff::Timestamp::from_second(1003).unwrap();
         let serving_agent = agent("n1").with_changed_report(|report| {
             report.served_count = 12;
-            report.refused = vec![port_problem(PortOwner::Process), port_problem(PortOwner::Process)];
+            report.refused_ports = vec![port_problem(PortOwner::Process), port_problem(PortOwner::Process)];
             report.conntrack = Some(ConntrackUse { count: 10, max: 200 });
             let reason = "it has no agent".to_owned();
             report.masqueraded_peers = vec![MasqueradedPeer { node: "n4".to_owned(), reason }];
@@ -159,7 +159,7 @@ mod tests {
         let failing_agent =
             agent("n3").with_changed_report(|report| report.error = Some("no nf_tables".to_owned()));
         let agents = [serving_agent, agent("n2").silent(), failing_agent];
-        cluster.agents = agents.map(|agent| (agent.observed.report.node.clone(), agent)).into();
+        cluster.agents = agents.map(|agent| (agent.observed_report.report.node.clone(), agent)).into();
         let rows = node_rows(&cluster);
         assert_eq!(
             format_rows(&rows, Style::Plain),

@@ -7,15 +7,15 @@ use k8s_openapi::api::core::v1::Container;
 use crate::settings::OperatorConfig;
 
 /// Returns the configuration of the operator in this container. The flags and environment variables of the local
-/// command (`local_matches`) override this configuration.
+/// command (`command_line_matches`) override this configuration.
 pub(super) fn merge_operator_config(
-    local_matches: &ArgMatches,
+    command_line_matches: &ArgMatches,
     container: &Container,
 ) -> Result<OperatorConfig, clap::Error> {
     let definition = OperatorConfig::command();
     let container_command_line =
         std::iter::once("akrobateo").chain(container.args.iter().flatten().map(String::as_str));
-    let container_matches = definition.clone().try_get_matches_from(container_command_line)?;
+    let container_arg_matches = definition.clone().try_get_matches_from(container_command_line)?;
     let container_env_value = |name: &str| {
         let variable = container.env.iter().flatten().find(|variable| variable.name == name)?;
         variable.value.clone()
@@ -25,9 +25,10 @@ pub(super) fn merge_operator_config(
         let id = argument.get_id().as_str();
         // A flag without an environment variable selects the cluster, and does not configure the operator.
         let (Some(flag), Some(env)) = (argument.get_long(), argument.get_env()) else { continue };
-        let value = explicit_value(local_matches, id, &[ValueSource::CommandLine, ValueSource::EnvVariable])
-            .or_else(|| explicit_value(&container_matches, id, &[ValueSource::CommandLine]))
-            .or_else(|| container_env_value(&env.to_string_lossy()));
+        let value =
+            explicit_value(command_line_matches, id, &[ValueSource::CommandLine, ValueSource::EnvVariable])
+                .or_else(|| explicit_value(&container_arg_matches, id, &[ValueSource::CommandLine]))
+                .or_else(|| container_env_value(&env.to_string_lossy()));
         merged_command_line.extend(value.map(|value| format!("--{flag}={value}")));
     }
     OperatorConfig::try_parse_from(merged_command_line)
@@ -52,7 +53,7 @@ mod tests {
         args: &[&str],
         env: &[(&str, &str)],
     ) -> Result<OperatorConfig, clap::Error> {
-        let local_matches = OperatorConfig::command()
+        let command_line_matches = OperatorConfig::command()
             .try_get_matches_from(std::iter::once(&"akrobateo").chain(local_args))?;
         let variable = |&(name, value): &(&str, &str)| EnvVar {
             name: name.to_owned(),
@@ -64,7 +65,7 @@ mod tests {
             env: Some(env.iter().map(variable).collect()),
             ..Container::default()
         };
-        merge_operator_config(&local_matches, &container)
+        merge_operator_config(&command_line_matches, &container)
     }
 
     #[test]

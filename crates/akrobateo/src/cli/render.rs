@@ -62,8 +62,8 @@ fn encode(object: &impl Serialize, format: Format) -> Result<String, CliError> {
     }
 }
 
-/// Returns the workload that the operator creates if the cluster has no other Service. Returns `None` if the node agents
-/// forward the Service. The error is the reason why the operator does not expose the Service.
+/// Returns the workload that the operator creates if the cluster has no other Service. Returns `None` if the node
+/// agents forward the Service. The error is the reason why the operator does not expose the Service.
 fn desired_workload_of_service(
     config: &ResolvedConfig,
     service: Service,

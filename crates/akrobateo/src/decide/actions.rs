@@ -124,8 +124,8 @@ fn plan_status(instance: &str, state: &ServiceState, decision: &Decision, now: T
     if is_status_unchanged || limits.status.delayed_until().is_some() {
         return Vec::new();
     }
-    // Another program may have written the current status. Therefore the events depend on the last status that
-    // the operator wrote.
+    // The events depend on the last status that the operator wrote, because another program may have written the
+    // current status.
     let previous_condition = match &limits.previous_status {
         Some(previous) => previous.condition.as_ref(),
         None => current_condition,

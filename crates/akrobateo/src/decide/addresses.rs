@@ -45,9 +45,9 @@ pub(super) fn select_nodes_to_publish<'nodes>(
     inputs: &AddressInputs<'_, 'nodes>,
 ) -> PublishableNodes<'nodes> {
     // If all nodes are unreachable, the control plane has probably lost its network. Kubernetes then reports the pods
-    // as not ready, but the nodes still forward. So the operator keeps the published addresses. The check ignores nodes
-    // with the exclude label. The nodes of the control plane often have this label, and need no network to reach the
-    // control plane.
+    // as not ready, but the nodes still forward. The operator therefore keeps the published addresses. The check
+    // ignores nodes with the exclude label. The nodes of the control plane often have this label, and need no network
+    // to reach the control plane.
     let mut nodes_without_exclude_label =
         inputs.nodes.iter().filter(|node| !node.has_exclude_label()).peekable();
     if nodes_without_exclude_label.peek().is_some()
@@ -73,8 +73,8 @@ pub(super) fn select_nodes_to_publish<'nodes>(
             changing_nodes.recheck_at = changing_nodes.recheck_at.into_iter().chain([until]).min();
         }
     }
-    // If proxies can move, the next proxy may run on another node. So a changing node stays published only to avoid an
-    // empty status. The status must not become empty.
+    // If proxies can move, the next proxy may run on another node. A changing node then stays published only if no
+    // other node is published, because the status must not become empty.
     if !inputs.proxies_can_move || ready_nodes.nodes.is_empty() {
         ready_nodes.nodes.append(&mut changing_nodes.nodes);
         ready_nodes.recheck_at = changing_nodes.recheck_at;
@@ -186,9 +186,9 @@ mod tests {
             proxies_can_move: false,
             now: at(now),
         };
-        let publishable = select_nodes_to_publish(service, &inputs);
+        let publishable_nodes = select_nodes_to_publish(service, &inputs);
         let spec = LoadBalancerSpec::from_service(service, &defaults()).unwrap();
-        let ingress = build_ingress(&spec, &publishable.nodes, &|_, _| spec.ip_mode);
+        let ingress = build_ingress(&spec, &publishable_nodes.nodes, &|_, _| spec.ip_mode);
         ingress.into_iter().filter_map(|ingress| ingress.ip).collect()
     }
 

@@ -14,7 +14,7 @@ pub(crate) type AgentStates = BTreeMap<String, AgentState>;
 /// The state of the agent of one node. The times are times of the operator's clock, except `renewed_at`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct AgentState {
-    pub(crate) observed: ObservedReport,
+    pub(crate) observed_report: ObservedReport,
     /// The time in the Lease, by the clock of the agent. Only commands show this time.
     pub(crate) renewed_at: Option<Timestamp>,
     /// The time when the agent becomes silent if it does not renew its Lease.
@@ -60,7 +60,7 @@ pub(crate) enum AgentStatus {
     /// The agent cannot change the rules in the kernel.
     Failing(String),
     /// The rules do not contain the current versions of the Service and its endpoints yet.
-    Behind,
+    Outdated,
     /// The node can answer.
     Serving,
 }
@@ -71,33 +71,33 @@ impl AgentStatus {
     /// A refusal has precedence over outdated versions, so that a restart of the operator does not change the message.
     /// After a restart, the operator requires the newest version of each Service.
     pub(crate) fn new(
-        observed: Option<&ObservedReport>,
+        observed_report: Option<&ObservedReport>,
         key: &ServiceKey,
-        required: RequiredVersions,
+        required_versions: RequiredVersions,
     ) -> Self {
-        let Some(ObservedReport { report, is_silent }) = observed else { return Self::Absent };
+        let Some(ObservedReport { report, is_silent }) = observed_report else { return Self::Absent };
         if *is_silent {
             return Self::Silent;
         }
-        let refusals = service_problems(&report.refused, key);
+        let refusals = service_problems(&report.refused_ports, key);
         if !refusals.is_empty() {
             Self::Refusing(refusals)
         } else if report.is_paused {
             Self::Paused
         } else if let Some(error) = &report.error {
             Self::Failing(error.clone())
-        } else if report.has_applied(required.service, required.endpoint_slices) {
+        } else if report.has_applied(required_versions.service, required_versions.endpoint_slices) {
             Self::Serving
         } else {
-            Self::Behind
+            Self::Outdated
         }
     }
 }
 
-/// Returns true if the cluster has agents, and no agent has renewed its Lease in time. If so, the operator itself has
-/// probably lost contact with the API server.
+/// Returns true if the cluster has agents, and no agent has renewed its Lease in time. If this function returns true,
+/// the operator itself has probably lost contact with the API server.
 pub(crate) fn are_all_silent(agents: &AgentStates) -> bool {
-    !agents.is_empty() && agents.values().all(|agent| agent.observed.is_silent)
+    !agents.is_empty() && agents.values().all(|agent| agent.observed_report.is_silent)
 }
 
 /// Returns the problems of one Service.
@@ -107,16 +107,16 @@ pub(crate) fn service_problems(problems: &[PortProblem], key: &ServiceKey) -> Ve
 }
 
 /// Returns true if the agent still serves a Service that has proxies of its own now.
-pub(crate) fn is_handing_over(report: &AgentReport, key: &ServiceKey) -> bool {
+pub(crate) fn is_waiting_for_proxy(report: &AgentReport, key: &ServiceKey) -> bool {
     let service = key.to_string();
-    report.handing_over.contains(&service)
+    report.services_waiting_for_proxies.contains(&service)
 }
 
 /// Returns true if the agent does not serve a rejected Service, because the agent does not know the last valid settings
 /// of the Service.
 pub(crate) fn lacks_settings(report: &AgentReport, key: &ServiceKey) -> bool {
     let service = key.to_string();
-    report.not_served.contains(&service)
+    report.unserved_services.contains(&service)
 }
 
 #[cfg(test)]
@@ -128,12 +128,16 @@ mod tests {
 
     fn status(change: impl FnOnce(&mut AgentReport), is_silent: bool) -> AgentStatus {
         let mut report = AgentReport {
-            applied: Some(AppliedVersions { services: 7, endpoint_slices: 5 }),
+            applied_versions: Some(AppliedVersions { services: 7, endpoint_slices: 5 }),
             ..AgentReport::default()
         };
         change(&mut report);
-        let observed = ObservedReport { report: Arc::new(report), is_silent };
-        AgentStatus::new(Some(&observed), &key("web"), RequiredVersions { service: 7, endpoint_slices: 5 })
+        let observed_report = ObservedReport { report: Arc::new(report), is_silent };
+        AgentStatus::new(
+            Some(&observed_report),
+            &key("web"),
+            RequiredVersions { service: 7, endpoint_slices: 5 },
+        )
     }
 
     fn build_refusal(service: &str) -> PortProblem {
@@ -149,15 +153,21 @@ mod tests {
             status(|report| report.error = Some("no nf_tables".to_owned()), false),
             AgentStatus::Failing("no nf_tables".to_owned())
         );
-        assert_eq!(status(|report| report.applied = None, false), AgentStatus::Behind);
+        assert_eq!(status(|report| report.applied_versions = None, false), AgentStatus::Outdated);
         for applied in [(6, 5), (7, 4)] {
             let applied = AppliedVersions { services: applied.0, endpoint_slices: applied.1 };
-            assert_eq!(status(|report| report.applied = Some(applied), false), AgentStatus::Behind);
+            assert_eq!(
+                status(|report| report.applied_versions = Some(applied), false),
+                AgentStatus::Outdated
+            );
         }
         let refusal = || vec![build_refusal("default/web")];
-        assert_eq!(status(|report| report.refused = refusal(), false), AgentStatus::Refusing(refusal()));
         assert_eq!(
-            status(|report| report.refused = vec![build_refusal("default/api")], false),
+            status(|report| report.refused_ports = refusal(), false),
+            AgentStatus::Refusing(refusal())
+        );
+        assert_eq!(
+            status(|report| report.refused_ports = vec![build_refusal("default/api")], false),
             AgentStatus::Serving
         );
         assert_eq!(AgentStatus::new(None, &key("web"), RequiredVersions::default()), AgentStatus::Absent);
@@ -166,7 +176,7 @@ mod tests {
     #[test]
     fn agents_are_all_silent_only_if_there_is_an_agent() {
         let agent = |is_silent| AgentState {
-            observed: ObservedReport { report: Arc::default(), is_silent },
+            observed_report: ObservedReport { report: Arc::default(), is_silent },
             renewed_at: None,
             silent_at: Timestamp::UNIX_EPOCH,
             failing_since: None,

@@ -45,8 +45,8 @@ pub(super) struct ExposureFacts<'a> {
 }
 
 impl Exposure {
-    /// Returns the condition of a Service whose spec is invalid. `may_release_port` is true if the programs that forward
-    /// the Service can release a reserved port and keep the other ports.
+    /// Returns the condition of a Service whose spec is invalid. `may_release_port` is true if the programs that
+    /// forward the Service can release a reserved port and keep the other ports.
     pub(super) fn rejected(
         error: &SpecError,
         has_addresses: bool,
@@ -145,8 +145,8 @@ impl Exposure {
         self.warnings.extend(note.warning_reason.map(|reason| (reason, note.text)));
     }
 
-    /// Returns the warnings that the current condition does not contain yet. So a change of another part of the message
-    /// does not repeat a warning.
+    /// Returns the warnings that the current condition does not contain yet. A change of another part of the message
+    /// therefore does not repeat a warning.
     pub(super) fn new_warnings<'a>(
         &'a self,
         current: Option<&'a Condition>,

@@ -16,7 +16,8 @@ pub(crate) struct Decision {
     pub(crate) proxy: ProxyDecision,
     /// True if the existing workload has all desired fields, so that an apply would change nothing.
     pub(super) is_workload_applied: bool,
-    /// The desired status; `None` if another controller owns the status, because the operator must not change it.
+    /// The desired status; `None` if another controller owns the status. The operator must not change the status of
+    /// another controller.
     pub(crate) status: Option<DesiredStatus>,
     /// The nodes that should serve clients but are not published.
     pub(crate) unpublished_nodes: Vec<UnpublishedNode>,
@@ -24,8 +25,8 @@ pub(crate) struct Decision {
     pub(crate) rollout: Rollout,
     /// The time of the next reconciliation if no event triggers a reconciliation earlier.
     pub(crate) recheck_at: Option<Timestamp>,
-    /// The limits of the operator's writes. The first status write of a shared Service has a delay, and a conflict with
-    /// another program has limits.
+    /// The limits of the operator's writes. The limits delay the first status write of a shared Service, and all writes
+    /// during a conflict with another program.
     pub(super) limits: WriteLimits,
 }
 

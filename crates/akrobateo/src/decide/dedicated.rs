@@ -47,8 +47,8 @@ pub(super) fn decide_dedicated_service(
     now: Timestamp,
 ) -> Decision {
     let role = proxy_role(spec, &state.nodes);
-    // The allocation is empty if all endpoints are on nodes that the Service does not select, and other Services use
-    // the same ports.
+    // The allocation is empty in this case: all endpoints are on nodes that the Service does not select, and other
+    // Services use the same ports.
     let desired = (!allocation.is_empty())
         .then(|| desired_workload(config, state, service, spec, workload_kind, allocation, role));
     let applied_workload = desired.as_ref().and_then(|desired| find_applied_workload(state, desired));
@@ -59,8 +59,8 @@ pub(super) fn decide_dedicated_service(
         |node: &NodeInfo| endpoints_allow_publication(state, spec, missing_endpoints_policy, node);
     let publishable_nodes =
         select_nodes(state, service, (spec, workload_kind), allocation, role, &endpoints_allow_node, now);
-    // Several Services may publish an unclaimed node with the same port. Then kube-proxy must not forward for any of
-    // these Services, because its rules for one Service would reject the clients of another Service.
+    // Several Services may publish an unclaimed node with the same port. kube-proxy must not forward for any of these
+    // Services, because its rules for one Service would reject the clients of another Service.
     let addresses = build_ingress(spec, &publishable_nodes.nodes, &|node, address| {
         if allocation.unclaimed_nodes.contains(&node.name) {
             IpMode::Proxy

@@ -44,8 +44,8 @@ fn max_unavailable(state: &ServiceState, replicas: usize) -> usize {
     let reachable_pods: Vec<_> = state.pods.iter().filter(|pod| !is_on_lost_node(pod)).collect();
     let is_changing =
         |pod: &Pod| pod.metadata.deletion_timestamp.is_some() || (is_scheduled(pod) && !is_ready(pod));
-    // During a replacement, the new pod often has no node for a moment, because the old pod still uses the ports. So
-    // the number stays unchanged during a replacement.
+    // During a replacement, the new pod often has no node for a moment, because the old pod still uses the ports. The
+    // number therefore stays unchanged during a replacement.
     if reachable_pods.iter().any(|pod| is_changing(pod)) {
         return existing_deployment.max_unavailable().unwrap_or(replaced_count);
     }
@@ -61,7 +61,7 @@ fn max_unavailable(state: &ServiceState, replicas: usize) -> usize {
     let unavailable_current_count = if has_ready_current_pod {
         unscheduled_current_count
     } else {
-        // Perhaps the pods of the new template cannot run on any node. So the last ready pod must stay.
+        // The last ready pod must stay, because the pods of the new template may be unable to run on any node.
         unscheduled_current_count
             .min(MAX_FAILED_ATTEMPTS - 1)
             .min(replicas.saturating_sub(1 + unavailable_count))

@@ -63,8 +63,8 @@ fn find_excluded_nodes(workload: &Workload) -> Option<BTreeSet<String>> {
     Some(fields.filter(excludes_node).flat_map(|field| field.values.iter().flatten().cloned()).collect())
 }
 
-/// Returns true if the list of excluded nodes may stay unchanged. The list may stay if enough nodes remain, and if the
-/// list contains each node of another Service on which a pod of this Service runs.
+/// Returns true if the list of excluded nodes may stay unchanged. The list may stay under two conditions: enough nodes
+/// remain, and the list contains each node of another Service on which a pod of this Service runs.
 ///
 /// Other nodes of other Services need no exclusion, because the scheduler does not assign a pod to a node on which its
 /// hostPorts are in use.

@@ -22,11 +22,11 @@ pub(crate) fn agent(node: &str) -> AgentState {
     let report = AgentReport {
         node: node.to_owned(),
         version: "0.1.0".to_owned(),
-        applied: Some(AppliedVersions { services: 10, endpoint_slices: 10 }),
+        applied_versions: Some(AppliedVersions { services: 10, endpoint_slices: 10 }),
         ..AgentReport::default()
     };
     AgentState {
-        observed: ObservedReport { report: Arc::new(report), is_silent: false },
+        observed_report: ObservedReport { report: Arc::new(report), is_silent: false },
         renewed_at: Some(at(1000)),
         silent_at: at(1015),
         failing_since: None,
@@ -36,18 +36,18 @@ pub(crate) fn agent(node: &str) -> AgentState {
 impl AgentState {
     /// Changes the report.
     pub(crate) fn with_changed_report(mut self, change: impl FnOnce(&mut AgentReport)) -> Self {
-        change(Arc::make_mut(&mut self.observed.report));
+        change(Arc::make_mut(&mut self.observed_report.report));
         self
     }
 
     pub(crate) fn silent(mut self) -> Self {
-        self.observed.is_silent = true;
+        self.observed_report.is_silent = true;
         self
     }
 
     /// Makes the agent refuse port 80/TCP to the Service `default/web`.
     pub(crate) fn refusing(self, owner: PortOwner) -> Self {
-        self.with_changed_report(|report| report.refused.push(port_problem(owner)))
+        self.with_changed_report(|report| report.refused_ports.push(port_problem(owner)))
     }
 }
 

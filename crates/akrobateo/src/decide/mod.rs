@@ -51,8 +51,8 @@ pub(crate) mod workload_fixtures;
 
 pub(crate) use actions::{Action, plan_actions};
 pub(crate) use agent_status::{
-    AgentState, AgentStates, AgentStatus, ObservedReport, RequiredVersions, is_handing_over, lacks_settings,
-    service_problems,
+    AgentState, AgentStates, AgentStatus, ObservedReport, RequiredVersions, is_waiting_for_proxy,
+    lacks_settings, service_problems,
 };
 pub(crate) use condition::Exposure;
 pub(crate) use decide_service::decide;
@@ -67,6 +67,6 @@ pub(crate) use proxy_config::{ProxyConfig, ProxyNamespace, ProxyNamespaceMismatc
 pub(crate) use refusals::describe_port_owner;
 pub(crate) use rollout::{OutdatedProxy, PodReference};
 pub(crate) use service_state::{ObservedVersion, PodChangeTimes, ServiceState};
-pub(crate) use traffic_policy::{has_missing_endpoints, local_traffic_policy, publishes_all_nodes};
+pub(crate) use traffic_policy::{is_published_without_endpoint, local_traffic_policy, publishes_all_nodes};
 pub(crate) use workload::Workload;
 pub(crate) use write_history::{WriteHistory, with_reported_conflicts};

@@ -8,11 +8,11 @@ use akrobateo_services::node_info::NodeInfo;
 use akrobateo_services::spec::LoadBalancerSpec;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::agent_status::{AgentStatus, RequiredVersions, is_handing_over};
+use super::agent_status::{AgentStatus, RequiredVersions, is_waiting_for_proxy};
 use super::service_state::ServiceState;
 
-/// A published node stays published for at most this time after its agent has restarted or failed, or while the agent
-/// has not written the newest rules. The earlier rules of the agent remain in the kernel during this time.
+/// The maximum time for which a published node stays published while its agent restarts, fails, or has not written the
+/// newest rules. The earlier rules of the agent remain in the kernel during this time.
 pub(super) const AGENT_GRACE_PERIOD: SignedDuration = SignedDuration::from_mins(1);
 
 /// The readiness of a node for one Service. The variants are in ascending order: the last variant is the best
@@ -59,7 +59,7 @@ pub(crate) fn agent_status(
     spec: &LoadBalancerSpec,
     node: &NodeInfo,
 ) -> AgentStatus {
-    let observed = state.agents.get(&node.name).map(|agent| &agent.observed);
+    let observed_report = state.agents.get(&node.name).map(|agent| &agent.observed_report);
     let endpoint_version = spec
         .is_external_traffic_policy_local
         .then(|| state.endpoint_versions.get(&node.name))
@@ -67,7 +67,7 @@ pub(crate) fn agent_status(
         .map_or(0, |endpoint| endpoint.version);
     let required_versions =
         RequiredVersions { service: state.version.version, endpoint_slices: endpoint_version };
-    AgentStatus::new(observed, key, required_versions)
+    AgentStatus::new(observed_report, key, required_versions)
 }
 
 /// Returns the readiness of a node by its agent.
@@ -80,7 +80,7 @@ pub(super) fn agent_readiness(state: &ServiceState, node: &NodeInfo, status: &Ag
             let since = agent.failing_since.unwrap_or(state.version.seen_at);
             NodeReadiness::Changing { until: since + AGENT_GRACE_PERIOD }
         }
-        AgentStatus::Behind => {
+        AgentStatus::Outdated => {
             let endpoint = state.endpoint_versions.get(&node.name).map(|endpoint| endpoint.seen_at);
             let change_times = [Some(state.version.seen_at), endpoint, agent.failing_since];
             let since = change_times.into_iter().flatten().max().unwrap_or(state.version.seen_at);
@@ -97,11 +97,11 @@ pub(super) fn previous_agent_readiness(
     key: &ServiceKey,
     node: &NodeInfo,
 ) -> NodeReadiness {
-    let Some(agent) = state.agents.get(&node.name).filter(|agent| !agent.observed.is_silent) else {
+    let Some(agent) = state.agents.get(&node.name).filter(|agent| !agent.observed_report.is_silent) else {
         return NodeReadiness::NotReady;
     };
-    let report = &agent.observed.report;
-    if is_handing_over(report, key) {
+    let report = &agent.observed_report.report;
+    if is_waiting_for_proxy(report, key) {
         let is_paused = report.is_paused;
         return if is_paused {
             NodeReadiness::Changing { until: agent.silent_at }

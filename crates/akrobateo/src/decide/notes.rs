@@ -149,8 +149,8 @@ fn ignored_requests_note(service: &Service) -> Option<Note> {
     })
 }
 
-/// Returns a warning about annotations with the prefix of Akrobateo that Services cannot have. Usually their names have a
-/// typing error.
+/// Returns a warning about annotations with the prefix of Akrobateo that Services cannot have. Usually their names have
+/// a typing error.
 fn unknown_annotations_note(service: &Service) -> Option<Note> {
     let known_names: Vec<_> =
         ANNOTATIONS.iter().filter(|annotation| annotation.kind == "Service").map(|it| it.name).collect();

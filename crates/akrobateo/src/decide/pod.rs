@@ -1,7 +1,7 @@
 //! The spec of proxy pods. Pure.
 //!
-//! A change of the pod spec replaces all pods and interrupts forwarding. So the pod spec changes only together with the
-//! forwarding.
+//! The pod spec changes only together with the forwarding, because a change of the pod spec replaces all pods and
+//! interrupts forwarding.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -170,8 +170,8 @@ fn node_affinity(selection: &NodeSelection, nodes: PodNodes) -> Option<Affinity>
 
 /// Returns the tolerations of the pods.
 ///
-/// The default of Kubernetes keeps a Deployment's pod on a lost node for five minutes. This is too long for a proxy.
-/// The pods of a DaemonSet stay until the node is removed.
+/// The default of Kubernetes keeps a Deployment's pod on a lost node for five minutes. Five minutes are too long for a
+/// proxy. The pods of a DaemonSet stay until the node is removed.
 fn tolerations(spec: &LoadBalancerSpec) -> Vec<Toleration> {
     let mut tolerations = spec.nodes.tolerations.clone();
     if matches!(spec.workload, WorkloadSpec::Dedicated(ProxyWorkload::Deployment { .. })) {
@@ -206,8 +206,8 @@ fn forwarding_container(image: &str, args: &ProxyArgs, host_ports: Vec<Container
             timeout_seconds: Some(READINESS_TIMEOUT_SECONDS),
             ..http_probe(probe::READY_PATH, args.probe_port)
         }),
-        // A proxy on a busy node answers probes late but still forwards. A restart would interrupt connections in
-        // userspace. So Kubernetes restarts the proxy only after a minute without an answer.
+        // A proxy on a busy node answers probes late but still forwards. Kubernetes restarts the proxy only after a
+        // minute without an answer, because a restart interrupts connections in userspace.
         liveness_probe: Some(Probe {
             period_seconds: Some(10),
             timeout_seconds: Some(10),

@@ -181,8 +181,8 @@ mod tests {
         ] {
             assert_eq!(last_ready_at(&mut changes, pods, now), Some(at(now.min(10))));
         }
-        // After a start of the operator, a scheduled pod may be the replacement of a ready proxy. But a pod without a
-        // node is not a replacement of a ready proxy.
+        // After a start of the operator, a pod with a node may be the replacement of a ready proxy, but a pod without a
+        // node is not.
         assert_eq!(last_ready_at(&mut PodChanges::default(), &starting_pod(), 30), Some(at(30)));
         let waiting_pod = [pod("b").restricted_to_node("n1").build()];
         let mut changes = PodChanges::default();

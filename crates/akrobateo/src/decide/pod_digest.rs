@@ -1,7 +1,8 @@
 //! Finds outdated pods. A pod is outdated if a new pod from the current pod template would forward in a different way.
 //! Pure.
 //!
-//! Kubernetes compares whole templates. But a new placement or a new probe must not interrupt forwarding.
+//! Kubernetes compares whole templates. The operator compares only some fields, because a new placement or a new probe
+//! must not interrupt forwarding.
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod, PodSpec, PodTemplateSpec};
 use kube::ResourceExt;

@@ -50,7 +50,8 @@ pub(super) fn is_failing(pod: &Pod) -> bool {
     scheduling_failure(pod).is_some() || container_failure(pod).is_some()
 }
 
-/// Returns true if the pod has no node, because other proxies of the same Service use the ports on each possible node.
+/// Returns true if the pod waits for a node because other proxies of the same Service use the ports on each possible
+/// node.
 fn waits_for_proxies_of_same_service(pod: &Pod, pods: &[Arc<Pod>], proxy_nodes: &[&NodeInfo]) -> bool {
     let has_proxy = |node: &str| pods.iter().any(|pod| runs_on(pod, node));
     !is_scheduled(pod)

@@ -1,5 +1,5 @@
-//! Describes two kinds of ports. Node agents refuse the first kind to a Service. They serve the second kind although a
-//! pod or a process also uses the port. Pure.
+//! Describes the ports that node agents refuse to a Service. Also describes the served ports that a pod or a process
+//! also uses. Pure.
 
 use std::collections::BTreeMap;
 
@@ -92,12 +92,13 @@ fn describe_node_port(shared: &SharedService, port: &str, owner: &PortOwner) -> 
     shared.allocation.conflicts.iter().find(is_same_port).map(ToString::to_string)
 }
 
-/// Returns a warning about the ports that agents serve although a pod or a process of the node also uses these ports.
-pub(super) fn shared_ports_note(shared: &SharedService, key: &ServiceKey) -> Option<Note> {
+/// Returns a warning about the served ports that a pod or a process of the node also uses.
+pub(super) fn doubly_used_ports_note(shared: &SharedService, key: &ServiceKey) -> Option<Note> {
     let mut descriptions = Vec::new();
     for node in shared.state.nodes.iter().filter(|node| *shared.status(node) == AgentStatus::Serving) {
-        let report = shared.state.agents.get(&node.name).map(|agent| &agent.observed.report);
-        let problems = report.map(|report| service_problems(&report.shared_ports, key)).unwrap_or_default();
+        let report = shared.state.agents.get(&node.name).map(|agent| &agent.observed_report.report);
+        let problems =
+            report.map(|report| service_problems(&report.doubly_used_ports, key)).unwrap_or_default();
         let port_descriptions =
             problems.iter().map(|problem| describe_port_owner(&problem.port, &node.name, &problem.owner));
         descriptions.extend(port_descriptions);

@@ -45,7 +45,7 @@ pub(super) fn rejected_status(
     let grace_period = replacement_time(host_ports.len());
     let ready_nodes = nodes_with_ready_pod(&state.pods);
     let unclaimed_nodes = BTreeSet::new();
-    let publishable = select_nodes_to_publish(
+    let publishable_nodes = select_nodes_to_publish(
         service,
         &AddressInputs {
             nodes: &state.nodes,
@@ -61,7 +61,7 @@ pub(super) fn rejected_status(
     );
     let can_stay_published = |ingress: &&LoadBalancerIngress| {
         let address: Option<IpAddr> = ingress.ip.as_ref().and_then(|ip| ip.parse().ok());
-        address.is_some_and(|address| publishable.nodes.iter().any(|node| node.has_address(address)))
+        address.is_some_and(|address| publishable_nodes.nodes.iter().any(|node| node.has_address(address)))
     };
     let remaining_ingress = published_addresses(service).iter().filter(can_stay_published).cloned();
     let addresses: Vec<_> =
@@ -69,7 +69,7 @@ pub(super) fn rejected_status(
     let note = addresses.is_empty().then(|| other_addresses_note(instance, service)).flatten();
     let may_release_port = state.workloads.is_empty();
     let exposure = Exposure::rejected(error, !addresses.is_empty(), may_release_port, note);
-    RejectedStatus { addresses, exposure, recheck_at: publishable.recheck_at }
+    RejectedStatus { addresses, exposure, recheck_at: publishable_nodes.recheck_at }
 }
 
 /// Returns the readiness of a node by its agent. The node agents keep the last valid settings of a rejected Service in
@@ -83,11 +83,11 @@ fn agent_readiness_of_rejected_service(
         return NodeReadiness::NotReady;
     }
     let key = ServiceKey::from_service(service);
-    let observed = state.agents.get(&node.name).map(|agent| &agent.observed);
-    if observed.is_some_and(|observed| lacks_settings(&observed.report, &key)) {
+    let observed_report = state.agents.get(&node.name).map(|agent| &agent.observed_report);
+    if observed_report.is_some_and(|observed_report| lacks_settings(&observed_report.report, &key)) {
         return NodeReadiness::NotReady;
     }
-    match AgentStatus::new(observed, &key, RequiredVersions::default()) {
+    match AgentStatus::new(observed_report, &key, RequiredVersions::default()) {
         // The operator itself has probably lost contact.
         AgentStatus::Silent if are_all_silent(&state.agents) => NodeReadiness::Ready,
         status => agent_readiness(state, node, &status),

@@ -154,9 +154,9 @@ impl PodReference {
 /// One step of a DaemonSet's rollout.
 ///
 /// Before the first new proxy is ready, the rollout replaces one proxy at a time. In this phase, the rollout replaces
-/// only available proxies. So the failure of a new proxy shows a fault of the new pods. After a new proxy is ready, the
-/// rollout no longer waits for nodes whose proxy fails. The rollout then waits only for nodes whose new pod is not
-/// created.
+/// only available proxies. The failure of a new proxy therefore shows a fault of the new pods. After a new proxy is
+/// ready, the rollout no longer waits for nodes whose proxy fails. The rollout then waits only for nodes whose new pod
+/// is not created.
 struct RolloutStep<'a> {
     /// The available outdated proxies, in the order of their replacement.
     available_proxies: Vec<(&'a NodeInfo, &'a Pod)>,
@@ -204,7 +204,7 @@ impl<'a> RolloutStep<'a> {
         let failed_count = count_proxies(|state| matches!(state, ProxyState::Failed));
         let has_too_many_failures = !has_ready_new_proxy
             && (failed_count >= MAX_FAILED_ATTEMPTS || (failed_count > 0 && available_proxies.len() == 1));
-        // If the new pod of one node is not created, the new pods of other nodes will probably not be created either.
+        // If the new pod of one node is not created, the same failure is likely on other nodes.
         let is_pod_missing = count_proxies(|state| matches!(state, ProxyState::Missing)) > 0;
         let is_stopped = !available_proxies.is_empty() && (is_pod_missing || has_too_many_failures);
         let max_simultaneous = if has_ready_new_proxy {
@@ -248,8 +248,8 @@ impl<'a> RolloutStep<'a> {
     }
 }
 
-/// Returns true if the rollout may replace the ready proxy of the node. Until a new proxy is ready, the rollout replaces
-/// proxies only on nodes that would get a new proxy.
+/// Returns true if the rollout may replace the ready proxy of the node. While no new proxy is ready, the rollout leaves
+/// a ready proxy in place on nodes where no new proxy could start.
 const fn may_replace_ready_proxy(proxy: &NodeProxy, has_ready_new_proxy: bool) -> bool {
     has_ready_new_proxy || proxy.may_start_proxy
 }

@@ -74,8 +74,9 @@ impl<'a> NodeProxy<'a> {
                 state: if node.is_lost() {
                     ProxyState::Lost
                 } else {
-                    let ends = ChangeEnds::new(&state.pod_change_times, &node.name, replacement_time, now);
-                    ProxyState::new(&pods, template, &ends)
+                    let change_end_times =
+                        ChangeEndTimes::new(&state.pod_change_times, &node.name, replacement_time, now);
+                    ProxyState::new(&pods, template, &change_end_times)
                 },
                 may_start_proxy,
                 is_published: state.service.as_ref().is_some_and(|service| is_published(service, node)),
@@ -87,7 +88,7 @@ impl<'a> NodeProxy<'a> {
 }
 
 /// The times at which the replacement of a node's proxy should end. A field is `None` if its time has passed.
-struct ChangeEnds {
+struct ChangeEndTimes {
     /// The end of the replacement, counted from the last time when a proxy of the node was ready.
     interruption_end: Option<Timestamp>,
     /// The later of two times: `interruption_end`, and the end of the replacement counted from the last change of the
@@ -95,7 +96,7 @@ struct ChangeEnds {
     change_end: Option<Timestamp>,
 }
 
-impl ChangeEnds {
+impl ChangeEndTimes {
     fn new(times: &PodChangeTimes, node: &str, replacement_time: SignedDuration, now: Timestamp) -> Self {
         let end = |times: &BTreeMap<String, Timestamp>| {
             times.get(node).map(|at| *at + replacement_time).filter(|end| *end > now)
@@ -106,15 +107,15 @@ impl ChangeEnds {
 }
 
 impl<'a> ProxyState<'a> {
-    fn new(pods: &[&'a Pod], template: &PodTemplateSpec, ends: &ChangeEnds) -> Self {
+    fn new(pods: &[&'a Pod], template: &PodTemplateSpec, change_end_times: &ChangeEndTimes) -> Self {
         let existing_pods: Vec<_> =
             pods.iter().copied().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
         if let Some(pod) = existing_pods.iter().find(|pod| is_outdated(pod, template)) {
             if is_ready(pod) { Self::OutdatedReady(pod) } else { Self::OutdatedNotReady(pod) }
         } else if existing_pods.iter().any(|pod| is_ready(pod)) {
             Self::Ready
-        } else if let Some(ends_at) = ends.change_end {
-            let was_ready = ends.interruption_end.is_some();
+        } else if let Some(ends_at) = change_end_times.change_end {
+            let was_ready = change_end_times.interruption_end.is_some();
             Self::Changing { was_ready, is_failing: existing_pods.iter().any(|pod| is_failing(pod)), ends_at }
         } else if !existing_pods.is_empty() {
             Self::Failed

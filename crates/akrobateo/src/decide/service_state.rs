@@ -58,7 +58,7 @@ pub(crate) struct ObservedVersion {
 pub(crate) struct PodChangeTimes {
     /// For each node, the time of the last change of its pods or of its allocation to the Service.
     pub(crate) last_change_times: BTreeMap<String, Timestamp>,
-    /// For each node that has or had a ready pod, the time when the operator last saw a ready pod on the node.
+    /// For each node, the time when the operator last saw a ready pod. Nodes that never had a ready pod are missing.
     pub(crate) last_ready_times: BTreeMap<String, Timestamp>,
     /// The time when the operator first saw the Service without a pod; `None` if the Service has a pod.
     pub(crate) without_pods_since: Option<Timestamp>,

@@ -16,7 +16,7 @@ use super::decision::{Decision, DesiredStatus, ProxyDecision};
 use super::first_publication::first_publication_time;
 use super::note::{Note, join_first_items};
 use super::notes::find_notes;
-use super::refusals::{Refusals, shared_ports_note};
+use super::refusals::{Refusals, doubly_used_ports_note};
 use super::service_state::ServiceState;
 use super::shared_blocker::find_shared_blocker;
 use super::shared_service::SharedService;
@@ -89,7 +89,7 @@ fn shared_exposure(
         .into_iter()
         .chain(refusals.notes())
         .chain(shared_node_ports_note(&shared.allocation.shared_node_ports))
-        .chain(shared_ports_note(shared, &key))
+        .chain(doubly_used_ports_note(shared, &key))
         .chain(masqueraded_peers_note(shared))
         .chain(find_notes(instance, shared.state, shared.service, shared.spec, None, addresses));
     Exposure::from_notes(reason, !addresses.is_empty(), notes)
@@ -108,7 +108,7 @@ fn masqueraded_peers_note(shared: &SharedService) -> Option<Note> {
         .filter(|node| shared.is_expected(node) && *shared.status(node) == AgentStatus::Serving);
     let mut reasons: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for agent in nodes.filter_map(|node| shared.state.agents.get(&node.name)) {
-        for peer in &agent.observed.report.masqueraded_peers {
+        for peer in &agent.observed_report.report.masqueraded_peers {
             reasons.entry(&peer.reason).or_default().insert(&peer.node);
         }
     }

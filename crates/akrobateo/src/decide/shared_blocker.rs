@@ -81,7 +81,8 @@ fn agents_not_ready_note(shared: &SharedService) -> Note {
              other nodes"
         ));
     }
-    if expected_nodes().any(|node| matches!(shared.status(node), AgentStatus::Behind | AgentStatus::Paused)) {
+    if expected_nodes().any(|node| matches!(shared.status(node), AgentStatus::Outdated | AgentStatus::Paused))
+    {
         return Note::without_warning("no node agent serves the Service yet; waiting for the agents");
     }
     let nodes: Vec<_> = expected_nodes().map(|node| node.name.clone()).collect();

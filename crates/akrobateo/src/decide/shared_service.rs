@@ -106,7 +106,8 @@ impl<'a> SharedService<'a> {
     fn readiness(&self, node: &NodeInfo) -> NodeReadiness {
         let status = self.status(node);
         let readiness_by_agent = if *status == AgentStatus::Silent && self.are_all_agents_silent {
-            // The operator itself has probably lost contact with the API server. So the published nodes stay published.
+            // The operator itself has probably lost contact with the API server. The published nodes therefore stay
+            // published.
             if is_published(self.service, node) { NodeReadiness::Ready } else { NodeReadiness::NotReady }
         } else {
             agent_readiness(self.state, node, status)
@@ -131,8 +132,8 @@ impl<'a> SharedService<'a> {
         ))
     }
 
-    /// Returns true if the Service still needs its proxies from dedicated mode. The Service needs the proxies if a node
-    /// has a ready proxy, but the agent of this node does not serve the Service yet. If an agent refuses the Service or
+    /// Returns true if the Service still needs its proxies from dedicated mode. The Service needs the proxies while a
+    /// node has a ready proxy and the agent of this node does not serve the Service. If an agent refuses the Service or
     /// is silent, the proxies stay for at most one minute.
     pub(super) fn needs_previous_proxies(&self, now: Timestamp) -> bool {
         if self.state.workloads.is_empty() {
@@ -152,7 +153,7 @@ impl<'a> SharedService<'a> {
         self.state.nodes.iter().filter(is_served_by_proxy).any(|node| match self.status(node) {
             AgentStatus::Serving => false,
             AgentStatus::Absent | AgentStatus::Silent | AgentStatus::Refusing(_) => is_within_grace_period,
-            AgentStatus::Paused | AgentStatus::Failing(_) | AgentStatus::Behind => true,
+            AgentStatus::Paused | AgentStatus::Failing(_) | AgentStatus::Outdated => true,
         })
     }
 
@@ -164,9 +165,9 @@ impl<'a> SharedService<'a> {
 
     /// Returns the ipMode of a node's address.
     ///
-    /// Several Services may publish an unclaimed node with the same port. Then kube-proxy must not forward for any of
-    /// these Services. If the Service still has proxies from dedicated mode, kube-proxy may continue to forward until
-    /// the agent of the node serves the Service.
+    /// Several Services may publish an unclaimed node with the same port. kube-proxy must not forward for any of these
+    /// Services. If the Service still has proxies from dedicated mode, kube-proxy may continue to forward until the
+    /// agent of the node serves the Service.
     pub(super) fn ip_mode(&self, node: &NodeInfo, address: IpAddr) -> IpMode {
         if self.allocation.unclaimed_nodes.contains(&node.name) {
             return IpMode::Proxy;
@@ -204,7 +205,7 @@ impl<'a> SharedService<'a> {
                     AgentStatus::Absent => UnpublishedCause::NoAgent,
                     AgentStatus::Silent => UnpublishedCause::AgentSilent,
                     AgentStatus::Failing(error) => UnpublishedCause::AgentFailing(error.clone()),
-                    AgentStatus::Paused | AgentStatus::Behind => UnpublishedCause::AgentBehind,
+                    AgentStatus::Paused | AgentStatus::Outdated => UnpublishedCause::AgentOutdated,
                     AgentStatus::Refusing(_) | AgentStatus::Serving => return None,
                 }
             };

@@ -209,8 +209,8 @@ fn proxies_avoid_nodes_whose_port_another_service_owns() {
     let affinity = pod_spec(&state).affinity.unwrap().node_affinity.unwrap();
     let node_selector_terms =
         affinity.required_during_scheduling_ignored_during_execution.unwrap().node_selector_terms;
-    // The affinity lists the names of nodes. So a new node gets a proxy only after the allocation has decided about the
-    // node.
+    // A new node gets a proxy only after the allocation has decided about the node, because the affinity lists the
+    // names of nodes.
     assert_eq!(node_selector_terms.len(), 1);
     let fields = node_selector_terms[0].match_fields.as_ref().unwrap();
     assert_eq!((fields[0].operator.as_str(), &fields[0].values), ("In", &Some(vec!["n2".to_owned()])));
@@ -220,8 +220,8 @@ fn proxies_avoid_nodes_whose_port_another_service_owns() {
 #[test]
 fn daemonset_is_deleted_before_a_deployment_replaces_it() {
     let mut state = state_after_actions(observe(web().build()));
-    let changed = web().annotation(annotations::WORKLOAD, "Deployment");
-    state.allocation_result = observe(changed.build()).allocation_result;
+    let changed_service = web().annotation(annotations::WORKLOAD, "Deployment");
+    state.allocation_result = observe(changed_service.build()).allocation_result;
     let actions = planned_actions(&state);
     assert!(matches!(&actions[0], Action::Delete(Workload::DaemonSet(_))), "{actions:?}");
     let Action::Apply(Workload::Deployment(deployment)) = &actions[1] else { panic!("{actions:?}") };

@@ -26,8 +26,8 @@ const ALL_NODES_PUBLISHED_TEXT: &str = "all ready nodes are published until an e
 /// kube-proxy forwards packets to a published address if the ipMode is VIP and the packets arrive with this destination
 /// address. Behind 1:1 NAT, packets arrive with another destination address. If kube-proxy forwards, the proxies only
 /// reserve the ports, because portmap would redirect packets to loopback addresses too. With externalTrafficPolicy
-/// Local, only kube-proxy keeps the client's address. Then the majority of the nodes decides, so that one node cannot
-/// change the data path of all nodes.
+/// Local, only kube-proxy keeps the client's address. With this policy the majority of the nodes decides the role, so
+/// that one node cannot change the data path of all nodes.
 pub(super) fn proxy_role(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> ProxyRole {
     if spec.ip_mode == IpMode::Proxy {
         return ProxyRole::Forward;
@@ -89,8 +89,8 @@ pub(super) fn has_forwarding_program(spec: &LoadBalancerSpec, role: ProxyRole, n
 /// Returns the name of the traffic policy that restricts the node to its own endpoints; `None` if no policy restricts
 /// the node.
 ///
-/// A proxy connects to the cluster IP, so internalTrafficPolicy Local limits the proxy to the endpoints of its node. The
-/// node agents connect to the endpoints, so this policy does not limit them.
+/// A proxy connects to the cluster IP, so internalTrafficPolicy Local limits the proxy to the endpoints of its node.
+/// The node agents connect to the endpoints, so this policy does not limit them.
 pub(crate) fn local_traffic_policy(spec: &LoadBalancerSpec, node: &NodeInfo) -> Option<&'static str> {
     if spec.is_external_traffic_policy_local {
         Some("externalTrafficPolicy")
@@ -153,12 +153,12 @@ pub(crate) fn publishes_all_nodes(service: &Service) -> bool {
     let is_in_summary = |message: &str| {
         message.split(". ").next().is_some_and(|summary| summary.contains(ALL_NODES_PUBLISHED_TEXT))
     };
-    has_missing_endpoints(service)
+    is_published_without_endpoint(service)
         && current_condition(service).is_some_and(|condition| is_in_summary(&condition.message))
 }
 
 /// Returns true if the condition reports that the Service is published without an endpoint.
-pub(crate) fn has_missing_endpoints(service: &Service) -> bool {
+pub(crate) fn is_published_without_endpoint(service: &Service) -> bool {
     current_condition(service).is_some_and(|condition| {
         condition.status == "True" && condition.reason == Reason::NoEndpoints.as_str()
     })

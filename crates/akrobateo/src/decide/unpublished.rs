@@ -38,7 +38,7 @@ pub(crate) enum UnpublishedCause {
     #[error("its agent cannot change the rules of the kernel: {0}")]
     AgentFailing(String),
     #[error("its agent does not serve the Service yet")]
-    AgentBehind,
+    AgentOutdated,
     #[error(
         "with externalTrafficPolicy Local only kube-proxy may forward, but kube-proxy serves only the \
         InternalIP of a node, and the node's published address is another one"

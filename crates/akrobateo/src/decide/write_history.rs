@@ -73,7 +73,7 @@ impl WriteHistory {
             return decision;
         };
         let record = self.record(key, service.metadata.uid.as_deref());
-        let workload_limit = record.workload.observe(state, &decision, now);
+        let workload_write_limit = record.workload.observe(state, &decision, now);
         record.status.observe(instance, service, decision.status.is_some(), now);
         let conflicts = [
             (Reason::StatusConflict, &record.status.tracker),
@@ -86,17 +86,17 @@ impl WriteHistory {
             decision.recheck_by(tracker.ends_at().filter(|end| *end > now));
         }
         let desired = decision.status.as_ref();
-        let status_limit = match decision.limits.status {
+        let status_write_limit = match decision.limits.status {
             delay @ WriteLimit::DelayUntil(_) => delay,
             WriteLimit::Change | WriteLimit::Restore => {
                 desired.map_or(WriteLimit::Change, |desired| record.status.limit(desired, now))
             }
         };
-        decision.recheck_by(status_limit.delayed_until());
-        decision.recheck_by(workload_limit.delayed_until());
+        decision.recheck_by(status_write_limit.delayed_until());
+        decision.recheck_by(workload_write_limit.delayed_until());
         decision.limits = WriteLimits {
-            status: status_limit,
-            workload: workload_limit,
+            status: status_write_limit,
+            workload: workload_write_limit,
             previous_status: record.status.last_written_status.clone(),
         };
         decision

@@ -26,8 +26,9 @@ const DETECTION_PERIOD: Duration = Duration::from_mins(1);
 /// The number of pods to read for each label. All pods of kube-proxy have the same arguments in most clusters.
 const MAX_PODS_PER_LABEL: u32 = 20;
 
-/// Repeats the detection until it succeeds, because a wrong guess would break published addresses that work. Then
-/// starts a task that repeats the detection. Returns the reason why ipMode VIP is dangerous; `None` while VIP is safe.
+/// Repeats the detection until it succeeds, because a wrong guess would break published addresses that work. After the
+/// first success, starts a task that repeats the detection. Returns the reason why ipMode VIP is dangerous; `None`
+/// while VIP is safe.
 pub(crate) async fn follow_vip_danger(
     client: &Client,
     metrics: &Arc<Metrics>,

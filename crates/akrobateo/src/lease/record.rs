@@ -192,12 +192,12 @@ mod tests {
     #[test]
     fn only_a_renewal_restarts_the_wait_for_expiry() {
         let start = Instant::now();
-        let (later, expiry) = (start + Duration::from_secs(10), start + Duration::from_secs(16));
+        let (later_time, expiry) = (start + Duration::from_secs(10), start + Duration::from_secs(16));
         let mut unchanged_record = observed_record(lease(OTHER_IDENTITY, Some(15), "1"), start);
-        unchanged_record.observe(Some(lease(OTHER_IDENTITY, Some(15), "1")), later);
+        unchanged_record.observe(Some(lease(OTHER_IDENTITY, Some(15), "1")), later_time);
         assert_eq!(next_step(OWN_IDENTITY, &unchanged_record, expiry), ElectionStep::Acquire);
         let mut renewed_record = observed_record(lease(OTHER_IDENTITY, Some(15), "1"), start);
-        renewed_record.observe(Some(lease(OTHER_IDENTITY, Some(15), "2")), later);
+        renewed_record.observe(Some(lease(OTHER_IDENTITY, Some(15), "2")), later_time);
         assert_eq!(
             next_step(OWN_IDENTITY, &renewed_record, expiry),
             ElectionStep::Wait(OTHER_IDENTITY.to_owned())

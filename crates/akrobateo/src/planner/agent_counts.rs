@@ -27,7 +27,7 @@ pub(super) fn count_agents<'a>(
 }
 
 fn agent_state(report: &AgentReport, is_silent: bool, expected_version: u64) -> &'static str {
-    match &report.applied {
+    match &report.applied_versions {
         _ if is_silent => "silent",
         _ if report.is_paused => "paused",
         _ if report.error.is_some() => "failing",
@@ -46,19 +46,19 @@ mod tests {
     #[test]
     fn agents_are_counted_by_state() {
         let applied = |services| Some(AppliedVersions { services, endpoint_slices: 0 });
-        let current = AgentReport { applied: applied(7), ..AgentReport::default() };
-        let paused = AgentReport { is_paused: true, ..current.clone() };
-        let failing = AgentReport { error: Some("no nf_tables".to_owned()), ..current.clone() };
-        let outdated = AgentReport { applied: applied(6), ..AgentReport::default() };
-        let starting = AgentReport::default();
+        let current_report = AgentReport { applied_versions: applied(7), ..AgentReport::default() };
+        let paused_report = AgentReport { is_paused: true, ..current_report.clone() };
+        let failing_report = AgentReport { error: Some("no nf_tables".to_owned()), ..current_report.clone() };
+        let outdated_report = AgentReport { applied_versions: applied(6), ..AgentReport::default() };
+        let starting_report = AgentReport::default();
         let reports = [
-            (&current, false),
-            (&current, true),
-            (&paused, true),
-            (&paused, false),
-            (&failing, false),
-            (&outdated, false),
-            (&starting, false),
+            (&current_report, false),
+            (&current_report, true),
+            (&paused_report, true),
+            (&paused_report, false),
+            (&failing_report, false),
+            (&outdated_report, false),
+            (&starting_report, false),
         ];
         let expected = [("ok", 1), ("silent", 2), ("paused", 1), ("failing", 1), ("outdated", 2)];
         assert_eq!(count_agents(reports.into_iter(), 7), expected.into());

@@ -11,7 +11,7 @@ use akrobateo_services::spec::{ClientAddress, LoadBalancerSpec, ServiceDefaults,
 use k8s_openapi::api::core::v1::Service;
 
 use crate::decide::{
-    AgentStates, AgentStatus, ObservedReport, RequiredVersions, is_handing_over, lacks_settings,
+    AgentStates, AgentStatus, ObservedReport, RequiredVersions, is_waiting_for_proxy, lacks_settings,
     service_problems,
 };
 
@@ -19,9 +19,9 @@ use crate::decide::{
 #[derive(Debug, PartialEq)]
 pub(super) struct AgentFacts {
     status: AgentStatus,
-    is_handing_over: bool,
+    is_waiting_for_proxy: bool,
     lacks_settings: bool,
-    shared_ports: Vec<PortProblem>,
+    doubly_used_ports: Vec<PortProblem>,
     masqueraded_peers: Vec<MasqueradedPeer>,
 }
 
@@ -30,26 +30,26 @@ impl AgentFacts {
     pub(super) fn new(
         result: &AllocationResult,
         key: &ServiceKey,
-        required: RequiredVersions,
-        observed: Option<&ObservedReport>,
+        required_versions: RequiredVersions,
+        observed_report: Option<&ObservedReport>,
     ) -> Self {
-        let report = observed.map(|observed| &observed.report);
-        let is_handing_over = report.is_some_and(|report| is_handing_over(report, key));
-        let (spec, status) = match (result, AgentStatus::new(observed, key, required)) {
+        let report = observed_report.map(|observed_report| &observed_report.report);
+        let is_waiting_for_proxy = report.is_some_and(|report| is_waiting_for_proxy(report, key));
+        let (spec, status) = match (result, AgentStatus::new(observed_report, key, required_versions)) {
             (AllocationResult::Accepted(spec, _), status) if spec.is_shared() => (Some(spec), status),
             // When a Service gets its own proxies, the agent serves the Service until a proxy on the node is ready.
-            (AllocationResult::Accepted(..), AgentStatus::Behind) => (None, AgentStatus::Behind),
-            (AllocationResult::Accepted(..), _) if !is_handing_over => (None, AgentStatus::Serving),
+            (AllocationResult::Accepted(..), AgentStatus::Outdated) => (None, AgentStatus::Outdated),
+            (AllocationResult::Accepted(..), _) if !is_waiting_for_proxy => (None, AgentStatus::Serving),
             (AllocationResult::Accepted(..) | AllocationResult::Rejected(_), status) => (None, status),
         };
         let is_client_address_kept = spec.is_some_and(|spec| keeps_client_address(spec));
         Self {
             status,
-            is_handing_over,
+            is_waiting_for_proxy,
             lacks_settings: report.is_some_and(|report| lacks_settings(report, key)),
-            shared_ports: report
+            doubly_used_ports: report
                 .filter(|_| spec.is_some())
-                .map(|report| service_problems(&report.shared_ports, key))
+                .map(|report| service_problems(&report.doubly_used_ports, key))
                 .unwrap_or_default(),
             masqueraded_peers: report
                 .filter(|_| is_client_address_kept)
@@ -74,7 +74,7 @@ pub(super) fn ports_occupied_by_agents(
     defaults: &ServiceDefaults,
     nodes: &[NodeInfo],
     agents: &AgentStates,
-    required: impl Fn(&NodeInfo) -> RequiredVersions,
+    required_versions: impl Fn(&NodeInfo) -> RequiredVersions,
 ) -> OccupiedPorts {
     let key = ServiceKey::from_service(service);
     let (spec, is_rejected) = match LoadBalancerSpec::from_service(service, defaults) {
@@ -88,14 +88,14 @@ pub(super) fn ports_occupied_by_agents(
     };
     let is_occupied = |node: &NodeInfo| {
         let Some(agent) = agents.get(&node.name) else { return false };
-        let report = &agent.observed.report;
-        if is_handing_over(report, &key) {
-            return !agent.observed.is_silent;
+        let report = &agent.observed_report.report;
+        if is_waiting_for_proxy(report, &key) {
+            return !agent.observed_report.is_silent;
         }
         let is_published = is_published(service, node);
         let is_selected = spec.nodes.matches(node) || (is_published && spec.nodes.matches_running_pod(node));
-        let is_serving =
-            AgentStatus::new(Some(&agent.observed), &key, required(node)) == AgentStatus::Serving;
+        let is_serving = AgentStatus::new(Some(&agent.observed_report), &key, required_versions(node))
+            == AgentStatus::Serving;
         is_serving
             && if is_rejected {
                 is_published && !lacks_settings(report, &key)

@@ -59,8 +59,8 @@ struct Agent {
 #[derive(Clone, Debug)]
 pub(super) struct AgentChange {
     pub(super) node: String,
-    pub(super) previous: Option<ObservedReport>,
-    pub(super) current: Option<ObservedReport>,
+    pub(super) previous_report: Option<ObservedReport>,
+    pub(super) current_report: Option<ObservedReport>,
 }
 
 impl AgentRegistry {
@@ -89,11 +89,11 @@ impl AgentRegistry {
         };
         let report_text = lease.annotations().get(REPORT_ANNOTATION).map(String::as_str).unwrap_or_default();
         let renew_time = lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
-        let previous = self.agents.get(name);
-        let is_renewed = previous.is_none_or(|previous| previous.renew_time != renew_time);
-        let is_report_changed = previous.is_none_or(|previous| previous.report_text != report_text);
-        let report = match previous.filter(|_| !is_report_changed) {
-            Some(previous) => previous.report.clone(),
+        let previous_agent = self.agents.get(name);
+        let is_renewed = previous_agent.is_none_or(|agent| agent.renew_time != renew_time);
+        let is_report_changed = previous_agent.is_none_or(|agent| agent.report_text != report_text);
+        let report = match previous_agent.filter(|_| !is_report_changed) {
+            Some(agent) => agent.report.clone(),
             None if self.invalid_reports.get(name).is_some_and(|it| it == report_text) => return None,
             None => {
                 let Some(report) = parse_report(instance, name, lease) else {
@@ -103,25 +103,26 @@ impl AgentRegistry {
                 Arc::new(report)
             }
         };
-        let renewed_at = previous.filter(|_| !is_renewed).map_or(now, |previous| previous.renewed_at);
-        let failing_since = previous.and_then(|previous| previous.failing_since);
+        let renewed_at = previous_agent.filter(|_| !is_renewed).map_or(now, |agent| agent.renewed_at);
+        let failing_since = previous_agent.and_then(|agent| agent.failing_since);
         let agent = Agent {
             failing_since: is_failing(&report).then(|| failing_since.unwrap_or(now)),
             report,
             report_text: report_text.to_owned(),
             renew_time,
             renewed_at,
-            is_silent: !is_renewed && previous.is_some_and(|previous| previous.is_silent),
+            is_silent: !is_renewed && previous_agent.is_some_and(|agent| agent.is_silent),
             is_deleted: false,
         };
         self.invalid_reports.remove(name);
         if is_renewed {
             self.on_renewal(now);
         }
-        let (node, current) = (agent.report.node.clone(), agent.observed());
-        let previous = self.agents.insert(name.to_owned(), agent).map(|previous| previous.observed());
-        let has_changed = !previous.as_ref().is_some_and(|previous| previous.is_equivalent(&current));
-        has_changed.then_some(AgentChange { node, previous, current: Some(current) })
+        let (node, current_report) = (agent.report.node.clone(), agent.observed());
+        let previous_report = self.agents.insert(name.to_owned(), agent).map(|agent| agent.observed());
+        let has_changed =
+            !previous_report.as_ref().is_some_and(|report| report.is_equivalent(&current_report));
+        has_changed.then_some(AgentChange { node, previous_report, current_report: Some(current_report) })
     }
 
     /// Records a renewal. If the operator had lost contact, all agents get time to renew their Leases.
@@ -141,14 +142,14 @@ impl AgentRegistry {
     fn remove(&mut self, name: &str) -> Option<AgentChange> {
         let agent = self.agents.remove(name)?;
         let node = agent.report.node.clone();
-        Some(AgentChange { node, previous: Some(agent.observed()), current: None })
+        Some(AgentChange { node, previous_report: Some(agent.observed()), current_report: None })
     }
 
     /// Marks the agents that have not renewed their Leases in time as silent. Removes the agents whose Leases no longer
     /// exist. Returns the changed agents.
     ///
-    /// If the operator has lost contact, all agents become silent at the same time. Otherwise the operator would remove
-    /// the addresses of nodes that still work, one after another.
+    /// If the operator has lost contact, all agents become silent at the same time. Without this rule, the operator
+    /// would remove the addresses of nodes that still work, one after another.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<AgentChange> {
         let expired_agents =
             self.agents.iter().filter(|(_, agent)| agent.is_deleted && agent.deadline() <= now);
@@ -158,10 +159,10 @@ impl AgentRegistry {
             return changes;
         }
         for agent in self.agents.values_mut().filter(|agent| !agent.is_silent && agent.deadline() <= now) {
-            let previous = Some(agent.observed());
+            let previous_report = Some(agent.observed());
             agent.is_silent = true;
-            let (node, current) = (agent.report.node.clone(), Some(agent.observed()));
-            changes.push(AgentChange { node, previous, current });
+            let (node, current_report) = (agent.report.node.clone(), Some(agent.observed()));
+            changes.push(AgentChange { node, previous_report, current_report });
         }
         changes
     }
@@ -173,8 +174,8 @@ impl AgentRegistry {
     }
 
     /// Returns the time when [`Self::expire`] next marks an agent as silent. Usually this time is the earliest deadline
-    /// of all agents. If the operator has lost contact, this time is the latest deadline of all agents that did not end
-    /// in an orderly way.
+    /// of all agents. If the operator has lost contact, this time is the latest deadline. Agents that ended in an
+    /// orderly way do not count.
     fn silence_deadline(&self, now: Instant) -> Option<Instant> {
         let reporting_agents = || self.agents.values().filter(|agent| !agent.is_silent);
         let first_deadline = reporting_agents().map(Agent::deadline).min()?;
@@ -186,9 +187,8 @@ impl AgentRegistry {
         Some(last_deadline.unwrap_or(first_deadline).max(first_deadline))
     }
 
-    /// Compares the times in the Leases with the newest of these times. Marks an agent as silent if its Lease is older
-    /// than the newest Lease by more than the duration of a Lease. Commands need this comparison, because a command
-    /// reads each Lease only once.
+    /// Marks an agent as silent if its Lease is too old: the newest Lease is newer by more than the duration of a
+    /// Lease. Commands need this comparison, because a command reads each Lease only once.
     pub(super) fn mark_silent_by_renew_times(&mut self) {
         let newest_time = self.agents.values().filter_map(|agent| agent.renew_time.as_ref()).max().cloned();
         for agent in self.agents.values_mut() {
@@ -216,7 +216,7 @@ impl AgentRegistry {
     pub(super) fn states(&self, clock: Clock) -> AgentStates {
         let states = self.agents.values().map(|agent| {
             let state = AgentState {
-                observed: agent.observed(),
+                observed_report: agent.observed(),
                 renewed_at: agent.renew_time.as_ref().map(|time| time.0),
                 silent_at: clock.to_timestamp(agent.deadline()),
                 failing_since: agent.failing_since.map(|since| clock.to_timestamp(since)),
@@ -240,7 +240,7 @@ impl Agent {
 
 /// Returns true if the agent has failed to change its rules, or has not written them yet.
 fn is_failing(report: &AgentReport) -> bool {
-    report.error.is_some() || report.applied.is_none()
+    report.error.is_some() || report.applied_versions.is_none()
 }
 
 #[cfg(test)]
@@ -254,7 +254,7 @@ mod tests {
     /// Returns the Lease of a node's agent. The Lease was renewed at this time, by the clock of the agent.
     fn lease(node: &str, renewed_at: i64, change: impl FnOnce(&mut AgentReport)) -> (String, Lease) {
         let mut report = AgentReport { node: node.to_owned(), ..AgentReport::default() };
-        report.applied = Some(akrobateo_services::agent_report::AppliedVersions::default());
+        report.applied_versions = Some(akrobateo_services::agent_report::AppliedVersions::default());
         change(&mut report);
         let mut lease = Lease::default();
         let annotations = BTreeMap::from([(REPORT_ANNOTATION.to_owned(), report.to_json().unwrap())]);
@@ -366,7 +366,7 @@ mod tests {
         registry.update("akrobateo", &name, None, start);
         assert!(registry.expire(start + Duration::from_secs(14)).is_empty());
         let changes = registry.expire(start + Duration::from_secs(15));
-        assert!(matches!(&changes[..], [AgentChange { current: None, .. }]));
+        assert!(matches!(&changes[..], [AgentChange { current_report: None, .. }]));
         assert_eq!(registry.lease_names().count(), 0);
     }
 

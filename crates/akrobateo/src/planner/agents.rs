@@ -88,10 +88,11 @@ impl Agents {
         result: &AllocationResult,
         changes: &[AgentChange],
     ) -> bool {
-        changes.iter().any(|AgentChange { node, previous, current }| {
+        changes.iter().any(|AgentChange { node, previous_report, current_report }| {
             let required_versions_on_node = self.required_versions(key, node);
-            let facts = |observed| AgentFacts::new(result, key, required_versions_on_node, observed);
-            facts(previous.as_ref()) != facts(current.as_ref())
+            let facts =
+                |observed_report| AgentFacts::new(result, key, required_versions_on_node, observed_report);
+            facts(previous_report.as_ref()) != facts(current_report.as_ref())
         })
     }
 
@@ -132,7 +133,7 @@ impl Agents {
     }
 
     /// Records the versions of all Services. `has_same_settings` returns true if the settings of a Service have not
-    /// changed since the last call. If so, the agents need not apply the new version.
+    /// changed since the last call. If the settings have not changed, the agents need not apply the new version.
     pub(super) fn record_services(
         &mut self,
         services: &[Arc<Service>],
@@ -196,10 +197,11 @@ impl Agents {
 }
 
 fn log_change(change: &AgentChange) {
-    let AgentChange { node, previous, current } = change;
-    let is_reporting =
-        |observed: &Option<ObservedReport>| observed.as_ref().is_some_and(|observed| !observed.is_silent);
-    match (is_reporting(previous), is_reporting(current)) {
+    let AgentChange { node, previous_report, current_report } = change;
+    let is_reporting = |observed_report: &Option<ObservedReport>| {
+        observed_report.as_ref().is_some_and(|observed_report| !observed_report.is_silent)
+    };
+    match (is_reporting(previous_report), is_reporting(current_report)) {
         (true, false) => tracing::warn!(node, "the node agent has not renewed its Lease in time"),
         (false, true) => tracing::info!(node, "the node agent reports"),
         _ => (),

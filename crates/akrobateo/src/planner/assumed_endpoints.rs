@@ -1,4 +1,4 @@
-//! Assumes where Services had endpoints before the operator started. No I/O.
+//! Guesses on which nodes the Services had endpoints before the operator started. No I/O.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use akrobateo_services::spec::is_external_policy_local;
 use k8s_openapi::api::core::v1::Service;
 
 use crate::cache::Stores;
-use crate::decide::{has_missing_endpoints, publishes_all_nodes};
+use crate::decide::{is_published_without_endpoint, publishes_all_nodes};
 
-/// Assumes that each published node on which a Service uses its ports had an endpoint a moment ago. The operator must
-/// assume this, because it did not observe the endpoints before its start. If a Service had no endpoint before the
-/// restart, the Service keeps all nodes on which it uses its ports. The caller then records the current endpoints,
-/// which starts the retention of the nodes without an endpoint.
-pub(super) fn assume_recent_endpoints(
+/// Returns an endpoint record for each published node on which a Service uses its ports. The operator must guess,
+/// because it did not observe the endpoints before its start. If a Service had no endpoint before the restart, the
+/// records contain all nodes on which the Service uses its ports. The caller then records the current endpoints, which
+/// starts the retention of the nodes without an endpoint.
+pub(super) fn assume_endpoints_before_start(
     stores: &Stores,
     nodes: &[NodeInfo],
     occupied_nodes: impl Fn(&ServiceKey) -> BTreeSet<String>,
@@ -30,9 +30,9 @@ pub(super) fn assume_recent_endpoints(
     for service in stores.services().iter().filter(may_have_had_endpoint) {
         let key = ServiceKey::from_service(service);
         let mut occupied_nodes = occupied_nodes(&key);
-        let lacked_endpoints =
-            has_missing_endpoints(service) && stores.nodes_with_ready_endpoint(&key).is_empty();
-        if !lacked_endpoints {
+        let had_no_endpoint =
+            is_published_without_endpoint(service) && stores.nodes_with_ready_endpoint(&key).is_empty();
+        if !had_no_endpoint {
             let published_names = published_nodes(service, nodes);
             occupied_nodes.retain(|name| published_names.contains(name));
         }

@@ -366,7 +366,8 @@ async fn service_without_first_endpoint_does_not_claim_nodes_after_a_restart() {
         (BTreeSet::from(["a".to_owned()]), Vec::new())
     );
     assert!(planner.recent_endpoints.nodes(&key("web")).is_empty());
-    // The node is now allocated to Service other. The published address stays while the first proxy of Service other starts.
+    // The node is now allocated to Service other. The published address stays while the first proxy of Service other
+    // starts.
     watches.remove(SERVICES_PATH).unwrap().answer_watch(&[("DELETED", web)]);
     while next_affected_services(&mut planner).await.is_some() {}
     assert_eq!(owned_nodes(&planner, "other"), None);

@@ -1,7 +1,7 @@
 //! The resourceVersions that the rules of the node agents must contain. Pure: the time is an argument.
 //!
-//! Each write to the status gives the Service a new resourceVersion, but the agents need not apply this version. So the
-//! operator remembers the version at which it first saw the current settings of the Service.
+//! Each write to the status gives the Service a new resourceVersion, but the agents need not apply this version. The
+//! operator therefore remembers the version at which it first saw the current settings of the Service.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
@@ -46,10 +46,10 @@ impl ServiceVersions {
         now: Instant,
     ) {
         let current_version = SeenVersion { version: resource_version(service), seen_at: now };
-        let recorded = self.0.entry(key).or_insert(current_version);
+        let recorded_versions = self.0.entry(key).or_insert(current_version);
         // A version that is smaller than the recorded version means that the cluster's data was restored from a backup.
-        if !has_same_settings || current_version.version < recorded.version {
-            *recorded = current_version;
+        if !has_same_settings || current_version.version < recorded_versions.version {
+            *recorded_versions = current_version;
         }
     }
 
@@ -76,10 +76,10 @@ impl EndpointVersions {
             self.0.remove(key);
             return;
         }
-        let recorded = self.0.entry(key.clone()).or_default();
-        recorded.retain(|node, seen| nodes.contains(node) && seen.version <= version);
+        let recorded_versions = self.0.entry(key.clone()).or_default();
+        recorded_versions.retain(|node, seen| nodes.contains(node) && seen.version <= version);
         for node in nodes {
-            recorded.entry(node.clone()).or_insert(SeenVersion { version, seen_at: now });
+            recorded_versions.entry(node.clone()).or_insert(SeenVersion { version, seen_at: now });
         }
     }
 
@@ -129,8 +129,8 @@ mod tests {
             service.metadata.resource_version = Some(version.to_owned());
             versions.record(key(name), &service, false, start + Duration::from_secs(seconds));
         }
-        let newest = |seconds| versions.newest_seen_until(start + Duration::from_secs(seconds));
-        assert_eq!([newest(0), newest(1), newest(2)], [5, 5, 9]);
+        let newest_version = |seconds| versions.newest_seen_until(start + Duration::from_secs(seconds));
+        assert_eq!([newest_version(0), newest_version(1), newest_version(2)], [5, 5, 9]);
     }
 
     #[test]

@@ -98,8 +98,8 @@ fn reference_lists_every_operator_metric() {
     assert_section("metrics", &table(&["metric", "type", "meaning"], rows));
 }
 
-/// Returns the names of all time series. The names of the proxies' and the agents' series come from docs/reference.md,
-/// and tests of akrobateo-lb and akrobateo-agent compare those tables with the code.
+/// Returns the names of all time series. The names of the proxies' and the agents' series come from docs/reference.md.
+/// Tests of akrobateo-lb and akrobateo-agent compare these tables with the code.
 fn series_names() -> BTreeSet<String> {
     let operator_series = operator_metrics().into_iter().map(|metric| (metric.name, metric.kind));
     let tables = ["proxy-metrics", "agent-metrics"].map(read_section).concat();

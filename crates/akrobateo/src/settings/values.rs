@@ -9,7 +9,7 @@ use crate::decide::ProxyNamespace;
 
 /// The maximum length of an operator's name. The names of proxies contain this name and the Service's name, and both
 /// names must fit into the maximum length.
-const MAX_INSTANCE_LEN: usize = 20;
+const MAX_INSTANCE_LENGTH: usize = 20;
 
 /// Parses `--lb-namespace`.
 pub(super) fn parse_proxy_namespace(text: &str) -> Result<ProxyNamespace, String> {
@@ -27,7 +27,7 @@ pub(super) fn parse_proxy_namespace(text: &str) -> Result<ProxyNamespace, String
 pub(super) fn parse_instance(text: &str) -> Result<String, String> {
     let expected = "expected 1 to 20 lower-case letters, digits and hyphens, without a hyphen at either end, for \
                     example akrobateo";
-    let is_valid = dns1123::is_label(text) && text.len() <= MAX_INSTANCE_LEN;
+    let is_valid = dns1123::is_label(text) && text.len() <= MAX_INSTANCE_LENGTH;
     if is_valid { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
 }
 

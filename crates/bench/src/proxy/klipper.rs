@@ -12,7 +12,7 @@ use crate::variant::Iptables;
 /// Sets the rules of all ports in one shell, and returns the run time of the shell.
 ///
 /// klipper-lb runs one container per port, and its script also detects the iptables mode and the address families. The
-/// benchmark skips these steps. So the measured time is shorter than klipper-lb's real time.
+/// benchmark skips these steps, and the measured time is shorter than klipper-lb's real time.
 pub(crate) fn set_rules(pod: &Namespace, iptables: Iptables, protocol: Protocol, ports: u16) -> Duration {
     let script = build_script(iptables, protocol, ports);
     let start = Instant::now();

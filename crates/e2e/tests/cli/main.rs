@@ -49,11 +49,11 @@ async fn explain_shows_a_port_conflict_on_each_node_and_exits_with_3() -> Result
     test(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
-        let (older, younger) = (service("older").tcp(port), service("younger").tcp(port));
-        namespace.apply(&older).await?;
-        namespace.wait_exposed(&older).await?;
-        namespace.apply_younger(&older, &younger).await?;
-        namespace.wait_warning(&younger, "PortConflict", &[&port.to_string()]).await?;
+        let (older_service, younger_service) = (service("older").tcp(port), service("younger").tcp(port));
+        namespace.apply(&older_service).await?;
+        namespace.wait_exposed(&older_service).await?;
+        namespace.apply_younger(&older_service, &younger_service).await?;
+        namespace.wait_warning(&younger_service, "PortConflict", &[&port.to_string()]).await?;
         let name = format!("{}/younger", namespace.name());
         let owner = format!("{}/older", namespace.name());
         let output = namespace.run_akrobateo(&["explain", &name]).await?;

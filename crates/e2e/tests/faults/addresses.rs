@@ -75,7 +75,7 @@ async fn invalid_node_annotation_is_reported_and_changes_no_address() -> Result<
         let web = service("web").families(&["IPv4", "IPv6"]).tcp(port);
         namespace.apply(&web).await?;
         namespace.wait_published(&web, &nodes).await?;
-        // The operator reports the same error only once an hour. So the test uses a new value.
+        // The test uses a new value, because the operator reports the same error only once an hour.
         let invalid_value = format!("oops-{}", namespace.name());
         faults.override_addresses(&nodes[0].name, Some(&invalid_value)).await?;
         let parts = ["akrobateo.io/address", &nodes[0].name, &invalid_value, "expected IP addresses"];

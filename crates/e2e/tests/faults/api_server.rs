@@ -16,8 +16,8 @@ async fn throttled_operator_applies_every_change() -> Result<(), Failure> {
         namespace.expose(&web).await?;
         let operator = faults.operator.wait_ready().await?;
         faults.throttle_operator().await?;
-        // The operator must write many objects at the same time. The node selectors of these Services match no node, so no
-        // pods start.
+        // The operator must write many objects at the same time. The node selectors of these Services match no node, so
+        // no pods start.
         let build_service = |port: &u16| service(&format!("web-{port}")).tcp(*port).on_nodes(&["nowhere"]);
         let other_services: Vec<_> = other_ports.iter().map(build_service).collect();
         let web = web.udp(added_port);

@@ -36,8 +36,8 @@ async fn move_backend(
     .await
 }
 
-/// Checks during the whole outage that every target answers. Meanwhile an agent crashes, and starts again without the API
-/// server. At the end, another program deletes the rules of this agent.
+/// Checks during the whole outage that every target answers. Meanwhile an agent crashes, and starts again without the
+/// API server. At the end, another program deletes the rules of this agent.
 async fn check_outage(
     namespace: &Namespace,
     faults: &Faults,

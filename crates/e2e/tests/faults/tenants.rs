@@ -1,5 +1,5 @@
-//! Tests with two tenants. The proxies of each tenant are in the tenant's own namespace, where the tenant can create any
-//! object.
+//! Tests with two tenants. The proxies of each tenant are in the tenant's own namespace, where the tenant can create
+//! any object.
 
 use std::slice;
 

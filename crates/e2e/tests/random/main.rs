@@ -1,6 +1,6 @@
-//! Two tenants make random changes while the operator and the agents are stopped and replaced. Each Service is forwarded
-//! by the agents or by its own proxies. No change may take a port from another Service, and a new operator must change
-//! nothing.
+//! Two tenants make random changes while the operator and the agents are stopped and replaced. Each Service is
+//! forwarded by the agents or by its own proxies. No change may take a port from another Service, and a new operator
+//! must change nothing.
 
 mod forged;
 mod model;

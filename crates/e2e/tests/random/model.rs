@@ -132,8 +132,8 @@ impl Model {
         };
         // A Service may be rejected because of a reserved port. Its last change takes effect when the port is no longer
         // reserved.
-        let reserved = [self.reserved_port, self.previously_reserved_port];
-        let had_reserved_port = service.ports.iter().any(|(_, port)| reserved.contains(&Some(*port)));
+        let reserved_ports = [self.reserved_port, self.previously_reserved_port];
+        let had_reserved_port = service.ports.iter().any(|(_, port)| reserved_ports.contains(&Some(*port)));
         let is_relabelled = service.node_pool.is_some() && self.relabelled_nodes.contains(&node);
         !had_reserved_port && !is_relabelled
     }
@@ -292,8 +292,8 @@ impl ServiceModel {
         self.workload.is_none()
     }
 
-    /// Returns the ports that the agents or the proxies use for the Service. Proxies that forward use each port for both
-    /// families. Agents, and proxies that only reserve ports, use each port for the families of the Service.
+    /// Returns the ports that the agents or the proxies use for the Service. Proxies that forward use each port for
+    /// both families. Agents, and proxies that only reserve ports, use each port for the families of the Service.
     pub(crate) fn frontends(&self) -> BTreeSet<Frontend> {
         let uses_both_families = self.ip_mode.is_some() && !self.is_shared();
         let has_family = |family: &Family| uses_both_families || self.families.contains(&family.as_str());

@@ -20,8 +20,8 @@ pub(crate) type PortOnNode = (usize, Frontend);
 /// The state of the cluster that the properties check.
 #[derive(Clone, Default)]
 pub(crate) struct ObservedState {
-    /// The ports that each Service uses on nodes. Workloads use ports on the nodes that they select. Agents use ports on
-    /// the nodes that are published.
+    /// The ports that each Service uses on nodes. Workloads use ports on the nodes that they select. Agents use ports
+    /// on the nodes that are published.
     pub(crate) ports_by_service: BTreeMap<ServiceId, BTreeSet<PortOnNode>>,
     pub(crate) services: BTreeMap<ServiceId, Service>,
 }
@@ -91,8 +91,8 @@ impl ObservedState {
     }
 
     /// Adds the ports of a Service that the agents forward. The agents use the ports on each node with a published
-    /// address. Ignores a rejected Service, because its agents may use earlier ports, and a Service without endpoints,
-    /// because it is published without its ports.
+    /// address. Ignores rejected Services, because their agents may use earlier ports. Ignores Services without
+    /// endpoints, because they are published without their ports.
     fn add_published_ports(&mut self, id: ServiceId, service: &Service, nodes: &[&Node]) {
         let is_exposed = exposed_condition(service)
             .is_some_and(|condition| ["Exposed", "PartlyExposed"].contains(&condition.reason.as_str()));

@@ -44,10 +44,10 @@ async fn pihole_services_of_both_families_and_protocols_share_port_53() -> Resul
         let nodes = namespace.cluster().list_nodes().await?;
         namespace.start_backend_on(&nodes[1].name).await?;
         // The chart sets externalTrafficPolicy Local.
-        let local_services: Vec<_> =
+        let services_with_policy_local: Vec<_> =
             pihole_services().into_iter().map(ServiceBuilder::traffic_policy_local).collect();
-        try_join_all(local_services.iter().map(|service| namespace.apply(service))).await?;
-        for service in &local_services {
+        try_join_all(services_with_policy_local.iter().map(|service| namespace.apply(service))).await?;
+        for service in &services_with_policy_local {
             let replies = namespace.wait_exposed_on(service, slice::from_ref(&nodes[1])).await?;
             for reply in &replies {
                 ensure_eq("client", &Some(reply.answer()?.client.ip()), &reply.client)?;

@@ -37,8 +37,8 @@ async fn udp_flow_that_is_older_than_the_service_reaches_the_backend() -> Result
         let dns = service("dns").udp(port).with_ip_mode_proxy().on_nodes(&[&nodes[0].name]);
         let ipv4_address = nodes[0].addresses.iter().copied().find(IpAddr::is_ipv4);
         let host = ipv4_address.expect("the node has an IPv4 address");
-        // The client sends a datagram every 20 ms. So datagrams arrive before the rules of portmap exist, before the
-        // rules of the proxy or the agent exist, and after all these rules exist.
+        // The client sends a datagram every 20 ms. Some datagrams arrive before the rules of portmap exist, some before
+        // the rules of the proxy or the agent exist, and some after all these rules exist.
         let send_flow = namespace.cluster().send_until_answered((host, port).into(), 1, ANSWER_TIMEOUT);
         let create_service = async {
             namespace.apply(&dns).await?;

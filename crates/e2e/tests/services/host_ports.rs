@@ -1,5 +1,5 @@
-//! Ports that other pods use on their nodes. Such a pod keeps its port, and the condition of the Service reports that
-//! the port is in use.
+//! Ports that other pods use on their nodes. A pod with a hostPort keeps its port, and the condition of the Service
+//! reports that the port is in use.
 
 use akrobateo_core::Protocol;
 use e2e::backend::{EchoPod, backend_pod, echo_pod};

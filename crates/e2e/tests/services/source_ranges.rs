@@ -53,8 +53,8 @@ async fn family_without_a_source_range_is_not_published_with_ip_mode_vip() -> Re
                     replies.iter().try_for_each(|reply| reply.answer().map(drop))
                 })
                 .await?;
-                // kube-proxy allows all clients of a family without a range. So the addresses of this family must not
-                // answer.
+                // The addresses of a family without a range must not answer, because kube-proxy would allow all clients
+                // of this family.
                 namespace.wait_unreachable(&targets(&web, denied_addresses)).await?;
                 let message_part = format!("no {denied_family} address is published");
                 namespace

@@ -83,7 +83,7 @@ async fn node_whose_only_endpoint_terminates_stays_published_and_answers() -> Re
             replies.iter().try_for_each(|reply| reply.answer().map(drop))
         })
         .await?;
-        // When the endpoint is gone, no other node has an endpoint. So the published address stays.
+        // When the endpoint is gone, no other node has an endpoint. The published address therefore stays.
         namespace.wait_condition(&web, "NoEndpoints", &["the published addresses stay"]).await?;
         namespace.wait_published(&web, &nodes[..1]).await.map(drop)
     })

@@ -1,4 +1,4 @@
-//! Proxies of a Deployment. They run on some nodes, and Akrobateo publishes only these nodes.
+//! Proxies of a Deployment. The proxies of a Deployment run on some nodes, and Akrobateo publishes only these nodes.
 
 use akrobateo_core::annotations::{REPLICAS, WORKLOAD};
 use e2e::{Failure, dedicated_test, ensure_eq, eventually, service};

@@ -86,14 +86,14 @@ async fn older_service_owns_the_port_until_its_deletion() -> Result<(), Failure>
     shared_test(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
-        let older = service("older").tcp(port);
-        let younger = service("younger").tcp(port);
-        namespace.expose(&older).await?;
-        namespace.apply_younger(&older, &younger).await?;
-        namespace.wait_warning(&younger, "PortConflict", &[&format!("{port}/TCP"), "older"]).await?;
-        ensure_eq("published addresses", &namespace.published_addresses(&younger).await?, &vec![])?;
-        namespace.delete_service(&older).await?;
-        namespace.wait_exposed(&younger).await.map(drop)
+        let older_service = service("older").tcp(port);
+        let younger_service = service("younger").tcp(port);
+        namespace.expose(&older_service).await?;
+        namespace.apply_younger(&older_service, &younger_service).await?;
+        namespace.wait_warning(&younger_service, "PortConflict", &[&format!("{port}/TCP"), "older"]).await?;
+        ensure_eq("published addresses", &namespace.published_addresses(&younger_service).await?, &vec![])?;
+        namespace.delete_service(&older_service).await?;
+        namespace.wait_exposed(&younger_service).await.map(drop)
     })
     .await
 }

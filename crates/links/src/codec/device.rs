@@ -19,12 +19,16 @@ pub(crate) fn get_device(name: &str) -> RouteNetlinkMessage {
 }
 
 pub(super) fn create(name: &str, device: &Device) -> RouteNetlinkMessage {
-    let local = match device.local {
+    let local_address = match device.local_address {
         IpAddr::V4(address) => InfoVxlan::Local(address),
         IpAddr::V6(address) => InfoVxlan::Local6(address),
     };
-    let settings =
-        vec![InfoVxlan::Id(device.vni), local, InfoVxlan::Port(device.port), InfoVxlan::Learning(false)];
+    let settings = vec![
+        InfoVxlan::Id(device.vni),
+        local_address,
+        InfoVxlan::Port(device.port),
+        InfoVxlan::Learning(false),
+    ];
     RouteNetlinkMessage::NewLink(link(
         0,
         vec![
@@ -107,12 +111,12 @@ pub(crate) fn decode_device(message: &LinkMessage) -> ObservedDevice {
 
 fn decode_vxlan_settings(info: &LinkInfo) -> Option<VxlanSettings> {
     let LinkInfo::Data(InfoData::Vxlan(settings)) = info else { return None };
-    let (mut vni, mut local, mut port) = (None, None, None);
+    let (mut vni, mut local_address, mut port) = (None, None, None);
     for setting in settings {
         match setting {
             InfoVxlan::Id(id) => vni = Some(*id),
-            InfoVxlan::Local(address) => local = Some(IpAddr::V4(*address)),
-            InfoVxlan::Local6(address) => local = Some(IpAddr::V6(*address)),
+            InfoVxlan::Local(address) => local_address = Some(IpAddr::V4(*address)),
+            InfoVxlan::Local6(address) => local_address = Some(IpAddr::V6(*address)),
             InfoVxlan::Port(number) => port = Some(*number),
             // With one of these settings, the device would also get destinations that are not in its forwarding
             // entries.
@@ -126,7 +130,7 @@ fn decode_vxlan_settings(info: &LinkInfo) -> Option<VxlanSettings> {
             _ => {}
         }
     }
-    Some(VxlanSettings { vni: vni?, local: local?, port: port? })
+    Some(VxlanSettings { vni: vni?, local_address: local_address?, port: port? })
 }
 
 fn decode_family_settings(family: &AfSpecUnspec, device: &mut ObservedDevice) {

@@ -9,11 +9,11 @@ use super::rule::has_protocol;
 use crate::objects::Owner;
 
 /// `RTM_NEWNETCONF` and `RTM_DELNETCONF`: a setting such as `rp_filter` has changed, or the device was deleted.
-const SETTING_CHANGED: [u16; 2] = [80, 81];
-/// `NETCONFA_IFINDEX`.
-const DEVICE_INDEX: u16 = 1;
+const NETCONF_MESSAGE_TYPES: [u16; 2] = [80, 81];
+/// Attribute: the index of the interface.
+const NETCONFA_IFINDEX: u16 = 1;
 /// The length of struct `nlmsghdr`, plus the length of struct `netconfmsg` with its padding.
-const HEADERS_LEN: usize = 16 + 4;
+const HEADERS_LENGTH: usize = 16 + 4;
 
 /// Returns true if the notification may concern an object of the owner, or the interface `uplink`.
 ///
@@ -21,7 +21,7 @@ const HEADERS_LEN: usize = 16 + 4;
 pub(crate) fn is_relevant(bytes: &[u8], owner: &Owner, index: Option<u32>, uplink: &str) -> bool {
     let kind = bytes.get(4..).and_then(|bytes| bytes.first_chunk()).map(|kind| u16::from_ne_bytes(*kind));
     // The crate `netlink-packet-route` does not know these messages.
-    if kind.is_some_and(|kind| SETTING_CHANGED.contains(&kind)) {
+    if kind.is_some_and(|kind| NETCONF_MESSAGE_TYPES.contains(&kind)) {
         return index.is_some() && changed_device(bytes) == index;
     }
     match NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes).map(|message| message.payload) {
@@ -34,9 +34,9 @@ pub(crate) fn is_relevant(bytes: &[u8], owner: &Owner, index: Option<u32>, uplin
 
 /// Returns the interface index of the device whose setting has changed. A change for all devices has no index.
 fn changed_device(bytes: &[u8]) -> Option<u32> {
-    NlasIterator::new(bytes.get(HEADERS_LEN..)?)
+    NlasIterator::new(bytes.get(HEADERS_LENGTH..)?)
         .filter_map(Result::ok)
-        .find(|attribute| attribute.kind() == DEVICE_INDEX)
+        .find(|attribute| attribute.kind() == NETCONFA_IFINDEX)
         .and_then(|attribute| attribute.value().try_into().ok().map(u32::from_ne_bytes))
 }
 
@@ -82,8 +82,8 @@ mod tests {
             bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 16..100u16,
         ) {
             let owner = Owner { device: "akr0".to_owned(), protocol: 107 };
-            let len = u32::try_from(bytes.len() + 16).unwrap();
-            let header = [&len.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 10]].concat();
+            let length = u32::try_from(bytes.len() + 16).unwrap();
+            let header = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 10]].concat();
             is_relevant(&[header, bytes].concat(), &owner, Some(1), "eth0");
         }
     }

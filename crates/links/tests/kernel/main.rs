@@ -158,7 +158,7 @@ fn keep_reconciled(objects: &NetworkObjects, stop: &AtomicBool) {
     let mut client = Client::open(owner()).unwrap();
     let mut is_changed = true;
     while !stop.load(Ordering::Relaxed) {
-        // A step fails if another program deletes the device objects_before the step. The next round repeats the step.
+        // A step fails if another program deletes the device before the step. The next round repeats the step.
         let is_failed = is_changed && client.reconcile(objects).is_err();
         let index = client.observe().unwrap().device.map(|device| device.index);
         is_changed = monitor.wait(index, "uplink", Duration::from_millis(100)).unwrap() || is_failed;

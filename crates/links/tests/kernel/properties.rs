@@ -13,21 +13,21 @@ use netns_testkit::{Namespace, isolated};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::objects::{TABLE, assert_has_desired_objects, mac, owner};
+use crate::objects::{ROUTING_TABLE, assert_has_desired_objects, mac, owner};
 
 const GATEWAYS: [&str; 4] = ["169.254.255.255", "169.254.255.254", "fe80::6b72:ffff", "fe80::6b72:fffe"];
 const DESTINATIONS: [&str; 5] = ["0.0.0.0/0", "10.244.2.0/24", "::/0", "fd44:2::/64", "fd44:3::10/128"];
 
 /// The interface index of another device.
-const UPLINK: u32 = 77;
+const UPLINK_INDEX: u32 = 77;
 
 fn device() -> impl Strategy<Value = Device> {
-    let local = prop::sample::select(vec!["10.99.0.11", "10.99.0.12", "fd99::11"]);
+    let local_address = prop::sample::select(vec!["10.99.0.11", "10.99.0.12", "fd99::11"]);
     let (vni, port) = (prop::sample::select(vec![6_384_498, 7]), prop::sample::select(vec![8478, 8480]));
-    (vni, local, port, 1..3u8, prop::sample::select(vec![1280, 1450, 8950])).prop_map(
-        |(vni, local, port, mac_byte, mtu)| Device {
+    (vni, local_address, port, 1..3u8, prop::sample::select(vec![1280, 1450, 8950])).prop_map(
+        |(vni, local_address, port, mac_byte, mtu)| Device {
             vni,
-            local: local.parse().unwrap(),
+            local_address: local_address.parse().unwrap(),
             port,
             mac: mac(mac_byte),
             mtu,
@@ -47,13 +47,13 @@ fn any_mac() -> impl Strategy<Value = MacAddress> {
 const PEER_ADDRESSES: [&str; 4] = ["10.99.0.12", "10.99.0.13", "fd99::12", "fd99::13"];
 
 fn route() -> impl Strategy<Value = Route> {
-    let table = prop::sample::select(vec![TABLE, 77, 254]);
-    let device = prop::sample::select(vec![RouteDevice::Tunnel, RouteDevice::Other(UPLINK)]);
+    let table = prop::sample::select(vec![ROUTING_TABLE, 77, 254]);
+    let device = prop::sample::select(vec![RouteDevice::Tunnel, RouteDevice::Other(UPLINK_INDEX)]);
     (table, prop::sample::select(&DESTINATIONS[..]), 0..2usize, device).prop_map(
         |(table, destination, gateway, device)| {
             let destination: IpNet = destination.parse().unwrap();
-            // Through the uplink, the gateway is the address of a peer. The kernel rejects the gateway 169.254.255.255 if
-            // another program has added a network with this broadcast address.
+            // Through the uplink, the gateway is the address of a peer. The kernel rejects the gateway 169.254.255.255
+            // if another program has added a network with this broadcast address.
             let gateways = match device {
                 RouteDevice::Tunnel => &GATEWAYS,
                 RouteDevice::Other(_) => &PEER_ADDRESSES,
@@ -77,7 +77,12 @@ fn condition() -> impl Strategy<Value = RuleCondition> {
 /// Returns an action. A goto needs a rule with the priority of its target.
 fn action() -> impl Strategy<Value = RuleAction> {
     let goto = RuleAction::Goto(98);
-    prop::sample::select(vec![RuleAction::Table(TABLE), RuleAction::Table(77), goto, RuleAction::Continue])
+    prop::sample::select(vec![
+        RuleAction::Table(ROUTING_TABLE),
+        RuleAction::Table(77),
+        goto,
+        RuleAction::Continue,
+    ])
 }
 
 fn any_rule() -> impl Strategy<Value = Rule> {
@@ -105,7 +110,7 @@ fn objects() -> impl Strategy<Value = NetworkObjects> {
                 routes.retain(|route| route.device != RouteDevice::Tunnel);
                 return NetworkObjects { routes, rules, ..NetworkObjects::default() };
             };
-            let prefix = if device.local.is_ipv4() { "10.99.0." } else { "fd99::" };
+            let prefix = if device.local_address.is_ipv4() { "10.99.0." } else { "fd99::" };
             let entry = |(mac, node)| (mac, format!("{prefix}{node}").parse().unwrap());
             NetworkObjects {
                 device: Some(device),
@@ -159,7 +164,7 @@ fn changes_lead_from_any_state_to_the_desired_objects() {
         let mut runner =
             TestRunner::new(Config { cases: 40, failure_persistence: None, ..Config::default() });
         let namespace = Namespace::new();
-        namespace.ip(&format!("link add uplink index {UPLINK} type veth peer name peer"));
+        namespace.ip(&format!("link add uplink index {UPLINK_INDEX} type veth peer name peer"));
         let strategy =
             (objects(), prop::collection::vec(prop::sample::select(&DISTURBANCES[..]), 0..5), objects());
         let result = runner.run(&strategy, |(first_objects, disturbances, second_objects)| {
@@ -168,9 +173,9 @@ fn changes_lead_from_any_state_to_the_desired_objects() {
                 namespace.run(|| {
                     let mut client = Client::open(owner()).unwrap();
                     client.reconcile(objects).unwrap_or_else(|error| panic!("{error}"));
-                    let observed = client.observe().unwrap();
-                    assert_has_desired_objects(&observed, objects);
-                    assert_eq!(diff(&observed, objects), []);
+                    let observed_objects = client.observe().unwrap();
+                    assert_has_desired_objects(&observed_objects, objects);
+                    assert_eq!(diff(&observed_objects, objects), []);
                 });
                 for command in disturbances {
                     disturb(&namespace, command);

@@ -25,12 +25,12 @@ impl Conntrack {
     /// Reads the statistics.
     pub fn statistics(&self) -> Result<Statistics, NetlinkError> {
         let mut statistics = Statistics::default();
-        let request = |kind, flags| Messages::single(kind, flags, &[0; abi::HEADER_LEN], |_| ());
-        self.dump_socket.request(&request(abi::GET_CPU_STATISTICS, message::DUMP), |cpu| {
-            statistics.add_cpu_counters(cpu.attrs(abi::HEADER_LEN));
+        let request = |kind, flags| Messages::single(kind, flags, &[0; abi::HEADER_LENGTH], |_| ());
+        self.dump_socket.request(&request(abi::GET_CPU_STATISTICS, message::NLM_F_DUMP), |cpu| {
+            statistics.add_cpu_counters(cpu.attrs(abi::HEADER_LENGTH));
         })?;
-        self.dump_socket.request(&request(abi::GET_STATISTICS, message::ACK), |global| {
-            statistics.set_global_values(global.attrs(abi::HEADER_LEN));
+        self.dump_socket.request(&request(abi::GET_STATISTICS, message::NLM_F_ACK), |global| {
+            statistics.set_global_values(global.attrs(abi::HEADER_LENGTH));
         })?;
         Ok(statistics)
     }
@@ -40,7 +40,7 @@ impl Conntrack {
     /// Deletes the entries one by one, because kernels before 6.12 cannot filter a deletion. Some of these kernels
     /// would delete all entries instead.
     pub fn delete_stale_entries(&self, is_stale: impl Fn(&Flow) -> bool) -> Result<usize, NetlinkError> {
-        let dump = Messages::single(abi::GET_ENTRIES, message::DUMP, &[0; abi::HEADER_LEN], |_| ());
+        let dump = Messages::single(abi::GET_ENTRIES, message::NLM_F_DUMP, &[0; abi::HEADER_LENGTH], |_| ());
         self.delete_listed_entries(&dump, |entry| is_stale(&entry.flow))
     }
 
@@ -53,7 +53,7 @@ impl Conntrack {
     }
 
     /// Deletes the entries that match the filter and for which `must_delete` returns true. Returns the number of
-    /// deleted entries. Each call lists the table. So one call for many endpoints is cheaper than one call for each
+    /// deleted entries. Each call lists the table, so one call for many endpoints is cheaper than one call for each
     /// endpoint.
     pub fn delete_entries_if(
         &self,
@@ -67,8 +67,9 @@ impl Conntrack {
     pub fn entries(&self, filter: &EntryFilter) -> Result<Vec<Entry>, NetlinkError> {
         let mut entries = Vec::new();
         self.dump_socket.request(&filter.encode(), |message| {
-            entries
-                .extend(Entry::parse(message.attrs(abi::HEADER_LEN)).filter(|entry| filter.matches(entry)));
+            entries.extend(
+                Entry::parse(message.attrs(abi::HEADER_LENGTH)).filter(|entry| filter.matches(entry)),
+            );
         })?;
         Ok(entries)
     }
@@ -81,7 +82,7 @@ impl Conntrack {
     ) -> Result<usize, NetlinkError> {
         let mut result = Ok(0);
         self.dump_socket.request(dump, |entry| {
-            let attrs = entry.attrs(abi::HEADER_LEN);
+            let attrs = entry.attrs(abi::HEADER_LENGTH);
             if let Ok(deleted_count) = &mut result
                 && Entry::parse(attrs).is_some_and(|entry| must_delete(&entry))
             {
@@ -97,18 +98,19 @@ impl Conntrack {
     /// Deletes one entry. Returns false if the entry no longer existed.
     fn delete(&self, payload: &[u8], attrs: &[u8]) -> Result<bool, NetlinkError> {
         // If the request had no tuple, the kernel would delete all entries.
-        let (Some(tuple), Some(id)) = (Attr::find(attrs, abi::TUPLE_ORIGINAL), Attr::find(attrs, abi::ID))
+        let (Some(tuple), Some(id)) =
+            (Attr::find(attrs, abi::CTA_TUPLE_ORIG), Attr::find(attrs, abi::CTA_ID))
         else {
             return Ok(false);
         };
         let family = payload.first().copied().unwrap_or(0);
-        let zone = Attr::find(attrs, abi::ZONE);
-        let request = Messages::single(abi::DELETE_ENTRY, message::ACK, &[family, 0, 0, 0], |attrs| {
-            attrs.push_nested(abi::TUPLE_ORIGINAL, |attrs| attrs.0.extend_from_slice(tuple));
+        let zone = Attr::find(attrs, abi::CTA_ZONE);
+        let request = Messages::single(abi::DELETE_ENTRY, message::NLM_F_ACK, &[family, 0, 0, 0], |attrs| {
+            attrs.push_nested(abi::CTA_TUPLE_ORIG, |attrs| attrs.0.extend_from_slice(tuple));
             if let Some(zone) = zone {
-                attrs.push_bytes(abi::ZONE, zone);
+                attrs.push_bytes(abi::CTA_ZONE, zone);
             }
-            attrs.push_bytes(abi::ID, id);
+            attrs.push_bytes(abi::CTA_ID, id);
         });
         match self.delete_socket.request(&request, |_| ()) {
             Ok(()) => Ok(true),

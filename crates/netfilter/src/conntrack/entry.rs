@@ -41,17 +41,18 @@ impl Entry {
     /// Parses the attributes of an entry. Returns `None` if a Service cannot have the entry's protocol.
     #[must_use]
     pub fn parse(attrs: &[u8]) -> Option<Self> {
-        let original_tuple = Attr::find(attrs, abi::TUPLE_ORIGINAL)?;
+        let original_tuple = Attr::find(attrs, abi::CTA_TUPLE_ORIG)?;
         let (protocol, client, original_destination) = parse_tuple(original_tuple)?;
-        let (_, reply_source, reply_destination) = parse_tuple(Attr::find(attrs, abi::TUPLE_REPLY)?)?;
+        let (_, reply_source, reply_destination) = parse_tuple(Attr::find(attrs, abi::CTA_TUPLE_REPLY)?)?;
         // A zone of both directions is an attribute of the entry. A zone of one direction is an attribute of its tuple.
-        let zone = Attr::find(attrs, abi::ZONE).or_else(|| Attr::find(original_tuple, abi::TUPLE_ZONE));
+        let zone =
+            Attr::find(attrs, abi::CTA_ZONE).or_else(|| Attr::find(original_tuple, abi::CTA_TUPLE_ZONE));
         Some(Self {
             flow: Flow { protocol, client, original_destination, reply_source },
             reply_destination,
             zone: zone.and_then(<[u8]>::first_chunk).copied().map_or(0, u16::from_be_bytes),
-            mark: Attr::find_be32(attrs, abi::MARK).unwrap_or(0),
-            has_reply: Attr::find_be32(attrs, abi::STATUS)
+            mark: Attr::find_be32(attrs, abi::CTA_MARK).unwrap_or(0),
+            has_reply: Attr::find_be32(attrs, abi::CTA_STATUS)
                 .is_some_and(|status| status & abi::STATUS_SEEN_REPLY != 0),
         })
     }
@@ -59,21 +60,21 @@ impl Entry {
 
 /// Returns the protocol, source and destination of one direction.
 fn parse_tuple(attrs: &[u8]) -> Option<(Protocol, SocketAddr, SocketAddr)> {
-    let proto = Attr::find(attrs, abi::TUPLE_PROTO)?;
-    let number = Attr::find(proto, abi::PROTO_NUMBER)?.first()?;
+    let proto = Attr::find(attrs, abi::CTA_TUPLE_PROTO)?;
+    let number = Attr::find(proto, abi::CTA_PROTO_NUM)?.first()?;
     let protocol = Protocol::ALL.into_iter().find(|protocol| protocol.number() == *number)?;
     let port = |kind| Some(u16::from_be_bytes(*Attr::find(proto, kind)?.first_chunk()?));
-    let ip = Attr::find(attrs, abi::TUPLE_IP)?;
+    let ip = Attr::find(attrs, abi::CTA_TUPLE_IP)?;
     let ipv4 = |kind| Some(IpAddr::from(<[u8; 4]>::try_from(Attr::find(ip, kind)?).ok()?));
     let ipv6 = |kind| Some(IpAddr::from(<[u8; 16]>::try_from(Attr::find(ip, kind)?).ok()?));
-    let (source, destination) = match Attr::find(ip, abi::IP_V4_SOURCE) {
-        Some(_) => (ipv4(abi::IP_V4_SOURCE)?, ipv4(abi::IP_V4_DESTINATION)?),
-        None => (ipv6(abi::IP_V6_SOURCE)?, ipv6(abi::IP_V6_DESTINATION)?),
+    let (source, destination) = match Attr::find(ip, abi::CTA_IP_V4_SRC) {
+        Some(_) => (ipv4(abi::CTA_IP_V4_SRC)?, ipv4(abi::CTA_IP_V4_DST)?),
+        None => (ipv6(abi::CTA_IP_V6_SRC)?, ipv6(abi::CTA_IP_V6_DST)?),
     };
     Some((
         protocol,
-        SocketAddr::new(source, port(abi::PROTO_SOURCE_PORT)?),
-        SocketAddr::new(destination, port(abi::PROTO_DESTINATION_PORT)?),
+        SocketAddr::new(source, port(abi::CTA_PROTO_SRC_PORT)?),
+        SocketAddr::new(destination, port(abi::CTA_PROTO_DST_PORT)?),
     ))
 }
 
@@ -108,12 +109,12 @@ mod tests {
             let mut bytes = Vec::new();
             let attrs = &mut Attrs(&mut bytes);
             let tuple_zone = has_zone_of_tuple.then_some(zone);
-            write_tuple(attrs, abi::TUPLE_ORIGINAL, protocol, [client, original_destination], tuple_zone);
-            write_tuple(attrs, abi::TUPLE_REPLY, protocol, [reply_source, client], None);
-            attrs.push_be32(abi::MARK, mark);
-            attrs.push_be32(abi::STATUS, status);
+            write_tuple(attrs, abi::CTA_TUPLE_ORIG, protocol, [client, original_destination], tuple_zone);
+            write_tuple(attrs, abi::CTA_TUPLE_REPLY, protocol, [reply_source, client], None);
+            attrs.push_be32(abi::CTA_MARK, mark);
+            attrs.push_be32(abi::CTA_STATUS, status);
             if !has_zone_of_tuple {
-                attrs.push_bytes(abi::ZONE, &zone.to_be_bytes());
+                attrs.push_bytes(abi::CTA_ZONE, &zone.to_be_bytes());
             }
             let flow = Flow { protocol, client, original_destination, reply_source };
             let has_reply = status & 2 != 0;
@@ -131,23 +132,23 @@ mod tests {
     ) {
         attrs.push_nested(kind, |tuple| {
             if let Some(zone) = zone {
-                tuple.push_bytes(abi::TUPLE_ZONE, &zone.to_be_bytes());
+                tuple.push_bytes(abi::CTA_TUPLE_ZONE, &zone.to_be_bytes());
             }
-            tuple.push_nested(abi::TUPLE_IP, |ip| match (source.ip(), destination.ip()) {
+            tuple.push_nested(abi::CTA_TUPLE_IP, |ip| match (source.ip(), destination.ip()) {
                 (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                    ip.push_bytes(abi::IP_V4_SOURCE, &source.octets());
-                    ip.push_bytes(abi::IP_V4_DESTINATION, &destination.octets());
+                    ip.push_bytes(abi::CTA_IP_V4_SRC, &source.octets());
+                    ip.push_bytes(abi::CTA_IP_V4_DST, &destination.octets());
                 }
                 (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                    ip.push_bytes(abi::IP_V6_SOURCE, &source.octets());
-                    ip.push_bytes(abi::IP_V6_DESTINATION, &destination.octets());
+                    ip.push_bytes(abi::CTA_IP_V6_SRC, &source.octets());
+                    ip.push_bytes(abi::CTA_IP_V6_DST, &destination.octets());
                 }
                 _ => panic!("the source and the destination of a tuple must have the same address family"),
             });
-            tuple.push_nested(abi::TUPLE_PROTO, |proto| {
-                proto.push_bytes(abi::PROTO_NUMBER, &[protocol.number()]);
-                proto.push_bytes(abi::PROTO_SOURCE_PORT, &source.port().to_be_bytes());
-                proto.push_bytes(abi::PROTO_DESTINATION_PORT, &destination.port().to_be_bytes());
+            tuple.push_nested(abi::CTA_TUPLE_PROTO, |proto| {
+                proto.push_bytes(abi::CTA_PROTO_NUM, &[protocol.number()]);
+                proto.push_bytes(abi::CTA_PROTO_SRC_PORT, &source.port().to_be_bytes());
+                proto.push_bytes(abi::CTA_PROTO_DST_PORT, &destination.port().to_be_bytes());
             });
         });
     }

@@ -85,10 +85,10 @@ impl EntryFilter {
     #[must_use]
     pub fn encode(&self) -> Messages {
         let header = [nfproto(self.family), 0, 0, 0];
-        Messages::single(abi::GET_ENTRIES, message::DUMP, &header, |attrs| {
+        Messages::single(abi::GET_ENTRIES, message::NLM_F_DUMP, &header, |attrs| {
             if let Some(MarkCondition { bits, mask }) = self.mark {
-                attrs.push_be32(abi::MARK, bits);
-                attrs.push_be32(abi::MARK_MASK, mask);
+                attrs.push_be32(abi::CTA_MARK, bits);
+                attrs.push_be32(abi::CTA_MARK_MASK, mask);
             }
             let ipv4_destination = match self.original_destination {
                 Some(IpAddr::V4(address)) => Some(address),
@@ -102,26 +102,26 @@ impl EntryFilter {
 
     fn encode_original_tuple(&self, attrs: &mut Attrs<'_>, destination: Option<Ipv4Addr>) {
         let mut flags = 0;
-        attrs.push_nested(abi::TUPLE_ORIGINAL, |tuple| {
+        attrs.push_nested(abi::CTA_TUPLE_ORIG, |tuple| {
             if let Some(address) = destination {
-                flags |= abi::FILTER_FLAG_IP_DESTINATION;
-                tuple.push_nested(abi::TUPLE_IP, |ip| {
-                    ip.push_bytes(abi::IP_V4_DESTINATION, &address.octets());
+                flags |= abi::CTA_FILTER_F_CTA_IP_DST;
+                tuple.push_nested(abi::CTA_TUPLE_IP, |ip| {
+                    ip.push_bytes(abi::CTA_IP_V4_DST, &address.octets());
                 });
             }
             if let Some((protocol, port)) = self.frontend {
-                flags |= abi::FILTER_FLAG_PROTO_NUMBER;
-                tuple.push_nested(abi::TUPLE_PROTO, |proto| {
-                    proto.push_u8(abi::PROTO_NUMBER, protocol.number());
+                flags |= abi::CTA_FILTER_F_CTA_PROTO_NUM;
+                tuple.push_nested(abi::CTA_TUPLE_PROTO, |proto| {
+                    proto.push_u8(abi::CTA_PROTO_NUM, protocol.number());
                     if let Some(port) = port {
-                        flags |= abi::FILTER_FLAG_PROTO_DESTINATION_PORT;
-                        proto.push_bytes(abi::PROTO_DESTINATION_PORT, &port.get().to_be_bytes());
+                        flags |= abi::CTA_FILTER_F_CTA_PROTO_DST_PORT;
+                        proto.push_bytes(abi::CTA_PROTO_DST_PORT, &port.get().to_be_bytes());
                     }
                 });
             }
         });
-        attrs.push_nested(abi::FILTER, |filter| {
-            filter.push_bytes(abi::FILTER_ORIGINAL_FLAGS, &flags.to_ne_bytes());
+        attrs.push_nested(abi::CTA_FILTER, |filter| {
+            filter.push_bytes(abi::CTA_FILTER_ORIG_FLAGS, &flags.to_ne_bytes());
         });
     }
 }

@@ -1,15 +1,15 @@
 //! Netlink attributes: writes them into bytes and parses them (linux/netlink.h, struct nlattr). Pure.
 
-/// `NLA_F_NESTED`: set in the type of an attribute that contains attributes.
-const NESTED_FLAG: u16 = 1 << 15;
-/// `NLA_TYPE_MASK`: the bits of the type field without its flags.
-const TYPE_MASK: u16 = 0x3fff;
+/// Flag: set in the type of an attribute that contains attributes.
+const NLA_F_NESTED: u16 = 1 << 15;
+/// The bits of the type field without its flags.
+const NLA_TYPE_MASK: u16 = 0x3fff;
 /// The length of struct `nlattr`.
-const HEADER_LEN: usize = 4;
+const HEADER_LENGTH: usize = 4;
 
 /// Rounds up to netlink's alignment of 4 bytes.
-pub(crate) const fn align(len: usize) -> usize {
-    (len + 3) & !3
+pub(crate) const fn align(length: usize) -> usize {
+    (length + 3) & !3
 }
 
 /// Appends attributes to a message.
@@ -49,24 +49,24 @@ impl Attrs<'_> {
 
     /// Appends one attribute. The nested attributes are the ones that `write` appends.
     pub fn push_nested(&mut self, kind: u16, write: impl FnOnce(&mut Attrs<'_>)) {
-        self.push_attribute(kind | NESTED_FLAG, write);
+        self.push_attribute(kind | NLA_F_NESTED, write);
     }
 
     /// Returns the total number of bytes in the buffer.
-    pub(crate) fn buffer_len(&self) -> usize {
+    pub(crate) fn buffer_length(&self) -> usize {
         self.0.len()
     }
 
     fn push_attribute(&mut self, kind: u16, write_value: impl FnOnce(&mut Attrs<'_>)) {
         let start = self.0.len();
-        self.0.extend_from_slice(&[0; HEADER_LEN]);
+        self.0.extend_from_slice(&[0; HEADER_LENGTH]);
         write_value(self);
-        let len = self.0.len() - start;
-        debug_assert!(u16::try_from(len).is_ok(), "attribute {kind} has {len} bytes");
+        let length = self.0.len() - start;
+        debug_assert!(u16::try_from(length).is_ok(), "attribute {kind} has {length} bytes");
         // The kernel rejects an attribute of length 0.
-        let len = u16::try_from(len).unwrap_or(0);
-        self.0[start..start + 2].copy_from_slice(&len.to_ne_bytes());
-        self.0[start + 2..start + HEADER_LEN].copy_from_slice(&kind.to_ne_bytes());
+        let length = u16::try_from(length).unwrap_or(0);
+        self.0[start..start + 2].copy_from_slice(&length.to_ne_bytes());
+        self.0[start + 2..start + HEADER_LENGTH].copy_from_slice(&kind.to_ne_bytes());
         self.0.resize(align(self.0.len()), 0);
     }
 }
@@ -85,10 +85,10 @@ impl<'a> Attr<'a> {
     pub fn parse_all(bytes: &'a [u8]) -> impl Iterator<Item = Self> {
         let mut remaining_bytes = bytes;
         std::iter::from_fn(move || {
-            let len = usize::from(u16::from_ne_bytes(*remaining_bytes.first_chunk()?));
-            let kind = u16::from_ne_bytes(*remaining_bytes.get(2..)?.first_chunk()?) & TYPE_MASK;
-            let value = remaining_bytes.get(HEADER_LEN..len)?;
-            remaining_bytes = remaining_bytes.get(align(len)..).unwrap_or_default();
+            let length = usize::from(u16::from_ne_bytes(*remaining_bytes.first_chunk()?));
+            let kind = u16::from_ne_bytes(*remaining_bytes.get(2..)?.first_chunk()?) & NLA_TYPE_MASK;
+            let value = remaining_bytes.get(HEADER_LENGTH..length)?;
+            remaining_bytes = remaining_bytes.get(align(length)..).unwrap_or_default();
             Some(Self { kind, value })
         })
     }
@@ -133,7 +133,7 @@ mod tests {
     proptest! {
         #[test]
         fn written_attributes_parse_to_the_same_attributes(
-            written in prop::collection::vec((0..TYPE_MASK, prop::collection::vec(any::<u8>(), 0..40)), 0..10),
+            written in prop::collection::vec((0..NLA_TYPE_MASK, prop::collection::vec(any::<u8>(), 0..40)), 0..10),
         ) {
             let mut bytes = Vec::new();
             Attrs(&mut bytes).push_nested(7, |attrs| {
@@ -149,7 +149,7 @@ mod tests {
 
         #[test]
         fn attribute_parser_terminates_on_arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert!(Attr::parse_all(&bytes).count() <= bytes.len() / HEADER_LEN);
+            prop_assert!(Attr::parse_all(&bytes).count() <= bytes.len() / HEADER_LENGTH);
         }
     }
 }

@@ -11,7 +11,7 @@ use rustix::net::{
 use super::message::{self, Message, Messages};
 
 /// The size of the receive buffer. The kernel's answers have up to 32 KiB (`netlink_recvmsg` in the kernel).
-const RECEIVE_BUFFER_LEN: usize = 32 * 1024;
+const RECEIVE_BUFFER_LENGTH: usize = 32 * 1024;
 /// The space that the send buffer has in addition to the messages, in bytes. The kernel itself needs only 32 bytes.
 const SEND_BUFFER_OVERHEAD: usize = 4096;
 /// The maximum number of attempts to list objects. An attempt fails if objects change while the kernel lists them.
@@ -85,10 +85,10 @@ impl Socket {
     }
 
     /// Sets the size of the kernel's buffer for received messages, if the kernel allows this size.
-    pub fn set_receive_buffer_len(&self, len: usize) {
+    pub fn set_receive_buffer_length(&self, length: usize) {
         // The first call may exceed net.core.rmem_max, but needs a capability.
-        if sockopt::set_socket_recv_buffer_size_force(&self.0, len).is_err() {
-            let _ = sockopt::set_socket_recv_buffer_size(&self.0, len);
+        if sockopt::set_socket_recv_buffer_size_force(&self.0, length).is_err() {
+            let _ = sockopt::set_socket_recv_buffer_size(&self.0, length);
         }
     }
 
@@ -111,7 +111,7 @@ impl Socket {
         &self,
         mut on_message: impl FnMut(&Message<'_>),
     ) -> Result<bool, NetlinkError> {
-        let mut buffer = vec![0; RECEIVE_BUFFER_LEN];
+        let mut buffer = vec![0; RECEIVE_BUFFER_LENGTH];
         let mut is_complete = true;
         loop {
             match self.receive(&mut buffer) {
@@ -134,14 +134,14 @@ impl Socket {
         // If an earlier request failed, the rest of its answer may still be in the socket.
         self.discard_received();
         self.send(messages.bytes())?;
-        let mut buffer = vec![0; RECEIVE_BUFFER_LEN];
+        let mut buffer = vec![0; RECEIVE_BUFFER_LENGTH];
         let mut first_rejection: Option<NetlinkError> = None;
         let mut is_acknowledged = false;
         let mut is_dump_interrupted = false;
         // The kernel handles a request before `send` returns, so the complete answer is in the socket now.
         while let Some(datagram) = self.receive(&mut buffer)? {
             for message in Message::parse_all(datagram) {
-                is_dump_interrupted |= message.flags & message::DUMP_INTERRUPTED != 0;
+                is_dump_interrupted |= message.flags & message::NLM_F_DUMP_INTR != 0;
                 match parse_acknowledgement(&message) {
                     Some(Err(errno)) => {
                         first_rejection.get_or_insert(NetlinkError::Rejected { seq: message.seq, errno });
@@ -159,8 +159,8 @@ impl Socket {
         }
     }
 
-    /// Lists objects: sends the message with the flag `DUMP`, and returns the objects that `parse` finds in the answers.
-    /// If the objects change during the dump, the dump starts again.
+    /// Lists objects: sends the message with the flag `DUMP`, and returns the objects that `parse` finds in the
+    /// answers. If the objects change during the dump, the dump starts again.
     pub fn dump<T>(
         &self,
         request: &Messages,
@@ -199,7 +199,7 @@ impl Socket {
     /// Returns the next datagram, or `None` if no datagram is waiting.
     fn receive<'a>(&self, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, NetlinkError> {
         match recv(&self.0, &mut *buffer, RecvFlags::DONTWAIT) {
-            Ok((len, _)) => Ok(Some(&buffer[..len])),
+            Ok((length, _)) => Ok(Some(&buffer[..length])),
             Err(Errno::AGAIN) => Ok(None),
             Err(errno) => Err(NetlinkError::TransportFailed(errno)),
         }
@@ -222,10 +222,10 @@ impl AsRawFd for Socket {
 fn parse_acknowledgement(message: &Message<'_>) -> Option<Result<(), Errno>> {
     let error_code = || message.payload.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
     match message.kind {
-        message::ERROR | message::DONE if error_code() < 0 => {
+        message::NLMSG_ERROR | message::NLMSG_DONE if error_code() < 0 => {
             Some(Err(Errno::from_raw_os_error(-error_code())))
         }
-        message::ERROR | message::DONE => Some(Ok(())),
+        message::NLMSG_ERROR | message::NLMSG_DONE => Some(Ok(())),
         _ => None,
     }
 }

@@ -93,8 +93,8 @@ impl Nftables {
 
     /// Reads the elements of one set of the table, sorted. Returns `None` if the set or the table is missing.
     ///
-    /// Packets may change a dynamic set during the read. So the list may lack elements that are added during the read,
-    /// and may contain elements that are deleted during the read.
+    /// Packets may change a dynamic set during the read. The list may therefore lack new elements, and may contain
+    /// deleted elements.
     pub fn read_elements(&self, id: &TableId, set: &Set) -> Result<Option<Vec<Element>>, NftError> {
         let to_nft_error =
             |error| NftError::from_read(error, format!("read the set {} of the table {id}", set.name));
@@ -113,7 +113,8 @@ impl Nftables {
         Err(to_nft_error(NetlinkError::DumpInterrupted))
     }
 
-    /// Deletes the elements of a dynamic set for which `must_delete` returns true. Returns the number of deleted elements.
+    /// Deletes the elements of a dynamic set for which `must_delete` returns true. Returns the number of deleted
+    /// elements.
     ///
     /// Deletes each element in its own transaction. If an element has already expired, its deletion fails, and the
     /// whole transaction would fail with it.
@@ -148,11 +149,11 @@ impl Nftables {
 }
 
 fn read_generation(socket: &Socket) -> Result<u32, NetlinkError> {
-    let request = build_read_request(0, msg::GET_GENERATION, message::ACK, |_| ());
+    let request = build_read_request(0, msg::GET_GENERATION, message::NLM_F_ACK, |_| ());
     let mut generation = None;
     socket.request(&request, |answer| {
         if answer.kind == abi::message_type(msg::NEW_GENERATION) {
-            generation = Attr::find_be32(answer.attrs(abi::HEADER_LEN), abi::generation::ID);
+            generation = Attr::find_be32(answer.attrs(abi::HEADER_LENGTH), abi::generation::NFTA_GEN_ID);
         }
     })?;
     generation.ok_or(NetlinkError::NoAcknowledgement)
@@ -161,15 +162,15 @@ fn read_generation(socket: &Socket) -> Result<u32, NetlinkError> {
 fn read_table(socket: &Socket, id: &TableId) -> Result<Option<InstalledTable>, NetlinkError> {
     let mut decoder = Decoder::new(id);
     let dump = |decoder: &mut Decoder, message, write_attrs: &dyn Fn(&mut Attrs<'_>)| {
-        let request = build_read_request(id.family.number(), message, message::DUMP, write_attrs);
+        let request = build_read_request(id.family.number(), message, message::NLM_F_DUMP, write_attrs);
         socket.request(&request, |answer| decoder.add_message(answer))
     };
     dump(&mut decoder, msg::GET_TABLE, &|_| ())?;
     if !decoder.is_empty() {
         for (message, table_attr) in [
-            (msg::GET_SET, abi::set::TABLE),
-            (msg::GET_CHAIN, abi::chain::TABLE),
-            (msg::GET_RULE, abi::rule::TABLE),
+            (msg::GET_SET, abi::set::NFTA_SET_TABLE),
+            (msg::GET_CHAIN, abi::chain::NFTA_CHAIN_TABLE),
+            (msg::GET_RULE, abi::rule::NFTA_RULE_TABLE),
         ] {
             dump(&mut decoder, message, &|attrs| attrs.push_text(table_attr, &id.name))?;
         }
@@ -186,9 +187,9 @@ fn dump_elements(
     set_name: &str,
     decoder: &mut Decoder,
 ) -> Result<(), NetlinkError> {
-    let request = build_read_request(id.family.number(), msg::GET_ELEMENTS, message::DUMP, |attrs| {
-        attrs.push_text(abi::elements::TABLE, &id.name);
-        attrs.push_text(abi::elements::SET, set_name);
+    let request = build_read_request(id.family.number(), msg::GET_ELEMENTS, message::NLM_F_DUMP, |attrs| {
+        attrs.push_text(abi::elements::NFTA_SET_ELEM_LIST_TABLE, &id.name);
+        attrs.push_text(abi::elements::NFTA_SET_ELEM_LIST_SET, set_name);
     });
     socket.request(&request, |answer| decoder.add_message(answer))
 }

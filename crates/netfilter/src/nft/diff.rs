@@ -225,20 +225,20 @@ fn diff_sorted_elements<'a>(
     let (mut installed, mut desired) = (installed.iter().peekable(), desired.iter().peekable());
     loop {
         let order = match (installed.peek(), desired.peek()) {
-            (Some(old), Some(new)) => old.key.cmp(&new.key),
+            (Some(old_element), Some(new_element)) => old_element.key.cmp(&new_element.key),
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
             (None, None) => return (deleted, added),
         };
-        let old = if order == Ordering::Greater { None } else { installed.next() };
-        let new = if order == Ordering::Less { None } else { desired.next() };
-        if let (Some(old), Some(new)) = (old, new)
-            && old.equals_ignoring_state(new)
-            && !must_change(new)
+        let old_element = if order == Ordering::Greater { None } else { installed.next() };
+        let new_element = if order == Ordering::Less { None } else { desired.next() };
+        if let (Some(old_element), Some(new_element)) = (old_element, new_element)
+            && old_element.equals_ignoring_state(new_element)
+            && !must_change(new_element)
         {
             continue;
         }
-        deleted.extend(old);
-        added.extend(new);
+        deleted.extend(old_element);
+        added.extend(new_element);
     }
 }

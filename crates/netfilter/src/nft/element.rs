@@ -10,25 +10,27 @@ use crate::netlink::{Attr, Attrs};
 /// The kernel represents an interval of a simple key by two elements: the lowest key, and the key after the highest
 /// key.
 pub(super) fn encode_element(list: &mut Attrs<'_>, set: &Set, element: &Element) {
-    list.push_nested(abi::LIST_ITEM, |item| {
+    list.push_nested(abi::NFTA_LIST_ELEM, |item| {
         encode_key(item, set, element);
         match &element.value {
-            Some(ElementValue::Data(value)) => expr::encode_value(item, abi::element::DATA, value),
+            Some(ElementValue::Data(value)) => {
+                expr::encode_value(item, abi::element::NFTA_SET_ELEM_DATA, value);
+            }
             Some(ElementValue::Verdict(verdict)) => {
-                expr::encode_verdict(item, abi::element::DATA, verdict);
+                expr::encode_verdict(item, abi::element::NFTA_SET_ELEM_DATA, verdict);
             }
             None => {}
         }
         // If a set has counters and the message contains no counter for an element, the kernel creates a counter with
         // the value 0.
         if element.counter != Counter::default() {
-            expr::encode_counter(item, abi::element::EXPRESSION, element.counter);
+            expr::encode_counter(item, abi::element::NFTA_SET_ELEM_EXPR, element.counter);
         }
         if let Some(lifetime) = &element.lifetime {
             if lifetime.timeout_millis != 0 {
-                item.push_be64(abi::element::TIMEOUT, lifetime.timeout_millis.into());
+                item.push_be64(abi::element::NFTA_SET_ELEM_TIMEOUT, lifetime.timeout_millis.into());
             }
-            item.push_be64(abi::element::EXPIRATION, lifetime.remaining_millis.into());
+            item.push_be64(abi::element::NFTA_SET_ELEM_EXPIRATION, lifetime.remaining_millis.into());
         }
     });
     encode_upper_bound(list, set, element);
@@ -36,14 +38,14 @@ pub(super) fn encode_element(list: &mut Attrs<'_>, set: &Set, element: &Element)
 
 /// Appends only the key of an element. The key is enough to delete the element.
 pub(super) fn encode_element_key(list: &mut Attrs<'_>, set: &Set, element: &Element) {
-    list.push_nested(abi::LIST_ITEM, |item| encode_key(item, set, element));
+    list.push_nested(abi::NFTA_LIST_ELEM, |item| encode_key(item, set, element));
     encode_upper_bound(list, set, element);
 }
 
 fn encode_key(item: &mut Attrs<'_>, set: &Set, element: &Element) {
-    expr::encode_value(item, abi::element::KEY, &element.key);
+    expr::encode_value(item, abi::element::NFTA_SET_ELEM_KEY, &element.key);
     if let (Matching::IntervalsOfParts(_), Some(last_key)) = (&set.definition.matching, &element.last_key) {
-        expr::encode_value(item, abi::element::KEY_END, last_key);
+        expr::encode_value(item, abi::element::NFTA_SET_ELEM_KEY_END, last_key);
     }
 }
 
@@ -53,9 +55,9 @@ fn encode_upper_bound(list: &mut Attrs<'_>, set: &Set, element: &Element) {
     }
     // An upper bound is exclusive, so an interval up to the highest key has no upper bound.
     if let Some(upper_bound) = element.last_key.as_ref().and_then(|last_key| last_key.next()) {
-        list.push_nested(abi::LIST_ITEM, |item| {
-            expr::encode_value(item, abi::element::KEY, &upper_bound);
-            item.push_be32(abi::element::FLAGS, abi::element::FLAG_INTERVAL_END);
+        list.push_nested(abi::NFTA_LIST_ELEM, |item| {
+            expr::encode_value(item, abi::element::NFTA_SET_ELEM_KEY, &upper_bound);
+            item.push_be32(abi::element::NFTA_SET_ELEM_FLAGS, abi::element::FLAG_INTERVAL_END);
         });
     }
 }
@@ -71,38 +73,38 @@ pub(super) enum ListedElement {
 
 /// Decodes an element. Returns `None` if it has a property that this crate cannot encode.
 pub(super) fn decode_element(item: &[u8]) -> Option<ListedElement> {
-    let key = expr::decode_value(item, abi::element::KEY)?;
-    match Attr::find_be32(item, abi::element::FLAGS).unwrap_or(0) {
+    let key = expr::decode_value(item, abi::element::NFTA_SET_ELEM_KEY)?;
+    match Attr::find_be32(item, abi::element::NFTA_SET_ELEM_FLAGS).unwrap_or(0) {
         0 => {}
         abi::element::FLAG_INTERVAL_END => return Some(ListedElement::UpperBound(key)),
         _ => return None,
     }
-    let last_key = match Attr::find(item, abi::element::KEY_END) {
-        Some(_) => Some(Box::new(expr::decode_value(item, abi::element::KEY_END)?)),
+    let last_key = match Attr::find(item, abi::element::NFTA_SET_ELEM_KEY_END) {
+        Some(_) => Some(Box::new(expr::decode_value(item, abi::element::NFTA_SET_ELEM_KEY_END)?)),
         None => None,
     };
-    let value = match Attr::find(item, abi::element::DATA) {
+    let value = match Attr::find(item, abi::element::NFTA_SET_ELEM_DATA) {
         Some(_) => Some(decode_element_value(item)?),
         None => None,
     };
-    let counter = match Attr::find(item, abi::element::EXPRESSION) {
+    let counter = match Attr::find(item, abi::element::NFTA_SET_ELEM_EXPR) {
         Some(expr) => expr::decode_counter(expr)?,
         None => Counter::default(),
     };
     let millis = |kind| Attr::find_be64(item, kind).map(|millis| u32::try_from(millis).unwrap_or(u32::MAX));
-    let lifetime = millis(abi::element::EXPIRATION).map(|remaining_millis| {
-        let timeout_millis = millis(abi::element::TIMEOUT).unwrap_or(0);
+    let lifetime = millis(abi::element::NFTA_SET_ELEM_EXPIRATION).map(|remaining_millis| {
+        let timeout_millis = millis(abi::element::NFTA_SET_ELEM_TIMEOUT).unwrap_or(0);
         Box::new(Lifetime { timeout_millis, remaining_millis })
     });
-    let has_one_expression = Attr::find(item, abi::element::EXPRESSIONS).is_none();
+    let has_one_expression = Attr::find(item, abi::element::NFTA_SET_ELEM_EXPRESSIONS).is_none();
     let element = Element { key, last_key, value, counter, lifetime };
     has_one_expression.then_some(ListedElement::Element(element))
 }
 
 fn decode_element_value(item: &[u8]) -> Option<ElementValue> {
-    match expr::decode_value(item, abi::element::DATA) {
+    match expr::decode_value(item, abi::element::NFTA_SET_ELEM_DATA) {
         Some(value) => Some(ElementValue::Data(value)),
-        None => expr::decode_verdict(item, abi::element::DATA).map(ElementValue::Verdict),
+        None => expr::decode_verdict(item, abi::element::NFTA_SET_ELEM_DATA).map(ElementValue::Verdict),
     }
 }
 

@@ -10,9 +10,9 @@ use crate::netlink::{Attrs, Messages, message};
 
 /// The size at which a list of elements ends and continues in another message. A list has at most 64 KiB. The kernel
 /// returns a rejected message as a whole, so the message must also fit into the receive buffer of 32 KiB.
-const MAX_LIST_LEN: usize = 24 * 1024;
+const MAX_LIST_LENGTH: usize = 24 * 1024;
 /// The number of messages for which memory is allocated at first.
-const MIN_CAPACITY: usize = 128;
+const MIN_MESSAGE_CAPACITY: usize = 128;
 /// The number for a hook that does not exist in the family of its table. The kernel rejects this number.
 const NONEXISTENT_HOOK_NUMBER: u32 = u32::MAX;
 
@@ -33,7 +33,7 @@ impl Batch {
     pub fn encode(transaction: &Transaction<'_>) -> Self {
         let mut batch = Self::default();
         // For the reason of the capacity, see `Transaction::default`.
-        batch.steps.reserve(MIN_CAPACITY);
+        batch.steps.reserve(MIN_MESSAGE_CAPACITY);
         batch.push_boundary(abi::BATCH_BEGIN);
         let mut set_id = 0;
         for (index, step) in transaction.steps.iter().enumerate() {
@@ -65,7 +65,7 @@ impl Batch {
         let header = abi::header(table.family.number(), 0);
         self.messages.push(abi::message_type(message), flags, &header, |attrs| {
             // The attribute with the table's name has the same type in all messages.
-            attrs.push_text(abi::table::NAME, &table.name);
+            attrs.push_text(abi::table::NFTA_TABLE_NAME, &table.name);
             write_attrs(attrs);
         });
     }
@@ -74,10 +74,10 @@ impl Batch {
         let table = step.table;
         match &step.action {
             Action::CreateTable => {
-                self.push(table, msg::NEW_TABLE, message::CREATE | message::EXCLUSIVE, |_| ());
+                self.push(table, msg::NEW_TABLE, message::NLM_F_CREATE | message::NLM_F_EXCL, |_| ());
             }
-            Action::EnsureTable => self.push(table, msg::NEW_TABLE, message::CREATE, |attrs| {
-                attrs.push_be32(abi::table::FLAGS, 0);
+            Action::EnsureTable => self.push(table, msg::NEW_TABLE, message::NLM_F_CREATE, |attrs| {
+                attrs.push_be32(abi::table::NFTA_TABLE_FLAGS, 0);
             }),
             Action::DeleteTable => self.push(table, msg::DEL_TABLE, 0, |_| ()),
             Action::CreateSet(set) => {
@@ -85,10 +85,12 @@ impl Batch {
                 self.push_set(table, set, *set_id);
             }
             Action::DeleteSet(name) => {
-                self.push(table, msg::DEL_SET, 0, |attrs| attrs.push_text(abi::set::NAME, name));
+                self.push(table, msg::DEL_SET, 0, |attrs| attrs.push_text(abi::set::NFTA_SET_NAME, name));
             }
             Action::FlushSet(name) => {
-                self.push(table, msg::DEL_ELEMENTS, 0, |attrs| attrs.push_text(abi::elements::SET, name));
+                self.push(table, msg::DEL_ELEMENTS, 0, |attrs| {
+                    attrs.push_text(abi::elements::NFTA_SET_ELEM_LIST_SET, name);
+                });
             }
             Action::AddElements(set, elements) => {
                 self.push_elements(table, msg::NEW_ELEMENTS, set, elements, encode_element);
@@ -98,20 +100,22 @@ impl Batch {
             }
             Action::CreateChain(chain) => self.push_chain(table, chain),
             Action::SetPolicy(chain) => self.push(table, msg::NEW_CHAIN, 0, |attrs| {
-                attrs.push_text(abi::chain::NAME, &chain.name);
+                attrs.push_text(abi::chain::NFTA_CHAIN_NAME, &chain.name);
                 if let Some(base) = &chain.base {
-                    attrs.push_be32(abi::chain::POLICY, base.policy.number());
+                    attrs.push_be32(abi::chain::NFTA_CHAIN_POLICY, base.policy.number());
                 }
             }),
             Action::DeleteChain(name) => {
-                self.push(table, msg::DEL_CHAIN, 0, |attrs| attrs.push_text(abi::chain::NAME, name));
+                self.push(table, msg::DEL_CHAIN, 0, |attrs| {
+                    attrs.push_text(abi::chain::NFTA_CHAIN_NAME, name);
+                });
             }
             Action::FlushChain(name) => {
-                self.push(table, msg::DEL_RULE, 0, |attrs| attrs.push_text(abi::rule::CHAIN, name));
+                self.push(table, msg::DEL_RULE, 0, |attrs| attrs.push_text(abi::rule::NFTA_RULE_CHAIN, name));
             }
             Action::AddRule(chain, rule) => {
-                self.push(table, msg::NEW_RULE, message::CREATE | message::APPEND, |attrs| {
-                    attrs.push_text(abi::rule::CHAIN, chain);
+                self.push(table, msg::NEW_RULE, message::NLM_F_CREATE | message::NLM_F_APPEND, |attrs| {
+                    attrs.push_text(abi::rule::NFTA_RULE_CHAIN, chain);
                     expr::encode_rule(attrs, rule);
                 });
             }
@@ -120,31 +124,31 @@ impl Batch {
 
     fn push_set(&mut self, table: &TableId, set: &Set, id: u32) {
         let definition = &set.definition;
-        self.push(table, msg::NEW_SET, message::CREATE, |attrs| {
-            attrs.push_text(abi::set::NAME, &set.name);
-            attrs.push_be32(abi::set::FLAGS, set_flags(definition));
-            attrs.push_be32(abi::set::KEY_TYPE, definition.key_type.id);
-            attrs.push_be32(abi::set::KEY_LEN, definition.key_type.len);
+        self.push(table, msg::NEW_SET, message::NLM_F_CREATE, |attrs| {
+            attrs.push_text(abi::set::NFTA_SET_NAME, &set.name);
+            attrs.push_be32(abi::set::NFTA_SET_FLAGS, set_flags(definition));
+            attrs.push_be32(abi::set::NFTA_SET_KEY_TYPE, definition.key_type.id);
+            attrs.push_be32(abi::set::NFTA_SET_KEY_LEN, definition.key_type.length);
             match definition.value_type {
                 Some(ValueType::Data(data_type)) => {
-                    attrs.push_be32(abi::set::DATA_TYPE, data_type.id);
-                    attrs.push_be32(abi::set::DATA_LEN, data_type.len);
+                    attrs.push_be32(abi::set::NFTA_SET_DATA_TYPE, data_type.id);
+                    attrs.push_be32(abi::set::NFTA_SET_DATA_LEN, data_type.length);
                 }
                 Some(ValueType::Verdict) => {
-                    attrs.push_be32(abi::set::DATA_TYPE, abi::data::TYPE_VERDICT);
+                    attrs.push_be32(abi::set::NFTA_SET_DATA_TYPE, abi::data::TYPE_VERDICT);
                 }
                 None => {}
             }
-            attrs.push_be32(abi::set::ID, id);
+            attrs.push_be32(abi::set::NFTA_SET_ID, id);
             if definition.has_counters {
-                expr::encode_counter(attrs, abi::set::EXPRESSION, Counter::default());
+                expr::encode_counter(attrs, abi::set::NFTA_SET_EXPR, Counter::default());
             }
             encode_description(attrs, definition);
             encode_byte_order(attrs, definition);
         });
     }
 
-    /// Appends messages with all elements. Each message has as many elements as fit into [`MAX_LIST_LEN`].
+    /// Appends messages with all elements. Each message has as many elements as fit into [`MAX_LIST_LENGTH`].
     fn push_elements(
         &mut self,
         table: &TableId,
@@ -153,15 +157,15 @@ impl Batch {
         elements: &[&Element],
         encode: fn(&mut Attrs<'_>, &Set, &Element),
     ) {
-        let flags = if message == msg::NEW_ELEMENTS { message::CREATE } else { 0 };
+        let flags = if message == msg::NEW_ELEMENTS { message::NLM_F_CREATE } else { 0 };
         let mut remaining_elements = elements.iter().peekable();
         while remaining_elements.peek().is_some() {
             self.push(table, message, flags, |attrs| {
-                attrs.push_text(abi::elements::SET, &set.name);
-                attrs.push_nested(abi::elements::ELEMENTS, |list| {
-                    let start = list.buffer_len();
+                attrs.push_text(abi::elements::NFTA_SET_ELEM_LIST_SET, &set.name);
+                attrs.push_nested(abi::elements::NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
+                    let start = list.buffer_length();
                     while let Some(element) =
-                        remaining_elements.next_if(|_| list.buffer_len() - start < MAX_LIST_LEN)
+                        remaining_elements.next_if(|_| list.buffer_length() - start < MAX_LIST_LENGTH)
                     {
                         encode(list, set, element);
                     }
@@ -171,8 +175,8 @@ impl Batch {
     }
 
     fn push_chain(&mut self, table: &TableId, chain: &Chain) {
-        self.push(table, msg::NEW_CHAIN, message::CREATE, |attrs| {
-            attrs.push_text(abi::chain::NAME, &chain.name);
+        self.push(table, msg::NEW_CHAIN, message::NLM_F_CREATE, |attrs| {
+            attrs.push_text(abi::chain::NFTA_CHAIN_NAME, &chain.name);
             if let Some(base) = &chain.base {
                 encode_base_chain(attrs, table.family, base);
             }
@@ -181,21 +185,21 @@ impl Batch {
 }
 
 fn encode_base_chain(attrs: &mut Attrs<'_>, family: TableFamily, base: &BaseChain) {
-    attrs.push_nested(abi::chain::HOOK, |hook| {
-        hook.push_be32(abi::hook::NUMBER, hook_number(family, &base.hook));
-        hook.push_be32(abi::hook::PRIORITY, base.priority.cast_unsigned());
+    attrs.push_nested(abi::chain::NFTA_CHAIN_HOOK, |hook| {
+        hook.push_be32(abi::hook::NFTA_HOOK_HOOKNUM, hook_number(family, &base.hook));
+        hook.push_be32(abi::hook::NFTA_HOOK_PRIORITY, base.priority.cast_unsigned());
         match base.hook.interfaces() {
             [] => {}
-            [interface] => hook.push_text(abi::hook::DEVICE, interface),
-            interfaces => hook.push_nested(abi::hook::DEVICES, |list| {
+            [interface] => hook.push_text(abi::hook::NFTA_HOOK_DEV, interface),
+            interfaces => hook.push_nested(abi::hook::NFTA_HOOK_DEVS, |list| {
                 for interface in interfaces {
-                    list.push_text(abi::device::NAME, interface);
+                    list.push_text(abi::device::NFTA_DEVICE_NAME, interface);
                 }
             }),
         }
     });
-    attrs.push_be32(abi::chain::POLICY, base.policy.number());
-    attrs.push_text(abi::chain::TYPE, base.chain_type.as_str());
+    attrs.push_be32(abi::chain::NFTA_CHAIN_POLICY, base.policy.number());
+    attrs.push_text(abi::chain::NFTA_CHAIN_TYPE, base.chain_type.as_str());
 }
 
 impl Policy {

@@ -10,7 +10,7 @@ use crate::netlink::{Attr, Attrs};
 /// The number of milliseconds in a second: the kernel's timeouts are in milliseconds.
 const MILLIS_PER_SECOND: u64 = 1000;
 /// The number of bytes of a number in user data: its type, its length and four bytes.
-const USER_DATA_NUMBER_LEN: usize = 6;
+const USER_DATA_NUMBER_LENGTH: usize = 6;
 
 /// Returns the set's flags (enum `nft_set_flags`).
 pub(super) fn set_flags(definition: &SetDefinition) -> u32 {
@@ -41,18 +41,18 @@ pub(super) fn encode_byte_order(attrs: &mut Attrs<'_>, definition: &SetDefinitio
     ];
     // The buffer is not on the heap, because a small block would prevent the allocator from returning the memory of the
     // table to the system.
-    let mut user_data = [0; 2 * USER_DATA_NUMBER_LEN];
-    let mut len = 0;
+    let mut user_data = [0; 2 * USER_DATA_NUMBER_LENGTH];
+    let mut length = 0;
     for (kind, data_type) in data_types {
         if data_type.is_some_and(DataType::has_machine_order) {
             // User data consist of a type, a length and a number.
             let [a, b, c, d] = abi::set::MACHINE_ORDER.to_ne_bytes();
-            user_data[len..len + USER_DATA_NUMBER_LEN].copy_from_slice(&[kind, 4, a, b, c, d]);
-            len += USER_DATA_NUMBER_LEN;
+            user_data[length..length + USER_DATA_NUMBER_LENGTH].copy_from_slice(&[kind, 4, a, b, c, d]);
+            length += USER_DATA_NUMBER_LENGTH;
         }
     }
-    if len > 0 {
-        attrs.push_bytes(abi::set::USER_DATA, &user_data[..len]);
+    if length > 0 {
+        attrs.push_bytes(abi::set::NFTA_SET_USERDATA, &user_data[..length]);
     }
 }
 
@@ -63,15 +63,15 @@ pub(super) fn encode_description(attrs: &mut Attrs<'_>, definition: &SetDefiniti
         Matching::Exact | Matching::Intervals => &[],
     };
     if definition.max_elements.is_some() || !parts.is_empty() {
-        attrs.push_nested(abi::set::DESCRIPTION, |description| {
+        attrs.push_nested(abi::set::NFTA_SET_DESC, |description| {
             if let Some(max_elements) = definition.max_elements {
-                description.push_be32(abi::set_description::SIZE, max_elements.get());
+                description.push_be32(abi::set_description::NFTA_SET_DESC_SIZE, max_elements.get());
             }
             if !parts.is_empty() {
-                description.push_nested(abi::set_description::CONCAT, |list| {
-                    for len in parts {
-                        list.push_nested(abi::LIST_ITEM, |field| {
-                            field.push_be32(abi::field::LEN, u32::from(*len));
+                description.push_nested(abi::set_description::NFTA_SET_DESC_CONCAT, |list| {
+                    for length in parts {
+                        list.push_nested(abi::NFTA_LIST_ELEM, |field| {
+                            field.push_be32(abi::field::NFTA_SET_FIELD_LEN, u32::from(*length));
                         });
                     }
                 });
@@ -79,19 +79,19 @@ pub(super) fn encode_description(attrs: &mut Attrs<'_>, definition: &SetDefiniti
         });
     }
     if let Some(DynamicProperties { timeout_seconds: Some(seconds) }) = definition.dynamic {
-        attrs.push_be64(abi::set::TIMEOUT, u64::from(seconds.get()) * MILLIS_PER_SECOND);
+        attrs.push_be64(abi::set::NFTA_SET_TIMEOUT, u64::from(seconds.get()) * MILLIS_PER_SECOND);
     }
 }
 
 /// Decodes the definition of a set. Returns `None` if the set has a property that this crate cannot encode.
 pub(super) fn decode_definition(attrs: &[u8]) -> Option<SetDefinition> {
     let number = |kind| Attr::find_be32(attrs, kind);
-    let flags = number(abi::set::FLAGS).unwrap_or(0);
-    let description = Attr::find(attrs, abi::set::DESCRIPTION).unwrap_or_default();
-    let value_type = match number(abi::set::DATA_TYPE).filter(|_| flags & abi::set::FLAG_MAP != 0) {
+    let flags = number(abi::set::NFTA_SET_FLAGS).unwrap_or(0);
+    let description = Attr::find(attrs, abi::set::NFTA_SET_DESC).unwrap_or_default();
+    let value_type = match number(abi::set::NFTA_SET_DATA_TYPE).filter(|_| flags & abi::set::FLAG_MAP != 0) {
         None => None,
         Some(abi::data::TYPE_VERDICT) => Some(ValueType::Verdict),
-        Some(id) => Some(ValueType::Data(DataType { id, len: number(abi::set::DATA_LEN)? })),
+        Some(id) => Some(ValueType::Data(DataType { id, length: number(abi::set::NFTA_SET_DATA_LEN)? })),
     };
     let matching = if flags & abi::set::FLAG_CONCAT != 0 {
         Matching::IntervalsOfParts(decode_parts(description)?)
@@ -100,25 +100,30 @@ pub(super) fn decode_definition(attrs: &[u8]) -> Option<SetDefinition> {
     } else {
         Matching::Exact
     };
-    let timeout_seconds = expr::decode_seconds(attrs, abi::set::TIMEOUT).ok()?;
+    let timeout_seconds = expr::decode_seconds(attrs, abi::set::NFTA_SET_TIMEOUT).ok()?;
     let definition = SetDefinition {
-        key_type: DataType { id: number(abi::set::KEY_TYPE)?, len: number(abi::set::KEY_LEN)? },
+        key_type: DataType {
+            id: number(abi::set::NFTA_SET_KEY_TYPE)?,
+            length: number(abi::set::NFTA_SET_KEY_LEN)?,
+        },
         value_type,
         matching,
-        max_elements: Attr::find_be32(description, abi::set_description::SIZE).and_then(NonZeroU32::new),
-        has_counters: match Attr::find(attrs, abi::set::EXPRESSION) {
+        max_elements: Attr::find_be32(description, abi::set_description::NFTA_SET_DESC_SIZE)
+            .and_then(NonZeroU32::new),
+        has_counters: match Attr::find(attrs, abi::set::NFTA_SET_EXPR) {
             Some(expr) => expr::decode_counter(expr).map(|_| true)?,
             None => false,
         },
         dynamic: (flags & abi::set::FLAG_EVAL != 0).then_some(DynamicProperties { timeout_seconds }),
     };
     // If a set has several expressions, the kernel lists them in another attribute.
-    let has_one_expression = Attr::find(attrs, abi::set::EXPRESSIONS).is_none();
+    let has_one_expression = Attr::find(attrs, abi::set::NFTA_SET_EXPRESSIONS).is_none();
     (has_one_expression && set_flags(&definition) == flags).then_some(definition)
 }
 
 fn decode_parts(description: &[u8]) -> Option<Vec<u8>> {
-    let list = Attr::find(description, abi::set_description::CONCAT)?;
-    let decode = |field: Attr<'_>| u8::try_from(Attr::find_be32(field.value, abi::field::LEN)?).ok();
+    let list = Attr::find(description, abi::set_description::NFTA_SET_DESC_CONCAT)?;
+    let decode =
+        |field: Attr<'_>| u8::try_from(Attr::find_be32(field.value, abi::field::NFTA_SET_FIELD_LEN)?).ok();
     Attr::parse_all(list).map(decode).collect()
 }

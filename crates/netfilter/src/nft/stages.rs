@@ -45,12 +45,12 @@ impl<'a> Transaction<'a> {
     /// the kernel executes this transaction, packets may miss both the old and the new object.
     #[must_use]
     pub fn recreates_objects(&self) -> bool {
-        let deleted: BTreeSet<_> = self.steps.iter().filter_map(deleted_object).collect();
-        self.steps.iter().filter_map(created_object).any(|object| deleted.contains(&object))
+        let deleted_objects: BTreeSet<_> = self.steps.iter().filter_map(deleted_object).collect();
+        self.steps.iter().filter_map(created_object).any(|object| deleted_objects.contains(&object))
     }
 
-    /// Splits the transaction. `must_be_last` returns true for a set if packets that find an element of this set then
-    /// look up elements of other sets. These sets receive their new elements after all other sets.
+    /// Splits the transaction. `must_be_last` returns true for a set whose elements lead packets to lookups in other
+    /// sets. These sets receive their new elements after all other sets.
     ///
     /// A transaction that [recreates objects](Self::recreates_objects) is not split.
     #[must_use]
@@ -67,13 +67,13 @@ impl<'a> Transaction<'a> {
                         must_be_last(&set.name) || objects.flushed_sets.contains(&(table, &*set.name));
                     let (changed_elements, new_elements) =
                         partition_by_shared_keys(table, set, elements, &objects.deleted_elements);
-                    let (in_use, unused) = if is_added_last {
+                    let (elements_in_use, unused_elements) = if is_added_last {
                         (elements.clone(), Vec::new())
                     } else {
                         (changed_elements, new_elements)
                     };
-                    stages.additions.push_elements(table, set, unused);
-                    stages.changes.push_elements(table, set, in_use);
+                    stages.additions.push_elements(table, set, unused_elements);
+                    stages.changes.push_elements(table, set, elements_in_use);
                     continue;
                 }
                 Action::DeleteElements(set, elements) => {
@@ -136,8 +136,8 @@ impl<'a> Objects<'a> {
 /// Returns two lists of elements. The elements of the first list share keys with elements of the same set in
 /// `other_elements`. The second list has all other elements.
 ///
-/// The kernel rejects a new element while an old element has the same key or an overlapping interval. So the same
-/// transaction must delete the old element and add the new element.
+/// The kernel rejects a new element while an old element has the same key or an overlapping interval. The same
+/// transaction must therefore delete the old element and add the new element.
 fn partition_by_shared_keys<'a>(
     table: &'a TableId,
     set: &'a Set,
@@ -155,8 +155,8 @@ fn partition_by_shared_keys<'a>(
     elements.iter().partition(shares_keys)
 }
 
-/// Returns the highest key of an element. The comparison of two keys compares their parts one after the other. So two
-/// intervals count as overlapping even if only the first parts of their keys overlap.
+/// Returns the highest key of an element. The comparison of two keys compares their parts one after the other. Two
+/// intervals therefore count as overlapping even if only the first parts of their keys overlap.
 fn last_key(element: &Element) -> Value {
     element.last_key.as_deref().copied().unwrap_or(element.key)
 }

@@ -53,11 +53,11 @@ pub enum Action<'a> {
 
 /// The number of steps for which memory is allocated at first. The allocator keeps smaller blocks after they are freed.
 /// One such block prevents the allocator from returning the memory of a table to the system.
-const MIN_CAPACITY: usize = 64;
+const MIN_STEP_CAPACITY: usize = 64;
 
 impl Default for Transaction<'_> {
     fn default() -> Self {
-        Self { steps: Vec::with_capacity(MIN_CAPACITY) }
+        Self { steps: Vec::with_capacity(MIN_STEP_CAPACITY) }
     }
 }
 

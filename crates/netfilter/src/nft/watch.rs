@@ -1,7 +1,7 @@
 //! Finds the changes of nftables tables by other programs in the kernel's notifications. Only [`Watch`] does I/O.
 //!
-//! The generation of the ruleset only shows that some table has changed. It does not name the table. kube-proxy changes
-//! its own table very often.
+//! The generation of the ruleset only shows that some table has changed, and does not name the table. kube-proxy
+//! changes its own table very often.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -13,7 +13,7 @@ use crate::netlink::{Attr, Message, Protocol, Socket};
 
 /// The size of the kernel's buffer for notifications. The buffer has space for the notifications of about ten thousand
 /// changed elements.
-const NOTIFICATION_BUFFER_LEN: usize = 8 << 20;
+const NOTIFICATION_BUFFER_LENGTH: usize = 8 << 20;
 
 /// A change of a table, as the kernel reports it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,15 +48,17 @@ impl TableChange {
     /// family.
     #[must_use]
     pub fn parse(message: &Message<'_>) -> Option<Self> {
-        let attrs = message.attrs(abi::HEADER_LEN);
+        let attrs = message.attrs(abi::HEADER_LENGTH);
         let name = |kind| Attr::find_text(attrs, kind).map(ToOwned::to_owned);
         let message_number = abi::message_of_type(message.kind)?;
         let object = match message_number {
             msg::NEW_TABLE | msg::DEL_TABLE => ChangedObject::Table,
-            msg::NEW_CHAIN | msg::DEL_CHAIN => ChangedObject::Chain(name(abi::chain::NAME)?),
-            msg::NEW_RULE | msg::DEL_RULE => ChangedObject::RuleInChain(name(abi::rule::CHAIN)?),
-            msg::NEW_SET | msg::DEL_SET => ChangedObject::Set(name(abi::set::NAME)?),
-            msg::NEW_ELEMENTS | msg::DEL_ELEMENTS => ChangedObject::ElementOfSet(name(abi::elements::SET)?),
+            msg::NEW_CHAIN | msg::DEL_CHAIN => ChangedObject::Chain(name(abi::chain::NFTA_CHAIN_NAME)?),
+            msg::NEW_RULE | msg::DEL_RULE => ChangedObject::RuleInChain(name(abi::rule::NFTA_RULE_CHAIN)?),
+            msg::NEW_SET | msg::DEL_SET => ChangedObject::Set(name(abi::set::NFTA_SET_NAME)?),
+            msg::NEW_ELEMENTS | msg::DEL_ELEMENTS => {
+                ChangedObject::ElementOfSet(name(abi::elements::NFTA_SET_ELEM_LIST_SET)?)
+            }
             msg::NEW_OBJECT | msg::DEL_OBJECT | msg::NEW_FLOWTABLE | msg::DEL_FLOWTABLE => {
                 ChangedObject::Other
             }
@@ -74,7 +76,7 @@ impl TableChange {
         );
         let family = TableFamily::from_number(*message.payload.first()?)?;
         // The attribute with the table's name has the same type in all messages.
-        Some(Self { table: TableId::new(family, name(abi::table::NAME)?), object, is_deletion })
+        Some(Self { table: TableId::new(family, name(abi::table::NFTA_TABLE_NAME)?), object, is_deletion })
     }
 }
 
@@ -117,7 +119,7 @@ impl ChangeFilter {
         if abi::message_of_type(message.kind) == Some(msg::NEW_GENERATION) {
             if !changes.changes.is_empty()
                 && let Some(program) =
-                    Attr::find_text(message.attrs(abi::HEADER_LEN), abi::generation::PROCESS_NAME)
+                    Attr::find_text(message.attrs(abi::HEADER_LENGTH), abi::generation::NFTA_GEN_PROC_NAME)
             {
                 changes.programs.insert(program.to_owned());
             }
@@ -144,7 +146,7 @@ impl Watch {
     /// Opens a watch in this thread's network namespace.
     pub fn open() -> Result<Self, NftError> {
         let socket = open_socket()?;
-        socket.set_receive_buffer_len(NOTIFICATION_BUFFER_LEN);
+        socket.set_receive_buffer_length(NOTIFICATION_BUFFER_LENGTH);
         Ok(Self(socket))
     }
 

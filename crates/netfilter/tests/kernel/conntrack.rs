@@ -13,7 +13,7 @@ use proptest::test_runner::TestRunner;
 use crate::round_trip::cases;
 
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW` (`linux/netfilter/nfnetlink_conntrack.h`).
-const NEW_ENTRY: u16 = 1 << 8;
+const NEW_ENTRY_MESSAGE: u16 = 1 << 8;
 /// `IPS_CONFIRMED`.
 const ENTRY_STATUS: u32 = 0b1000;
 const ENTRY_TIMEOUT_SECONDS: u32 = 3600;
@@ -23,21 +23,26 @@ fn add_entry(socket: &Socket, entry: &Entry, has_directional_zone: bool) -> Resu
     let Flow { protocol, client, original_destination, reply_source } = entry.flow;
     let family = if client.is_ipv4() { 2 } else { 10 };
     let tuple_zone = (has_directional_zone && entry.zone != 0).then_some(entry.zone);
-    let request = Messages::single(NEW_ENTRY, message::ACK | message::CREATE, &[family, 0, 0, 0], |attrs| {
-        // CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_STATUS, CTA_TIMEOUT, CTA_MARK and CTA_ZONE.
-        push_tuple(attrs, 1, protocol, [client, original_destination], tuple_zone);
-        push_tuple(attrs, 2, protocol, [reply_source, entry.reply_destination], None);
-        attrs.push_be32(3, ENTRY_STATUS);
-        attrs.push_be32(7, ENTRY_TIMEOUT_SECONDS);
-        attrs.push_be32(8, entry.mark);
-        if !has_directional_zone && entry.zone != 0 {
-            attrs.push_bytes(18, &entry.zone.to_be_bytes());
-        }
-        if protocol == FlowProtocol::Tcp {
-            // CTA_PROTOINFO with CTA_PROTOINFO_TCP and CTA_PROTOINFO_TCP_STATE: TCP_CONNTRACK_ESTABLISHED.
-            attrs.push_nested(4, |info| info.push_nested(1, |tcp| tcp.push_u8(1, 3)));
-        }
-    });
+    let request = Messages::single(
+        NEW_ENTRY_MESSAGE,
+        message::NLM_F_ACK | message::NLM_F_CREATE,
+        &[family, 0, 0, 0],
+        |attrs| {
+            // CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_STATUS, CTA_TIMEOUT, CTA_MARK and CTA_ZONE.
+            push_tuple(attrs, 1, protocol, [client, original_destination], tuple_zone);
+            push_tuple(attrs, 2, protocol, [reply_source, entry.reply_destination], None);
+            attrs.push_be32(3, ENTRY_STATUS);
+            attrs.push_be32(7, ENTRY_TIMEOUT_SECONDS);
+            attrs.push_be32(8, entry.mark);
+            if !has_directional_zone && entry.zone != 0 {
+                attrs.push_bytes(18, &entry.zone.to_be_bytes());
+            }
+            if protocol == FlowProtocol::Tcp {
+                // CTA_PROTOINFO with CTA_PROTOINFO_TCP and CTA_PROTOINFO_TCP_STATE: TCP_CONNTRACK_ESTABLISHED.
+                attrs.push_nested(4, |info| info.push_nested(1, |tcp| tcp.push_u8(1, 3)));
+            }
+        },
+    );
     socket.request(&request, |_| ())
 }
 

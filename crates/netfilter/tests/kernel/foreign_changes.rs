@@ -38,7 +38,7 @@ fn table() -> Table {
 }
 
 /// The changes that another program makes, each with the resulting objects that this crate cannot describe.
-const CHANGES: [(&str, &[&str]); 16] = [
+const FOREIGN_CHANGES: [(&str, &[&str]); 16] = [
     ("delete table inet akrobateo", &[]),
     ("flush ruleset", &[]),
     ("flush table inet akrobateo", &[]),
@@ -62,7 +62,7 @@ fn difference_repairs_each_change_by_another_program() {
     isolated(|| {
         let table = table();
         assert_eq!(table.check(), Ok(()));
-        for (change, foreign_objects) in CHANGES {
+        for (change, foreign_objects) in FOREIGN_CHANGES {
             let namespace = Namespace::new();
             let nftables = namespace.run(|| Nftables::open().unwrap());
             nftables.execute(&Transaction::create(&table)).unwrap();
@@ -115,7 +115,7 @@ fn dormant_table_is_replaced_if_it_needs_a_new_base_chain() {
 fn watch_reports_only_changes_of_watched_tables_by_other_programs() {
     isolated(|| {
         let table = table();
-        for (change, _) in CHANGES {
+        for (change, _) in FOREIGN_CHANGES {
             let namespace = Namespace::new();
             let (nftables, watch) = namespace.run(|| (Nftables::open().unwrap(), Watch::open().unwrap()));
             let filter = ChangeFilter {

@@ -111,7 +111,7 @@ fn change_packet(place: RulePlace<'_>, a: u8, b: u8) -> Vec<Expr> {
         ],
         2 => vec![
             Expr::Immediate { dreg: reg, value: Value::from([2, 0, 0, 0, a, b]) },
-            Expr::SetPayload(PayloadField { base: PayloadBase::Link, offset: 0, len: 6 }, reg),
+            Expr::SetPayload(PayloadField { base: PayloadBase::Link, offset: 0, length: 6 }, reg),
         ],
         _ if place.family == TableFamily::Netdev => Vec::new(),
         _ => vec![Expr::NoTrack],
@@ -133,7 +133,7 @@ fn convert(a: u8, b: u8) -> Vec<Expr> {
         ],
         1 => vec![
             Expr::RandomNumber { modulus, dreg: reg },
-            Expr::ToNetworkOrder { sreg: reg, dreg: reg, len: 4, size: if b > 100 { 2 } else { 4 } },
+            Expr::ToNetworkOrder { sreg: reg, dreg: reg, length: 4, size: if b > 100 { 2 } else { 4 } },
         ],
         _ => vec![
             Expr::payload(PayloadBase::Network, 0, 16, Reg(4)),
@@ -151,7 +151,7 @@ fn use_set(place: RulePlace<'_>, a: u8, b: u8) -> Vec<Expr> {
     let Some(set) = place.sets.get(usize::from(a) % place.sets.len().max(1)) else { return Vec::new() };
     let name = || set.name.clone();
     // The kernel rejects registers without data, so all registers of the key are loaded.
-    let key_registers = u8::try_from(set.definition.key_type.len.div_ceil(4)).unwrap();
+    let key_registers = u8::try_from(set.definition.key_type.length.div_ceil(4)).unwrap();
     let mut expressions: Vec<_> = (0..key_registers)
         .map(|reg| Expr::RandomNumber { modulus: NonZeroU32::MIN, dreg: Reg(reg) })
         .collect();
@@ -244,8 +244,13 @@ fn hook_specific_expressions(place: RulePlace<'_>, a: u8, b: u8) -> Vec<Expr> {
         ],
         (ChainType::Filter, Hook::Forward) if a.is_multiple_of(3) => vec![
             Expr::Route { key: abi::rt::KEY_TCP_MSS, dreg: Reg(b % 12) },
-            Expr::ToNetworkOrder { sreg: Reg(b % 12), dreg: Reg(b % 12), len: 2, size: 2 },
-            Expr::SetTcpOption { kind: abi::exthdr::TCP_OPTION_MAXSEG, offset: 2, len: 2, sreg: Reg(b % 12) },
+            Expr::ToNetworkOrder { sreg: Reg(b % 12), dreg: Reg(b % 12), length: 2, size: 2 },
+            Expr::SetTcpOption {
+                kind: abi::exthdr::TCP_OPTION_MAXSEG,
+                offset: 2,
+                length: 2,
+                sreg: Reg(b % 12),
+            },
         ],
         (ChainType::Filter, Hook::Input | Hook::Forward | Hook::Output) => {
             vec![Expr::Reject(reject(place.family, a, b))]
@@ -253,7 +258,7 @@ fn hook_specific_expressions(place: RulePlace<'_>, a: u8, b: u8) -> Vec<Expr> {
         (_, Hook::Prerouting | Hook::Output) => vec![
             Expr::Fib {
                 result: abi::fib::RESULT_ADDRESS_TYPE,
-                flags: abi::fib::FLAG_DESTINATION,
+                flags: abi::fib::NFTA_FIB_F_DADDR,
                 dreg: Reg(b % 12),
             },
             Expr::equal(Reg(b % 12), abi::fib::TYPE_LOCAL.to_ne_bytes()),

@@ -99,7 +99,7 @@ fn shape(shape: usize) -> (Vec<DataType>, SetDefinition) {
     let intervals =
         |(parts, definition): (Vec<T>, SetDefinition)| (parts, definition.with_matching(Matching::Intervals));
     let intervals_of_parts = |(parts, definition): (Vec<T>, SetDefinition)| {
-        let lens = parts.iter().map(|part| u8::try_from(part.len).unwrap()).collect();
+        let lens = parts.iter().map(|part| u8::try_from(part.length).unwrap()).collect();
         (parts, definition.with_matching(Matching::IntervalsOfParts(lens)))
     };
     let dynamic = |parts: Vec<T>, value: Option<T>, timeout: u32| {
@@ -130,7 +130,7 @@ fn shape(shape: usize) -> (Vec<DataType>, SetDefinition) {
 /// Builds an element with a key or interval. Elements with different numbers have different keys and do not overlap.
 fn build_key(parts: &[DataType], matching: &Matching, number: u8, width: u8) -> Element {
     let part_bytes = |part: &DataType, low: u8| {
-        let mut bytes = vec![0; usize::try_from(part.len).unwrap()];
+        let mut bytes = vec![0; usize::try_from(part.length).unwrap()];
         *bytes.last_mut().unwrap() = low;
         if let [.., high, _] = bytes.as_mut_slice() {
             *high = number;
@@ -153,7 +153,7 @@ fn build_key(parts: &[DataType], matching: &Matching, number: u8, width: u8) -> 
 fn build_value(definition: &SetDefinition, number: u8, targets: &[Name]) -> Option<ElementValue> {
     Some(match definition.value_type? {
         ValueType::Data(data_type) => {
-            let mut bytes = vec![0; usize::try_from(data_type.len).unwrap()];
+            let mut bytes = vec![0; usize::try_from(data_type.length).unwrap()];
             bytes[0] = number;
             ElementValue::Data(Value::from_slice(&bytes).unwrap())
         }

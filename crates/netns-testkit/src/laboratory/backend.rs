@@ -12,7 +12,7 @@ use super::addresses::BACKEND_PORT;
 use crate::Namespace;
 
 /// The largest datagram that the backend receives.
-const MAX_DATAGRAM_LEN: usize = 65_535;
+const MAX_DATAGRAM_LENGTH: usize = 65_535;
 /// The time after which a connection without requests ends.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -51,7 +51,7 @@ impl Drop for Backend {
 }
 
 fn serve(listener: &TcpListener, socket: &UdpSocket, stop_reader: &OwnedFd, name: &str) {
-    let mut datagram = vec![0; MAX_DATAGRAM_LEN];
+    let mut datagram = vec![0; MAX_DATAGRAM_LENGTH];
     loop {
         let mut poll_fds = [
             PollFd::new(listener, PollFlags::IN),
@@ -68,8 +68,8 @@ fn serve(listener: &TcpListener, socket: &UdpSocket, stop_reader: &OwnedFd, name
             let name = name.to_owned();
             std::thread::spawn(move || serve_connection(stream, &name, client));
         }
-        if has_datagram && let Ok((len, client)) = socket.recv_from(&mut datagram) {
-            let _ = socket.send_to(&answer(name, client, len), client);
+        if has_datagram && let Ok((length, client)) = socket.recv_from(&mut datagram) {
+            let _ = socket.send_to(&answer(name, client, length), client);
         }
     }
 }
@@ -89,10 +89,10 @@ fn serve_connection(mut stream: TcpStream, name: &str, client: SocketAddr) {
 }
 
 /// Returns a line of at least `len` bytes: the backend's name, the client's address, padding.
-fn answer(name: &str, client: SocketAddr, len: usize) -> Vec<u8> {
+fn answer(name: &str, client: SocketAddr, length: usize) -> Vec<u8> {
     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
     let mut answer = format!("{name} {client} ").into_bytes();
-    answer.resize(answer.len().max(len.saturating_sub(1)), b'.');
+    answer.resize(answer.len().max(length.saturating_sub(1)), b'.');
     answer.push(b'\n');
     answer
 }

@@ -1,4 +1,4 @@
-//! Filters of the segment. They drop or change frames in the same way as switches and clouds. Pure.
+//! Filters of the segment. The filters drop or change frames in the same way as switches and clouds. Pure.
 
 use akrobateo_core::family::Family;
 
@@ -79,7 +79,7 @@ fn forwarded_rules(filter: Filter, macs: &[String]) -> Vec<String> {
                 format!("{direction} ether type ip6 meta l4proto != ipv6-icmp drop"),
             ]
         }
-        Filter::MaxPacketLen(len) => vec![format!("meta length > {len} drop")],
+        Filter::MaxPacketLen(length) => vec![format!("meta length > {length} drop")],
         Filter::DropIcmpErrors => vec![
             "icmp type destination-unreachable drop".to_owned(),
             "icmpv6 type { destination-unreachable, packet-too-big } drop".to_owned(),

@@ -11,7 +11,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 use crate::tcp;
 
 /// The largest length of an answer, in bytes.
-const MAX_ANSWER_LEN: usize = 65_535;
+const MAX_ANSWER_LENGTH: usize = 65_535;
 
 /// The parsed answer of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,19 +66,19 @@ impl Flow {
     }
 
     /// Sends a request of `len` bytes, at least 1, and returns the answer. The answer must have at least `len` bytes.
-    pub fn ask(&mut self, len: usize) -> io::Result<Answer> {
-        let mut request = vec![b'.'; len - 1];
+    pub fn ask(&mut self, length: usize) -> io::Result<Answer> {
+        let mut request = vec![b'.'; length - 1];
         request.push(b'\n');
         match self {
             Self::Tcp(stream) => {
                 stream.write_all(&request)?;
-                parse_answer(&read_line(stream)?, len)
+                parse_answer(&read_line(stream)?, length)
             }
             Self::Udp(socket) => {
                 socket.send(&request)?;
-                let mut answer = vec![0; MAX_ANSWER_LEN];
-                let answer_len = socket.recv(&mut answer).map_err(map_timeout)?;
-                parse_answer(&answer[..answer_len], len)
+                let mut answer = vec![0; MAX_ANSWER_LENGTH];
+                let answer_length = socket.recv(&mut answer).map_err(map_timeout)?;
+                parse_answer(&answer[..answer_length], length)
             }
         }
     }
@@ -109,11 +109,11 @@ fn unspecified(remote: IpAddr) -> IpAddr {
 
 fn read_line(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
-    let mut buffer = vec![0; MAX_ANSWER_LEN];
+    let mut buffer = vec![0; MAX_ANSWER_LENGTH];
     while line.last() != Some(&b'\n') {
         match stream.read(&mut buffer).map_err(map_timeout)? {
             0 => return Err(ErrorKind::UnexpectedEof.into()),
-            len => line.extend_from_slice(&buffer[..len]),
+            length => line.extend_from_slice(&buffer[..length]),
         }
     }
     Ok(line)
@@ -124,12 +124,12 @@ fn map_timeout(error: io::Error) -> io::Error {
     if error.kind() == ErrorKind::WouldBlock { ErrorKind::TimedOut.into() } else { error }
 }
 
-fn parse_answer(bytes: &[u8], min_len: usize) -> io::Result<Answer> {
+fn parse_answer(bytes: &[u8], min_length: usize) -> io::Result<Answer> {
     let text = String::from_utf8_lossy(bytes);
     let mut words = text.split(' ');
     let (backend, client) = (words.next(), words.next().and_then(|word| word.parse().ok()));
     match (backend, client) {
-        (Some(backend), Some(client)) if bytes.len() >= min_len => {
+        (Some(backend), Some(client)) if bytes.len() >= min_length => {
             Ok(Answer { backend: backend.to_owned(), client })
         }
         _ => Err(io::Error::new(ErrorKind::InvalidData, text.into_owned())),

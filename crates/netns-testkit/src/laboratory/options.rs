@@ -46,8 +46,8 @@ pub enum Uplink {
     Bond,
     /// A VLAN device on the network interface. The client has a VLAN device too. Needs the kernel's `8021q`.
     Vlan,
-    /// A macvlan device on the network interface. The device has its own MAC address, and the network interface has another
-    /// one.
+    /// A macvlan device on the network interface. The device has its own MAC address, and the network interface has
+    /// another one.
     Macvlan,
 }
 

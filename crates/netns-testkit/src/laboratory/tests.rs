@@ -250,9 +250,9 @@ fn filters_drop_long_packets_and_icmp_errors() {
     isolated(|| {
         let laboratory = Laboratory::new(&Options::default());
         let (client, pod) = (&laboratory.client, laboratory.pod(2, 1).address(Family::V4));
-        let ask_long = |protocol, len| {
+        let ask_long = |protocol, length| {
             client
-                .run(|| Flow::open(protocol, None, (pod, BACKEND_PORT).into(), LOSS_TIMEOUT)?.ask(len))
+                .run(|| Flow::open(protocol, None, (pod, BACKEND_PORT).into(), LOSS_TIMEOUT)?.ask(length))
                 .is_ok()
         };
         let is_refused = || {

@@ -15,7 +15,7 @@ use crate::spec::NodeSelection;
 /// Services of one `kubectl apply` have the same creation time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Seniority {
-    pub(super) created: Timestamp,
+    pub(super) created_at: Timestamp,
     pub(super) key: ServiceKey,
 }
 

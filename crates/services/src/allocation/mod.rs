@@ -130,7 +130,7 @@ impl PortAllocations {
                 contested_ports.contains(port) || node_ports.get_other_owner(*port, &key).is_some()
             })
         };
-        // Most Services have their ports alone. The nodes of such Services need no check.
+        // Most Services share no port with another Service. The nodes of these Services need no check.
         let contested_requests = requests.iter().filter(is_contested);
         let claims: Vec<_> =
             contested_requests.map(|request| self.create_claim(request, nodes, observations)).collect();
@@ -180,7 +180,7 @@ impl PortAllocations {
             allocated_ports: self.allocated_ports(&key, service.uid().as_ref(), nodes),
             published_nodes: observations.published_nodes(service),
             seniority: Seniority {
-                created: service.creation_timestamp().map_or(Timestamp::MAX, |time| time.0),
+                created_at: service.creation_timestamp().map_or(Timestamp::MAX, |time| time.0),
                 key,
             },
         }
@@ -249,7 +249,7 @@ impl<'a> Request<'a> {
         let frontends = if let Ok(spec) = &spec {
             observations.needed_frontends(spec)
         } else {
-            // The previous proxies of a rejected Service keep running. But proxies that use a reserved port do not.
+            // The previous proxies of a rejected Service keep running, except proxies that use a reserved port.
             let occupied_frontends =
                 observations.occupied_ports(&ServiceKey::from_service(service)).frontends;
             let is_reserved = |port: &Frontend| defaults.reserved_ports.contains(port.host_port());

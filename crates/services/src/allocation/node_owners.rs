@@ -43,7 +43,7 @@ impl<'a> NodeOwners<'a> {
     }
 
     /// Returns true if the Service may publish the node although other Services own its ports there. The Service must
-    /// have no endpoint, and the owners must have no endpoint on the node. Then none of these Services can answer
+    /// have no endpoint, and the owners must have no endpoint on the node. None of these Services can then answer
     /// clients on the node.
     pub(super) fn may_publish_without_ports(&self, claim: &Claim) -> bool {
         let mut owners = claim.frontends.iter().filter_map(|frontend| self.owner(*frontend));
@@ -56,7 +56,7 @@ impl<'a> NodeOwners<'a> {
         }
     }
 
-    /// Gives the node to the claims that already have ports there. A claim gets all of its ports or none. So if another
+    /// Gives the node to the claims that already have ports there. A claim gets all of its ports or none. If another
     /// claim already has one of the needed ports, the claim does not get the node.
     fn grant_to_current_owners(&mut self, claims: &[&'a Claim]) {
         let has_any_port = |claim: &Claim| {
@@ -74,14 +74,14 @@ impl<'a> NodeOwners<'a> {
                         .is_some_and(|current_owner| current_owner.key() != claim.key())
                 })
             };
-            let (blocked, free): (Vec<_>, Vec<_>) =
+            let (blocked_claims, free_claims): (Vec<_>, Vec<_>) =
                 undecided_claims.iter().copied().partition(|claim| has_blocker(claim, &current_owners));
             // Two of the free claims may need the same unowned port.
-            for claim in free {
+            for claim in free_claims {
                 self.grant_if_free(claim);
             }
             let previous_count = undecided_claims.len();
-            undecided_claims = blocked;
+            undecided_claims = blocked_claims;
             undecided_claims.retain(|claim| !has_blocker(claim, &self.owners));
             if undecided_claims.len() == previous_count {
                 // These claims block each other. The last claim does not get the node.
@@ -90,8 +90,8 @@ impl<'a> NodeOwners<'a> {
         }
     }
 
-    /// Returns the current owner of each port: the claim with the strongest evidence. Of two claims with equal evidence,
-    /// the first claim is the owner.
+    /// Returns the current owner of each port: the claim with the strongest evidence. Of two claims with equal
+    /// evidence, the first claim is the owner.
     fn current_owners(&self, claims: &[&'a Claim]) -> BTreeMap<Frontend, &'a Claim> {
         let mut current_owners: BTreeMap<Frontend, (PortEvidence, &Claim)> = BTreeMap::new();
         for &claim in claims {

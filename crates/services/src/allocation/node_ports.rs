@@ -53,8 +53,7 @@ impl NodePorts {
         node_ports
     }
 
-    /// Inserts an owner. If a port has several owners, the first owner by key remains. So the order of the Services
-    /// does not matter.
+    /// Inserts an owner. If a port has several owners, the first owner by key remains, in any order of the Services.
     fn insert(&mut self, frontend: Frontend, owner: NodePortOwner) {
         self.0
             .entry(frontend)

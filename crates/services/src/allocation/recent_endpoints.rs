@@ -8,7 +8,7 @@ use crate::key::ServiceKey;
 /// The time for which a node remains in the records after its last endpoint disappeared.
 ///
 /// A restart of the only replica must not give the node's ports to another Service.
-const RETENTION: Duration = Duration::from_mins(1);
+const RETENTION_TIME: Duration = Duration::from_mins(1);
 
 /// The nodes with an endpoint of each Service, now or a short time ago.
 #[derive(Debug, Default)]
@@ -55,8 +55,8 @@ impl RecentEndpoints {
         record.nodes != previous_nodes
     }
 
-    /// Removes the nodes whose last endpoint disappeared more than [`RETENTION`] ago. Returns the Services of these
-    /// nodes.
+    /// Removes the nodes whose last endpoint disappeared more than [`RETENTION_TIME`] ago. Returns the Services of
+    /// these nodes.
     pub fn expire(&mut self, now: Instant) -> Vec<ServiceKey> {
         let mut changed_services = Vec::new();
         for (key, record) in &mut self.0 {
@@ -108,7 +108,7 @@ impl LastSeen {
     fn expiry(self) -> Option<Instant> {
         match self {
             Self::Now => None,
-            Self::Until(end) => Some(end + RETENTION),
+            Self::Until(end) => Some(end + RETENTION_TIME),
         }
     }
 }

@@ -2,9 +2,9 @@
 
 mod cluster_model;
 mod events;
-mod local_services;
 mod properties;
 mod shared_services;
+mod traffic_policy_local;
 
 use std::num::NonZeroU16;
 

@@ -50,8 +50,8 @@ pub struct ServiceSettings {
     )]
     address_types: Vec<AddressType>,
 
-    /// Publish the addresses in a node's annotation akrobateo.io/address instead of the addresses in its status; if
-    /// false, ignore the annotation
+    /// If true, the annotation akrobateo.io/address of a node replaces the node's own addresses; if false, the
+    /// annotation has no effect
     #[arg(long, env = "NODE_ADDRESS_ANNOTATION", value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     node_address_annotation: bool,
 
@@ -87,12 +87,13 @@ pub struct ServiceSettings {
     #[arg(long, env = "ALLOWED_TOLERATIONS", value_name = "LIST", default_value = "")]
     allowed_tolerations: Tolerations,
 
-    /// Programs that forward a Service: Shared (the node agents), or a DaemonSet or Deployment of proxies for each Service
+    /// Programs that forward a Service: Shared (the node agents), or a DaemonSet or Deployment of proxies for each
+    /// Service
     #[arg(long, env = "WORKLOAD", value_name = "KIND", default_value = "Shared")]
     workload: WorkloadKind,
 
-    /// Allow Services to have their own proxies (the workloads DaemonSet and Deployment); if false, the operator needs
-    /// no rights on workloads and pods, and rejects each Service that needs its own proxies
+    /// If true, Services may have their own proxies (the workloads DaemonSet and Deployment); if false, the operator
+    /// rejects such Services, and needs no rights on workloads and pods
     #[arg(long, env = "DEDICATED", value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     dedicated: bool,
 

@@ -72,8 +72,8 @@ impl LoadBalancerSpec {
 
     /// Returns the families whose addresses are published, in the Service's order.
     ///
-    /// If the source ranges have only one family, the proxies deny all clients of the other family. But kube-proxy
-    /// allows all these clients. So with ipMode VIP, a family without a source range is not published.
+    /// If the source ranges have only one family, the proxies deny all clients of the other family, but kube-proxy
+    /// allows all these clients. Therefore, with ipMode VIP, a family without a source range is not published.
     pub fn published_families(&self) -> impl Iterator<Item = Family> {
         let is_published = |family: &Family| self.ip_mode == IpMode::Proxy || self.has_source_range(*family);
         self.families.iter().copied().filter(is_published)

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use akrobateo_core::dns1123::{MAX_LABEL_LEN, is_subdomain};
+use akrobateo_core::dns1123::{MAX_LABEL_LENGTH, is_subdomain};
 use k8s_openapi::api::core::v1::NodeSelectorRequirement;
 
 /// One requirement of a label selector, about one label of a node. A node must match all requirements of the selector.
@@ -152,7 +152,7 @@ pub(super) fn is_label_value(text: &str) -> bool {
 fn is_label_name(text: &str) -> bool {
     let is_alphanumeric = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = text.as_bytes();
-    bytes.len() <= MAX_LABEL_LEN
+    bytes.len() <= MAX_LABEL_LENGTH
         && is_alphanumeric(bytes.first())
         && is_alphanumeric(bytes.last())
         && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))

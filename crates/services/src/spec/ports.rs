@@ -13,10 +13,10 @@ use super::error::SpecError;
 /// not matter.
 pub(super) fn proxy_args(service: &Service, max_ports: u16) -> Result<ProxyArgs, SpecError> {
     let spec = service.spec.as_ref().ok_or_else(|| "the Service has no spec".to_owned());
-    spec.and_then(|spec| parse_proxy_args(spec, max_ports)).map_err(SpecError::UnsupportedSpec)
+    spec.and_then(|spec| build_proxy_args(spec, max_ports)).map_err(SpecError::UnsupportedSpec)
 }
 
-fn parse_proxy_args(spec: &ServiceSpec, max_ports: u16) -> Result<ProxyArgs, String> {
+fn build_proxy_args(spec: &ServiceSpec, max_ports: u16) -> Result<ProxyArgs, String> {
     let addresses = cluster_ips(spec)?;
     let ports = spec.ports.as_deref().unwrap_or_default();
     if ports.len() > usize::from(max_ports) {

@@ -84,27 +84,28 @@ fn validate(toleration: UncheckedToleration) -> Result<Toleration, &'static str>
 
 /// Returns the position, from 1, of the first toleration that no bound covers.
 pub(super) fn find_uncovered_toleration(tolerations: &[Toleration], bounds: &[Toleration]) -> Option<usize> {
-    let is_covered = |toleration: &Toleration| bounds.iter().any(|bound| covers(bound, toleration));
+    let is_covered =
+        |toleration: &Toleration| bounds.iter().any(|bound| tolerates_at_least(bound, toleration));
     tolerations.iter().position(|toleration| !is_covered(toleration)).map(|index| index + 1)
 }
 
 /// Returns true if `bound` tolerates each taint that `toleration` tolerates, for the same time or longer.
-fn covers(bound: &Toleration, toleration: &Toleration) -> bool {
+fn tolerates_at_least(bound: &Toleration, toleration: &Toleration) -> bool {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let covers_field =
+    let is_key_or_effect_covered =
         |bound: &Option<String>, field: &Option<String>| text(bound).is_empty() || text(bound) == text(field);
     let has_exists_operator = |toleration: &Toleration| toleration.operator.as_deref() == Some("Exists");
-    let covers_value = has_exists_operator(bound)
+    let is_value_covered = has_exists_operator(bound)
         || (!has_exists_operator(toleration) && text(&bound.value) == text(&toleration.value));
-    let covers_time = match (bound.toleration_seconds, toleration.toleration_seconds) {
+    let is_duration_covered = match (bound.toleration_seconds, toleration.toleration_seconds) {
         (None, _) => true,
         (Some(bound), Some(seconds)) => seconds <= bound,
         (Some(_), None) => false,
     };
-    covers_field(&bound.key, &toleration.key)
-        && covers_field(&bound.effect, &toleration.effect)
-        && covers_value
-        && covers_time
+    is_key_or_effect_covered(&bound.key, &toleration.key)
+        && is_key_or_effect_covered(&bound.effect, &toleration.effect)
+        && is_value_covered
+        && is_duration_covered
 }
 
 /// Formats tolerations as a YAML list in one line.

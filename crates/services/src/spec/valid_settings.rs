@@ -27,18 +27,18 @@ pub fn valid_settings<'a>(
             Err(SpecError::InvalidAnnotation { name, .. }) => {
                 service.to_mut().metadata.annotations.as_mut()?.remove(name)?;
             }
-            Err(SpecError::PortReserved(reserved)) => remove_port(service.to_mut(), reserved)?,
+            Err(SpecError::PortReserved(reserved_port)) => remove_port(service.to_mut(), reserved_port)?,
             Err(SpecError::UnsupportedSpec(_)) => return None,
         }
     }
 }
 
 /// Removes a port of the Service. Returns `None` if the Service does not have the port.
-fn remove_port(service: &mut Service, removed: HostPort) -> Option<()> {
+fn remove_port(service: &mut Service, removed_port: HostPort) -> Option<()> {
     let ports = service.spec.as_mut()?.ports.as_mut()?;
     let is_removed = |port: &ServicePort| {
-        port.protocol.as_deref().unwrap_or("TCP") == removed.protocol.api_name()
-            && port.port == i32::from(removed.port)
+        port.protocol.as_deref().unwrap_or("TCP") == removed_port.protocol.api_name()
+            && port.port == i32::from(removed_port.port)
     };
     let previous_count = ports.len();
     ports.retain(|port| !is_removed(port));

@@ -1,11 +1,11 @@
 //! Converts a configuration into its JSON form. Pure.
 
 use super::{
-    ClientAddressFile, ConfigFile, EndpointFile, NodeFile, PeerFile, PortFile, ServiceFile,
-    TrafficPolicyFile, WayFile,
+    ClientAddressFile, ConfigFile, EndpointFile, NodeFile, PathFile, PeerFile, PortFile, ServiceFile,
+    TrafficPolicyFile,
 };
 use crate::config::{Endpoint, LocalNode, NodeConfig, Peer, Service, ServicePort};
-use crate::probe::Way;
+use crate::probe::PeerPath;
 
 impl NodeConfig {
     /// Returns the JSON form. [`NodeConfig::from_json`] returns a configuration that leads to the same rules.
@@ -35,16 +35,16 @@ impl From<&LocalNode> for NodeFile {
 
 impl From<&Peer> for PeerFile {
     fn from(peer: &Peer) -> Self {
-        let way = |way: &Way| match way {
-            Way::Direct => WayFile::Direct,
-            Way::Tunnel => WayFile::Tunnel,
+        let path = |path: &PeerPath| match path {
+            PeerPath::Direct => PathFile::Direct,
+            PeerPath::Tunnel => PathFile::Tunnel,
         };
         Self {
             number: peer.number,
             addresses: peer.addresses.clone(),
             mac: peer.mac.to_string(),
             probe_addresses: peer.probe_addresses.clone(),
-            ways: peer.ways.iter().map(|(family, it)| (family.to_string(), way(it))).collect(),
+            paths: peer.paths.iter().map(|(family, it)| (family.to_string(), path(it))).collect(),
         }
     }
 }
@@ -109,8 +109,9 @@ mod tests {
 
     #[test]
     fn configuration_is_read_as_it_was_written() {
-        let terminating = Endpoint { is_ready: false, is_serving_while_terminating: true, ..endpoint(12, 1) };
-        let hinted = Endpoint {
+        let terminating_endpoint =
+            Endpoint { is_ready: false, is_serving_while_terminating: true, ..endpoint(12, 1) };
+        let hinted_endpoint = Endpoint {
             node: None,
             hinted_zones: vec!["a".to_owned()],
             hinted_nodes: vec!["n1".to_owned()],
@@ -119,9 +120,9 @@ mod tests {
         let ports = vec![ServicePort {
             protocol: Protocol::Udp,
             port: NonZeroU16::new(53).unwrap(),
-            endpoints: vec![endpoint(10, 1), hinted, terminating],
+            endpoints: vec![endpoint(10, 1), hinted_endpoint, terminating_endpoint],
         }];
-        let restricted = Service {
+        let service_with_source_ranges = Service {
             name: "default/restricted".to_owned(),
             families: vec![Family::V6],
             is_traffic_policy_local: true,
@@ -132,9 +133,11 @@ mod tests {
         };
         let service_of_other_nodes =
             Service { families: Vec::new(), keeps_client_address: false, ..service() };
-        let mut config = NodeConfig { services: vec![restricted, service_of_other_nodes], ..config() };
+        let mut config =
+            NodeConfig { services: vec![service_with_source_ranges, service_of_other_nodes], ..config() };
         config.node.zone = Some("a".to_owned());
-        config.peers[0].ways = BTreeMap::from([(Family::V4, Way::Direct), (Family::V6, Way::Tunnel)]);
+        config.peers[0].paths =
+            BTreeMap::from([(Family::V4, PeerPath::Direct), (Family::V6, PeerPath::Tunnel)]);
         let json = config.to_json().unwrap();
         assert_eq!(NodeConfig::from_json(&json).unwrap(), config);
     }

@@ -17,7 +17,7 @@ fn services_of_different_families_share_a_port() {
     let services = plan.config.services.iter().map(|service| (&service.name[..], &service.families[..]));
     let services: Vec<_> = services.collect();
     assert_eq!(services, [("default/a", &[Family::V4][..]), ("default/b", &[Family::V6][..])]);
-    assert!(plan.refused.is_empty());
+    assert!(plan.refused_ports.is_empty());
     // Both Services keep their port after a restart of the agent.
     cluster.apply(service_with_families("a", 1, &["IPv4"]).published("10.0.0.1", "Proxy", "akrobateo"));
     cluster.restart();
@@ -35,7 +35,7 @@ fn dual_stack_service_needs_its_port_in_both_families() {
     assert_eq!(plan.config.services[0].name, "default/owner");
     let problem =
         port_problem("default/dual-stack", "80/TCP", PortOwner::Service("default/owner".to_owned()));
-    assert_eq!(plan.refused, [problem]);
+    assert_eq!(plan.refused_ports, [problem]);
     // The refused Service does not reserve the other family.
     cluster.apply(service_with_families("ipv6", 3, &["IPv6"]));
     assert_eq!(cluster.served_names(), ["default/ipv6", "default/owner"]);

@@ -35,19 +35,19 @@ fn node_reports_a_published_rejected_service_without_settings() {
     cluster.apply(proxies.annotation(WORKLOAD, "DaemonSet").annotation(IP_MODE, "typo"));
     cluster.served_names();
     cluster.apply(web().annotation(IP_MODE, "typo"));
-    assert_eq!(cluster.plan().not_served, Vec::<String>::new());
+    assert_eq!(cluster.plan().unserved_services, Vec::<String>::new());
     // After a restart of the node, the kernel has no rules, so the settings of the Service are lost.
     cluster.restart();
     cluster.installed_frontends.clear();
     let plan = cluster.plan();
     assert!(plan.config.services.is_empty());
-    assert_eq!(plan.not_served, ["default/web"]);
+    assert_eq!(plan.unserved_services, ["default/web"]);
     // When the operator has removed the address of the node, the report is not necessary.
     cluster.apply(service("web").tcp(80).annotation(IP_MODE, "typo"));
-    assert_eq!(cluster.plan().not_served, Vec::<String>::new());
+    assert_eq!(cluster.plan().unserved_services, Vec::<String>::new());
     cluster.apply(web());
     let plan = cluster.plan();
-    assert_eq!((plan.config.services.len(), plan.not_served), (1, Vec::new()));
+    assert_eq!((plan.config.services.len(), plan.unserved_services), (1, Vec::new()));
 }
 
 #[test]
@@ -76,13 +76,13 @@ fn service_releases_only_the_port_that_becomes_reserved() {
         cluster.restart();
         cluster.planner.defaults.reserved_ports = "80".parse().unwrap();
         assert_eq!(served_ports(&mut cluster), ["80/UDP", "443/TCP"]);
-        assert_eq!(cluster.plan().not_served, Vec::<String>::new());
+        assert_eq!(cluster.plan().unserved_services, Vec::<String>::new());
         // The Service does not get the port back while it is rejected.
         cluster.planner.defaults.reserved_ports = "443".parse().unwrap();
         assert_eq!(served_ports(&mut cluster), ["80/UDP"]);
         cluster.planner.defaults.reserved_ports = "80,443,udp/80".parse().unwrap();
         assert_eq!(served_ports(&mut cluster), Vec::<String>::new());
-        assert_eq!(cluster.plan().not_served, ["default/web"]);
+        assert_eq!(cluster.plan().unserved_services, ["default/web"]);
     }
 }
 

@@ -6,9 +6,9 @@ use rustix::io::Errno;
 use super::Namespace;
 
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW` (`linux/netfilter/nfnetlink_conntrack.h`).
-const NEW_ENTRY: u16 = 1 << 8;
+const NEW_ENTRY_MESSAGE: u16 = 1 << 8;
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE`.
-const DELETE_ENTRIES: u16 = 1 << 8 | 2;
+const DELETE_ENTRIES_MESSAGE: u16 = 1 << 8 | 2;
 /// `struct nfgenmsg` with the family `NFPROTO_IPV4`.
 const IPV4_HEADER: [u8; 4] = [2, 0, 0, 0];
 /// `struct nfgenmsg` with the family `NFPROTO_UNSPEC`.
@@ -29,9 +29,9 @@ pub fn fill_table(pod: &Namespace, limit: u64) {
             let mut entries = Messages::default();
             let last_number = first_number + ENTRIES_PER_REQUEST - 1;
             for number in first_number..=last_number {
-                let ack_flag = if number == last_number { message::ACK } else { 0 };
-                let flags = message::CREATE | ack_flag;
-                entries.push(NEW_ENTRY, flags, &IPV4_HEADER, |attrs| push_entry(attrs, number));
+                let ack_flag = if number == last_number { message::NLM_F_ACK } else { 0 };
+                let flags = message::NLM_F_CREATE | ack_flag;
+                entries.push(NEW_ENTRY_MESSAGE, flags, &IPV4_HEADER, |attrs| push_entry(attrs, number));
             }
             match socket.request(&entries, |_| ()) {
                 Ok(()) => {}
@@ -45,7 +45,8 @@ pub fn fill_table(pod: &Namespace, limit: u64) {
 
 /// Deletes all entries.
 pub fn delete_all_entries(pod: &Namespace) {
-    let delete_request = Messages::single(DELETE_ENTRIES, message::ACK, &ANY_FAMILY_HEADER, |_| ());
+    let delete_request =
+        Messages::single(DELETE_ENTRIES_MESSAGE, message::NLM_F_ACK, &ANY_FAMILY_HEADER, |_| ());
     pod.run(|| Socket::open(Protocol::Netfilter).unwrap().request(&delete_request, |_| ()).unwrap());
 }
 

@@ -16,17 +16,17 @@ use crate::harness::addr::{self, with_port};
 use crate::harness::{Network, eventually, isolated};
 
 /// Reads the header and at least `content_len` bytes after the header. Returns the header and these bytes.
-fn read_header(stream: &mut TcpStream, content_len: usize) -> (ParsedHeader, Vec<u8>) {
+fn read_header(stream: &mut TcpStream, content_length: usize) -> (ParsedHeader, Vec<u8>) {
     let mut bytes = Vec::new();
     loop {
         let mut buffer = [0; 512];
-        let len = stream.read(&mut buffer).unwrap();
-        assert!(len > 0, "the stream ended before the header: {bytes:?}");
-        bytes.extend_from_slice(&buffer[..len]);
+        let length = stream.read(&mut buffer).unwrap();
+        assert!(length > 0, "the stream ended before the header: {bytes:?}");
+        bytes.extend_from_slice(&buffer[..length]);
         if let Some(header) = parse_header(&bytes)
-            && bytes.len() >= header.len + content_len
+            && bytes.len() >= header.length + content_length
         {
-            let content = bytes.split_off(header.len);
+            let content = bytes.split_off(header.length);
             return (header, content);
         }
     }
@@ -80,10 +80,10 @@ fn header_and_first_bytes_of_the_client_share_one_segment() {
         network.backend.nft("delete table inet slow");
         let mut backend = accept(&backends[0]);
         let mut bytes = [0; 512];
-        let len = backend.read(&mut bytes).unwrap();
-        let header = parse_header(&bytes[..len]).expect("the header is incomplete");
+        let length = backend.read(&mut bytes).unwrap();
+        let header = parse_header(&bytes[..length]).expect("the header is incomplete");
         assert_eq!(header.client, client.local_addr().unwrap());
-        assert_eq!(&bytes[header.len..len], b"GET / HTTP/1.1\r\n\r\n");
+        assert_eq!(&bytes[header.length..length], b"GET / HTTP/1.1\r\n\r\n");
         let segment_counter = network.backend.nft("list table inet count");
         assert!(segment_counter.contains("packets 1 "), "{segment_counter}");
         assert_eq!(

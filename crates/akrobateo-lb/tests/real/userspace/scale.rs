@@ -166,9 +166,9 @@ fn unread_bytes_of_slow_readers_stay_in_the_kernel() {
             let total_bytes_before: usize = written_bytes.iter().sum();
             for ((_, backend), written) in connections.iter().zip(&mut written_bytes) {
                 while *written < 1 << 20
-                    && let Ok(len) = (&*backend).write(&block)
+                    && let Ok(length) = (&*backend).write(&block)
                 {
-                    *written += len;
+                    *written += length;
                 }
             }
             let total_bytes: usize = written_bytes.iter().sum();

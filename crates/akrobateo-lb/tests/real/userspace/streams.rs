@@ -12,7 +12,7 @@ use crate::harness::process::resident_memory_bytes;
 use crate::harness::{Network, eventually, isolated};
 
 /// Length of a long stream, in bytes. All socket buffers on the path together are smaller.
-const LONG_STREAM_LEN: usize = 64 << 20;
+const LONG_STREAM_LENGTH: usize = 64 << 20;
 
 /// Returns a block of varying bytes. The block's length is odd, so that reads do not end at the end of a block.
 fn block() -> Vec<u8> {
@@ -20,28 +20,28 @@ fn block() -> Vec<u8> {
 }
 
 /// Writes the block repeatedly, until `len` bytes are written.
-pub(super) fn write_blocks(mut stream: &TcpStream, len: usize) -> std::io::Result<()> {
+pub(super) fn write_blocks(mut stream: &TcpStream, length: usize) -> std::io::Result<()> {
     let block = block();
-    let mut remaining_len = len;
-    while remaining_len > 0 {
-        let chunk = remaining_len.min(block.len());
+    let mut remaining_length = length;
+    while remaining_length > 0 {
+        let chunk = remaining_length.min(block.len());
         stream.write_all(&block[..chunk])?;
-        remaining_len -= chunk;
+        remaining_length -= chunk;
     }
     Ok(())
 }
 
 /// Reads to the end of the stream. Asserts that the stream has `len` bytes and consists of repeated blocks.
-pub(super) fn read_blocks(mut stream: &TcpStream, len: usize) {
+pub(super) fn read_blocks(mut stream: &TcpStream, length: usize) {
     let block = block();
     let mut buffer = vec![0; 1 << 18];
     let mut position = 0;
     loop {
-        let read_len = stream.read(&mut buffer).unwrap();
-        if read_len == 0 {
+        let read_length = stream.read(&mut buffer).unwrap();
+        if read_length == 0 {
             break;
         }
-        let mut unchecked_bytes = &buffer[..read_len];
+        let mut unchecked_bytes = &buffer[..read_length];
         while !unchecked_bytes.is_empty() {
             let expected = &block[position % block.len()..];
             let chunk = unchecked_bytes.len().min(expected.len());
@@ -50,7 +50,7 @@ pub(super) fn read_blocks(mut stream: &TcpStream, len: usize) {
             unchecked_bytes = &unchecked_bytes[chunk..];
         }
     }
-    assert_eq!(position, len);
+    assert_eq!(position, length);
 }
 
 #[test]
@@ -66,10 +66,10 @@ fn half_closed_connection_still_receives_the_whole_stream() {
             assert_eq!(read_to_end(&backend).unwrap(), b"question");
             std::thread::scope(|scope| {
                 scope.spawn(|| {
-                    write_blocks(&backend, LONG_STREAM_LEN).unwrap();
+                    write_blocks(&backend, LONG_STREAM_LENGTH).unwrap();
                     backend.shutdown(Shutdown::Write).unwrap();
                 });
-                read_blocks(&client, LONG_STREAM_LEN);
+                read_blocks(&client, LONG_STREAM_LENGTH);
             });
             let (client, mut backend) = connect_pair(&network, &backends, family);
             backend.write_all(b"greeting").unwrap();
@@ -77,10 +77,10 @@ fn half_closed_connection_still_receives_the_whole_stream() {
             assert_eq!(read_to_end(&client).unwrap(), b"greeting");
             std::thread::scope(|scope| {
                 scope.spawn(|| {
-                    write_blocks(&client, LONG_STREAM_LEN).unwrap();
+                    write_blocks(&client, LONG_STREAM_LENGTH).unwrap();
                     client.shutdown(Shutdown::Write).unwrap();
                 });
-                read_blocks(&backend, LONG_STREAM_LEN);
+                read_blocks(&backend, LONG_STREAM_LENGTH);
             });
         }
         eventually("all connections are closed", || {
@@ -125,20 +125,20 @@ fn slow_reader_blocks_its_writer_and_receives_every_byte() {
         backend.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
         // Write until the proxy does not accept bytes for a while.
         let zeros = vec![0; 1 << 16];
-        let mut written_len = 0;
-        while let Ok(len) = (&backend).write(&zeros) {
-            written_len += len;
+        let mut written_length = 0;
+        while let Ok(length) = (&backend).write(&zeros) {
+            written_length += length;
             assert!(
-                written_len < LONG_STREAM_LEN,
+                written_length < LONG_STREAM_LENGTH,
                 "the proxy still accepts bytes, although the backend reads none"
             );
         }
-        assert!(written_len > 1 << 16);
+        assert!(written_length > 1 << 16);
         let memory_growth = resident_memory_bytes(proxy.pid()).unwrap().saturating_sub(memory_before);
         assert!(memory_growth < 1 << 20, "the proxy holds {memory_growth} bytes for one connection");
         drop(backend);
         let received_bytes = read_to_end(&client).unwrap();
-        assert!(received_bytes.len() == written_len && received_bytes.iter().all(|byte| *byte == 0));
+        assert!(received_bytes.len() == written_length && received_bytes.iter().all(|byte| *byte == 0));
     });
 }
 
@@ -150,20 +150,20 @@ fn gigabytes_arrive_unchanged_in_both_directions() {
         let _proxy = start_proxy(&network.pod, &format!("{FORWARD_ARGS} --forward=tcp/81=10.96.3.7:80"));
         let (client, backend) = connect_pair(&network, &backends, 0);
         // The total number of bytes of both directions does not fit into 32 bits.
-        let len = (2 << 30) + 12_345;
+        let length = (2 << 30) + 12_345;
         std::thread::scope(|scope| {
             for stream in [&client, &backend] {
                 scope.spawn(move || {
-                    write_blocks(stream, len).unwrap();
+                    write_blocks(stream, length).unwrap();
                     stream.shutdown(Shutdown::Write).unwrap();
                 });
-                scope.spawn(move || read_blocks(stream, len));
+                scope.spawn(move || read_blocks(stream, length));
             }
         });
         let text = fetch_metrics(&network.pod);
         for direction in ["direction=\"in\"", "direction=\"out\""] {
             let count = sum_metric(&text, "akrobateo_lb_bytes_total", &["port=\"80\"", "IPv4", direction]);
-            assert_eq!(count, len as u64, "{direction}");
+            assert_eq!(count, length as u64, "{direction}");
         }
     });
 }

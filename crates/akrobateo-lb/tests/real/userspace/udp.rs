@@ -151,8 +151,8 @@ fn draining_proxy_serves_new_clients_until_the_earlier_sessions_are_silent() {
         });
         let client = new_client(&network, 0);
         // The proxy measures the silence from the last datagram. Before the first datagram, the proxy measures the
-        // silence from the start of the proxy. So the test lets the proxy run longer than this silence before it starts
-        // the drain.
+        // silence from the start of the proxy. The test therefore lets the proxy run longer than this silence before it
+        // starts the drain.
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(4) {
             client.request(REPLY_TIMEOUT).unwrap();

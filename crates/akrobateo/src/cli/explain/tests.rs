@@ -197,12 +197,12 @@ fn explanation_of_a_shared_service_names_processes_and_host_ports() {
     let web = service("web").tcp(80).annotation(annotations::WORKLOAD, "Shared");
     let mut cluster = cluster(vec![web.build()], &nodes, Vec::new());
     let sharing_agent = agent("n1")
-        .with_changed_report(|report| report.shared_ports = vec![port_problem(PortOwner::Process)]);
+        .with_changed_report(|report| report.doubly_used_ports = vec![port_problem(PortOwner::Process)]);
     let pod = PortOwner::Pod("shop/ingress".to_owned());
     let agents = [sharing_agent, agent("n2").refusing(pod), agent("n3").refusing(PortOwner::Process)];
     let report = &mut cluster.reports[0];
     report.state.agents = agents
-        .map(|agent| (agent.observed.report.node.clone(), agent))
+        .map(|agent| (agent.observed_report.report.node.clone(), agent))
         .into_iter()
         .collect::<BTreeMap<_, _>>()
         .into();

@@ -3,13 +3,14 @@
 //! Each of three mechanisms finds changes that the other two miss:
 //!
 //! 1. **Comparison** (`matching.rs`) finds fields and lists that differ from the desired object. Comparison ignores
-//!    fields that the desired object does not have, because the API server fills in defaults. So comparison misses
-//!    added fields.
+//!    fields that the desired object does not have, because the API server fills in defaults. Comparison therefore
+//!    misses added fields.
 //! 2. **The digest of the desired spec**, in the annotation [`SPEC_DIGEST_ANNOTATION`], finds fields that the Service
-//!    no longer needs. The desired object does not have these fields, so comparison misses them. But the digest in the
+//!    no longer needs. The desired object does not have these fields, so comparison misses them, but the digest in the
 //!    annotation differs. The operator then applies the desired object, and the apply removes the fields.
 //! 3. **Managed fields** (`added_fields.rs`) find fields that another field manager added. An apply cannot remove these
-//!    fields, because an apply removes only fields that the operator owns. So the operator recreates the workload.
+//!    fields, because an apply removes only fields that the operator owns. The operator therefore recreates the
+//!    workload.
 
 mod added_fields;
 mod matching;

@@ -58,8 +58,13 @@ fn state_with_nodes(
     service: &ServiceBuilder,
     other_services: Vec<Service>,
 ) -> ServiceState {
-    let observed = observe_with_other_services(service.clone().build(), other_services, Vec::new(), nodes);
-    ServiceState { nodes: observed.nodes, allocation_result: observed.allocation_result, ..state.clone() }
+    let observed_state =
+        observe_with_other_services(service.clone().build(), other_services, Vec::new(), nodes);
+    ServiceState {
+        nodes: observed_state.nodes,
+        allocation_result: observed_state.allocation_result,
+        ..state.clone()
+    }
 }
 
 fn older_service_on_nodes(selector: &str) -> Service {
@@ -105,8 +110,8 @@ fn pods_that_cannot_run_do_not_stop_a_rollout() {
     unscheduled_pod.spec.as_mut().unwrap().node_name = None;
     state_with_waiting_pod.pods[2] = Arc::new(unscheduled_pod);
     assert_eq!(replicas_and_max_unavailable(&state_with_waiting_pod), (3, 2));
-    // While a pod starts, another pod may wait for its ports for a short time. So the waiting pod does not increase
-    // `maxUnavailable`.
+    // While a pod starts, another pod may wait for its ports for a short time. The waiting pod therefore does not
+    // increase `maxUnavailable`.
     let mut state_with_starting_pod = state_with_waiting_pod;
     state_with_starting_pod.pods[1] = Arc::new(pod_from_template(&template, "n2"));
     assert_eq!(replicas_and_max_unavailable(&state_with_starting_pod), (3, 1));
@@ -159,9 +164,9 @@ fn node_of_another_service_is_excluded_only_if_it_runs_a_pod() {
     assert_eq!(excluded_nodes(&state_with_misplaced_pod), ["n3"]);
     // The list of excluded nodes does not change when the other Service releases the node.
     let state_with_excluded_node = state_after_actions(state_with_misplaced_pod);
-    let state_after_release =
+    let state_after_port_release =
         state_with_nodes(&state_with_excluded_node, &nodes(&node_names), &service, Vec::new());
-    assert_eq!(excluded_nodes(&state_after_release), ["n3"]);
+    assert_eq!(excluded_nodes(&state_after_port_release), ["n3"]);
     // The list of excluded nodes changes if too few other nodes remain.
     let state_without_first_node =
         state_with_nodes(&state_with_excluded_node, &nodes(&["n2", "n3"]), &service, Vec::new());

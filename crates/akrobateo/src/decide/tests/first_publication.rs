@@ -13,7 +13,7 @@ fn state_with_late_agents(service: ServiceBuilder, late_nodes: &[&str]) -> Servi
     let agents = ["n1", "n2", "n3"].map(|name| {
         let is_late = late_nodes.contains(&name);
         agent(name).with_changed_report(|report| {
-            report.applied.as_mut().unwrap().services -= if is_late { 6 } else { 0 }
+            report.applied_versions.as_mut().unwrap().services -= if is_late { 6 } else { 0 }
         })
     });
     state_with_agents(service, agents.into())
@@ -52,8 +52,8 @@ fn first_status_write_waits_only_a_short_time_for_late_agents() {
 fn only_agents_that_need_more_time_delay_the_first_status_write() {
     let agents = vec![agent("n1"), agent("n2").silent()];
     assert_eq!(written_addresses(&state_with_agents(shared_web(), agents), 50), Some(1));
-    let selected = shared_web().annotation(annotations::NODE_SELECTOR, "pool=edge");
-    assert_eq!(written_addresses(&state_with_late_agents(selected, &["n1"]), 50), Some(0));
+    let service_with_selector = shared_web().annotation(annotations::NODE_SELECTOR, "pool=edge");
+    assert_eq!(written_addresses(&state_with_late_agents(service_with_selector, &["n1"]), 50), Some(0));
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn state_with_previous_proxies(agents: Vec<AgentState>) -> ServiceState {
 }
 
 fn outdated_agent(node: &str) -> AgentState {
-    agent(node).with_changed_report(|report| report.applied.as_mut().unwrap().services = 4)
+    agent(node).with_changed_report(|report| report.applied_versions.as_mut().unwrap().services = 4)
 }
 
 fn keeps_proxies(state: &ServiceState, now: i64) -> bool {
@@ -86,20 +86,24 @@ fn state_with_previous_agents(ready_proxies: &[&str], agents: Vec<AgentState>) -
     ServiceState { pods: ready_pods(ready_proxies), ..state_with_agents(service, agents) }
 }
 
-fn handing_over(node: &str) -> AgentState {
-    agent(node).with_changed_report(|report| report.handing_over.push("default/web".to_owned()))
+fn agent_that_waits_for_proxy(node: &str) -> AgentState {
+    agent(node)
+        .with_changed_report(|report| report.services_waiting_for_proxies.push("default/web".to_owned()))
 }
 
 #[test]
 fn nodes_stay_published_until_their_proxies_are_ready() {
-    let agents = || ["n1", "n2", "n3"].map(handing_over).into();
+    let agents = || ["n1", "n2", "n3"].map(agent_that_waits_for_proxy).into();
     let state = state_with_previous_agents(&[], agents());
     assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     assert!(planned_actions(&state).iter().any(|action| matches!(action, Action::Apply(_))));
     let state = state_with_previous_agents(&["n1"], agents());
     assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     // The agents of n1 and n2 no longer serve the Service, because a proxy is ready on each of these nodes.
-    let state = state_with_previous_agents(&["n1", "n2"], vec![agent("n1"), agent("n2"), handing_over("n3")]);
+    let state = state_with_previous_agents(
+        &["n1", "n2"],
+        vec![agent("n1"), agent("n2"), agent_that_waits_for_proxy("n3")],
+    );
     assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     let state = state_with_previous_agents(&["n1", "n2"], ["n1", "n2", "n3"].map(agent).into());
     assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2"]);
@@ -114,7 +118,11 @@ fn node_of_a_slow_agent_stays_published_for_one_minute() {
 
 #[test]
 fn node_of_a_silent_agent_is_unpublished() {
-    let agents = vec![handing_over("n1"), handing_over("n2").silent(), handing_over("n3")];
+    let agents = vec![
+        agent_that_waits_for_proxy("n1"),
+        agent_that_waits_for_proxy("n2").silent(),
+        agent_that_waits_for_proxy("n3"),
+    ];
     assert_eq!(desired_addresses(&state_with_previous_agents(&[], agents)), ["10.0.0.1", "10.0.0.3"]);
 }
 
@@ -124,7 +132,7 @@ fn agents_serve_until_the_deployment_has_enough_proxies() {
         web().annotation(annotations::WORKLOAD, "Deployment").annotation(annotations::REPLICAS, "2"),
         |service, number| service.published(&format!("10.0.0.{number}"), "Proxy", INSTANCE),
     );
-    let agents = || ["n1", "n2", "n3"].map(handing_over).into();
+    let agents = || ["n1", "n2", "n3"].map(agent_that_waits_for_proxy).into();
     let mut state = state_with_agents(service, agents());
     state.pods = ready_pods(&["n1"]);
     assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);

@@ -180,8 +180,8 @@ fn reserving_proxies_on_dual_stack_nodes_occupy_ports_of_one_family() {
         assert_eq!((pod.host_network, ports[0].host_ip.as_deref()), (Some(true), Some(host_ip)));
         // The operator can read the family from the workload.
         let workloads = state_after_actions(state).workloads;
-        let occupied = occupied_ports(&workloads, &[], &[NodeInfo::from_node(&dual_stack_node())]);
-        assert!(occupied.frontends.iter().all(|frontend| frontend.family == family), "{occupied:?}");
+        let port_set = occupied_ports(&workloads, &[], &[NodeInfo::from_node(&dual_stack_node())]);
+        assert!(port_set.frontends.iter().all(|frontend| frontend.family == family), "{port_set:?}");
         assert_eq!(needed_families(service, &dual_stack_node()), BTreeSet::from([family]));
     }
 }

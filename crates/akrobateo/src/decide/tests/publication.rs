@@ -2,7 +2,7 @@
 
 use super::*;
 
-const DUAL_STACK: [&str; 2] = ["IPv4", "IPv6"];
+const DUAL_STACK_FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
 
 fn nodes(names: &[&str]) -> Vec<Node> {
     let node = |name: &&str| {
@@ -132,15 +132,15 @@ fn condition_names_a_node_without_a_ready_proxy() {
 
 #[test]
 fn family_without_source_range_is_not_published() {
-    let dual_stack_service = || web().families(&DUAL_STACK).cluster_ips(&["10.97.0.7", "fd97::7"]);
+    let dual_stack_service = || web().families(&DUAL_STACK_FAMILIES).cluster_ips(&["10.97.0.7", "fd97::7"]);
     let state = state_on_nodes(dual_stack_service().source_ranges(&["172.29.0.0/24"]), &["n1"], &[]);
     assert_eq!(addresses(&state), ["10.0.0.1"]);
     assert_message(&state, Reason::Exposed, &["loadBalancerSourceRanges", "IPv6"]);
     let state_with_both_ranges =
         state_on_nodes(dual_stack_service().source_ranges(&["172.29.0.0/24", "fd00::/8"]), &["n1"], &[]);
     assert_eq!(addresses(&state_with_both_ranges), ["10.0.0.1", "fd00::1"]);
-    // With ipMode Proxy the proxies deny every client of a family without a range. So the operator publishes both
-    // families.
+    // With ipMode Proxy the proxies deny every client of a family without a range. The operator therefore publishes
+    // both families.
     let range = ["172.29.0.0/24"];
     let state_with_ip_mode_proxy = state_on_nodes(
         dual_stack_service().source_ranges(&range).annotation(annotations::IP_MODE, "Proxy"),
@@ -225,7 +225,7 @@ fn requests_for_addresses_change_the_condition_without_a_warning() {
 #[test]
 fn condition_names_a_family_without_an_address() {
     let nodes = [node("n1").internal_ip("10.0.0.1").build()];
-    let service = web().families(&DUAL_STACK).cluster_ips(&["10.97.0.7", "fd97::7"]).build();
+    let service = web().families(&DUAL_STACK_FAMILIES).cluster_ips(&["10.97.0.7", "fd97::7"]).build();
     let state = observe_with_other_services(service, Vec::new(), ready_pods(&["n1"]), &nodes);
     assert_message(&state, Reason::Exposed, &["no node has an IPv6 address"]);
 }

@@ -96,7 +96,8 @@ fn rejected_shared_service_loses_the_address_of_a_node_that_does_not_serve_it() 
     let ips = |agents: [AgentState; 3]| desired_addresses(&state_with_agents(service(), agents.into()));
     assert_eq!(ips(agents()), ["10.0.0.1", "10.0.0.2"]);
     let [n1, n2, n3] = agents();
-    let n2_after_reboot = n2.with_changed_report(|report| report.not_served = vec!["default/web".to_owned()]);
+    let n2_after_reboot =
+        n2.with_changed_report(|report| report.unserved_services = vec!["default/web".to_owned()]);
     assert_eq!(ips([n1, n2_after_reboot, n3]), ["10.0.0.1"]);
 }
 

@@ -29,7 +29,7 @@ fn state_with_other_services(
     agents: Vec<AgentState>,
 ) -> ServiceState {
     let nodes = nodes(&["n1", "n2", "n3"]);
-    let agents = agents.into_iter().map(|agent| (agent.observed.report.node.clone(), agent));
+    let agents = agents.into_iter().map(|agent| (agent.observed_report.report.node.clone(), agent));
     ServiceState {
         agents: Arc::new(agents.collect()),
         version: ObservedVersion { version: 5, seen_at: at(100) },
@@ -38,7 +38,7 @@ fn state_with_other_services(
 }
 
 fn set_agent(state: &mut ServiceState, agent: AgentState) {
-    Arc::make_mut(&mut state.agents).insert(agent.observed.report.node.clone(), agent);
+    Arc::make_mut(&mut state.agents).insert(agent.observed_report.report.node.clone(), agent);
 }
 
 pub(super) fn desired_addresses(state: &ServiceState) -> Vec<String> {
@@ -89,7 +89,10 @@ fn condition_names_the_node_that_cannot_answer() {
             "node n2 (its agent cannot change the rules of the kernel: no nf_tables)",
         ),
         (
-            Some(agent("n2").with_changed_report(|report| report.applied.as_mut().unwrap().services = 4)),
+            Some(
+                agent("n2")
+                    .with_changed_report(|report| report.applied_versions.as_mut().unwrap().services = 4),
+            ),
             "node n2 (its agent does not serve the Service yet)",
         ),
         (
@@ -170,10 +173,10 @@ fn condition_tells_that_the_refused_port_is_a_node_port() {
 #[test]
 fn node_of_a_changing_agent_stays_published_for_one_minute() {
     let outdated_agent =
-        || agent("n2").with_changed_report(|report| report.applied.as_mut().unwrap().services = 4);
+        || agent("n2").with_changed_report(|report| report.applied_versions.as_mut().unwrap().services = 4);
     let mut failing_agent = agent("n2").with_changed_report(|report| report.error = Some("busy".to_owned()));
     failing_agent.failing_since = Some(at(100));
-    let mut restarted_agent = agent("n2").with_changed_report(|report| report.applied = None);
+    let mut restarted_agent = agent("n2").with_changed_report(|report| report.applied_versions = None);
     restarted_agent.failing_since = Some(at(100));
     let mut paused_agent = agent("n2").with_changed_report(|report| report.is_paused = true);
     paused_agent.silent_at = at(160);
@@ -211,11 +214,11 @@ fn published_addresses_stay_if_all_agents_are_silent() {
     let state = state_after_actions(state_with_agents(shared_web(), all_agents()));
     let mut service = (**state.service.as_ref().unwrap()).clone();
     service.metadata.managed_fields = published_on_nodes(shared_web(), &[1]).build().metadata.managed_fields;
-    let agents = silent_agents().into_iter().map(|agent| (agent.observed.report.node.clone(), agent));
+    let agents = silent_agents().into_iter().map(|agent| (agent.observed_report.report.node.clone(), agent));
     let mut state =
         ServiceState { agents: Arc::new(agents.collect()), service: Some(Arc::new(service)), ..state };
     assert_eq!(planned_actions(&state), []);
-    // After one agent reports again, the operator knows that it has contact. So it considers the other nodes lost.
+    // After one agent reports again, the operator has contact, and considers the other nodes lost.
     set_agent(&mut state, agent("n3"));
     assert_eq!(desired_addresses(&state), ["10.0.0.3"]);
     // A Service without published addresses stays unpublished.
@@ -238,8 +241,9 @@ fn condition_reports_that_no_agents_are_installed() {
 
 #[test]
 fn new_service_that_waits_for_agents_has_no_warning() {
-    let outdated_agent =
-        |node| agent(node).with_changed_report(|report| report.applied.as_mut().unwrap().services = 4);
+    let outdated_agent = |node| {
+        agent(node).with_changed_report(|report| report.applied_versions.as_mut().unwrap().services = 4)
+    };
     let state = state_with_agents(shared_web(), ["n1", "n2", "n3"].map(outdated_agent).into());
     assert_exposure(&state, Reason::AgentsNotReady, &["waiting for the agents"]);
     assert_eq!(event_reasons(&planned_actions(&state)), []);
@@ -272,8 +276,8 @@ fn node_is_published_after_its_agent_applies_the_local_endpoint() {
     state.endpoint_versions =
         BTreeMap::from([("n1".to_owned(), version(10)), ("n2".to_owned(), version(11))]);
     assert_eq!(desired_addresses(&state), ["10.0.0.1"]);
-    let updated_agent =
-        agent("n2").with_changed_report(|report| report.applied.as_mut().unwrap().endpoint_slices = 11);
+    let updated_agent = agent("n2")
+        .with_changed_report(|report| report.applied_versions.as_mut().unwrap().endpoint_slices = 11);
     set_agent(&mut state, updated_agent);
     assert_eq!(desired_addresses(&state), ["10.0.0.1", "10.0.0.2"]);
 }
@@ -286,8 +290,8 @@ fn previous_node_of_an_endpoint_stays_until_the_next_node_serves() {
     let version = ObservedVersion { version: 11, seen_at: at(1000) };
     state.endpoint_versions = BTreeMap::from([("n2".to_owned(), version)]);
     assert_eq!(desired_addresses_at(&state, 1001), ["10.0.0.1"]);
-    let updated_agent =
-        agent("n2").with_changed_report(|report| report.applied.as_mut().unwrap().endpoint_slices = 11);
+    let updated_agent = agent("n2")
+        .with_changed_report(|report| report.applied_versions.as_mut().unwrap().endpoint_slices = 11);
     set_agent(&mut state, updated_agent);
     assert_eq!(desired_addresses_at(&state, 1001), ["10.0.0.2"]);
 }
@@ -315,7 +319,7 @@ fn internal_traffic_policy_local_does_not_exclude_nodes() {
 #[test]
 fn condition_names_shared_ports_and_masqueraded_peers() {
     let sharing_agent = agent("n1")
-        .with_changed_report(|report| report.shared_ports = vec![port_problem(PortOwner::Process)]);
+        .with_changed_report(|report| report.doubly_used_ports = vec![port_problem(PortOwner::Process)]);
     let state = state_with_agents(shared_web(), vec![sharing_agent, agent("n2"), agent("n3")]);
     assert_exposure(
         &state,

@@ -13,7 +13,7 @@ const LEASES_PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/l
 fn report(node: &str, services: u64) -> AgentReport {
     AgentReport {
         node: node.to_owned(),
-        applied: Some(AppliedVersions { services, endpoint_slices: 1 }),
+        applied_versions: Some(AppliedVersions { services, endpoint_slices: 1 }),
         ..AgentReport::default()
     }
 }
@@ -70,7 +70,7 @@ impl PlannerWithAgent {
     }
 
     fn is_silent(&mut self) -> bool {
-        self.planner.service_state(&key("web"), at(0)).agents["a"].observed.is_silent
+        self.planner.service_state(&key("web"), at(0)).agents["a"].observed_report.is_silent
     }
 
     fn status(&mut self, name: &str) -> AgentStatus {
@@ -95,7 +95,7 @@ async fn renewal_of_a_lease_does_not_affect_services() {
 #[tokio::test(start_paused = true)]
 async fn report_affects_only_services_with_changed_readiness() {
     let mut test = PlannerWithAgent::new(&report("a", 4)).await;
-    assert_eq!((test.status("web"), test.status("api")), (AgentStatus::Behind, AgentStatus::Behind));
+    assert_eq!((test.status("web"), test.status("api")), (AgentStatus::Outdated, AgentStatus::Outdated));
     assert_eq!(test.renew(&report("a", 5), 2).await, ["web"]);
     assert_eq!(test.renew(&report("a", 6), 3).await, ["api"]);
     let problem = PortProblem {
@@ -103,7 +103,7 @@ async fn report_affects_only_services_with_changed_readiness() {
         port: "80/TCP".to_owned(),
         owner: PortOwner::Process,
     };
-    let report_with_refusal = AgentReport { refused: vec![problem.clone()], ..report("a", 6) };
+    let report_with_refusal = AgentReport { refused_ports: vec![problem.clone()], ..report("a", 6) };
     assert_eq!(test.renew(&report_with_refusal, 4).await, ["web"]);
     assert_eq!(test.status("web"), AgentStatus::Refusing(vec![problem]));
     let failing_report = AgentReport { error: Some("no nf_tables".to_owned()), ..report("a", 6) };
@@ -119,10 +119,10 @@ async fn agents_need_not_apply_a_status_write() {
     assert_eq!(test.status("web"), AgentStatus::Serving);
     // The next allocation does not require the version of the status write either.
     assert_eq!(test.send(SERVICES_PATH, "MODIFIED", shared_service("api", 83, "8")).await, ["api"]);
-    assert_eq!((test.status("web"), test.status("api")), (AgentStatus::Serving, AgentStatus::Behind));
+    assert_eq!((test.status("web"), test.status("api")), (AgentStatus::Serving, AgentStatus::Outdated));
     // A change of the spec requires the new version.
     assert_eq!(test.send(SERVICES_PATH, "MODIFIED", shared_service("web", 82, "10")).await, ["web"]);
-    assert_eq!(test.status("web"), AgentStatus::Behind);
+    assert_eq!(test.status("web"), AgentStatus::Outdated);
     assert_eq!(test.renew(&report("a", 10), 2).await, ["api", "web"]);
     assert_eq!(test.status("web"), AgentStatus::Serving);
 }
@@ -168,7 +168,7 @@ async fn proxies_do_not_get_a_port_that_an_agent_serves() {
         port: "80/TCP".to_owned(),
         owner: PortOwner::Service("default/api".to_owned()),
     };
-    let report_with_refusal = AgentReport { refused: vec![problem], ..report("a", 6) };
+    let report_with_refusal = AgentReport { refused_ports: vec![problem], ..report("a", 6) };
     let services = [web, older_service];
     let (nodes, leases) = ([node_a()], [lease(&report("a", 6), 1)]);
     let lists: [(&str, &[Value]); 3] =

@@ -47,9 +47,9 @@ pub(crate) async fn send_batch(targets: &[Target], timeout: Duration) -> bool {
     replies.iter().all(|reply| reply.result.is_ok())
 }
 
-/// Opens `count` connections, waits until the server has answered on every connection, and prints one answer. Then
-/// sends each line of the standard input over every connection, and prints the line when every connection has returned
-/// it.
+/// Opens `count` connections, waits until the server has answered on every connection, and prints one answer. After
+/// this answer, sends each line of the standard input over every connection, and prints the line when every connection
+/// has returned it.
 pub(crate) fn session(server: SocketAddr, count: usize, timeout: Duration) -> io::Result<()> {
     let mut connections = Vec::with_capacity(count);
     for _ in 0..count {

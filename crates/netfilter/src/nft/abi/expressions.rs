@@ -2,10 +2,10 @@
 
 /// enum `nft_expr_attributes`.
 pub mod expr {
-    /// `NFTA_EXPR_NAME`.
-    pub const NAME: u16 = 1;
-    /// `NFTA_EXPR_DATA`.
-    pub const DATA: u16 = 2;
+    /// Attribute: the name.
+    pub const NFTA_EXPR_NAME: u16 = 1;
+    /// Attribute: the data.
+    pub const NFTA_EXPR_DATA: u16 = 2;
 }
 
 /// enum `nft_registers`.
@@ -36,12 +36,12 @@ pub mod verdict {
 
 /// enum `nft_meta_attributes` and `nft_meta_keys`.
 pub mod meta {
-    /// `NFTA_META_DREG`.
-    pub const DREG: u16 = 1;
-    /// `NFTA_META_KEY`.
-    pub const KEY: u16 = 2;
-    /// `NFTA_META_SREG`.
-    pub const SREG: u16 = 3;
+    /// Attribute: the destination register.
+    pub const NFTA_META_DREG: u16 = 1;
+    /// Attribute: the key.
+    pub const NFTA_META_KEY: u16 = 2;
+    /// Attribute: the source register.
+    pub const NFTA_META_SREG: u16 = 3;
     /// `NFT_META_PROTOCOL`: the type of the frame, in network byte order.
     pub const KEY_PROTOCOL: u32 = 1;
     /// `NFT_META_MARK`.
@@ -62,14 +62,14 @@ pub mod meta {
 
 /// enum `nft_ct_attributes` and `nft_ct_keys`, and `linux/netfilter/nf_conntrack_common.h`.
 pub mod ct {
-    /// `NFTA_CT_DREG`.
-    pub const DREG: u16 = 1;
-    /// `NFTA_CT_KEY`.
-    pub const KEY: u16 = 2;
-    /// `NFTA_CT_DIRECTION`.
-    pub const DIRECTION: u16 = 3;
-    /// `NFTA_CT_SREG`.
-    pub const SREG: u16 = 4;
+    /// Attribute: the destination register.
+    pub const NFTA_CT_DREG: u16 = 1;
+    /// Attribute: the key.
+    pub const NFTA_CT_KEY: u16 = 2;
+    /// Attribute: the direction.
+    pub const NFTA_CT_DIRECTION: u16 = 3;
+    /// Attribute: the source register.
+    pub const NFTA_CT_SREG: u16 = 4;
     /// `NFT_CT_STATE`.
     pub const KEY_STATE: u32 = 0;
     /// `NFT_CT_DIRECTION`: one byte, see `DIRECTION_ORIGINAL`.
@@ -104,30 +104,30 @@ pub mod ct {
 
 /// enum `nft_counter_attributes`.
 pub mod counter {
-    /// `NFTA_COUNTER_BYTES`.
-    pub const BYTES: u16 = 1;
-    /// `NFTA_COUNTER_PACKETS`.
-    pub const PACKETS: u16 = 2;
+    /// Attribute: the number of bytes.
+    pub const NFTA_COUNTER_BYTES: u16 = 1;
+    /// Attribute: the number of packets.
+    pub const NFTA_COUNTER_PACKETS: u16 = 2;
 }
 
 /// enum `nft_payload_attributes`, `nft_payload_bases` and `nft_payload_csum_types`.
 pub mod payload {
-    /// `NFTA_PAYLOAD_DREG`.
-    pub const DREG: u16 = 1;
-    /// `NFTA_PAYLOAD_BASE`.
-    pub const BASE: u16 = 2;
-    /// `NFTA_PAYLOAD_OFFSET`.
-    pub const OFFSET: u16 = 3;
-    /// `NFTA_PAYLOAD_LEN`.
-    pub const LEN: u16 = 4;
-    /// `NFTA_PAYLOAD_SREG`.
-    pub const SREG: u16 = 5;
-    /// `NFTA_PAYLOAD_CSUM_TYPE`.
-    pub const CHECKSUM_TYPE: u16 = 6;
-    /// `NFTA_PAYLOAD_CSUM_OFFSET`.
-    pub const CHECKSUM_OFFSET: u16 = 7;
-    /// `NFTA_PAYLOAD_CSUM_FLAGS`.
-    pub const CHECKSUM_FLAGS: u16 = 8;
+    /// Attribute: the destination register.
+    pub const NFTA_PAYLOAD_DREG: u16 = 1;
+    /// Attribute: the base.
+    pub const NFTA_PAYLOAD_BASE: u16 = 2;
+    /// Attribute: the offset.
+    pub const NFTA_PAYLOAD_OFFSET: u16 = 3;
+    /// Attribute: the length in bytes.
+    pub const NFTA_PAYLOAD_LEN: u16 = 4;
+    /// Attribute: the source register.
+    pub const NFTA_PAYLOAD_SREG: u16 = 5;
+    /// Attribute: the type of the checksum.
+    pub const NFTA_PAYLOAD_CSUM_TYPE: u16 = 6;
+    /// Attribute: the offset of the checksum.
+    pub const NFTA_PAYLOAD_CSUM_OFFSET: u16 = 7;
+    /// Attribute: the flags of the checksum.
+    pub const NFTA_PAYLOAD_CSUM_FLAGS: u16 = 8;
     /// `NFT_PAYLOAD_LL_HEADER`.
     pub const BASE_LINK: u32 = 0;
     /// `NFT_PAYLOAD_NETWORK_HEADER`.
@@ -140,12 +140,12 @@ pub mod payload {
 
 /// enum `nft_cmp_attributes` and `nft_cmp_ops`.
 pub mod cmp {
-    /// `NFTA_CMP_SREG`.
-    pub const SREG: u16 = 1;
-    /// `NFTA_CMP_OP`.
-    pub const OP: u16 = 2;
-    /// `NFTA_CMP_DATA`.
-    pub const DATA: u16 = 3;
+    /// Attribute: the source register.
+    pub const NFTA_CMP_SREG: u16 = 1;
+    /// Attribute: the operation.
+    pub const NFTA_CMP_OP: u16 = 2;
+    /// Attribute: the data.
+    pub const NFTA_CMP_DATA: u16 = 3;
     /// `NFT_CMP_EQ`.
     pub const OP_EQUAL: u32 = 0;
     /// `NFT_CMP_NEQ`.
@@ -162,14 +162,14 @@ pub mod cmp {
 
 /// enum `nft_range_attributes` and `nft_range_ops`.
 pub mod range {
-    /// `NFTA_RANGE_SREG`.
-    pub const SREG: u16 = 1;
-    /// `NFTA_RANGE_OP`.
-    pub const OP: u16 = 2;
-    /// `NFTA_RANGE_FROM_DATA`.
-    pub const FIRST: u16 = 3;
-    /// `NFTA_RANGE_TO_DATA`.
-    pub const LAST: u16 = 4;
+    /// Attribute: the source register.
+    pub const NFTA_RANGE_SREG: u16 = 1;
+    /// Attribute: the operation.
+    pub const NFTA_RANGE_OP: u16 = 2;
+    /// Attribute: the first value of the range.
+    pub const NFTA_RANGE_FROM_DATA: u16 = 3;
+    /// Attribute: the last value of the range.
+    pub const NFTA_RANGE_TO_DATA: u16 = 4;
     /// `NFT_RANGE_EQ`.
     pub const OP_INSIDE: u32 = 0;
     /// `NFT_RANGE_NEQ`.
@@ -178,70 +178,70 @@ pub mod range {
 
 /// enum `nft_bitwise_attributes` and `nft_bitwise_ops`.
 pub mod bitwise {
-    /// `NFTA_BITWISE_SREG`.
-    pub const SREG: u16 = 1;
-    /// `NFTA_BITWISE_DREG`.
-    pub const DREG: u16 = 2;
-    /// `NFTA_BITWISE_LEN`.
-    pub const LEN: u16 = 3;
-    /// `NFTA_BITWISE_MASK`.
-    pub const MASK: u16 = 4;
-    /// `NFTA_BITWISE_XOR`.
-    pub const XOR: u16 = 5;
-    /// `NFTA_BITWISE_OP`.
-    pub const OP: u16 = 6;
+    /// Attribute: the source register.
+    pub const NFTA_BITWISE_SREG: u16 = 1;
+    /// Attribute: the destination register.
+    pub const NFTA_BITWISE_DREG: u16 = 2;
+    /// Attribute: the length in bytes.
+    pub const NFTA_BITWISE_LEN: u16 = 3;
+    /// Attribute: the mask for AND.
+    pub const NFTA_BITWISE_MASK: u16 = 4;
+    /// Attribute: the value for XOR.
+    pub const NFTA_BITWISE_XOR: u16 = 5;
+    /// Attribute: the operation.
+    pub const NFTA_BITWISE_OP: u16 = 6;
     /// `NFT_BITWISE_MASK_XOR`.
     pub const OP_MASK_XOR: u32 = 0;
 }
 
 /// enum `nft_byteorder_attributes` and `nft_byteorder_ops`.
 pub mod byteorder {
-    /// `NFTA_BYTEORDER_SREG`.
-    pub const SREG: u16 = 1;
-    /// `NFTA_BYTEORDER_DREG`.
-    pub const DREG: u16 = 2;
-    /// `NFTA_BYTEORDER_OP`.
-    pub const OP: u16 = 3;
-    /// `NFTA_BYTEORDER_LEN`.
-    pub const LEN: u16 = 4;
-    /// `NFTA_BYTEORDER_SIZE`.
-    pub const SIZE: u16 = 5;
+    /// Attribute: the source register.
+    pub const NFTA_BYTEORDER_SREG: u16 = 1;
+    /// Attribute: the destination register.
+    pub const NFTA_BYTEORDER_DREG: u16 = 2;
+    /// Attribute: the operation.
+    pub const NFTA_BYTEORDER_OP: u16 = 3;
+    /// Attribute: the length in bytes.
+    pub const NFTA_BYTEORDER_LEN: u16 = 4;
+    /// Attribute: the size.
+    pub const NFTA_BYTEORDER_SIZE: u16 = 5;
     /// `NFT_BYTEORDER_HTON`.
     pub const OP_TO_NETWORK: u32 = 1;
 }
 
 /// enum `nft_lookup_attributes` and `nft_lookup_flags`.
 pub mod lookup {
-    /// `NFTA_LOOKUP_SET`.
-    pub const SET: u16 = 1;
-    /// `NFTA_LOOKUP_SREG`.
-    pub const SREG: u16 = 2;
-    /// `NFTA_LOOKUP_DREG`.
-    pub const DREG: u16 = 3;
-    /// `NFTA_LOOKUP_FLAGS`.
-    pub const FLAGS: u16 = 5;
+    /// Attribute: the set.
+    pub const NFTA_LOOKUP_SET: u16 = 1;
+    /// Attribute: the source register.
+    pub const NFTA_LOOKUP_SREG: u16 = 2;
+    /// Attribute: the destination register.
+    pub const NFTA_LOOKUP_DREG: u16 = 3;
+    /// Attribute: the flags.
+    pub const NFTA_LOOKUP_FLAGS: u16 = 5;
     /// `NFT_LOOKUP_F_INV`.
     pub const FLAG_INVERT: u32 = 1;
 }
 
 /// enum `nft_dynset_attributes`, `nft_dynset_ops` and `nft_dynset_flags`.
 pub mod dynset {
-    /// `NFTA_DYNSET_SET_NAME`.
-    pub const SET: u16 = 1;
-    /// `NFTA_DYNSET_OP`.
-    pub const OP: u16 = 3;
-    /// `NFTA_DYNSET_SREG_KEY`.
-    pub const KEY_SREG: u16 = 4;
-    /// `NFTA_DYNSET_SREG_DATA`.
-    pub const DATA_SREG: u16 = 5;
-    /// `NFTA_DYNSET_TIMEOUT`.
-    pub const TIMEOUT: u16 = 6;
-    /// `NFTA_DYNSET_EXPR`.
-    pub const EXPRESSION: u16 = 7;
-    /// `NFTA_DYNSET_FLAGS`.
-    pub const FLAGS: u16 = 9;
-    /// `NFTA_DYNSET_EXPRESSIONS`.
-    pub const EXPRESSIONS: u16 = 10;
+    /// Attribute: the set.
+    pub const NFTA_DYNSET_SET_NAME: u16 = 1;
+    /// Attribute: the operation.
+    pub const NFTA_DYNSET_OP: u16 = 3;
+    /// Attribute: the source register of the key.
+    pub const NFTA_DYNSET_SREG_KEY: u16 = 4;
+    /// Attribute: the source register of the value.
+    pub const NFTA_DYNSET_SREG_DATA: u16 = 5;
+    /// Attribute: the timeout.
+    pub const NFTA_DYNSET_TIMEOUT: u16 = 6;
+    /// Attribute: one expression.
+    pub const NFTA_DYNSET_EXPR: u16 = 7;
+    /// Attribute: the flags.
+    pub const NFTA_DYNSET_FLAGS: u16 = 9;
+    /// Attribute: a list of expressions.
+    pub const NFTA_DYNSET_EXPRESSIONS: u16 = 10;
     /// `NFT_DYNSET_OP_ADD`.
     pub const OP_ADD: u32 = 0;
     /// `NFT_DYNSET_OP_UPDATE`.
@@ -252,28 +252,28 @@ pub mod dynset {
 
 /// enum `nft_immediate_attributes`.
 pub mod immediate {
-    /// `NFTA_IMMEDIATE_DREG`.
-    pub const DREG: u16 = 1;
-    /// `NFTA_IMMEDIATE_DATA`.
-    pub const DATA: u16 = 2;
+    /// Attribute: the destination register.
+    pub const NFTA_IMMEDIATE_DREG: u16 = 1;
+    /// Attribute: the data.
+    pub const NFTA_IMMEDIATE_DATA: u16 = 2;
 }
 
 /// enum `nft_nat_attributes` and `nft_nat_types`, and `linux/netfilter/nf_nat.h`.
 pub mod nat {
-    /// `NFTA_NAT_TYPE`.
-    pub const TYPE: u16 = 1;
-    /// `NFTA_NAT_FAMILY`.
-    pub const FAMILY: u16 = 2;
-    /// `NFTA_NAT_REG_ADDR_MIN`.
-    pub const ADDRESS: u16 = 3;
-    /// `NFTA_NAT_REG_ADDR_MAX`.
-    pub const LAST_ADDRESS: u16 = 4;
-    /// `NFTA_NAT_REG_PROTO_MIN`.
-    pub const PORT: u16 = 5;
-    /// `NFTA_NAT_REG_PROTO_MAX`.
-    pub const LAST_PORT: u16 = 6;
-    /// `NFTA_NAT_FLAGS`.
-    pub const FLAGS: u16 = 7;
+    /// Attribute: the type.
+    pub const NFTA_NAT_TYPE: u16 = 1;
+    /// Attribute: the family.
+    pub const NFTA_NAT_FAMILY: u16 = 2;
+    /// Attribute: the register of the first address.
+    pub const NFTA_NAT_REG_ADDR_MIN: u16 = 3;
+    /// Attribute: the register of the last address.
+    pub const NFTA_NAT_REG_ADDR_MAX: u16 = 4;
+    /// Attribute: the register of the first port.
+    pub const NFTA_NAT_REG_PROTO_MIN: u16 = 5;
+    /// Attribute: the register of the last port.
+    pub const NFTA_NAT_REG_PROTO_MAX: u16 = 6;
+    /// Attribute: the flags.
+    pub const NFTA_NAT_FLAGS: u16 = 7;
     /// `NFT_NAT_SNAT`.
     pub const TYPE_SNAT: u32 = 0;
     /// `NFT_NAT_DNAT`.
@@ -290,32 +290,33 @@ pub mod nat {
 
 /// enum `nft_masq_attributes`.
 pub mod masq {
-    /// `NFTA_MASQ_FLAGS`.
-    pub const FLAGS: u16 = 1;
-    /// `NFTA_MASQ_REG_PROTO_MIN`.
-    pub const PORT: u16 = 2;
+    /// Attribute: the flags.
+    pub const NFTA_MASQ_FLAGS: u16 = 1;
+    /// Attribute: the register of the first port.
+    pub const NFTA_MASQ_REG_PROTO_MIN: u16 = 2;
 }
 
 /// enum `nft_ng_attributes` and `nft_ng_types`.
 pub mod numgen {
-    /// `NFTA_NG_DREG`.
-    pub const DREG: u16 = 1;
-    /// `NFTA_NG_MODULUS`.
-    pub const MODULUS: u16 = 2;
-    /// `NFTA_NG_TYPE`.
-    pub const TYPE: u16 = 3;
-    /// `NFTA_NG_OFFSET`.
-    pub const OFFSET: u16 = 4;
+    /// Attribute: the destination register.
+    pub const NFTA_NG_DREG: u16 = 1;
+    /// Attribute: the number of possible values.
+    pub const NFTA_NG_MODULUS: u16 = 2;
+    /// Attribute: the type.
+    pub const NFTA_NG_TYPE: u16 = 3;
+    /// Attribute: the offset.
+    pub const NFTA_NG_OFFSET: u16 = 4;
     /// `NFT_NG_RANDOM`.
     pub const TYPE_RANDOM: u32 = 1;
 }
 
-/// enum `nft_reject_attributes`, `nft_reject_types` and `nft_reject_inet_code`, and `linux/icmp.h` and `linux/icmpv6.h`.
+/// enum `nft_reject_attributes`, `nft_reject_types` and `nft_reject_inet_code`, and `linux/icmp.h` and
+/// `linux/icmpv6.h`.
 pub mod reject {
-    /// `NFTA_REJECT_TYPE`.
-    pub const TYPE: u16 = 1;
-    /// `NFTA_REJECT_ICMP_CODE`.
-    pub const ICMP_CODE: u16 = 2;
+    /// Attribute: the type.
+    pub const NFTA_REJECT_TYPE: u16 = 1;
+    /// Attribute: the ICMP code.
+    pub const NFTA_REJECT_ICMP_CODE: u16 = 2;
     /// `NFT_REJECT_ICMP_UNREACH`.
     pub const TYPE_ICMP: u32 = 0;
     /// `NFT_REJECT_TCP_RST`.
@@ -334,44 +335,44 @@ pub mod reject {
 
 /// enum `nft_fib_attributes`, `nft_fib_result` and `nft_fib_flags`, and `linux/rtnetlink.h`.
 pub mod fib {
-    /// `NFTA_FIB_DREG`.
-    pub const DREG: u16 = 1;
-    /// `NFTA_FIB_RESULT`.
-    pub const RESULT: u16 = 2;
-    /// `NFTA_FIB_FLAGS`.
-    pub const FLAGS: u16 = 3;
+    /// Attribute: the destination register.
+    pub const NFTA_FIB_DREG: u16 = 1;
+    /// Attribute: the result.
+    pub const NFTA_FIB_RESULT: u16 = 2;
+    /// Attribute: the flags.
+    pub const NFTA_FIB_FLAGS: u16 = 3;
     /// `NFT_FIB_RESULT_OIF`: the index of the interface.
     pub const RESULT_INTERFACE: u32 = 1;
     /// `NFT_FIB_RESULT_ADDRTYPE`: for example `TYPE_LOCAL`, in the byte order of the machine.
     pub const RESULT_ADDRESS_TYPE: u32 = 3;
-    /// `NFTA_FIB_F_SADDR`.
-    pub const FLAG_SOURCE: u32 = 1 << 0;
-    /// `NFTA_FIB_F_DADDR`.
-    pub const FLAG_DESTINATION: u32 = 1 << 1;
-    /// `NFTA_FIB_F_MARK`.
-    pub const FLAG_MARK: u32 = 1 << 2;
-    /// `NFTA_FIB_F_IIF`.
-    pub const FLAG_INPUT_INTERFACE: u32 = 1 << 3;
+    /// Flag of the lookup: compare the source address.
+    pub const NFTA_FIB_F_SADDR: u32 = 1 << 0;
+    /// Flag of the lookup: compare the destination address.
+    pub const NFTA_FIB_F_DADDR: u32 = 1 << 1;
+    /// Flag of the lookup: also compare the mark of the packet.
+    pub const NFTA_FIB_F_MARK: u32 = 1 << 2;
+    /// Flag of the lookup: also compare the input interface.
+    pub const NFTA_FIB_F_IIF: u32 = 1 << 3;
     /// `RTN_LOCAL`.
     pub const TYPE_LOCAL: u32 = 2;
 }
 
 /// enum `nft_exthdr_attributes` and `nft_exthdr_op`, and `linux/tcp.h`.
 pub mod exthdr {
-    /// `NFTA_EXTHDR_DREG`.
-    pub const DREG: u16 = 1;
-    /// `NFTA_EXTHDR_TYPE`.
-    pub const TYPE: u16 = 2;
-    /// `NFTA_EXTHDR_OFFSET`.
-    pub const OFFSET: u16 = 3;
-    /// `NFTA_EXTHDR_LEN`.
-    pub const LEN: u16 = 4;
-    /// `NFTA_EXTHDR_FLAGS`.
-    pub const FLAGS: u16 = 5;
-    /// `NFTA_EXTHDR_OP`.
-    pub const OP: u16 = 6;
-    /// `NFTA_EXTHDR_SREG`.
-    pub const SREG: u16 = 7;
+    /// Attribute: the destination register.
+    pub const NFTA_EXTHDR_DREG: u16 = 1;
+    /// Attribute: the type.
+    pub const NFTA_EXTHDR_TYPE: u16 = 2;
+    /// Attribute: the offset.
+    pub const NFTA_EXTHDR_OFFSET: u16 = 3;
+    /// Attribute: the length in bytes.
+    pub const NFTA_EXTHDR_LEN: u16 = 4;
+    /// Attribute: the flags.
+    pub const NFTA_EXTHDR_FLAGS: u16 = 5;
+    /// Attribute: the operation.
+    pub const NFTA_EXTHDR_OP: u16 = 6;
+    /// Attribute: the source register.
+    pub const NFTA_EXTHDR_SREG: u16 = 7;
     /// `NFT_EXTHDR_OP_TCPOPT`.
     pub const OP_TCP_OPTION: u32 = 1;
     /// `TCPOPT_MAXSEG`.
@@ -380,10 +381,11 @@ pub mod exthdr {
 
 /// enum `nft_rt_attributes` and `nft_rt_keys`.
 pub mod rt {
-    /// `NFTA_RT_DREG`.
-    pub const DREG: u16 = 1;
-    /// `NFTA_RT_KEY`.
-    pub const KEY: u16 = 2;
-    /// `NFT_RT_TCPMSS`: the maximum segment size that fits into the path MTU, two bytes in the byte order of the machine.
+    /// Attribute: the destination register.
+    pub const NFTA_RT_DREG: u16 = 1;
+    /// Attribute: the key.
+    pub const NFTA_RT_KEY: u16 = 2;
+    /// `NFT_RT_TCPMSS`: the maximum segment size that fits into the path MTU, two bytes in the byte order of the
+    /// machine.
     pub const KEY_TCP_MSS: u32 = 3;
 }

@@ -1,6 +1,7 @@
 //! The numbers of the kernel's nftables interface. Pure.
 //!
-//! Each item names its constant in `linux/netfilter/nf_tables.h`, or the other header where the constant is.
+//! Attributes have the names of the kernel (`NFTA_…` in `linux/netfilter/nf_tables.h`). The comment of each other item
+//! names its constant, and its header if the header is another one.
 
 mod expressions;
 mod objects;
@@ -22,14 +23,14 @@ pub const BATCH_END: u16 = 0x11;
 /// The multicast group for changes of nftables, as a bit (`NFNLGRP_NFTABLES`, `linux/netfilter/nfnetlink.h`).
 pub const MULTICAST_GROUP: u32 = 1 << (7 - 1);
 /// The length of struct `nfgenmsg` (`linux/netfilter/nfnetlink.h`).
-pub const HEADER_LEN: usize = 4;
-/// `NFTA_LIST_ELEM`: the attribute type of each item of a list.
-pub const LIST_ITEM: u16 = 1;
+pub const HEADER_LENGTH: usize = 4;
+/// Attribute: one item of a list.
+pub const NFTA_LIST_ELEM: u16 = 1;
 
 /// Returns struct `nfgenmsg`, the fixed header of netfilter's messages: family, version 0, and a resource id. Only the
 /// first and the last message of a batch have a resource id, which is the number of the subsystem.
 #[must_use]
-pub const fn header(family: u8, resource_id: u16) -> [u8; HEADER_LEN] {
+pub const fn header(family: u8, resource_id: u16) -> [u8; HEADER_LENGTH] {
     let [high, low] = resource_id.to_be_bytes();
     [family, 0, high, low]
 }

@@ -15,28 +15,28 @@ pub(super) fn encode(attrs: &mut Attrs<'_>, expr: &Expr) {
                 NatKind::Source => abi::nat::TYPE_SNAT,
                 NatKind::Destination => abi::nat::TYPE_DNAT,
             };
-            attrs.push_be32(abi::nat::TYPE, kind_number);
-            attrs.push_be32(abi::nat::FAMILY, family_number(*family));
-            register::push_optional(attrs, abi::nat::ADDRESS, *address);
-            register::push_optional(attrs, abi::nat::PORT, *port);
-            encode_nat_flags(attrs, abi::nat::FLAGS, *flags);
+            attrs.push_be32(abi::nat::NFTA_NAT_TYPE, kind_number);
+            attrs.push_be32(abi::nat::NFTA_NAT_FAMILY, family_number(*family));
+            register::push_optional(attrs, abi::nat::NFTA_NAT_REG_ADDR_MIN, *address);
+            register::push_optional(attrs, abi::nat::NFTA_NAT_REG_PROTO_MIN, *port);
+            encode_nat_flags(attrs, abi::nat::NFTA_NAT_FLAGS, *flags);
         }
-        Expr::Masquerade(flags) => encode_nat_flags(attrs, abi::masq::FLAGS, *flags),
+        Expr::Masquerade(flags) => encode_nat_flags(attrs, abi::masq::NFTA_MASQ_FLAGS, *flags),
         Expr::Reject(reject) => {
             let (kind, code) = match reject {
                 Reject::TcpReset => (abi::reject::TYPE_TCP_RESET, None),
                 Reject::Icmp(code) => (abi::reject::TYPE_ICMP, Some(*code)),
                 Reject::Icmpx(code) => (abi::reject::TYPE_ICMPX, Some(*code)),
             };
-            attrs.push_be32(abi::reject::TYPE, kind);
+            attrs.push_be32(abi::reject::NFTA_REJECT_TYPE, kind);
             if let Some(code) = code {
-                attrs.push_u8(abi::reject::ICMP_CODE, code);
+                attrs.push_u8(abi::reject::NFTA_REJECT_ICMP_CODE, code);
             }
         }
         Expr::Counter(counter) => data::encode_counts(attrs, *counter),
         Expr::Verdict(verdict) => {
-            attrs.push_be32(abi::immediate::DREG, abi::reg::VERDICT);
-            data::encode_verdict(attrs, abi::immediate::DATA, verdict);
+            attrs.push_be32(abi::immediate::NFTA_IMMEDIATE_DREG, abi::reg::VERDICT);
+            data::encode_verdict(attrs, abi::immediate::NFTA_IMMEDIATE_DATA, verdict);
         }
         _ => {}
     }
@@ -70,12 +70,12 @@ fn decode_nat_flags(attrs: &[u8], kind: u16) -> Option<NatFlags> {
 }
 
 pub(super) fn decode_nat(attrs: &[u8]) -> Option<Expr> {
-    let kind = match Attr::find_be32(attrs, abi::nat::TYPE)? {
+    let kind = match Attr::find_be32(attrs, abi::nat::NFTA_NAT_TYPE)? {
         abi::nat::TYPE_SNAT => NatKind::Source,
         abi::nat::TYPE_DNAT => NatKind::Destination,
         _ => return None,
     };
-    let number = Attr::find_be32(attrs, abi::nat::FAMILY)?;
+    let number = Attr::find_be32(attrs, abi::nat::NFTA_NAT_FAMILY)?;
     let family = Family::ALL.into_iter().find(|family| family_number(*family) == number)?;
     // If there is no range, the kernel lists the same register twice.
     let reg = |first_kind, last_kind| {
@@ -86,20 +86,20 @@ pub(super) fn decode_nat(attrs: &[u8]) -> Option<Expr> {
     Some(Expr::Nat {
         kind,
         family,
-        address: reg(abi::nat::ADDRESS, abi::nat::LAST_ADDRESS).ok()?,
-        port: reg(abi::nat::PORT, abi::nat::LAST_PORT).ok()?,
-        flags: decode_nat_flags(attrs, abi::nat::FLAGS)?,
+        address: reg(abi::nat::NFTA_NAT_REG_ADDR_MIN, abi::nat::NFTA_NAT_REG_ADDR_MAX).ok()?,
+        port: reg(abi::nat::NFTA_NAT_REG_PROTO_MIN, abi::nat::NFTA_NAT_REG_PROTO_MAX).ok()?,
+        flags: decode_nat_flags(attrs, abi::nat::NFTA_NAT_FLAGS)?,
     })
 }
 
 pub(super) fn decode_masquerade(attrs: &[u8]) -> Option<Expr> {
-    let has_port = Attr::find(attrs, abi::masq::PORT).is_some();
-    decode_nat_flags(attrs, abi::masq::FLAGS).filter(|_| !has_port).map(Expr::Masquerade)
+    let has_port = Attr::find(attrs, abi::masq::NFTA_MASQ_REG_PROTO_MIN).is_some();
+    decode_nat_flags(attrs, abi::masq::NFTA_MASQ_FLAGS).filter(|_| !has_port).map(Expr::Masquerade)
 }
 
 pub(super) fn decode_reject(attrs: &[u8]) -> Option<Expr> {
-    let code = || Attr::find_u8(attrs, abi::reject::ICMP_CODE);
-    Some(Expr::Reject(match Attr::find_be32(attrs, abi::reject::TYPE)? {
+    let code = || Attr::find_u8(attrs, abi::reject::NFTA_REJECT_ICMP_CODE);
+    Some(Expr::Reject(match Attr::find_be32(attrs, abi::reject::NFTA_REJECT_TYPE)? {
         abi::reject::TYPE_TCP_RESET => Reject::TcpReset,
         abi::reject::TYPE_ICMP => Reject::Icmp(code()?),
         abi::reject::TYPE_ICMPX => Reject::Icmpx(code()?),
@@ -108,6 +108,6 @@ pub(super) fn decode_reject(attrs: &[u8]) -> Option<Expr> {
 }
 
 pub(super) fn decode_verdict(attrs: &[u8]) -> Option<Expr> {
-    let is_verdict = Attr::find_be32(attrs, abi::immediate::DREG)? == abi::reg::VERDICT;
-    data::decode_verdict(attrs, abi::immediate::DATA).filter(|_| is_verdict).map(Expr::Verdict)
+    let is_verdict = Attr::find_be32(attrs, abi::immediate::NFTA_IMMEDIATE_DREG)? == abi::reg::VERDICT;
+    data::decode_verdict(attrs, abi::immediate::NFTA_IMMEDIATE_DATA).filter(|_| is_verdict).map(Expr::Verdict)
 }

@@ -12,29 +12,29 @@ const MILLIS_PER_SECOND: u64 = 1000;
 
 /// Appends the operands of a lookup.
 pub(super) fn encode_lookup(attrs: &mut Attrs<'_>, set: &str, sreg: Reg, result: LookupResult) {
-    attrs.push_text(abi::lookup::SET, set);
-    register::push(attrs, abi::lookup::SREG, sreg);
+    attrs.push_text(abi::lookup::NFTA_LOOKUP_SET, set);
+    register::push(attrs, abi::lookup::NFTA_LOOKUP_SREG, sreg);
     match result {
-        LookupResult::Value(dreg) => register::push(attrs, abi::lookup::DREG, dreg),
-        LookupResult::Verdict => attrs.push_be32(abi::lookup::DREG, abi::reg::VERDICT),
+        LookupResult::Value(dreg) => register::push(attrs, abi::lookup::NFTA_LOOKUP_DREG, dreg),
+        LookupResult::Verdict => attrs.push_be32(abi::lookup::NFTA_LOOKUP_DREG, abi::reg::VERDICT),
         LookupResult::Contained | LookupResult::NotContained => {}
     }
     let is_inverted = result == LookupResult::NotContained;
-    attrs.push_be32(abi::lookup::FLAGS, if is_inverted { abi::lookup::FLAG_INVERT } else { 0 });
+    attrs.push_be32(abi::lookup::NFTA_LOOKUP_FLAGS, if is_inverted { abi::lookup::FLAG_INVERT } else { 0 });
 }
 
 pub(super) fn decode_lookup(attrs: &[u8]) -> Option<Expr> {
-    let flags = Attr::find_be32(attrs, abi::lookup::FLAGS).unwrap_or(0);
-    let result = match (Attr::find_be32(attrs, abi::lookup::DREG), flags) {
+    let flags = Attr::find_be32(attrs, abi::lookup::NFTA_LOOKUP_FLAGS).unwrap_or(0);
+    let result = match (Attr::find_be32(attrs, abi::lookup::NFTA_LOOKUP_DREG), flags) {
         (None, 0) => LookupResult::Contained,
         (None, abi::lookup::FLAG_INVERT) => LookupResult::NotContained,
         (Some(abi::reg::VERDICT), 0) => LookupResult::Verdict,
-        (Some(_), 0) => LookupResult::Value(register::find(attrs, abi::lookup::DREG)?),
+        (Some(_), 0) => LookupResult::Value(register::find(attrs, abi::lookup::NFTA_LOOKUP_DREG)?),
         _ => return None,
     };
     Some(Expr::Lookup {
-        set: Attr::find_text(attrs, abi::lookup::SET)?.to_owned().into(),
-        sreg: register::find(attrs, abi::lookup::SREG)?,
+        set: Attr::find_text(attrs, abi::lookup::NFTA_LOOKUP_SET)?.to_owned().into(),
+        sreg: register::find(attrs, abi::lookup::NFTA_LOOKUP_SREG)?,
         result,
     })
 }
@@ -54,26 +54,26 @@ impl ElementChange {
 /// Appends the operands of a change of a dynamic set. Appends nothing for another expression.
 pub(super) fn encode_change(attrs: &mut Attrs<'_>, expr: &Expr) {
     let Expr::ChangeElement { set, change, key, value, timeout_seconds } = expr else { return };
-    attrs.push_text(abi::dynset::SET, set);
-    attrs.push_be32(abi::dynset::OP, change.number());
-    register::push(attrs, abi::dynset::KEY_SREG, *key);
-    register::push_optional(attrs, abi::dynset::DATA_SREG, *value);
+    attrs.push_text(abi::dynset::NFTA_DYNSET_SET_NAME, set);
+    attrs.push_be32(abi::dynset::NFTA_DYNSET_OP, change.number());
+    register::push(attrs, abi::dynset::NFTA_DYNSET_SREG_KEY, *key);
+    register::push_optional(attrs, abi::dynset::NFTA_DYNSET_SREG_DATA, *value);
     if let Some(seconds) = timeout_seconds {
-        attrs.push_be64(abi::dynset::TIMEOUT, u64::from(seconds.get()) * MILLIS_PER_SECOND);
+        attrs.push_be64(abi::dynset::NFTA_DYNSET_TIMEOUT, u64::from(seconds.get()) * MILLIS_PER_SECOND);
     }
 }
 
 pub(super) fn decode_change(attrs: &[u8]) -> Option<Expr> {
-    let number = Attr::find_be32(attrs, abi::dynset::OP)?;
-    let has_only_known_attributes = Attr::find_be32(attrs, abi::dynset::FLAGS).unwrap_or(0) == 0
-        && Attr::find(attrs, abi::dynset::EXPRESSION).is_none()
-        && Attr::find(attrs, abi::dynset::EXPRESSIONS).is_none();
+    let number = Attr::find_be32(attrs, abi::dynset::NFTA_DYNSET_OP)?;
+    let has_only_known_attributes = Attr::find_be32(attrs, abi::dynset::NFTA_DYNSET_FLAGS).unwrap_or(0) == 0
+        && Attr::find(attrs, abi::dynset::NFTA_DYNSET_EXPR).is_none()
+        && Attr::find(attrs, abi::dynset::NFTA_DYNSET_EXPRESSIONS).is_none();
     let expr = Expr::ChangeElement {
-        set: Attr::find_text(attrs, abi::dynset::SET)?.to_owned().into(),
+        set: Attr::find_text(attrs, abi::dynset::NFTA_DYNSET_SET_NAME)?.to_owned().into(),
         change: ElementChange::ALL.into_iter().find(|change| change.number() == number)?,
-        key: register::find(attrs, abi::dynset::KEY_SREG)?,
-        value: register::find_optional(attrs, abi::dynset::DATA_SREG).ok()?,
-        timeout_seconds: decode_seconds(attrs, abi::dynset::TIMEOUT).ok()?,
+        key: register::find(attrs, abi::dynset::NFTA_DYNSET_SREG_KEY)?,
+        value: register::find_optional(attrs, abi::dynset::NFTA_DYNSET_SREG_DATA).ok()?,
+        timeout_seconds: decode_seconds(attrs, abi::dynset::NFTA_DYNSET_TIMEOUT).ok()?,
     };
     has_only_known_attributes.then_some(expr)
 }

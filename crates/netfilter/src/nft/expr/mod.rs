@@ -18,26 +18,26 @@ use crate::netlink::{Attr, Attrs};
 
 /// Appends a rule: its list of expressions, and its comment.
 pub(super) fn encode_rule(attrs: &mut Attrs<'_>, rule: &Rule) {
-    attrs.push_nested(abi::rule::EXPRESSIONS, |list| {
+    attrs.push_nested(abi::rule::NFTA_RULE_EXPRESSIONS, |list| {
         for expr in &rule.expressions {
-            list.push_nested(abi::LIST_ITEM, |item| {
-                item.push_text(abi::expr::NAME, expression_name(expr));
-                item.push_nested(abi::expr::DATA, |data| encode(data, expr));
+            list.push_nested(abi::NFTA_LIST_ELEM, |item| {
+                item.push_text(abi::expr::NFTA_EXPR_NAME, expression_name(expr));
+                item.push_nested(abi::expr::NFTA_EXPR_DATA, |data| encode(data, expr));
             });
         }
     });
     if let Some(comment) = &rule.comment {
         // User data consist of a type, a length and a text with a trailing zero byte.
-        let len = u8::try_from(comment.len() + 1).unwrap_or(u8::MAX);
-        let user_data = [&[abi::rule::USER_DATA_COMMENT, len], comment.as_bytes(), &[0]].concat();
-        attrs.push_bytes(abi::rule::USER_DATA, &user_data);
+        let length = u8::try_from(comment.len() + 1).unwrap_or(u8::MAX);
+        let user_data = [&[abi::rule::USER_DATA_COMMENT, length], comment.as_bytes(), &[0]].concat();
+        attrs.push_bytes(abi::rule::NFTA_RULE_USERDATA, &user_data);
     }
 }
 
 /// Decodes a rule. Returns `None` if the rule has an expression that this crate cannot encode.
 pub(super) fn decode_rule(attrs: &[u8]) -> Option<Rule> {
-    let list = Attr::find(attrs, abi::rule::EXPRESSIONS).unwrap_or_default();
-    let comment = match Attr::find(attrs, abi::rule::USER_DATA) {
+    let list = Attr::find(attrs, abi::rule::NFTA_RULE_EXPRESSIONS).unwrap_or_default();
+    let comment = match Attr::find(attrs, abi::rule::NFTA_RULE_USERDATA) {
         Some(user_data) => Some(decode_comment(user_data)?.to_owned().into()),
         None => None,
     };
@@ -46,8 +46,8 @@ pub(super) fn decode_rule(attrs: &[u8]) -> Option<Rule> {
 }
 
 fn decode_comment(user_data: &[u8]) -> Option<&str> {
-    let [abi::rule::USER_DATA_COMMENT, len, text @ ..] = user_data else { return None };
-    let text = text.strip_suffix(&[0]).filter(|text| text.len() + 1 == usize::from(*len))?;
+    let [abi::rule::USER_DATA_COMMENT, length, text @ ..] = user_data else { return None };
+    let text = text.strip_suffix(&[0]).filter(|text| text.len() + 1 == usize::from(*length))?;
     std::str::from_utf8(text).ok()
 }
 
@@ -105,8 +105,8 @@ fn encode(attrs: &mut Attrs<'_>, expr: &Expr) {
 
 fn decode(item: &[u8]) -> Option<Expr> {
     // The kernel may omit the data of an expression without operands.
-    let attrs = Attr::find(item, abi::expr::DATA).unwrap_or_default();
-    match Attr::find_text(item, abi::expr::NAME)? {
+    let attrs = Attr::find(item, abi::expr::NFTA_EXPR_DATA).unwrap_or_default();
+    match Attr::find_text(item, abi::expr::NFTA_EXPR_NAME)? {
         "meta" => load::decode_meta(attrs),
         "ct" => load::decode_ct(attrs),
         "payload" => load::decode_payload(attrs),

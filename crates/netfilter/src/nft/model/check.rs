@@ -10,9 +10,9 @@ use super::table::{Table, TableFamily};
 use super::value::{Name, Value};
 
 /// The maximum length of a name (`NFT_NAME_MAXLEN`, `linux/netfilter/nf_tables.h`), without the zero byte.
-const MAX_NAME_LEN: usize = 255;
+const MAX_NAME_LENGTH: usize = 255;
 /// The maximum length of a comment: `NFT_USERDATA_MAXLEN` without type, length and zero byte.
-const MAX_COMMENT_LEN: usize = 250;
+const MAX_COMMENT_LENGTH: usize = 250;
 /// The number of registers (`NFT_REG32_COUNT`).
 const REGISTER_COUNT: u32 = 16;
 
@@ -21,7 +21,7 @@ const REGISTER_COUNT: u32 = 16;
 pub enum TableError {
     /// A name is empty, too long or not unique.
     #[error(
-        "the name {0:?} is not valid: a name is unique and has 1 to {MAX_NAME_LEN} bytes without zero bytes"
+        "the name {0:?} is not valid: a name is unique and has 1 to {MAX_NAME_LENGTH} bytes without zero bytes"
     )]
     Name(Name),
     /// The definition of a set contradicts itself.
@@ -85,7 +85,7 @@ impl Table {
         previous: Option<&Element>,
     ) -> Result<(), &'static str> {
         let definition = &set.definition;
-        if element.key.byte_len() != definition.key_type.len {
+        if element.key.byte_length() != definition.key_type.length {
             return Err("the key does not have the length of the key type");
         }
         if previous.is_some_and(|previous| previous.key >= element.key) {
@@ -95,7 +95,7 @@ impl Table {
         match (definition.value_type, &element.value) {
             (None, None) | (Some(ValueType::Verdict), Some(ElementValue::Verdict(_))) => {}
             (Some(ValueType::Data(data_type)), Some(ElementValue::Data(value))) => {
-                if value.byte_len() != data_type.len {
+                if value.byte_length() != data_type.length {
                     return Err("the value does not have the length of the value type");
                 }
             }
@@ -130,7 +130,7 @@ impl Table {
             }
         }
         for rule in &chain.rules {
-            if rule.comment.as_ref().is_some_and(|comment| comment.len() > MAX_COMMENT_LEN) {
+            if rule.comment.as_ref().is_some_and(|comment| comment.len() > MAX_COMMENT_LENGTH) {
                 return Err("a comment is too long");
             }
             for expr in &rule.expressions {
@@ -141,7 +141,8 @@ impl Table {
     }
 
     fn check_expr(&self, expr: &Expr) -> Result<(), &'static str> {
-        if registers(expr).into_iter().any(|(reg, len)| u32::from(reg.0) * 4 + len > REGISTER_COUNT * 4) {
+        if registers(expr).into_iter().any(|(reg, length)| u32::from(reg.0) * 4 + length > REGISTER_COUNT * 4)
+        {
             return Err("an expression uses a register that does not exist");
         }
         if let Some(name) = expr.set_name() {
@@ -169,7 +170,7 @@ impl Table {
 fn check_names<'a>(names: impl IntoIterator<Item = &'a Name>) -> Result<(), TableError> {
     let mut known_names = BTreeSet::new();
     for name in names {
-        let is_valid = (1..=MAX_NAME_LEN).contains(&name.len()) && !name.contains('\0');
+        let is_valid = (1..=MAX_NAME_LENGTH).contains(&name.len()) && !name.contains('\0');
         if !is_valid || !known_names.insert(name) {
             return Err(TableError::Name(name.clone()));
         }
@@ -181,8 +182,8 @@ fn check_definition(set: &Set) -> Result<(), &'static str> {
     let definition = &set.definition;
     let has_valid_parts = match &definition.matching {
         Matching::IntervalsOfParts(lens) => {
-            let padded_len: u32 = lens.iter().map(|len| u32::from(*len).next_multiple_of(4)).sum();
-            lens.len() > 1 && !lens.contains(&0) && padded_len == definition.key_type.len
+            let padded_length: u32 = lens.iter().map(|length| u32::from(*length).next_multiple_of(4)).sum();
+            lens.len() > 1 && !lens.contains(&0) && padded_length == definition.key_type.length
         }
         Matching::Exact | Matching::Intervals => true,
     };
@@ -215,7 +216,7 @@ fn check_interval(
         let needs_interval = *matching != Matching::Exact;
         return if needs_interval { Err("the highest key is missing") } else { Ok(()) };
     };
-    if last_key.byte_len() != element.key.byte_len() {
+    if last_key.byte_length() != element.key.byte_length() {
         return Err("both keys of an interval must have the same length");
     }
     let is_valid = match matching {
@@ -228,8 +229,8 @@ fn check_interval(
         // The kernel checks for overlaps. A check here would have to compare each element with each other element.
         Matching::IntervalsOfParts(lens) => {
             let mut start = 0;
-            lens.iter().all(|len| {
-                let range = start..start + usize::from(*len);
+            lens.iter().all(|length| {
+                let range = start..start + usize::from(*length);
                 start = range.end.next_multiple_of(4);
                 element.key.bytes().get(range.clone()) <= last_key.bytes().get(range)
             })
@@ -250,13 +251,15 @@ fn registers(expr: &Expr) -> Vec<(Reg, u32)> {
         | Expr::Route { dreg: reg, .. }
         | Expr::Fib { dreg: reg, .. }
         | Expr::RandomNumber { dreg: reg, .. } => vec![(*reg, 4)],
-        Expr::Payload(field, reg) | Expr::SetPayload(field, reg) => vec![(*reg, field.len)],
+        Expr::Payload(field, reg) | Expr::SetPayload(field, reg) => vec![(*reg, field.length)],
         Expr::Immediate { dreg: reg, value } | Expr::Cmp { sreg: reg, value, .. } => {
-            vec![(*reg, value.byte_len())]
+            vec![(*reg, value.byte_length())]
         }
-        Expr::Range { sreg, first, last, .. } => vec![(*sreg, first.byte_len().max(last.byte_len()))],
-        Expr::Bitwise { sreg, dreg, mask, .. } => vec![(*sreg, mask.byte_len()), (*dreg, mask.byte_len())],
-        Expr::ToNetworkOrder { sreg, dreg, len, .. } => vec![(*sreg, *len), (*dreg, *len)],
+        Expr::Range { sreg, first, last, .. } => vec![(*sreg, first.byte_length().max(last.byte_length()))],
+        Expr::Bitwise { sreg, dreg, mask, .. } => {
+            vec![(*sreg, mask.byte_length()), (*dreg, mask.byte_length())]
+        }
+        Expr::ToNetworkOrder { sreg, dreg, length, .. } => vec![(*sreg, *length), (*dreg, *length)],
         Expr::Lookup { sreg, result: LookupResult::Value(dreg), .. } => vec![(*sreg, 4), (*dreg, 4)],
         Expr::Lookup { sreg, .. } => vec![(*sreg, 4)],
         Expr::ChangeElement { key, value, .. } => {

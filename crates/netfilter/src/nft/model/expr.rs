@@ -59,7 +59,7 @@ pub enum Expr {
         /// The distance from the option's start, in bytes.
         offset: u32,
         /// The length, in bytes: 2 or 4. The kernel never increases a maximum segment size.
-        len: u32,
+        length: u32,
         /// The source register, in network byte order.
         sreg: Reg,
     },
@@ -132,7 +132,7 @@ pub enum Expr {
         /// The destination register.
         dreg: Reg,
         /// The length of all numbers in bytes.
-        len: u32,
+        length: u32,
         /// The length of each number in bytes: 2 or 4.
         size: u32,
     },
@@ -212,8 +212,8 @@ impl Expr {
 
     /// Returns the expression that loads a part of a header.
     #[must_use]
-    pub const fn payload(base: PayloadBase, offset: u32, len: u32, dreg: Reg) -> Self {
-        Self::Payload(PayloadField { base, offset, len }, dreg)
+    pub const fn payload(base: PayloadBase, offset: u32, length: u32, dreg: Reg) -> Self {
+        Self::Payload(PayloadField { base, offset, length }, dreg)
     }
 
     /// Returns the expression that matches if the set contains the key.
@@ -269,7 +269,7 @@ pub struct PayloadField {
     /// The distance from the header's start, in bytes.
     pub offset: u32,
     /// The length, in bytes.
-    pub len: u32,
+    pub length: u32,
 }
 
 /// A header of a packet (enum `nft_payload_bases`).

@@ -27,8 +27,8 @@ pub struct SetDefinition {
     /// The way in which keys match.
     pub matching: Matching,
     /// The highest number of elements; `None` means no limit. With a limit, the kernel chooses a hash table of fixed
-    /// size. This is the fastest type of set (`nft_hash_select_ops`, `net/netfilter/nft_set_hash.c`). The kernel
-    /// rejects elements beyond the limit with the error `ENFILE`.
+    /// size. A hash table of fixed size is the fastest type of set (`nft_hash_select_ops`,
+    /// `net/netfilter/nft_set_hash.c`). The kernel rejects elements beyond the limit with the error `ENFILE`.
     pub max_elements: Option<NonZeroU32>,
     /// True if each element counts the packets that match it.
     pub has_counters: bool,

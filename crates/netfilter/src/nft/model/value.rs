@@ -13,37 +13,37 @@ pub type Name = Cow<'static, str>;
 /// byte order of the machine, so their bytes come from `to_ne_bytes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Value {
-    bytes: [u8; Self::MAX_LEN],
-    len: u8,
+    bytes: [u8; Self::MAX_LENGTH],
+    length: u8,
 }
 
 impl Value {
     /// The maximum length: an IPv6 address and three other padded parts. The kernel would accept 64 bytes
     /// (`NFT_DATA_VALUE_MAXLEN`, `linux/netfilter/nf_tables.h`).
-    pub const MAX_LEN: usize = 28;
+    pub const MAX_LENGTH: usize = 28;
 
-    /// Copies `bytes`. Returns `None` if `bytes` is longer than [`Self::MAX_LEN`].
+    /// Copies `bytes`. Returns `None` if `bytes` is longer than [`Self::MAX_LENGTH`].
     #[must_use]
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
-        let mut value = Self { bytes: [0; Self::MAX_LEN], len: u8::try_from(bytes.len()).ok()? };
+        let mut value = Self { bytes: [0; Self::MAX_LENGTH], length: u8::try_from(bytes.len()).ok()? };
         value.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
         Some(value)
     }
 
     /// Concatenates `parts`. Each part is padded with zero bytes to a multiple of 4, as the kernel expects. A single
-    /// part is not padded. Returns `None` if the result is longer than [`Self::MAX_LEN`].
+    /// part is not padded. Returns `None` if the result is longer than [`Self::MAX_LENGTH`].
     #[must_use]
     pub fn concat(parts: &[&[u8]]) -> Option<Self> {
         if let [part] = parts {
             return Self::from_slice(part);
         }
-        let mut value = Self { bytes: [0; Self::MAX_LEN], len: 0 };
+        let mut value = Self { bytes: [0; Self::MAX_LENGTH], length: 0 };
         let mut end = 0;
         for part in parts {
             value.bytes.get_mut(end..end + part.len())?.copy_from_slice(part);
             end += part.len().next_multiple_of(4);
         }
-        value.len = u8::try_from(end).ok().filter(|_| end <= Self::MAX_LEN)?;
+        value.length = u8::try_from(end).ok().filter(|_| end <= Self::MAX_LENGTH)?;
         Some(value)
     }
 
@@ -59,18 +59,18 @@ impl Value {
     /// Returns the bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+        &self.bytes[..usize::from(self.length)]
     }
 
     /// Returns the number of bytes.
     #[must_use]
-    pub fn byte_len(&self) -> u32 {
-        self.len.into()
+    pub fn byte_length(&self) -> u32 {
+        self.length.into()
     }
 
     /// Returns the next value of the same length in network byte order; `None` after the highest value.
     pub(crate) fn next(mut self) -> Option<Self> {
-        for byte in self.bytes[..usize::from(self.len)].iter_mut().rev() {
+        for byte in self.bytes[..usize::from(self.length)].iter_mut().rev() {
             *byte = byte.wrapping_add(1);
             if *byte != 0 {
                 return Some(self);
@@ -81,7 +81,7 @@ impl Value {
 
     /// Returns the previous value of the same length in network byte order; `None` before the lowest value.
     pub(crate) fn previous(mut self) -> Option<Self> {
-        for byte in self.bytes[..usize::from(self.len)].iter_mut().rev() {
+        for byte in self.bytes[..usize::from(self.length)].iter_mut().rev() {
             *byte = byte.wrapping_sub(1);
             if *byte != u8::MAX {
                 return Some(self);
@@ -92,18 +92,18 @@ impl Value {
 
     /// Returns the highest value of the same length.
     pub(crate) fn max_of_same_length(mut self) -> Self {
-        self.bytes[..usize::from(self.len)].fill(u8::MAX);
+        self.bytes[..usize::from(self.length)].fill(u8::MAX);
         self
     }
 }
 
-impl<const LEN: usize> From<[u8; LEN]> for Value {
-    fn from(array: [u8; LEN]) -> Self {
-        const { assert!(LEN <= Self::MAX_LEN) };
-        let mut bytes = [0; Self::MAX_LEN];
-        bytes[..LEN].copy_from_slice(&array);
-        #[expect(clippy::cast_possible_truncation, reason = "LEN is at most MAX_LEN")]
-        Self { bytes, len: LEN as u8 }
+impl<const LENGTH: usize> From<[u8; LENGTH]> for Value {
+    fn from(array: [u8; LENGTH]) -> Self {
+        const { assert!(LENGTH <= Self::MAX_LENGTH) };
+        let mut bytes = [0; Self::MAX_LENGTH];
+        bytes[..LENGTH].copy_from_slice(&array);
+        #[expect(clippy::cast_possible_truncation, reason = "LENGTH is at most MAX_LENGTH")]
+        Self { bytes, length: LENGTH as u8 }
     }
 }
 
@@ -124,7 +124,7 @@ mod tests {
     fn concatenation_pads_each_part_to_four_bytes() {
         let value = Value::concat(&[&[6], &80_u16.to_be_bytes(), &[10, 0, 0, 1]]).unwrap();
         assert_eq!(value.bytes(), [6, 0, 0, 0, 0, 80, 0, 0, 10, 0, 0, 1]);
-        assert_eq!(Value::concat(&[&[1; 16], &[2; 12]]).map(|value| value.byte_len()), Some(28));
+        assert_eq!(Value::concat(&[&[1; 16], &[2; 12]]).map(|value| value.byte_length()), Some(28));
         assert_eq!(Value::concat(&[&[1; 16], &[2; 12], &[3]]), None);
         assert_eq!(Value::concat(&[&[1; 29]]), None);
         assert_eq!(Value::concat(&[&[1; 6]]), Some(Value::from([1; 6])));

@@ -14,7 +14,7 @@ use netfilter::nft::model::{
 /// The bit of flows whose destination the table has translated.
 pub(crate) const TRANSLATED_MARK: u32 = 0x2000_0000;
 /// The bit of flows with session affinity.
-pub(crate) const AFFINITY: u32 = 0x1000_0000;
+pub(crate) const AFFINITY_MARK: u32 = 0x1000_0000;
 pub(crate) const FRONTEND_PORT: u16 = 80;
 /// The port of a frontend with session affinity.
 pub(crate) const AFFINITY_PORT: u16 = 81;
@@ -96,7 +96,7 @@ fn load_protocol_and_port(first: u8) -> [Expr; 2] {
 
 /// Returns the first register after an address that starts at register 0.
 fn register_after_address(addresses: Addresses) -> u8 {
-    u8::try_from(addresses.address.len / 4).unwrap()
+    u8::try_from(addresses.address.length / 4).unwrap()
 }
 
 fn frontend_parts(addresses: Addresses) -> [DataType; 3] {
@@ -127,7 +127,7 @@ fn sets(addresses: Addresses) -> Vec<Set> {
     let frontend_type = DataType::concat(&frontend_parts(addresses));
     let (lowest, highest) = (ip_bytes(pods[0]), ip_bytes(pods[1]));
     let allowed_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT, address]);
-    let part_lens = vec![1, 2, u8::try_from(address.len).unwrap()];
+    let part_lens = vec![1, 2, u8::try_from(address.length).unwrap()];
     let allowed_range = Element::interval(
         concat(&[&[6], &FRONTEND_PORT.to_be_bytes(), &vec![0; lowest.len()]]),
         concat(&[&[6], &FRONTEND_PORT.to_be_bytes(), &vec![255; lowest.len()]]),
@@ -184,7 +184,7 @@ fn destination_nat(addresses: Addresses) -> Expr {
 fn affinity_rule(addresses: Addresses) -> Rule {
     let Addresses { suffix, address, offsets, .. } = addresses;
     let mut rule = is_family(addresses).to_vec();
-    rule.push(Expr::payload(PayloadBase::Network, offsets[0], address.len, Reg(0)));
+    rule.push(Expr::payload(PayloadBase::Network, offsets[0], address.length, Reg(0)));
     rule.extend(load_protocol_and_port(register_after_address(addresses)));
     rule.push(Expr::map(format!("affinity{suffix}"), Reg(0), Reg(8)));
     rule.push(destination_nat(addresses));
@@ -200,19 +200,19 @@ fn store_endpoint_rule(addresses: Addresses) -> Rule {
     let next_register = register_after_address(addresses);
     let mut rule = vec![
         Expr::Ct { key: ct::KEY_MARK, direction: None, dreg: Reg(0) },
-        Expr::and(Reg(0), AFFINITY),
+        Expr::and(Reg(0), AFFINITY_MARK),
         Expr::not_equal(Reg(0), [0; 4]),
     ];
     rule.extend(is_family(addresses));
     rule.extend([
-        Expr::payload(PayloadBase::Network, offsets[0], address.len, Reg(0)),
+        Expr::payload(PayloadBase::Network, offsets[0], address.length, Reg(0)),
         Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(next_register) },
         Expr::Ct {
             key: ct::KEY_DESTINATION_PORT,
             direction: Some(Direction::Original),
             dreg: Reg(next_register + 1),
         },
-        Expr::payload(PayloadBase::Network, offsets[1], address.len, Reg(8)),
+        Expr::payload(PayloadBase::Network, offsets[1], address.length, Reg(8)),
         Expr::payload(PayloadBase::Transport, 2, 2, Reg(8 + next_register)),
         Expr::ChangeElement {
             set: format!("affinity{suffix}").into(),
@@ -228,7 +228,7 @@ fn store_endpoint_rule(addresses: Addresses) -> Rule {
 fn look_up_service_rule(addresses: Addresses) -> Rule {
     let Addresses { suffix, address, offsets, .. } = addresses;
     let mut rule = is_family(addresses).to_vec();
-    rule.push(Expr::payload(PayloadBase::Network, offsets[1], address.len, Reg(0)));
+    rule.push(Expr::payload(PayloadBase::Network, offsets[1], address.length, Reg(0)));
     rule.extend(load_protocol_and_port(register_after_address(addresses)));
     rule.push(Expr::verdict_map(format!("services{suffix}"), Reg(0)));
     Rule::new(rule)
@@ -263,7 +263,7 @@ pub(crate) fn table(peer_mac: [u8; 6]) -> Table {
     let two_endpoint_rules = [vec![mark_rule(TRANSLATED_MARK)], choose_endpoint.clone()].concat();
     let affinity = families.map(affinity_rule).to_vec();
     let two_endpoint_affinity_rules =
-        [vec![mark_rule(TRANSLATED_MARK | AFFINITY)], affinity, choose_endpoint].concat();
+        [vec![mark_rule(TRANSLATED_MARK | AFFINITY_MARK)], affinity, choose_endpoint].concat();
     let [first_family, _] = families;
     let mut masquerade = is_family(first_family).to_vec();
     masquerade.extend([
@@ -275,7 +275,7 @@ pub(crate) fn table(peer_mac: [u8; 6]) -> Table {
         Expr::Masquerade(NatFlags::FULLY_RANDOM),
     ]);
     let accept_unless_local = vec![
-        Expr::Fib { result: fib::RESULT_ADDRESS_TYPE, flags: fib::FLAG_DESTINATION, dreg: Reg(0) },
+        Expr::Fib { result: fib::RESULT_ADDRESS_TYPE, flags: fib::NFTA_FIB_F_DADDR, dreg: Reg(0) },
         Expr::not_equal(Reg(0), fib::TYPE_LOCAL.to_ne_bytes()),
         Expr::Verdict(Verdict::Accept),
     ];
@@ -330,8 +330,8 @@ fn forward_chain() -> Chain {
         Expr::Bitwise { sreg: Reg(0), dreg: Reg(0), mask: Value::from([6]), xor: Value::from([0]) },
         Expr::equal(Reg(0), [2]),
         Expr::Route { key: rt::KEY_TCP_MSS, dreg: Reg(0) },
-        Expr::ToNetworkOrder { sreg: Reg(0), dreg: Reg(0), len: 2, size: 2 },
-        Expr::SetTcpOption { kind: exthdr::TCP_OPTION_MAXSEG, offset: 2, len: 2, sreg: Reg(0) },
+        Expr::ToNetworkOrder { sreg: Reg(0), dreg: Reg(0), length: 2, size: 2 },
+        Expr::SetTcpOption { kind: exthdr::TCP_OPTION_MAXSEG, offset: 2, length: 2, sreg: Reg(0) },
     ];
     Chain::base("forward", ChainType::Filter, Hook::Forward, -160, vec![limit_segment_size.into()])
 }
@@ -342,7 +342,7 @@ pub(crate) fn egress_table(mark: u32, mac: [u8; 6]) -> Table {
     let rule = vec![
         Expr::Meta { key: meta::KEY_MARK, dreg: Reg(0) },
         Expr::map("macs", Reg(0), Reg(0)),
-        Expr::SetPayload(PayloadField { base: PayloadBase::Link, offset: 0, len: 6 }, Reg(0)),
+        Expr::SetPayload(PayloadField { base: PayloadBase::Link, offset: 0, length: 6 }, Reg(0)),
         Expr::Immediate { dreg: Reg(0), value: Value::from([0; 4]) },
         Expr::SetMeta { key: meta::KEY_MARK, sreg: Reg(0) },
     ];

@@ -1,4 +1,5 @@
-//! The rules of other programs on a node: the CNI's masquerade, kube-proxy, portmap. Loads them; only this file does I/O.
+//! The rules of other programs on a node: the CNI's masquerade, kube-proxy, portmap. Loads them; only this file does
+//! I/O.
 
 mod iptables;
 mod kube_proxy_nftables;

@@ -240,11 +240,11 @@ impl ClusterModel {
     pub(super) fn restart(&mut self) {
         self.allocations = PortAllocations::default();
         self.has_allocated = false;
-        self.assume_recent_endpoints();
+        self.assume_endpoints_before_start();
     }
 
-    /// Assumes endpoints in the same way as `Planner::assume_recent_endpoints`.
-    fn assume_recent_endpoints(&mut self) {
+    /// Assumes endpoints in the same way as `Planner::assume_endpoints_before_start`.
+    fn assume_endpoints_before_start(&mut self) {
         self.assumed_endpoints.clear();
         for (key, service) in &self.services {
             let rule = self.rules_without_endpoints.get(key);

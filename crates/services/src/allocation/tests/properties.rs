@@ -164,7 +164,7 @@ fn check_kept_ports(
 }
 
 /// Checks that each Service that does not own a claimed node has a reason to wait. A nodePort of another Service is a
-/// reason. Another Service that owns one of the ports on the node is a reason in three cases. The owner had a port on
+/// reason. Another Service that owns one of the ports on the node is a reason in three cases: the owner had a port on
 /// the node before the events, the owner's workload selected the node after the events, or the owner precedes the
 /// waiting Service.
 fn check_waiting_services(
@@ -233,12 +233,13 @@ proptest! {
             prop_assert!(cluster.allocate_until_stable(), "the allocation does not become stable");
             check_owners(&cluster)?;
             check_waiting_services(&cluster_before, &cluster_after_events, &cluster)?;
-            // A change of the reserved ports can reject or accept a Service. Then the claim of this Service changes.
+            // A change of the reserved ports can reject or accept a Service. After this change, the Service has another
+            // claim than before.
             let is_unchanged = |key: &ServiceKey| cluster_before.is_rejected(key) == cluster.is_rejected(key);
             let is_restarted = batch.iter().any(Event::is_restart);
             for key in cluster.services.keys().filter(|key| !changed_services.contains(key) && is_unchanged(key)) {
                 // The labels of a node changed during a restart, so the workloads of two Services select the node. The
-                // rejected Service is not published on this node. So the cluster does not show which of the two
+                // rejected Service is not published on this node, and the cluster does not show which of the two
                 // Services owned the node before.
                 let has_ambiguous_owner = |node: &str, ports: &BTreeSet<Frontend>| {
                     is_restarted
@@ -251,8 +252,8 @@ proptest! {
         }
     }
 
-    /// The operator updates the workloads late. So a restarted operator may not find all ports that the previous
-    /// operator allocated.
+    /// A restarted operator may not find all ports that the previous operator allocated, because the operator updates
+    /// the workloads late.
     #[test]
     fn services_keep_their_ports_while_workloads_are_outdated(
         batches in prop::collection::vec(prop::collection::vec(any_event(), 1..4), 1..16),

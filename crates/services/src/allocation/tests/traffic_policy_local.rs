@@ -90,8 +90,8 @@ fn waiting_local_service_publishes_a_node_whose_owner_lost_its_endpoint() {
         (vec!["n1".to_owned()], vec!["n2".to_owned(), "n3".to_owned()])
     );
     assert_eq!(cluster.allocation("b2").taken_nodes, names(&["n1"]));
-    // Service b1 keeps the node for one minute. After a restart the operator does not know when this minute started. So
-    // the published nodes must not depend on this minute.
+    // Service b1 keeps the node for one minute. After a restart the operator does not know when this minute started.
+    // The published nodes must not depend on the start of the minute.
     cluster.services_with_lost_endpoints.insert(key("b1"));
     cluster.allocate();
     assert_eq!((cluster.allowed_nodes("b1"), cluster.conflicts("b2")), (vec!["n1".to_owned()], vec![]));
@@ -109,8 +109,8 @@ fn restart_between_two_workload_writes_keeps_ports_without_a_conflict() {
         service("other").tcp(80),
     ]);
     assert_eq!(cluster.allowed_nodes("web"), ["n2"]);
-    // The operator writes only the workload of Service web. The workload of Service local is still outdated. So both
-    // workloads have port 81 at the restart.
+    // The operator writes only the workload of Service web. Both workloads have port 81 at the restart, because the
+    // workload of Service local is still outdated.
     cluster.sync_workload(&key("web"));
     cluster.sync_workload(&key("other"));
     cluster.nodes_with_ready_endpoint.insert(key("local"), names(&["n2"]));

@@ -1,71 +1,71 @@
-//! Derives from the answers to probes whether one way to a peer works. Pure.
+//! Derives from the answers to probes whether one path to a peer works. Pure.
 
 use std::time::{Duration, Instant};
 
-/// The interval between probes of a way after the result is known.
+/// The interval between probes of a path after the result is known.
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// The time after which an answer counts as missing.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 /// The interval between probes while the result is not known yet, and during a pause of the peer.
 const INTERVAL_WHILE_UNDECIDED: Duration = Duration::from_millis(300);
-/// The number of missing answers in a row after which a way is lost.
+/// The number of missing answers in a row after which a path is lost.
 const MISSING_ANSWERS_UNTIL_LOST: u32 = 3;
-/// The number of answers in a row after which a new way works.
+/// The number of answers in a row after which a new path works.
 const ANSWERS_UNTIL_WORKING: u32 = 2;
-/// The time without missing answers after which a way works again, if the way was lost once. Each later loss doubles
+/// The time without missing answers after which a path works again, if the path was lost once. Each later loss doubles
 /// the time.
-const FIRST_PENALTY: Duration = Duration::from_secs(5);
-/// The maximum of this time, if the way was lost often.
-const MAX_PENALTY: Duration = Duration::from_mins(5);
-/// The time after which the earlier losses of a working way are forgotten.
-const FORGET_LOSSES_AFTER: Duration = Duration::from_mins(10);
+const FIRST_PENALTY_TIME: Duration = Duration::from_secs(5);
+/// The maximum of this time, if the path was lost often.
+const MAX_PENALTY_TIME: Duration = Duration::from_mins(5);
+/// The time after which the earlier losses of a working path are forgotten.
+const LOSS_RETENTION_TIME: Duration = Duration::from_mins(10);
 
-/// A way to a peer that keeps the client's address. The first variant is preferred.
+/// A path to a peer that keeps the client's address. The first variant is preferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Way {
+pub enum PeerPath {
     /// Packets are not encapsulated. Replies go to the MAC address of the node that has forwarded the request.
     Direct,
     /// Packets go through the VXLAN device.
     Tunnel,
 }
 
-impl Way {
-    /// All ways, the preferred way first.
+impl PeerPath {
+    /// All paths, the preferred path first.
     pub const ALL: [Self; 2] = [Self::Direct, Self::Tunnel];
 }
 
-/// The state of a way according to its probes.
+/// The state of a path according to its probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WayResult {
+pub(super) enum PathResult {
     /// The first probes are not finished.
     Undecided,
     /// Probes are answered.
     Works,
-    /// The way does not exist, or its probes are not answered.
+    /// The path does not exist, or its probes are not answered.
     Fails,
 }
 
-/// The results of all ways.
+/// The results of all paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Results([WayResult; 2]);
+pub(super) struct Results([PathResult; 2]);
 
 impl Results {
-    pub(super) const fn new(result: WayResult) -> Self {
+    pub(super) const fn new(result: PathResult) -> Self {
         Self([result; 2])
     }
 
-    pub(super) const fn get(self, way: Way) -> WayResult {
-        self.0[way as usize]
+    pub(super) const fn get(self, path: PeerPath) -> PathResult {
+        self.0[path as usize]
     }
 
-    pub(super) const fn set(&mut self, way: Way, result: WayResult) {
-        self.0[way as usize] = result;
+    pub(super) const fn set(&mut self, path: PeerPath, result: PathResult) {
+        self.0[path as usize] = result;
     }
 }
 
-/// The state of one way to one peer.
+/// The state of one path to one peer.
 #[derive(Clone, Debug)]
-pub(super) struct WayState {
+pub(super) struct PathState {
     is_working: bool,
     /// True if the last full-size probe was not answered, but the small probe was answered.
     pub(super) passes_only_small_packets: bool,
@@ -78,7 +78,7 @@ pub(super) struct WayState {
     losses: u32,
     works_since: Option<Instant>,
     next_probe: Instant,
-    outstanding: Option<OutstandingProbe>,
+    outstanding_probe: Option<OutstandingProbe>,
 }
 
 /// A probe without an answer.
@@ -89,7 +89,7 @@ struct OutstandingProbe {
     has_small_answer: bool,
 }
 
-impl WayState {
+impl PathState {
     pub(super) const fn new(now: Instant) -> Self {
         Self {
             is_working: false,
@@ -100,18 +100,18 @@ impl WayState {
             losses: 0,
             works_since: None,
             next_probe: now,
-            outstanding: None,
+            outstanding_probe: None,
         }
     }
 
     /// Returns the result of this node's probes.
-    pub(super) const fn result(&self) -> WayResult {
+    pub(super) const fn result(&self) -> PathResult {
         if self.is_working {
-            WayResult::Works
+            PathResult::Works
         } else if self.missing_answers < MISSING_ANSWERS_UNTIL_LOST && self.losses == 0 {
-            WayResult::Undecided
+            PathResult::Undecided
         } else {
-            WayResult::Fails
+            PathResult::Fails
         }
     }
 
@@ -122,12 +122,12 @@ impl WayState {
 
     /// Returns the time at which the next probe is due, or at which the outstanding answer is missing.
     pub(super) fn next_event(&self) -> Instant {
-        self.outstanding.map_or(self.next_probe, |outstanding| outstanding.deadline)
+        self.outstanding_probe.map_or(self.next_probe, |outstanding_probe| outstanding_probe.deadline)
     }
 
     /// Returns true if a probe is due. The caller sends it and calls [`Self::on_sent`].
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.outstanding.is_none() && self.next_probe <= now
+        self.outstanding_probe.is_none() && self.next_probe <= now
     }
 
     /// Makes a probe due at once.
@@ -137,16 +137,18 @@ impl WayState {
 
     pub(super) fn on_sent(&mut self, nonce: u64, now: Instant) {
         let deadline = now + ANSWER_TIMEOUT;
-        self.outstanding = Some(OutstandingProbe { nonce, deadline, has_small_answer: false });
+        self.outstanding_probe = Some(OutstandingProbe { nonce, deadline, has_small_answer: false });
     }
 
     /// Counts a missing answer if the deadline of the outstanding probe is over. `is_paused` is true if the peer has
     /// announced that its agent stops.
     pub(super) fn on_time(&mut self, now: Instant, is_paused: bool) {
-        let Some(outstanding) = self.outstanding.take_if(|outstanding| now >= outstanding.deadline) else {
+        let Some(outstanding_probe) =
+            self.outstanding_probe.take_if(|outstanding_probe| now >= outstanding_probe.deadline)
+        else {
             return;
         };
-        self.passes_only_small_packets = outstanding.has_small_answer;
+        self.passes_only_small_packets = outstanding_probe.has_small_answer;
         self.answers_in_a_row = 0;
         self.first_answer = None;
         // After the first missing answers the next probe follows at once, so that the result is known soon.
@@ -159,7 +161,7 @@ impl WayState {
         self.missing_answers = self.missing_answers.saturating_add(1);
         if self.is_working && self.missing_answers >= MISSING_ANSWERS_UNTIL_LOST {
             let has_worked_long =
-                self.works_since.is_some_and(|since| now.duration_since(since) >= FORGET_LOSSES_AFTER);
+                self.works_since.is_some_and(|since| now.duration_since(since) >= LOSS_RETENTION_TIME);
             self.losses = if has_worked_long { 1 } else { self.losses.saturating_add(1) };
             self.is_working = false;
             self.works_since = None;
@@ -168,10 +170,10 @@ impl WayState {
 
     /// Counts an answer of full size. Returns false if the answer does not belong to the outstanding probe.
     pub(super) fn on_answer(&mut self, nonce: u64, now: Instant) -> bool {
-        if self.outstanding.is_none_or(|outstanding| outstanding.nonce != nonce) {
+        if self.outstanding_probe.is_none_or(|outstanding_probe| outstanding_probe.nonce != nonce) {
             return false;
         }
-        self.outstanding = None;
+        self.outstanding_probe = None;
         self.passes_only_small_packets = false;
         self.missing_answers = 0;
         self.answers_in_a_row = self.answers_in_a_row.saturating_add(1);
@@ -188,18 +190,22 @@ impl WayState {
 
     /// Records an answer to a small probe. Returns false if the answer does not belong to the outstanding probe.
     pub(super) fn on_small_answer(&mut self, nonce: u64) -> bool {
-        match &mut self.outstanding {
-            Some(outstanding) if outstanding.nonce == nonce => outstanding.has_small_answer = true,
+        match &mut self.outstanding_probe {
+            Some(outstanding_probe) if outstanding_probe.nonce == nonce => {
+                outstanding_probe.has_small_answer = true;
+            }
             _ => return false,
         }
         true
     }
 
-    /// Returns the time without a missing answer after which the way works again.
+    /// Returns the time without a missing answer after which the path works again.
     fn penalty(&self) -> Duration {
         match self.losses.checked_sub(1) {
             None => Duration::ZERO,
-            Some(doublings) => FIRST_PENALTY.saturating_mul(1 << doublings.min(16)).min(MAX_PENALTY),
+            Some(doublings) => {
+                FIRST_PENALTY_TIME.saturating_mul(1 << doublings.min(16)).min(MAX_PENALTY_TIME)
+            }
         }
     }
 }
