@@ -29,7 +29,6 @@ pub struct AgentReport {
     pub is_paused: bool,
     /// The versions of the objects that the rules in the kernel contain; `None` until the agent has written its first
     /// rules.
-    #[serde(rename = "applied")]
     pub applied_versions: Option<AppliedVersions>,
     /// The number of Services that the agent serves.
     pub served_count: usize,
