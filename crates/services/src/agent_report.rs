@@ -33,19 +33,19 @@ pub struct AgentReport {
     /// The number of Services that the agent serves.
     pub served_count: usize,
     /// The Services that the agent refuses.
-    #[serde(skip_serializing_if = "Vec::is_empty", rename = "refused")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused_ports: Vec<PortProblem>,
     /// The Services with an invalid spec that the agent does not serve, although their status has an address of the
     /// node. Each entry is `<namespace>/<name>`. The rules in the kernel have no earlier settings of such a Service,
     /// for example because the node was restarted.
-    #[serde(skip_serializing_if = "Vec::is_empty", rename = "notServed")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unserved_services: Vec<String>,
     /// The ports that the agent serves, and that a pod or a process of the node started to use later.
-    #[serde(skip_serializing_if = "Vec::is_empty", rename = "sharedPorts")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub doubly_used_ports: Vec<PortProblem>,
     /// The Services in dedicated mode that the agent still serves, because the node has no ready proxy yet. Each entry
     /// is `<namespace>/<name>`.
-    #[serde(skip_serializing_if = "Vec::is_empty", rename = "handingOver")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub services_waiting_for_proxies: Vec<String>,
     /// The error of the last attempt to change the rules in the kernel.
     #[serde(skip_serializing_if = "Option::is_none")]
