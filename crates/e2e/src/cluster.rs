@@ -57,7 +57,16 @@ impl Cluster {
 
     /// Sends one request to each target from outside the cluster. Sends all requests at the same time.
     pub async fn send_requests(&self, targets: &[Target]) -> Result<Vec<Reply>, Failure> {
-        external_client::send_requests(&self.environment, targets).await
+        self.send_requests_within(targets, external_client::ANSWER_TIMEOUT).await
+    }
+
+    /// Sends requests like [`Self::send_requests`], but with this time limit for an answer.
+    pub async fn send_requests_within(
+        &self,
+        targets: &[Target],
+        timeout: Duration,
+    ) -> Result<Vec<Reply>, Failure> {
+        external_client::send_requests(&self.environment, targets, timeout).await
     }
 
     /// Opens TCP connections from outside the cluster, and keeps them open.

@@ -15,23 +15,22 @@ use crate::failure::{Failure, ensure_eq};
 use crate::reply::Reply;
 use crate::target::Target;
 
-/// The time limit for an answer. TCP sends a lost SYN again after one second, so the client waits longer than one
+/// The usual time limit for an answer. TCP sends a lost SYN again after one second, so the client waits longer than one
 /// second.
-const ANSWER_TIMEOUT_SECONDS: &str = "1.5";
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_millis(1500);
 const LINE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The time limit is a minute, because the client opens thousands of connections one after another.
 const OPEN_CONNECTIONS_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Sends one request to each target. Sends all requests at the same time.
+/// Sends one request to each target. Sends all requests at the same time. Waits for an answer until `timeout`.
 pub(crate) async fn send_requests(
     environment: &Environment,
     targets: &[Target],
+    timeout: Duration,
 ) -> Result<Vec<Reply>, Failure> {
-    let targets = targets.iter().map(ToString::to_string);
-    let words = client_command(
-        environment,
-        ["batch", ANSWER_TIMEOUT_SECONDS].map(str::to_owned).into_iter().chain(targets),
-    );
+    let options = ["batch".to_owned(), timeout.as_secs_f32().to_string()];
+    let words =
+        client_command(environment, options.into_iter().chain(targets.iter().map(ToString::to_string)));
     let output = command::output(words.clone()).await?;
     let stdout = String::from_utf8_lossy(&output.stdout);
     let replies: Result<Vec<Reply>, _> = stdout.lines().map(str::parse).collect();
