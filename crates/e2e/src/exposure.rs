@@ -1,4 +1,5 @@
-//! Checks that a Service is reachable from outside the cluster, by the programs of the test's mode. Does I/O.
+//! Checks that a Service is reachable from outside the cluster: through the node agents in shared mode, or through the
+//! proxies in dedicated mode. Does I/O.
 
 use std::net::IpAddr;
 use std::time::Duration;

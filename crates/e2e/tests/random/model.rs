@@ -130,8 +130,8 @@ impl Model {
         let Some(service) = self.services.get(&id).filter(|_| !self.changing_services.contains(&id)) else {
             return false;
         };
-        // A Service may be rejected because of a reserved port. Its last change takes effect when the port is no longer
-        // reserved.
+        // A Service may be rejected because of a reserved port. The last change of the Service takes effect when the
+        // port is no longer reserved.
         let reserved_ports = [self.reserved_port, self.previously_reserved_port];
         let had_reserved_port = service.ports.iter().any(|(_, port)| reserved_ports.contains(&Some(*port)));
         let is_relabelled = service.node_pool.is_some() && self.relabelled_nodes.contains(&node);

@@ -54,7 +54,7 @@ pub(crate) async fn measure(namespace: &Namespace) -> Result<Vec<Duration>, Fail
 /// Makes a pod the only endpoint of the Service.
 async fn set_endpoint(namespace: &Namespace, web: &ServiceBuilder, backend: &Pod) -> Result<(), Failure> {
     let service = web.name();
-    // The ports of the tests' Services have such names.
+    // `ServiceBuilder` gives the ports of a Service names of this form.
     let port_name = format!("tcp-{}", web.ports()[0].port());
     let address = backend.status.as_ref().and_then(|status| status.pod_ip.clone());
     let node = backend.spec.as_ref().and_then(|spec| spec.node_name.clone());
