@@ -13,7 +13,7 @@ pub struct LocalOperator(Child);
 impl LocalOperator {
     /// Starts an operator that watches one namespace, with these additional environment variables.
     pub fn start(watched_namespace: &Namespace, variables: &[(&str, &str)]) -> Result<Self, Failure> {
-        let program = environment::OPERATOR_PROGRAM.read()?;
+        let program = environment::OPERATOR_PROGRAM.read_value()?;
         let environment = &watched_namespace.cluster().environment;
         let mut command = Command::new(&program);
         command.arg("--kubeconfig").arg(&environment.kubeconfig).arg("--context").arg(&environment.context);

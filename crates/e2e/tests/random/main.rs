@@ -9,7 +9,9 @@ mod properties;
 
 use std::time::Duration;
 
-use e2e::{Failure, Faults, Namespace, Snapshot, differences, ensure, eventually, shared_fault_test_within};
+use e2e::{
+    Failure, Faults, Namespace, Snapshot, differences, ensure, eventually, fault_test_in_shared_mode_within,
+};
 use fastrand::Rng;
 use futures::future::try_join;
 use model::{Change, Model};
@@ -43,8 +45,9 @@ fn read_seed() -> u64 {
 async fn no_random_change_takes_a_port_from_another_service() -> Result<(), Failure> {
     let seed = read_seed();
     println!("{SEED_VARIABLE}={seed}");
-    let result = shared_fault_test_within(TIME_LIMIT, async |namespace, faults| {
-        let tenants = [namespace.create_another("a").await?, namespace.create_another("b").await?];
+    let result = fault_test_in_shared_mode_within(TIME_LIMIT, async |namespace, faults| {
+        let tenants =
+            [namespace.create_another_namespace("a").await?, namespace.create_another_namespace("b").await?];
         let nodes = namespace.cluster().list_nodes().await?;
         let nodes: Vec<_> = nodes.into_iter().map(|node| node.name).collect();
         let backend_nodes = [0, nodes.len() - 1];
@@ -92,7 +95,7 @@ impl Cluster<'_> {
             println!("round {round}: {}", model.describe(&change));
             self.apply(&change).await?;
             sleep(AVERAGE_PAUSE_BETWEEN_CHANGES.mul_f32(2.0 * model.rng.f32())).await;
-            properties.check_step(model, &self.read_state().await?)?;
+            properties.check_state_during_round(model, &self.read_state().await?)?;
         }
         // Without a leader the state would be stable too, so the test first waits for a new leader.
         self.faults.operator.wait_leader_other_than(&leader).await?;
@@ -104,7 +107,7 @@ impl Cluster<'_> {
             properties.check_stable_state(model, &observed_state)
         })
         .await?;
-        properties.check_step(model, &observed_state)?;
+        properties.check_state_during_round(model, &observed_state)?;
         properties.state_before_round = observed_state;
         Ok(())
     }
@@ -121,7 +124,7 @@ impl Cluster<'_> {
 
     /// Stops the agent of a node by a crash or by a graceful shutdown. The node keeps its rules in both cases.
     async fn stop_agent(&self, node: &str, round: usize) -> Result<(), Failure> {
-        let pod = self.faults.agents.pod_on(node).await?;
+        let pod = self.faults.agents.get_pod_on_node(node).await?;
         if round.is_multiple_of(2) {
             self.faults.kill_container(&pod).await?;
         }
@@ -132,16 +135,20 @@ impl Cluster<'_> {
     /// Makes a change. Repeats failed requests, because the API server of a busy machine may not answer in time.
     async fn apply(&self, change: &Change) -> Result<(), Failure> {
         eventually("the API server has accepted the change", async || match change {
-            Change::Apply(id, service) => self.tenants[id.tenant].apply(service).await.map(drop),
-            Change::Delete(id, service) => self.tenants[id.tenant].delete_service_if_exists(service).await,
+            Change::Apply(id, service) => self.tenants[id.tenant_index].apply(service).await.map(drop),
+            Change::Delete(id, service) => {
+                self.tenants[id.tenant_index].delete_service_if_exists(service).await
+            }
             Change::Replace(id, service) => {
-                self.tenants[id.tenant].delete_service_if_exists(service).await?;
-                self.tenants[id.tenant].apply(service).await.map(drop)
+                self.tenants[id.tenant_index].delete_service_if_exists(service).await?;
+                self.tenants[id.tenant_index].apply(service).await.map(drop)
             }
             Change::SetPoolLabel(node, pool) => self.faults.set_pool_label(&self.nodes[*node], *pool).await,
-            Change::Forge { tenant, as_proxies_of: id, port } => {
-                let (tenant, imitated_tenant) = (&self.tenants[*tenant], &self.tenants[id.tenant]);
-                forged::forge_proxies(tenant, imitated_tenant, &format!("random-{}", id.number), *port).await
+            Change::Forge { tenant_index, imitated_service: id, port } => {
+                let (tenant, imitated_tenant) =
+                    (&self.tenants[*tenant_index], &self.tenants[id.tenant_index]);
+                forged::forge_proxies(tenant, imitated_tenant, &format!("random-{}", id.service_index), *port)
+                    .await
             }
         })
         .await

@@ -20,13 +20,19 @@ pub(crate) struct Properties {
 impl Properties {
     /// Checks the state in the middle of a round. If the round does not change a Service, the Service must keep its
     /// ports, and no other workload may get these ports.
-    pub(crate) fn check_step(&self, model: &Model, current_state: &ObservedState) -> Result<(), Failure> {
+    pub(crate) fn check_state_during_round(
+        &self,
+        model: &Model,
+        current_state: &ObservedState,
+    ) -> Result<(), Failure> {
         for (&id, previous_ports) in &self.state_before_round.ports_by_service {
             let Some(service) = model.services.get(&id) else { continue };
             let ports_to_keep = previous_ports.iter().filter(|(node, _)| {
                 // The previous proxies of a rejected Service keep their ports on all nodes.
-                let is_claimed =
-                    service.claims_node(model.pools[*node], self.backend_nodes[id.tenant] == *node);
+                let is_claimed = service.claims_ports_on_node(
+                    model.pool_by_node[*node],
+                    self.backend_nodes[id.tenant_index] == *node,
+                );
                 model.must_keep_ports_on_node(id, *node)
                     && (is_claimed || !service.is_valid(model.reserved_port))
             });
@@ -95,9 +101,11 @@ impl Properties {
     }
 
     fn claimed_nodes(&self, model: &Model, id: ServiceId, service: &ServiceModel) -> BTreeSet<usize> {
-        let is_claimed =
-            |node: &usize| service.claims_node(model.pools[*node], self.backend_nodes[id.tenant] == *node);
-        (0..model.pools.len()).filter(is_claimed).collect()
+        let is_claimed = |node: &usize| {
+            service
+                .claims_ports_on_node(model.pool_by_node[*node], self.backend_nodes[id.tenant_index] == *node)
+        };
+        (0..model.pool_by_node.len()).filter(is_claimed).collect()
     }
 
     /// Returns true if the Deployment of another Service owns the port on a node, but excludes the node. A Deployment
