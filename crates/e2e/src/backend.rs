@@ -34,7 +34,7 @@ pub struct EchoPod {
     container: Container,
 }
 
-/// Returns the backend of the tests' Services. The scheduler chooses its node.
+/// Returns the backend of the tests' Services. The scheduler chooses the node of the pod.
 #[must_use]
 pub fn backend_pod() -> EchoPod {
     // The second label is for a test that adds a label to the Service's selector.

@@ -46,9 +46,13 @@ impl Namespace {
 
     async fn run_program(&self, program: &str, arguments: &[&str]) -> Result<CommandOutput, Failure> {
         let environment = &self.cluster().environment;
-        let cluster_flags =
-            ["--kubeconfig", &environment.kubeconfig.to_string_lossy(), "--context", &environment.context]
-                .map(str::to_owned);
+        let cluster_flags = [
+            "--kubeconfig",
+            &environment.kubeconfig_path.to_string_lossy(),
+            "--context",
+            &environment.kubeconfig_context,
+        ]
+        .map(str::to_owned);
         let arguments = arguments.iter().map(|&argument| argument.to_owned());
         let words = std::iter::once(program.to_owned()).chain(cluster_flags).chain(arguments);
         let output = run_and_get_output(words.collect()).await?;

@@ -109,8 +109,8 @@ impl Namespace {
         consistently(KUBE_PROXY_SYNC_TIME, "no target answers", ensure_no_answers).await
     }
 
-    /// Checks by the client's address that the programs of the test's mode forwarded each request. In shared mode the
-    /// server must have seen the client's own address. In dedicated mode it must have seen the proxy's address.
+    /// Checks by the client's address that the node agents or the proxies forwarded each request. In shared mode the
+    /// server must have seen the client's own address. In dedicated mode the server must have seen the proxy's address.
     pub async fn ensure_forwarded(&self, service: &ServiceBuilder, replies: &[Reply]) -> Result<(), Failure> {
         match self.mode() {
             TestMode::Shared => ensure_client_address_kept(replies),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The programs that forward the Services of a test, if a Service does not choose them itself.
+/// The programs that forward the Services of a test, if a Service does not choose these programs itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TestMode {
     /// The node agents, which are the operator's default.

@@ -92,7 +92,7 @@ impl Namespace {
     }
 
     /// Waits until all rollouts of the Service have ended. In shared mode the Service has no rollouts.
-    pub async fn wait_no_rollout(&self, service: &ServiceBuilder) -> Result<(), Failure> {
+    pub async fn wait_rollouts_ended(&self, service: &ServiceBuilder) -> Result<(), Failure> {
         match self.mode() {
             TestMode::Shared => Ok(()),
             TestMode::Dedicated => self.wait_rolled_out(service).await.map(drop),

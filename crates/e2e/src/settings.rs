@@ -9,8 +9,8 @@ use crate::faults::Faults;
 const RESERVED_PORTS_VARIABLE: &str = "RESERVED_PORTS";
 
 impl Faults {
-    /// Sets the reserved ports of the operator and of the agents, and waits until all of them have started with the
-    /// changed setting. `None` sets the default.
+    /// Sets the reserved ports of the operator and of the agents, and waits until the operator and all agents have
+    /// started with the changed setting. `None` sets the default.
     pub async fn set_reserved_ports(&self, ports: Option<&str>) -> Result<(), Failure> {
         let operator = self.operator.set_environment_variable(RESERVED_PORTS_VARIABLE, ports);
         try_join(operator, self.agents.set_environment_variable(RESERVED_PORTS_VARIABLE, ports))

@@ -73,7 +73,7 @@ async fn operator_that_is_killed_repeatedly_completes_all_changes() -> Result<()
         }
         faults.operator.wait_ready().await?;
         namespace.wait_exposed(&web).await?;
-        namespace.wait_no_rollout(&web).await?;
+        namespace.wait_rollouts_ended(&web).await?;
         let replies = namespace.wait_exposed(&web).await?;
         namespace.ensure_forwarded(&web, &replies).await?;
         for round in 0..ports.len() {

@@ -2,7 +2,7 @@
 //! forwarded by the agents or by its own proxies. No change may take a port from another Service, and a new operator
 //! must change nothing.
 
-mod forged;
+mod forged_objects;
 mod model;
 mod observed_state;
 mod properties;
@@ -16,7 +16,7 @@ use fastrand::Rng;
 use futures::future::try_join;
 use model::{Change, Model};
 use observed_state::ObservedState;
-use properties::Properties;
+use properties::PortOwnershipProperties;
 use tokio::time::sleep;
 
 /// The number of rounds. At the end of a round, the test waits until the state is stable, and then checks all
@@ -30,7 +30,7 @@ const TIME_LIMIT: Duration = Duration::from_mins(8);
 const SEED_VARIABLE: &str = "AKROBATEO_E2E_SEED";
 
 /// The cluster under test: two tenants' namespaces, and the nodes.
-struct Cluster<'a> {
+struct TestedCluster<'a> {
     faults: &'a Faults,
     tenants: [Namespace; 2],
     nodes: Vec<String>,
@@ -50,14 +50,15 @@ async fn no_random_change_takes_a_port_from_another_service() -> Result<(), Fail
             [namespace.create_another_namespace("a").await?, namespace.create_another_namespace("b").await?];
         let nodes = namespace.cluster().list_nodes().await?;
         let nodes: Vec<_> = nodes.into_iter().map(|node| node.name).collect();
-        let backend_nodes = [0, nodes.len() - 1];
-        for (tenant, node) in tenants.iter().zip(backend_nodes) {
+        let backend_node_by_tenant = [0, nodes.len() - 1];
+        for (tenant, node) in tenants.iter().zip(backend_node_by_tenant) {
             tenant.start_backend_on(&nodes[node]).await?;
         }
         let (ports, node_ports) = (namespace.allocate_ports().await?, namespace.allocate_node_ports().await?);
         let mut model = Model::new(seed, ports, node_ports, nodes.len());
-        let cluster = Cluster { faults, tenants, nodes };
-        let mut properties = Properties { state_before_round: ObservedState::default(), backend_nodes };
+        let cluster = TestedCluster { faults, tenants, nodes };
+        let mut properties =
+            PortOwnershipProperties { state_before_round: ObservedState::default(), backend_node_by_tenant };
         for round in 0..ROUND_COUNT {
             cluster.run_round(&mut model, &mut properties, round).await?;
         }
@@ -67,12 +68,12 @@ async fn no_random_change_takes_a_port_from_another_service() -> Result<(), Fail
     result.map_err(|failure| Failure::UnexpectedState(format!("{SEED_VARIABLE}={seed}: {failure}")))
 }
 
-impl Cluster<'_> {
+impl TestedCluster<'_> {
     /// Makes the changes of a round, and checks the properties after each change and at the end.
     async fn run_round(
         &self,
         model: &mut Model,
-        properties: &mut Properties,
+        properties: &mut PortOwnershipProperties,
         round: usize,
     ) -> Result<(), Failure> {
         let reserved_port_before = model.reserved_port;
@@ -147,8 +148,13 @@ impl Cluster<'_> {
             Change::Forge { tenant_index, imitated_service: id, port } => {
                 let (tenant, imitated_tenant) =
                     (&self.tenants[*tenant_index], &self.tenants[id.tenant_index]);
-                forged::forge_proxies(tenant, imitated_tenant, &format!("random-{}", id.service_index), *port)
-                    .await
+                forged_objects::forge_proxies(
+                    tenant,
+                    imitated_tenant,
+                    &format!("random-{}", id.service_index),
+                    *port,
+                )
+                .await
             }
         })
         .await

@@ -15,7 +15,7 @@ const FREE_PORT_COUNT: usize = 5;
 const NODE_PORT_COUNT: usize = 2;
 /// The number of proxies of a Deployment without the annotation `akrobateo.io/replicas`.
 const DEFAULT_REPLICAS: usize = 2;
-const POOLS: [Option<&str>; 3] = [None, Some("edge"), Some("core")];
+const NODE_POOLS: [Option<&str>; 3] = [None, Some("edge"), Some("core")];
 const FAMILIES: [&[&str]; 6] =
     [&["IPv4"], &["IPv4"], &["IPv6"], &["IPv6"], &["IPv4", "IPv6"], &["IPv6", "IPv4"]];
 /// The workloads of Services. The agents forward a Service without the annotation.
@@ -144,7 +144,7 @@ impl Model {
         match self.rng.u8(..16) {
             0 => {
                 let node = self.rng.usize(..self.pool_by_node.len());
-                self.pool_by_node[node] = self.choose_value(POOLS);
+                self.pool_by_node[node] = self.choose_value(NODE_POOLS);
                 self.relabelled_nodes.insert(node);
                 return Change::SetPoolLabel(node, self.pool_by_node[node]);
             }
@@ -239,7 +239,7 @@ impl Model {
                 service.service_type =
                     if service.service_type == next_type { ServiceType::LoadBalancer } else { next_type };
             }
-            4 => service.node_pool = self.choose_value(POOLS),
+            4 => service.node_pool = self.choose_value(NODE_POOLS),
             5 => service.workload = self.choose_value(WORKLOADS),
             6 => service.ip_mode = self.choose_value([None, Some("Proxy"), INVALID_IP_MODE]),
             7 | 8 => {

@@ -22,12 +22,12 @@ fn needed_permissions(request: &audit::ApiRequest) -> Vec<Permission> {
         .collect()
 }
 
-/// Returns an error unless a ServiceAccount has used exactly the permissions that its roles grant. `restart` ends all
-/// watches of the account, because the audit log contains a watch only after the end of the watch.
+/// Returns an error unless a ServiceAccount has used exactly the permissions that its roles grant. `restart_program`
+/// ends all watches of the account, because the audit log contains a watch only after the end of the watch.
 async fn ensure_permissions_are_exact(
     namespace: &Namespace,
     account: &str,
-    restart: impl AsyncFnOnce() -> Result<(), Failure>,
+    restart_program: impl AsyncFnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let permissions = Permissions::read_for_account(&namespace.cluster().client, account).await?;
     ensure(!permissions.granted_permissions.is_empty(), || {
@@ -37,7 +37,7 @@ async fn ensure_permissions_are_exact(
         let requests = audit::read_requests_of_account(account)?.into_iter();
         Ok::<_, Failure>(requests.filter(|request| request.received_at >= permissions.roles_changed_at))
     };
-    restart().await?;
+    restart_program().await?;
     eventually("the account has used every permission", async || {
         let allowed_requests = recent_requests()?.filter(|request| request.is_allowed);
         let used_permissions: BTreeSet<_> =

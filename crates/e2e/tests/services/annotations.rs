@@ -9,7 +9,7 @@ async fn service_with_an_invalid_annotation_gets_one_warning_and_keeps_its_state
         |port| service("web").tcp(port).with_ip_mode_proxy(),
         async |namespace, web| {
             let replies_before = namespace.wait_exposed(&web).await?;
-            namespace.wait_no_rollout(&web).await?;
+            namespace.wait_rollouts_ended(&web).await?;
             let workload_before = namespace.list_workload_versions(&web).await?;
             namespace.apply(&web.clone().annotation(IP_MODE, "Bogus")).await?;
             eventually("one Warning has the invalid value and the allowed values", async || {

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 /// Applies a changed Service, and checks that the proxies' DaemonSet stays the same.
 async fn apply_and_ensure_no_rollout(namespace: &Namespace, service: &ServiceBuilder) -> Result<(), Failure> {
-    namespace.wait_no_rollout(service).await?;
+    namespace.wait_rollouts_ended(service).await?;
     let workload_before = namespace.list_workload_versions(service).await?;
     namespace.apply(service).await?;
     namespace.wait_operator_synced().await?;
@@ -46,7 +46,7 @@ async fn removed_port_does_not_answer() -> Result<(), Failure> {
         namespace.apply(&web).await?;
         let service_with_only_the_removed_ports = service("web").tcp(removed_port).udp(removed_port);
         namespace.wait_unreachable(&build_targets(&service_with_only_the_removed_ports, &addresses)).await?;
-        namespace.wait_no_rollout(&web).await?;
+        namespace.wait_rollouts_ended(&web).await?;
         namespace.wait_exposed(&web).await.map(drop)
     })
     .await

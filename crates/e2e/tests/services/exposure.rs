@@ -4,7 +4,7 @@
 use akrobateo_core::Protocol;
 use e2e::{Failure, Namespace, ServiceBuilder, backend, ensure, eventually, service, test};
 
-/// Exposes a Service with both ipModes. With ipMode Proxy the programs of the mode must forward.
+/// Exposes a Service with both ipModes. With ipMode Proxy the node agents or the proxies must forward.
 async fn expose_with_both_ip_modes(namespace: &Namespace, service: &ServiceBuilder) -> Result<(), Failure> {
     namespace.expose(service).await?;
     let service = service.clone().with_ip_mode_proxy();

@@ -39,7 +39,7 @@ async fn forged_deployments_take_no_port_from_another_service() -> Result<(), Fa
     exposed_service_test(
         |port| service("victim").tcp(port),
         async |namespace, victim| {
-            namespace.wait_no_rollout(&victim).await?;
+            namespace.wait_rollouts_ended(&victim).await?;
             let workload_before = namespace.list_workload_versions(&victim).await?;
             let tenant = namespace.create_another_namespace("tenant").await?;
             let [port] = tenant.allocate_ports().await?;

@@ -11,7 +11,7 @@ mod manual_edits;
 mod placement;
 mod pod_security;
 mod port_ownership;
-mod rejected;
+mod rejected_services;
 mod removal;
 mod settings_without_effect;
 mod source_ranges;

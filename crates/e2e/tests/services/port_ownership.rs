@@ -13,7 +13,7 @@ async fn younger_service_gets_the_port_of_a_deleted_older_service() -> Result<()
         |port| service("older").tcp(port).with_ip_mode_proxy(),
         async |namespace, older_service| {
             let port = older_service.ports()[0].port();
-            namespace.wait_no_rollout(&older_service).await?;
+            namespace.wait_rollouts_ended(&older_service).await?;
             let workload_before = namespace.list_workload_versions(&older_service).await?;
             let [free_port] = namespace.allocate_ports().await?;
             let younger_service = service("younger").tcp(port).tcp(free_port).with_ip_mode_proxy();
@@ -22,7 +22,7 @@ async fn younger_service_gets_the_port_of_a_deleted_older_service() -> Result<()
             namespace.wait_warning(&younger_service, "PortConflict", &[&port.to_string(), &owner]).await?;
             let daemonsets = namespace.list_daemonsets(&younger_service).await?;
             ensure_eq("number of DaemonSets of the younger Service", &daemonsets.len(), &0)?;
-            namespace.wait_no_rollout(&older_service).await?;
+            namespace.wait_rollouts_ended(&older_service).await?;
             let workload_after = namespace.list_workload_versions(&older_service).await?;
             ensure_eq("workload of the older Service", &workload_after, &workload_before)?;
             namespace.wait_exposed(&older_service).await?;
@@ -120,12 +120,12 @@ async fn service_keeps_its_port_when_an_older_service_starts_to_claim_it() -> Re
         let current_owner = service("current-owner").tcp(port);
         namespace.apply_younger(&cluster_ip_service, &current_owner).await?;
         namespace.wait_exposed(&current_owner).await?;
-        namespace.wait_no_rollout(&current_owner).await?;
+        namespace.wait_rollouts_ended(&current_owner).await?;
         let workload_before = namespace.list_workload_versions(&current_owner).await?;
         namespace.apply(&older_service).await?;
         let owner = format!("{}/current-owner", namespace.name());
         namespace.wait_warning(&older_service, "PortConflict", &[&port.to_string(), &owner]).await?;
-        namespace.wait_no_rollout(&current_owner).await?;
+        namespace.wait_rollouts_ended(&current_owner).await?;
         ensure_eq("workload", &namespace.list_workload_versions(&current_owner).await?, &workload_before)?;
         namespace.wait_exposed(&current_owner).await.map(drop)
     })

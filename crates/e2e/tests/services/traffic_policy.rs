@@ -26,7 +26,8 @@ async fn traffic_policy_local_publishes_only_nodes_with_endpoints_and_keeps_the_
         namespace.wait_published(&web, &nodes).await?;
         namespace.start_backend_on(&endpoint_node.name).await?;
         let replies = namespace.wait_exposed_on(&web, slice::from_ref(endpoint_node)).await?;
-        // Both states are normal at the start, so they cause no Warning.
+        // At the start, a Service without endpoints is normal, and so is a change of the published nodes. Neither
+        // causes a Warning.
         namespace.ensure_no_warnings(&web).await?;
         for reply in &replies {
             let observed_ip = reply.answer()?.client_address.ip();

@@ -28,7 +28,7 @@ pub(crate) async fn measure_hundred_services(
     try_join_all(services.iter().map(|service| namespace.apply(service))).await?;
     for service in &services {
         namespace.wait_published(service, &nodes).await?;
-        namespace.wait_no_rollout(service).await?;
+        namespace.wait_rollouts_ended(service).await?;
     }
     let duration = started_at.elapsed();
     let writes = describe_writes_since(start_time)?;

@@ -68,7 +68,7 @@ async fn bind_first_available(candidates: &[SocketAddr]) -> io::Result<(TcpListe
 
 async fn serve_tcp(listener: TcpListener, port: u16, names: Rc<ServerNames>) {
     loop {
-        // The error concerns only one connection: the client closed it before the server accepted it.
+        // The error concerns only one connection: the client closed this connection before the server accepted it.
         let Ok((stream, client)) = listener.accept().await else { continue };
         let answer = names.format_answer(Protocol::Tcp, port, client);
         // An error ends only this connection, so the server ignores the error.

@@ -14,7 +14,7 @@ async fn invalid_annotation_adds_no_address_to_a_service_with_traffic_policy_loc
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").families(&["IPv4", "IPv6"]).tcp(port).traffic_policy_local();
         namespace.expose_on(&web, &nodes[1..2]).await?;
-        namespace.wait_no_rollout(&web).await?;
+        namespace.wait_rollouts_ended(&web).await?;
         let workload_before = namespace.list_workload_versions(&web).await?;
         namespace.apply(&web.clone().annotation(REPLICAS, "lots")).await?;
         let parts = ["\"lots\"", "a number from 1", "The previous settings stay in force"];
