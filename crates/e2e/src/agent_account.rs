@@ -1,4 +1,5 @@
-//! The ServiceAccount of the node agents: tokens, and connections to the API server with such a token. Does I/O.
+//! The ServiceAccount of the node agents: tokens for this account, and connections to the API server with these tokens.
+//! Does I/O.
 
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ServiceAccount};

@@ -77,7 +77,8 @@ impl Agents {
         self.wait_rolled_out().await
     }
 
-    /// Sets an environment variable, and waits until all agents have started with it. `None` removes the variable.
+    /// Sets an environment variable, and waits until all agents have started with the variable. `None` removes the
+    /// variable.
     pub(crate) async fn set_environment_variable(
         &self,
         name: &str,

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use akrobateo_core::Protocol;
 
-/// The server that answered, and the client address that it saw.
+/// The server that answered, and the client's address that the server saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The host name of the server; in a pod, the name of the pod.

@@ -75,7 +75,7 @@ impl Namespace {
     /// Checks that no event of the operator about a Service is a Warning.
     pub async fn ensure_no_warnings(&self, service: &ServiceBuilder) -> Result<(), Failure> {
         let events = self.list_events(service).await?;
-        // The API server also reports Warnings, for example when it repairs the allocation of nodePorts.
+        // Other programs also report Warnings, for example the API server when it repairs the allocation of nodePorts.
         let warnings = events.iter().filter(|event| {
             event.type_.as_deref() == Some("Warning")
                 && event.reporting_controller.as_deref() == Some(DEFAULT_INSTANCE)

@@ -93,7 +93,7 @@ impl Namespace {
     }
 
     /// Creates or changes a Service by server-side apply. The API server removes fields that the builder no longer
-    /// sets. The mode of the test chooses the workload if the builder does not.
+    /// sets. If the builder does not choose the workload, the mode of the test chooses the workload.
     pub async fn apply(&self, service: &ServiceBuilder) -> Result<Service, Failure> {
         let params = PatchParams::apply("e2e").force();
         let object = service.in_mode(self.mode()).build();

@@ -99,7 +99,8 @@ impl Operator {
         self.wait_ready().await
     }
 
-    /// Sets an environment variable, and waits until the operator has started with it. `None` removes the variable.
+    /// Sets an environment variable, and waits until the operator has started with the variable. `None` removes the
+    /// variable.
     pub(crate) async fn set_environment_variable(
         &self,
         name: &str,

@@ -1,5 +1,5 @@
-//! The observed state of the cluster: the Services, and the ports that agents and workloads use for them on nodes. Does
-//! I/O.
+//! The observed state of the cluster: the Services, and the ports of nodes that agents and workloads use for the
+//! Services. Does I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -93,7 +93,8 @@ impl ObservedState {
 
     /// Adds the ports of a Service that the agents forward. The agents use the ports on each node with a published
     /// address. Ignores rejected Services, because their agents may use earlier ports. Ignores Services without
-    /// endpoints, because they are published without their ports.
+    /// endpoints, because the operator publishes these Services even if they
+    /// do not own their ports.
     fn add_published_ports(&mut self, id: ServiceId, service: &Service, nodes: &[&Node]) {
         let is_exposed = exposed_condition(service)
             .is_some_and(|condition| ["Exposed", "PartlyExposed"].contains(&condition.reason.as_str()));

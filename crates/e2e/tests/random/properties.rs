@@ -111,8 +111,7 @@ impl PortOwnershipProperties {
     }
 
     /// Returns true if the Deployment of another Service owns the port on a node, but excludes the node. A Deployment
-    /// with enough other nodes continues to exclude such a node, because a change of the excluded nodes replaces all
-    /// pods.
+    /// with enough other nodes continues to exclude the node, because a change of the excluded nodes replaces all pods.
     fn is_spare_node_of_another_deployment(
         &self,
         model: &Model,

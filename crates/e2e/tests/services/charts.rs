@@ -7,8 +7,8 @@ use e2e::backend::{PORT, backend_pod};
 use e2e::{Failure, ServiceBuilder, TestMode, ensure, ensure_eq, service, test};
 use futures::future::try_join_all;
 
-/// The port of Istio's TCP gateway. Its nodePort has the same number, as in Istio's chart. The number is from the range
-/// that the API server assigns last.
+/// The port of Istio's TCP gateway. The nodePort of the gateway has the same number, as in Istio's chart. The number is
+/// from the range that the API server assigns last.
 const GATEWAY_PORT: u16 = 30_014;
 const DNS_PORT: u16 = 53;
 

@@ -9,9 +9,9 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-/// Applies a Deployment without pods in the tenant's namespace. Its pod template has a hostPort, and the labels of the
-/// proxies of a Service. The Deployment has the field manager of the operator, because every tenant can choose this
-/// field manager.
+/// Applies a Deployment without pods in the tenant's namespace. The Deployment's pod template has a hostPort, and the
+/// labels of the proxies of a Service. The Deployment has the field manager of the operator, because every tenant can
+/// choose this field manager.
 async fn forge_deployment(
     tenant: &Namespace,
     name: &str,
@@ -74,7 +74,7 @@ async fn forged_pod_adds_no_address_to_another_service() -> Result<(), Failure> 
         let pod = echo_pod("forged").on_node(&nodes[1].name).host_port(port);
         let pod = labels.iter().fold(pod, |pod, (name, value)| pod.label(name, value));
         tenant.start_pod(&pod).await?;
-        // The operator also ignores such a pod in the Service's own namespace.
+        // The operator also ignores a forged pod in the Service's own namespace.
         namespace.start_pod(&pod.on_node(&nodes[2].name)).await?;
         namespace.wait_operator_synced().await?;
         namespace.wait_exposed_on(&victim, &nodes[..1]).await.map(drop)
