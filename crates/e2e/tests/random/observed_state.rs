@@ -93,8 +93,7 @@ impl ObservedState {
 
     /// Adds the ports of a Service that the agents forward. The agents use the ports on each node with a published
     /// address. Ignores rejected Services, because their agents may use earlier ports. Ignores Services without
-    /// endpoints, because the operator publishes these Services even if they
-    /// do not own their ports.
+    /// endpoints, because the operator publishes these Services even if they do not own their ports.
     fn add_published_ports(&mut self, id: ServiceId, service: &Service, nodes: &[&Node]) {
         let is_exposed = exposed_condition(service)
             .is_some_and(|condition| ["Exposed", "PartlyExposed"].contains(&condition.reason.as_str()));
