@@ -1,4 +1,5 @@
-# Functions that supervise the daemons of a member. The script that runs as the member's pid 1 sources this file.
+# Functions that supervise the daemons of a member (the control plane or a node). The script that runs as the member's
+# pid 1 sources this file.
 # shellcheck shell=bash
 
 supervise() { # DAEMON CMD...: runs a daemon in the background, and restarts the daemon each time it ends

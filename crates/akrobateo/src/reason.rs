@@ -212,7 +212,7 @@ impl Reason {
             Self::InvalidNodeAddress => {
                 "The annotation `akrobateo.io/address` of a Node has parts that cannot be published. The operator ignores these \
                  parts. If the annotation has no valid address of a family, the operator publishes the addresses of this \
-                 family in the Node's status."
+                 family from the Node's status."
             }
             Self::NodePortsOpen => {
                 "loadBalancerSourceRanges do not apply to the nodePorts of the Service, so every client can reach the nodePorts."

@@ -1,4 +1,5 @@
-//! The ServiceAccount of the node agents: tokens, and connections to the API server with such a token. Does I/O.
+//! The ServiceAccount of the node agents: tokens for this account, and connections to the API server with these tokens.
+//! Does I/O.
 
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ServiceAccount};
@@ -60,9 +61,10 @@ impl<'a> AgentAccount<'a> {
         Ok(AgentPod { pod, pods: self.pods.clone() })
     }
 
-    /// Connects to the API server with a token that is bound to the pod. Without a pod the token is bound to no object.
-    pub async fn connect(&self, pod: Option<&AgentPod>) -> Result<Client, Failure> {
-        let bound_object_ref = pod.map(|AgentPod { pod, .. }| BoundObjectReference {
+    /// Connects to the API server with a token that is bound to `bound_pod`. Without a pod the token is bound to no
+    /// object.
+    pub async fn connect_to_api_server(&self, bound_pod: Option<&AgentPod>) -> Result<Client, Failure> {
+        let bound_object_ref = bound_pod.map(|AgentPod { pod, .. }| BoundObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),
             name: Some(pod.name_any()),
@@ -81,7 +83,7 @@ impl<'a> AgentAccount<'a> {
 
 impl AgentPod {
     /// Deletes the pod.
-    pub async fn delete(self) -> Result<(), Failure> {
+    pub async fn delete_pod(self) -> Result<(), Failure> {
         let params = DeleteParams::default().grace_period(0);
         self.pods.delete(&self.pod.name_any(), &params).await?;
         Ok(())

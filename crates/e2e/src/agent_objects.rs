@@ -1,4 +1,4 @@
-//! The objects of an agent in the network of its node. Does I/O.
+//! The objects of an agent in the network of its node: nftables tables, devices, routes and routing rules. Does I/O.
 
 use crate::failure::Failure;
 use crate::faults::Faults;

@@ -7,14 +7,14 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use crate::cluster::Cluster;
-use crate::container_env::env_patch;
+use crate::container_env::build_env_patch;
 use crate::delete::delete_if_exists;
 use crate::failure::{Failure, ensure, ensure_eq};
 use crate::operator::OPERATOR_NAMESPACE;
 use crate::pods::is_ready;
 use crate::polling::eventually;
 
-const NAME: &str = "akrobateo-agent";
+const AGENTS_NAME: &str = "akrobateo-agent";
 
 /// The node agents that are deployed in the cluster.
 pub struct Agents {
@@ -34,12 +34,12 @@ impl Agents {
 
     /// Returns the agents' pods, including terminating pods.
     pub async fn list_pods(&self) -> Result<Vec<Pod>, Failure> {
-        let params = ListParams::default().labels(&format!("app.kubernetes.io/name={NAME}"));
+        let params = ListParams::default().labels(&format!("app.kubernetes.io/name={AGENTS_NAME}"));
         Ok(self.pods.list(&params).await?.items)
     }
 
     /// Returns the pod of the agent on a node.
-    pub async fn pod_on(&self, node: &str) -> Result<Pod, Failure> {
+    pub async fn get_pod_on_node(&self, node: &str) -> Result<Pod, Failure> {
         let pods = self.list_pods().await?;
         let is_on_node =
             |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.as_deref() == Some(node));
@@ -55,7 +55,7 @@ impl Agents {
     /// Waits until all agents run the current template and are ready.
     pub async fn wait_rolled_out(&self) -> Result<(), Failure> {
         eventually("the agents are rolled out", async || {
-            let daemonset = self.daemonsets.get(NAME).await?;
+            let daemonset = self.daemonsets.get(AGENTS_NAME).await?;
             let status = daemonset.status.unwrap_or_default();
             ensure(status.observed_generation >= daemonset.metadata.generation, || {
                 format!("the observed generation is {:?}", status.observed_generation)
@@ -73,24 +73,31 @@ impl Agents {
     pub async fn upgrade(&self, version: &str) -> Result<(), Failure> {
         let annotations = json!({ "e2e.akrobateo.io/version": version });
         let patch = json!({ "spec": { "template": { "metadata": { "annotations": annotations } } } });
-        self.daemonsets.patch(NAME, &PatchParams::default(), &Patch::Strategic(patch)).await?;
+        self.daemonsets.patch(AGENTS_NAME, &PatchParams::default(), &Patch::Strategic(patch)).await?;
         self.wait_rolled_out().await
     }
 
-    /// Sets an environment variable, and waits until all agents have started with it. `None` removes the variable.
-    pub(crate) async fn set_variable(&self, name: &str, value: Option<&str>) -> Result<(), Failure> {
-        self.daemonsets.patch(NAME, &PatchParams::default(), &env_patch(NAME, name, value)).await?;
+    /// Sets an environment variable, and waits until all agents have started with the variable. `None` removes the
+    /// variable.
+    pub(crate) async fn set_environment_variable(
+        &self,
+        name: &str,
+        value: Option<&str>,
+    ) -> Result<(), Failure> {
+        self.daemonsets
+            .patch(AGENTS_NAME, &PatchParams::default(), &build_env_patch(AGENTS_NAME, name, value))
+            .await?;
         self.wait_rolled_out().await
     }
 
     /// Restricts the agents to the nodes with this label. `None` allows the agents on all nodes.
-    pub async fn select_nodes(&self, label: Option<(&str, &str)>) -> Result<(), Failure> {
+    pub async fn set_node_selector(&self, label: Option<(&str, &str)>) -> Result<(), Failure> {
         let selector = match label {
             Some((name, value)) => json!({ "kubernetes.io/os": "linux", name: value }),
             None => json!({ "$patch": "replace", "kubernetes.io/os": "linux" }),
         };
         let patch = json!({ "spec": { "template": { "spec": { "nodeSelector": selector } } } });
-        self.daemonsets.patch(NAME, &PatchParams::default(), &Patch::Strategic(patch)).await?;
+        self.daemonsets.patch(AGENTS_NAME, &PatchParams::default(), &Patch::Strategic(patch)).await?;
         Ok(())
     }
 }

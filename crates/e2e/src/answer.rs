@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use akrobateo_core::Protocol;
 
-/// The server that answered, and the client address that it saw.
+/// The server that answered, and the client's address that the server saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The host name of the server; in a pod, the name of the pod.
@@ -18,13 +18,13 @@ pub struct Answer {
     /// The server's port.
     pub port: u16,
     /// The source address and port of the request, as the server saw them.
-    pub client: SocketAddr,
+    pub client_address: SocketAddr,
 }
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, node, protocol, port, client } = self;
-        write!(f, "host={host} node={node} protocol={protocol} port={port} client={client}")
+        let Self { host, node, protocol, port, client_address } = self;
+        write!(f, "host={host} node={node} protocol={protocol} port={port} client={client_address}")
     }
 }
 
@@ -49,7 +49,7 @@ fn parse(line: &str) -> Option<Answer> {
         node: next_value("node")?,
         protocol: next_value("protocol")?.parse().ok()?,
         port: next_value("port")?.parse().ok()?,
-        client: next_value("client")?.parse().ok()?,
+        client_address: next_value("client")?.parse().ok()?,
     })
 }
 
@@ -65,7 +65,7 @@ mod tests {
                 node: "-".to_owned(),
                 protocol: Protocol::Udp,
                 port: 8080,
-                client: client.parse().unwrap(),
+                client_address: client.parse().unwrap(),
             };
             assert_eq!(answer.to_string().parse(), Ok(answer));
         }

@@ -12,7 +12,7 @@ use crate::operator::{OPERATOR_ACCOUNT, OPERATOR_NAMESPACE};
 
 /// A completed request. The log contains a watch only after the end of the watch.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct ApiRequest {
     /// The API group; empty for the core group.
     pub api_group: String,
     /// The resource and subresource, in the form of RBAC rules, for example `services/status`.
@@ -20,7 +20,7 @@ pub struct Request {
     /// The verb, in the form of RBAC rules.
     pub verb: String,
     /// The object's name; empty for a list or a watch.
-    pub name: String,
+    pub object_name: String,
     /// The HTTP status code of the response.
     pub status_code: u64,
     /// True if RBAC allowed the request. The API server may still reject the request for another reason.
@@ -31,10 +31,10 @@ pub struct Request {
     /// The time at which the API server received the request.
     pub received_at: Timestamp,
     /// The name of the operator's pod that made the request.
-    pub pod: String,
+    pub pod_name: String,
 }
 
-impl Request {
+impl ApiRequest {
     /// Returns true if the verb changes objects.
     #[must_use]
     pub fn is_write(&self) -> bool {
@@ -43,13 +43,13 @@ impl Request {
 }
 
 /// Returns all requests of the operator, in the order of the log.
-pub fn requests() -> Result<Vec<Request>, Failure> {
-    requests_of_account(OPERATOR_ACCOUNT)
+pub fn read_operator_requests() -> Result<Vec<ApiRequest>, Failure> {
+    read_requests_of_account(OPERATOR_ACCOUNT)
 }
 
 /// Returns all requests of a ServiceAccount in the operator's namespace, in the order of the log.
-pub fn requests_of_account(account: &str) -> Result<Vec<Request>, Failure> {
-    let path = environment::AUDIT_LOG_PATH.read()?;
+pub fn read_requests_of_account(account: &str) -> Result<Vec<ApiRequest>, Failure> {
+    let path = environment::AUDIT_LOG_PATH.read_value()?;
     let text = std::fs::read_to_string(&path).map_err(|error| Failure::File(path.clone(), error))?;
     let user = format!("system:serviceaccount:{OPERATOR_NAMESPACE}:{account}");
     let mut requests = Vec::new();
@@ -66,25 +66,25 @@ pub fn requests_of_account(account: &str) -> Result<Vec<Request>, Failure> {
 }
 
 /// Returns the requests that this pod of the operator made.
-pub fn requests_from_pod(pod: &Pod) -> Result<Vec<Request>, Failure> {
+pub fn read_requests_from_pod(pod: &Pod) -> Result<Vec<ApiRequest>, Failure> {
     let name = pod.name_any();
-    Ok(requests()?.into_iter().filter(|request| request.pod == name).collect())
+    Ok(read_operator_requests()?.into_iter().filter(|request| request.pod_name == name).collect())
 }
 
-fn parse(entry: &Value) -> Option<Request> {
+fn parse(entry: &Value) -> Option<ApiRequest> {
     let to_text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let object = &entry["objectRef"];
     let (resource, subresource) = (to_text(&object["resource"]), to_text(&object["subresource"]));
     let received_at: MicroTime = serde_json::from_value(entry["requestReceivedTimestamp"].clone()).ok()?;
-    Some(Request {
+    Some(ApiRequest {
         api_group: to_text(&object["apiGroup"]),
         resource: if subresource.is_empty() { resource } else { format!("{resource}/{subresource}") },
         verb: entry["verb"].as_str()?.to_owned(),
-        name: to_text(&object["name"]),
+        object_name: to_text(&object["name"]),
         status_code: entry["responseStatus"]["code"].as_u64()?,
         is_allowed: entry["annotations"]["authorization.k8s.io/decision"] == "allow",
         is_forbidden: entry["annotations"]["authorization.k8s.io/decision"] == "forbid",
         received_at: received_at.0,
-        pod: to_text(&entry["user"]["extra"]["authentication.kubernetes.io/pod-name"][0]),
+        pod_name: to_text(&entry["user"]["extra"]["authentication.kubernetes.io/pod-name"][0]),
     })
 }

@@ -16,12 +16,12 @@ pub const SECOND_PORT: u16 = 8081;
 /// The first of 50 additional target ports.
 pub const FIRST_OF_FIFTY_PORTS: u16 = 9000;
 
-const NAME: &str = "backend";
-const IMAGE: &str = concat!("ghcr.io/akrobateo/echo:", env!("CARGO_PKG_VERSION"));
+const BACKEND_NAME: &str = "backend";
+const ECHO_IMAGE: &str = concat!("ghcr.io/akrobateo/echo:", env!("CARGO_PKG_VERSION"));
 
 /// Returns the labels that the Services of the tests select.
 pub(crate) fn labels() -> BTreeMap<String, String> {
-    BTreeMap::from([("app".to_owned(), NAME.to_owned())])
+    BTreeMap::from([("app".to_owned(), BACKEND_NAME.to_owned())])
 }
 
 /// A builder of a pod that runs the echo server.
@@ -34,11 +34,11 @@ pub struct EchoPod {
     container: Container,
 }
 
-/// Returns the backend of the tests' Services. The scheduler chooses its node.
+/// Returns the backend of the tests' Services. The scheduler chooses the node of the pod.
 #[must_use]
 pub fn backend_pod() -> EchoPod {
     // The second label is for a test that adds a label to the Service's selector.
-    echo_pod(NAME).label("app", NAME).label("tier", "web")
+    echo_pod(BACKEND_NAME).label("app", BACKEND_NAME).label("tier", "web")
 }
 
 /// Returns a pod of the echo server without labels, so that no Service selects the pod.
@@ -51,7 +51,7 @@ pub fn echo_pod(name: &str) -> EchoPod {
     ];
     let container = Container {
         name: "echo".to_owned(),
-        image: Some(IMAGE.to_owned()),
+        image: Some(ECHO_IMAGE.to_owned()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         args: Some(ports.into()),
         env: Some(vec![node_name_variable()]),

@@ -17,7 +17,7 @@ use crate::target::Target;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The cluster under test, and the client outside it.
+/// The cluster under test, and the client outside the cluster.
 #[derive(Clone)]
 pub struct Cluster {
     /// The connection to the cluster's API server.
@@ -38,13 +38,13 @@ pub struct NodeAddresses {
 impl Cluster {
     pub(crate) async fn connect() -> Result<Self, Failure> {
         let environment = Environment::read()?;
-        let config = read_config(&environment).await?;
+        let config = read_kubeconfig(&environment).await?;
         Ok(Self { client: Client::try_from(config)?, environment })
     }
 
     /// Returns a connection to the API server with the token of a ServiceAccount.
     pub(crate) async fn connect_with_token(&self, token: &str) -> Result<Client, Failure> {
-        let mut config = read_config(&self.environment).await?;
+        let mut config = read_kubeconfig(&self.environment).await?;
         config.auth_info = AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() };
         Ok(Client::try_from(config)?)
     }
@@ -70,8 +70,12 @@ impl Cluster {
     }
 
     /// Opens TCP connections from outside the cluster, and keeps them open.
-    pub async fn open_connections(&self, server: SocketAddr, count: usize) -> Result<Connections, Failure> {
-        Connections::open(&self.environment, server, count).await
+    pub async fn open_connections(
+        &self,
+        server: SocketAddr,
+        connection_count: usize,
+    ) -> Result<Connections, Failure> {
+        Connections::open(&self.environment, server, connection_count).await
     }
 
     /// Sends one UDP datagram from each source port of the client outside the cluster.
@@ -79,21 +83,24 @@ impl Cluster {
         external_client::flood_udp(&self.environment, server).await
     }
 
-    /// Sends UDP datagrams of `length` bytes from one socket outside the cluster until the server answers one of them.
+    /// Sends UDP datagrams of `datagram_length` bytes from one socket outside the cluster until the server answers one
+    /// of them.
     pub async fn send_until_answered(
         &self,
         server: SocketAddr,
-        length: usize,
+        datagram_length: usize,
         timeout: Duration,
     ) -> Result<Answer, Failure> {
-        external_client::send_until_answered(&self.environment, server, length, timeout).await
+        external_client::send_until_answered(&self.environment, server, datagram_length, timeout).await
     }
 }
 
-async fn read_config(environment: &Environment) -> Result<Config, Failure> {
-    let options =
-        KubeConfigOptions { context: Some(environment.context.clone()), ..KubeConfigOptions::default() };
-    let kubeconfig = Kubeconfig::read_from(&environment.kubeconfig)?;
+async fn read_kubeconfig(environment: &Environment) -> Result<Config, Failure> {
+    let options = KubeConfigOptions {
+        context: Some(environment.kubeconfig_context.clone()),
+        ..KubeConfigOptions::default()
+    };
+    let kubeconfig = Kubeconfig::read_from(&environment.kubeconfig_path)?;
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
     config.read_timeout = Some(REQUEST_TIMEOUT);
     // Without this option the read timeout includes idle time, and the first request after a pause fails.

@@ -7,10 +7,10 @@ use tokio::task::spawn_blocking;
 use crate::failure::Failure;
 
 /// Runs a program until it exits, and returns its output. A nonzero exit code is not an error.
-pub(crate) async fn output(words: Vec<String>) -> Result<Output, Failure> {
+pub(crate) async fn run_and_get_output(words: Vec<String>) -> Result<Output, Failure> {
     let command_line = words.join(" ");
     let to_failure = |reason: String| Failure::Command(command_line.clone(), reason);
-    let run = move || command(&words).stdin(Stdio::null()).output();
+    let run = move || build_command(&words).stdin(Stdio::null()).output();
     spawn_blocking(run)
         .await
         .map_err(|error| to_failure(error.to_string()))?
@@ -20,7 +20,7 @@ pub(crate) async fn output(words: Vec<String>) -> Result<Output, Failure> {
 /// Runs a program that must succeed, and returns its standard output.
 pub(crate) async fn run(words: Vec<String>) -> Result<String, Failure> {
     let command_line = words.join(" ");
-    let output = output(words).await?;
+    let output = run_and_get_output(words).await?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
@@ -29,7 +29,7 @@ pub(crate) async fn run(words: Vec<String>) -> Result<String, Failure> {
 }
 
 /// Returns the command with these words. The first word is the program.
-pub(crate) fn command(words: &[String]) -> Command {
+pub(crate) fn build_command(words: &[String]) -> Command {
     let mut words = words.iter();
     let mut command = Command::new(words.next().map_or("", String::as_str));
     command.args(words);

@@ -16,25 +16,29 @@ impl Namespace {
         &self,
         service: &ServiceBuilder,
         reason: &str,
-        words: &[&str],
+        expected_words: &[&str],
     ) -> Result<(), Failure> {
-        eventually(&format!("a Warning {reason} and the condition have the words {words:?}"), async || {
-            let events = self.list_events(service).await?;
-            let warning_is_emitted = events.iter().any(|event| {
-                let note = event.note.as_deref().unwrap_or_default();
-                event.type_.as_deref() == Some("Warning")
-                    && event.reason.as_deref() == Some(reason)
-                    && words.iter().all(|word| note.contains(word))
-            });
-            ensure(warning_is_emitted, || {
-                let notes: Vec<_> = events.iter().map(|event| (&event.reason, &event.note)).collect();
-                format!("the events are {notes:?}")
-            })?;
-            let condition = exposed_condition(&self.get_service(service).await?).cloned();
-            let condition_has_words =
-                condition.iter().any(|condition| words.iter().all(|word| condition.message.contains(word)));
-            ensure(condition_has_words, || format!("the condition is {condition:?}"))
-        })
+        eventually(
+            &format!("a Warning {reason} and the condition have the words {expected_words:?}"),
+            async || {
+                let events = self.list_events(service).await?;
+                let warning_is_emitted = events.iter().any(|event| {
+                    let note = event.note.as_deref().unwrap_or_default();
+                    event.type_.as_deref() == Some("Warning")
+                        && event.reason.as_deref() == Some(reason)
+                        && expected_words.iter().all(|word| note.contains(word))
+                });
+                ensure(warning_is_emitted, || {
+                    let notes: Vec<_> = events.iter().map(|event| (&event.reason, &event.note)).collect();
+                    format!("the events are {notes:?}")
+                })?;
+                let condition = exposed_condition(&self.get_service(service).await?).cloned();
+                let condition_has_words = condition
+                    .iter()
+                    .any(|condition| expected_words.iter().all(|word| condition.message.contains(word)));
+                ensure(condition_has_words, || format!("the condition is {condition:?}"))
+            },
+        )
         .await
     }
 }
@@ -45,12 +49,13 @@ impl Namespace {
         &self,
         service: &ServiceBuilder,
         reason: &str,
-        words: &[&str],
+        expected_words: &[&str],
     ) -> Result<(), Failure> {
-        eventually(&format!("the condition {reason} has the words {words:?}"), async || {
+        eventually(&format!("the condition {reason} has the words {expected_words:?}"), async || {
             let condition = exposed_condition(&self.get_service(service).await?).cloned();
             let is_expected = condition.iter().any(|condition| {
-                condition.reason == reason && words.iter().all(|word| condition.message.contains(word))
+                condition.reason == reason
+                    && expected_words.iter().all(|word| condition.message.contains(word))
             });
             ensure(is_expected, || format!("the condition is {condition:?}"))
         })
@@ -70,7 +75,7 @@ impl Namespace {
     /// Checks that no event of the operator about a Service is a Warning.
     pub async fn ensure_no_warnings(&self, service: &ServiceBuilder) -> Result<(), Failure> {
         let events = self.list_events(service).await?;
-        // The API server also reports Warnings, for example when it repairs the allocation of nodePorts.
+        // Other programs also report Warnings, for example the API server when it repairs the allocation of nodePorts.
         let warnings = events.iter().filter(|event| {
             event.type_.as_deref() == Some("Warning")
                 && event.reporting_controller.as_deref() == Some(DEFAULT_INSTANCE)

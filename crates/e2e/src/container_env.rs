@@ -4,7 +4,7 @@ use kube::api::Patch;
 use serde_json::{Value, json};
 
 /// Returns a patch that sets a variable of a container. `None` removes the variable.
-pub(crate) fn env_patch(container: &str, name: &str, value: Option<&str>) -> Patch<Value> {
+pub(crate) fn build_env_patch(container: &str, name: &str, value: Option<&str>) -> Patch<Value> {
     let variable = match value {
         Some(value) => json!({ "name": name, "value": value }),
         None => json!({ "name": name, "$patch": "delete" }),

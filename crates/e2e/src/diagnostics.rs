@@ -16,7 +16,7 @@ use crate::operator::{OPERATOR_SELECTOR, PROXIES_NAMESPACE};
 const MAX_LOG_LINES: i64 = 60;
 
 /// Prints the state of a test's namespace, of its proxies, and of the operator.
-pub(crate) async fn print(client: &Client, namespace: &str) {
+pub(crate) async fn print_diagnostics(client: &Client, namespace: &str) {
     let all_objects = ListParams::default();
     let proxies = all_objects.clone().labels(&format!("{}={namespace}", labels::SERVICE_NAMESPACE));
     eprintln!("--- objects in namespace {namespace}, and its proxies:");
@@ -36,13 +36,13 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug,
 {
     match api.list(params).await {
-        Ok(list) => list.items.into_iter().for_each(|object| eprintln!("{}", to_line(object))),
+        Ok(list) => list.items.into_iter().for_each(|object| eprintln!("{}", format_as_line(object))),
         Err(error) => eprintln!("cannot list {}s: {error}", K::kind(&())),
     }
 }
 
 /// Returns an object as one line. The line omits the managed fields of the object, and the image list of a node.
-fn to_line<K: Resource<DynamicType = ()> + Serialize>(mut object: K) -> String {
+fn format_as_line<K: Resource<DynamicType = ()> + Serialize>(mut object: K) -> String {
     object.meta_mut().managed_fields = None;
     let mut value = serde_json::to_value(&object).unwrap_or_default();
     if let Some(status) = value.get_mut("status").and_then(serde_json::Value::as_object_mut) {

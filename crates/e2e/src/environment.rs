@@ -49,16 +49,16 @@ pub struct EnvironmentError {
 }
 
 impl EnvironmentVariable {
-    pub(crate) fn read(self) -> Result<String, EnvironmentError> {
-        std::env::var(self.name).map_err(|_| self.error())
+    pub(crate) fn read_value(self) -> Result<String, EnvironmentError> {
+        std::env::var(self.name).map_err(|_| self.missing_variable_error())
     }
 
-    fn read_non_empty(self) -> Result<String, EnvironmentError> {
-        let value = self.read()?;
-        if value.is_empty() { Err(self.error()) } else { Ok(value) }
+    fn read_non_empty_value(self) -> Result<String, EnvironmentError> {
+        let value = self.read_value()?;
+        if value.is_empty() { Err(self.missing_variable_error()) } else { Ok(value) }
     }
 
-    fn error(self) -> EnvironmentError {
+    fn missing_variable_error(self) -> EnvironmentError {
         EnvironmentError { name: self.name, description: self.description }
     }
 }
@@ -67,9 +67,9 @@ impl EnvironmentVariable {
 #[derive(Clone, Debug)]
 pub(crate) struct Environment {
     /// The path of the kubeconfig.
-    pub(crate) kubeconfig: PathBuf,
+    pub(crate) kubeconfig_path: PathBuf,
     /// The name of the context in the kubeconfig.
-    pub(crate) context: String,
+    pub(crate) kubeconfig_context: String,
     /// The command prefix that runs a program outside the cluster.
     pub(crate) client_command_prefix: Vec<String>,
     /// The path of the echo program.
@@ -79,14 +79,14 @@ pub(crate) struct Environment {
 impl Environment {
     pub(crate) fn read() -> Result<Self, EnvironmentError> {
         Ok(Self {
-            kubeconfig: KUBECONFIG_PATH.read_non_empty()?.into(),
-            context: KUBECONFIG_CONTEXT.read_non_empty()?,
+            kubeconfig_path: KUBECONFIG_PATH.read_non_empty_value()?.into(),
+            kubeconfig_context: KUBECONFIG_CONTEXT.read_non_empty_value()?,
             client_command_prefix: CLIENT_COMMAND_PREFIX
-                .read()?
+                .read_value()?
                 .split_whitespace()
                 .map(str::to_owned)
                 .collect(),
-            echo_path: ECHO_PROGRAM.read_non_empty()?,
+            echo_path: ECHO_PROGRAM.read_non_empty_value()?,
         })
     }
 }

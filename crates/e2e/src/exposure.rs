@@ -1,4 +1,5 @@
-//! Checks that a Service is reachable from outside the cluster, by the programs of the test's mode. Does I/O.
+//! Checks that a Service is reachable from outside the cluster: through the node agents in shared mode, or through the
+//! proxies in dedicated mode. Does I/O.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 
 use crate::cluster::NodeAddresses;
 use crate::failure::{Failure, ensure, ensure_eq};
-use crate::mode::Mode;
+use crate::mode::TestMode;
 use crate::namespace::Namespace;
 use crate::polling::{consistently, eventually};
 use crate::reply::Reply;
@@ -46,7 +47,7 @@ impl Namespace {
         nodes: &[NodeAddresses],
     ) -> Result<Vec<Reply>, Failure> {
         let addresses = self.wait_published(service, nodes).await?;
-        let targets = targets(service, &addresses);
+        let targets = build_targets(service, &addresses);
         eventually("every port answers on every address", async || {
             let replies = self.cluster().send_requests(&targets).await?;
             check_target_ports(service, &replies)?;
@@ -80,7 +81,8 @@ impl Namespace {
             "no node has an address of the Service's families".to_owned()
         })?;
         ensure_eq("published addresses", &published_addresses(&current_service), &expected_addresses)?;
-        let ip_modes: Vec<_> = ingress(&current_service).map(|ingress| ingress.ip_mode.as_deref()).collect();
+        let ip_modes: Vec<_> =
+            ingress_entries(&current_service).map(|ingress| ingress.ip_mode.as_deref()).collect();
         ensure_eq(
             "ipMode of each address",
             &ip_modes,
@@ -107,12 +109,12 @@ impl Namespace {
         consistently(KUBE_PROXY_SYNC_TIME, "no target answers", ensure_no_answers).await
     }
 
-    /// Checks by the client's address that the programs of the test's mode forwarded each request. In shared mode the
-    /// server must have seen the client's own address. In dedicated mode it must have seen the proxy's address.
+    /// Checks by the client's address that the node agents or the proxies forwarded each request. In shared mode the
+    /// server must have seen the client's own address. In dedicated mode the server must have seen the proxy's address.
     pub async fn ensure_forwarded(&self, service: &ServiceBuilder, replies: &[Reply]) -> Result<(), Failure> {
         match self.mode() {
-            Mode::Shared => ensure_client_address_kept(replies),
-            Mode::Dedicated => self.ensure_answers_through_proxies(service, replies).await,
+            TestMode::Shared => ensure_client_address_kept(replies),
+            TestMode::Dedicated => self.ensure_answers_through_proxies(service, replies).await,
         }
     }
 
@@ -129,7 +131,7 @@ impl Namespace {
             let node = nodes.iter().find(|node| node.addresses.contains(&reply.target.host));
             let pod_ips =
                 node.and_then(|node| proxy_ips_by_node.get(&node.name)).cloned().unwrap_or_default();
-            let observed_client = reply.answer()?.client.ip();
+            let observed_client = reply.answer()?.client_address.ip();
             ensure(pod_ips.contains(&observed_client), || {
                 format!(
                     "{}: the backend saw the client {observed_client}, expected one of {pod_ips:?}",
@@ -144,16 +146,19 @@ impl Namespace {
 /// Checks that each server saw the client's own address.
 pub fn ensure_client_address_kept(replies: &[Reply]) -> Result<(), Failure> {
     replies.iter().try_for_each(|reply| {
-        let observed_client = reply.answer()?.client.ip();
-        ensure(Some(observed_client) == reply.client, || {
-            format!("{}: the backend saw {observed_client}, expected {:?}", reply.target, reply.client)
+        let observed_client = reply.answer()?.client_address.ip();
+        ensure(Some(observed_client) == reply.client_address, || {
+            format!(
+                "{}: the backend saw {observed_client}, expected {:?}",
+                reply.target, reply.client_address
+            )
         })
     })
 }
 
 /// Returns a target for every port of a Service on every address.
 #[must_use]
-pub fn targets(service: &ServiceBuilder, addresses: &[IpAddr]) -> Vec<Target> {
+pub fn build_targets(service: &ServiceBuilder, addresses: &[IpAddr]) -> Vec<Target> {
     let targets_of_port = |port: &PortMapping| {
         let (protocol, port) = (port.protocol, port.port);
         addresses.iter().map(move |&host| Target { protocol, host, port }).collect::<Vec<_>>()
@@ -170,7 +175,8 @@ fn check_target_ports(service: &ServiceBuilder, replies: &[Reply]) -> Result<(),
         let requested_port = (reply.target.protocol, reply.target.port);
         let port_mapping = service.ports().iter().find(|port| (port.protocol, port.port) == requested_port);
         let is_correct_target_port = reply.result.iter().any(|answer| {
-            port_mapping.is_some_and(|port| (answer.protocol, answer.port) == (port.protocol, port.target))
+            port_mapping
+                .is_some_and(|port| (answer.protocol, answer.port) == (port.protocol, port.target_port))
         });
         ensure(is_correct_target_port, || {
             format!("a wrong target port answered: {reply}; expected {port_mapping:?}")
@@ -194,11 +200,11 @@ fn expected_addresses(service: &Service, nodes: &[NodeAddresses]) -> Vec<IpAddr>
     families.flat_map(addresses_of_family).collect()
 }
 
-fn ingress(service: &Service) -> impl Iterator<Item = &LoadBalancerIngress> + use<'_> {
+fn ingress_entries(service: &Service) -> impl Iterator<Item = &LoadBalancerIngress> + use<'_> {
     let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     status.into_iter().flat_map(|status| status.ingress.iter().flatten())
 }
 
 fn published_addresses(service: &Service) -> Vec<IpAddr> {
-    ingress(service).filter_map(|ingress| ingress.ip.as_deref()?.parse().ok()).collect()
+    ingress_entries(service).filter_map(|ingress| ingress.ip.as_deref()?.parse().ok()).collect()
 }

@@ -18,7 +18,7 @@ use crate::target::Target;
 /// The usual time limit for an answer. TCP sends a lost SYN again after one second, so the client waits longer than one
 /// second.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_millis(1500);
-const LINE_TIMEOUT: Duration = Duration::from_secs(15);
+const RETURNED_LINE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The time limit is a minute, because the client opens thousands of connections one after another.
 const OPEN_CONNECTIONS_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -43,16 +43,21 @@ pub(crate) async fn send_requests(
     Ok(replies)
 }
 
-/// Sends UDP datagrams of `length` bytes from one socket until the server answers one of them.
+/// Sends UDP datagrams of `datagram_length` bytes from one socket until the server answers one of them.
 pub(crate) async fn send_until_answered(
     environment: &Environment,
     server: SocketAddr,
-    length: usize,
+    datagram_length: usize,
     timeout: Duration,
 ) -> Result<Answer, Failure> {
     let (ip, port) = (server.ip().to_string(), server.port().to_string());
-    let args =
-        ["send-until-answered".to_owned(), ip, port, timeout.as_secs().to_string(), length.to_string()];
+    let args = [
+        "send-until-answered".to_owned(),
+        ip,
+        port,
+        timeout.as_secs().to_string(),
+        datagram_length.to_string(),
+    ];
     let answer = command::run(client_command(environment, args.into_iter())).await?;
     answer.trim().parse().map_err(|error: ParseAnswerError| Failure::UnexpectedState(error.to_string()))
 }
@@ -76,52 +81,53 @@ fn client_command(environment: &Environment, args: impl Iterator<Item = String>)
 
 /// Open TCP connections to one server. When a test drops `Connections`, the client process is killed.
 pub struct Connections {
-    child: Child,
-    input: ChildStdin,
-    lines: mpsc::UnboundedReceiver<String>,
+    client_process: Child,
+    client_input: ChildStdin,
+    returned_lines: mpsc::UnboundedReceiver<String>,
 }
 
 impl Connections {
-    /// Opens `count` connections, and waits until the server has answered on each of them.
+    /// Opens `connection_count` connections, and waits until the server has answered on each of them.
     pub(crate) async fn open(
         environment: &Environment,
         server: SocketAddr,
-        count: usize,
+        connection_count: usize,
     ) -> Result<Self, Failure> {
         let (ip, port) = (server.ip().to_string(), server.port().to_string());
-        let args = ["session".to_owned(), ip, port, count.to_string()];
+        let args = ["session".to_owned(), ip, port, connection_count.to_string()];
         let words = client_command(environment, args.into_iter());
         let to_failure = |reason: &str| Failure::Command(words.join(" "), reason.to_owned());
-        let mut command = command::command(&words);
+        let mut command = command::build_command(&words);
         let spawn_result =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = spawn_result.map_err(|error| to_failure(&error.to_string()))?;
-        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+        let mut client_process = spawn_result.map_err(|error| to_failure(&error.to_string()))?;
+        let (Some(client_input), Some(output)) = (client_process.stdin.take(), client_process.stdout.take())
+        else {
             return Err(to_failure("the child process has no pipes"));
         };
-        let (sender, lines) = mpsc::unbounded_channel();
+        let (sender, returned_lines) = mpsc::unbounded_channel();
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 // Sending fails when the test has ended and dropped the receiver.
                 drop(sender.send(line));
             }
         });
-        let mut connections = Self { child, input, lines };
-        connections.next_line(OPEN_CONNECTIONS_TIMEOUT).await?;
+        let mut connections = Self { client_process, client_input, returned_lines };
+        connections.next_returned_line(OPEN_CONNECTIONS_TIMEOUT).await?;
         Ok(connections)
     }
 
-    /// Sends a line over each connection, and waits until each of them has returned it.
+    /// Sends a line over each connection, and waits until each connection has returned the line.
     pub async fn expect_echo(&mut self, line: &str) -> Result<(), Failure> {
-        let write_result = writeln!(self.input, "{line}").and_then(|()| self.input.flush());
+        let write_result = writeln!(self.client_input, "{line}").and_then(|()| self.client_input.flush());
         write_result
             .map_err(|error| Failure::UnexpectedState(format!("cannot write to the client: {error}")))?;
-        let returned_line = self.next_line(LINE_TIMEOUT).await?;
+        let returned_line = self.next_returned_line(RETURNED_LINE_TIMEOUT).await?;
         ensure_eq("line that the connections returned", &returned_line.as_str(), &line)
     }
 
-    async fn next_line(&mut self, deadline: Duration) -> Result<String, Failure> {
-        let received_line = timeout(deadline, self.lines.recv()).await;
+    async fn next_returned_line(&mut self, deadline: Duration) -> Result<String, Failure> {
+        let received_line = timeout(deadline, self.returned_lines.recv()).await;
         let to_failure =
             |_| Failure::UnexpectedState(format!("the connections returned no line within {deadline:?}"));
         received_line.map_err(to_failure)?.ok_or_else(|| self.client_failure())
@@ -130,7 +136,8 @@ impl Connections {
     /// Returns a failure with the error output of the client process. Waits until the process has closed this output.
     fn client_failure(&mut self) -> Failure {
         let mut message = String::new();
-        let read_result = self.child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut message));
+        let read_result =
+            self.client_process.stderr.take().map(|mut stderr| stderr.read_to_string(&mut message));
         let message = read_result.transpose().map_or_else(|error| error.to_string(), |_| message);
         Failure::UnexpectedState(format!("the client process has ended: {}", message.trim()))
     }
@@ -139,7 +146,7 @@ impl Connections {
 impl Drop for Connections {
     fn drop(&mut self) {
         // Errors are ignored, because the process may have ended already.
-        drop(self.child.kill());
-        drop(self.child.wait());
+        drop(self.client_process.kill());
+        drop(self.client_process.wait());
     }
 }

@@ -33,11 +33,11 @@ const DELETION_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 /// A type of node address. No node of the cluster has an address of this type.
 const EXTERNAL_IP: &str = "ExternalIP";
 /// The namespace of the `ConfigMaps` with the configuration of kube-proxy and Cilium.
-const CONFIG_NAMESPACE: &str = "kube-system";
+const CONFIG_MAP_NAMESPACE: &str = "kube-system";
 /// The name of the `ConfigMap` in which kubeadm keeps kube-proxy's configuration.
-const KUBE_PROXY_CONFIG: &str = "kube-proxy";
+const KUBE_PROXY_CONFIG_MAP: &str = "kube-proxy";
 /// The name of the `ConfigMap` with Cilium's configuration.
-const CILIUM_CONFIG: &str = "cilium-config";
+const CILIUM_CONFIG_MAP: &str = "cilium-config";
 
 /// A script for a node's process namespace: kills the processes of the container with the id `$1`.
 const KILL_CONTAINER_SCRIPT: &str = r#"
@@ -47,7 +47,7 @@ done
 [ -n "$killed" ]"#;
 
 /// A script for a node's process namespace: runs `$2...` in the network namespace of the container with the id `$1`.
-const EXEC_IN_NETWORK_SCRIPT: &str = r#"
+const EXEC_IN_POD_NETWORK_SCRIPT: &str = r#"
 id=$1; shift
 for process in /proc/[0-9]*; do
   if grep -q "$id" "$process/cgroup" 2>/dev/null; then
@@ -82,10 +82,10 @@ impl Faults {
             operator: Operator::new(&cluster.client),
             agents: Agents::new(cluster),
             nodes: Api::all(cluster.client.clone()),
-            config_maps: Api::namespaced(cluster.client.clone(), CONFIG_NAMESPACE),
+            config_maps: Api::namespaced(cluster.client.clone(), CONFIG_MAP_NAMESPACE),
             node_events: Api::namespaced(cluster.client.clone(), "default"),
             throttle: Throttle::new(&cluster.client),
-            commands_directory: environment::CLUSTER_DIRECTORY.read()?.into(),
+            commands_directory: environment::CLUSTER_DIRECTORY.read_value()?.into(),
             echo_path: cluster.environment.echo_path.clone(),
         })
     }
@@ -161,12 +161,12 @@ impl Faults {
     /// Creates kubeadm's `ConfigMap` with this mode of kube-proxy.
     pub async fn set_kube_proxy_mode(&self, mode: &str) -> Result<(), Failure> {
         let config = format!("kind: KubeProxyConfiguration\nmode: {mode}\n");
-        self.create_config_map(KUBE_PROXY_CONFIG, "config.conf", config).await
+        self.create_config_map(KUBE_PROXY_CONFIG_MAP, "config.conf", config).await
     }
 
     /// Creates Cilium's `ConfigMap` with the setting that Cilium replaces kube-proxy.
     pub async fn set_kube_proxy_replacement(&self) -> Result<(), Failure> {
-        self.create_config_map(CILIUM_CONFIG, "kube-proxy-replacement", "true".to_owned()).await
+        self.create_config_map(CILIUM_CONFIG_MAP, "kube-proxy-replacement", "true".to_owned()).await
     }
 
     async fn create_config_map(&self, name: &str, key: &str, value: String) -> Result<(), Failure> {
@@ -210,7 +210,7 @@ impl Faults {
     }
 
     /// Returns the metrics of an operator's pod. Sends the request from the pod's node to the pod's address.
-    pub async fn get_metrics(&self, pod: &Pod) -> Result<String, Failure> {
+    pub async fn get_operator_metrics(&self, pod: &Pod) -> Result<String, Failure> {
         let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).unwrap_or_default();
         let url = format!("http://{address}:8080/metrics");
         self.run_node_command(&["exec", node_name(pod), "curl", "--silent", "--fail", "--noproxy", "*", &url])
@@ -226,9 +226,9 @@ impl Faults {
     }
 
     /// Waits until a pod of the operator has made this number of successful reconciliations.
-    pub(crate) async fn wait_reconciled(&self, pod: &Pod, count: usize) -> Result<(), Failure> {
+    pub(crate) async fn wait_reconciliations(&self, pod: &Pod, count: usize) -> Result<(), Failure> {
         eventually("the new operator has reconciled every Service", async || {
-            let metrics = self.get_metrics(pod).await?;
+            let metrics = self.get_operator_metrics(pod).await?;
             let reconciliations = metrics.lines().find_map(|line| {
                 line.strip_prefix(r#"akrobateo_reconciles_total{result="ok"} "#)?.parse::<usize>().ok()
             });
@@ -242,18 +242,18 @@ impl Faults {
     }
 
     /// Flushes all nftables rules in a pod's network namespace, as another program could do.
-    pub async fn flush_rules(&self, pod: &Pod) -> Result<(), Failure> {
+    pub async fn flush_nftables_rules(&self, pod: &Pod) -> Result<(), Failure> {
         self.exec_in_pod_network(pod, &["nft", "flush", "ruleset"]).await.map(drop)
     }
 
     /// Returns all nftables rules in a pod's network namespace, without their counters.
-    pub async fn list_rules(&self, pod: &Pod) -> Result<String, Failure> {
+    pub async fn list_nftables_rules(&self, pod: &Pod) -> Result<String, Failure> {
         self.exec_in_pod_network(pod, &["nft", "--stateless", "list", "ruleset"]).await
     }
 
     async fn exec_in_pod_network(&self, pod: &Pod, command: &[&str]) -> Result<String, Failure> {
         let id = running_container_id(pod)?;
-        let words = ["exec", node_name(pod), "sh", "-c", EXEC_IN_NETWORK_SCRIPT, "in-network", &id];
+        let words = ["exec", node_name(pod), "sh", "-c", EXEC_IN_POD_NETWORK_SCRIPT, "in-network", &id];
         self.run_node_command(&[&words, command].concat()).await
     }
 
@@ -275,7 +275,7 @@ impl Faults {
     }
 
     /// Sends one UDP datagram from each source port of a node.
-    pub async fn flood_udp_from(&self, node: &str, server: SocketAddr) -> Result<(), Failure> {
+    pub async fn flood_udp_from_node(&self, node: &str, server: SocketAddr) -> Result<(), Failure> {
         let (ip, port) = (server.ip().to_string(), server.port().to_string());
         self.run_node_command(&["exec", node, &self.echo_path, "flood", &ip, &port]).await.map(drop)
     }
@@ -287,20 +287,20 @@ impl Faults {
     }
 
     /// Kills the process in an operator's pod, and deletes the pod, so that a new pod starts without a back-off.
-    pub async fn crash_operator(&self, pod: &str) -> Result<(), Failure> {
+    pub async fn crash_operator(&self, pod_name: &str) -> Result<(), Failure> {
         // A new leader may have the Lease before the kubelet reports that the leader's container runs.
         eventually("the process of the operator is killed", async || {
-            self.kill_container(&self.operator.get_pod(pod).await?).await
+            self.kill_container(&self.operator.get_pod(pod_name).await?).await
         })
         .await?;
-        self.operator.delete_pod(pod).await
+        self.operator.delete_pod(pod_name).await
     }
 
     /// Undoes all faults of the API server, the nodes and the operator.
-    pub(crate) async fn restore_all(&self) -> Result<(), Failure> {
+    pub(crate) async fn undo_all_faults(&self) -> Result<(), Failure> {
         self.resume_api_server().await?;
         self.unthrottle_operator().await?;
-        for name in [KUBE_PROXY_CONFIG, CILIUM_CONFIG] {
+        for name in [KUBE_PROXY_CONFIG_MAP, CILIUM_CONFIG_MAP] {
             if self.config_maps.get_opt(name).await?.is_some() {
                 delete_if_exists(&self.config_maps, name, &DeleteParams::default()).await?;
                 // A running operator reads these `ConfigMaps` only once a minute.
@@ -313,8 +313,11 @@ impl Faults {
         }
         eventually("all nodes are ready", async || {
             let nodes = self.nodes.list(&ListParams::default()).await?;
-            let unready_nodes: Vec<_> =
-                nodes.iter().filter(|node| !is_ready(node)).map(ResourceExt::name_any).collect();
+            let unready_nodes: Vec<_> = nodes
+                .iter()
+                .filter(|node| !is_ready_and_untainted(node))
+                .map(ResourceExt::name_any)
+                .collect();
             ensure(unready_nodes.is_empty(), || format!("these nodes are not ready: {unready_nodes:?}"))
         })
         .await?;
@@ -367,7 +370,7 @@ fn taints(node: &Node) -> impl Iterator<Item = &Taint> {
 }
 
 /// Returns true if a node has the condition Ready and no taints.
-fn is_ready(node: &Node) -> bool {
+fn is_ready_and_untainted(node: &Node) -> bool {
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let mut ready_conditions = conditions.filter(|condition| condition.type_ == "Ready");
     ready_conditions.any(|condition| condition.status == "True") && taints(node).next().is_none()

@@ -46,13 +46,13 @@ pub use cli::CommandOutput;
 pub use cluster::{Cluster, NodeAddresses};
 pub use conditions::exposed_condition;
 pub use environment::EnvironmentError;
-pub use exposure::{ensure_client_address_kept, targets};
+pub use exposure::{build_targets, ensure_client_address_kept};
 pub use external_client::Connections;
 pub use failure::{Failure, ensure, ensure_eq};
 pub use faults::{Faults, POOL_LABEL};
 pub use load::ensure_answers_during;
 pub use local_operator::LocalOperator;
-pub use mode::Mode;
+pub use mode::TestMode;
 pub use namespace::Namespace;
 pub use operator::{OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, Operator, PROXIES_NAMESPACE};
 pub use permissions::{Permission, Permissions};
@@ -61,8 +61,9 @@ pub use polling::{consistently, eventually, eventually_within};
 pub use proxy_protocol_server::ProxyProtocolServer;
 pub use reply::{ParseReplyError, Reply};
 pub use runner::{
-    dedicated_fault_test, dedicated_fault_test_within, dedicated_test, exposed_dedicated_service_test,
-    exposed_service_test, fault_test, shared_fault_test, shared_fault_test_within, shared_test, test,
+    exposed_service_test, exposed_service_test_in_dedicated_mode, fault_test, fault_test_in_dedicated_mode,
+    fault_test_in_dedicated_mode_within, fault_test_in_shared_mode, fault_test_in_shared_mode_within, test,
+    test_in_dedicated_mode, test_in_shared_mode,
 };
 pub use service::{PortMapping, ServiceBuilder, service};
 pub use snapshot::{Snapshot, differences};

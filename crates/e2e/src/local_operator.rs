@@ -13,10 +13,14 @@ pub struct LocalOperator(Child);
 impl LocalOperator {
     /// Starts an operator that watches one namespace, with these additional environment variables.
     pub fn start(watched_namespace: &Namespace, variables: &[(&str, &str)]) -> Result<Self, Failure> {
-        let program = environment::OPERATOR_PROGRAM.read()?;
+        let program = environment::OPERATOR_PROGRAM.read_value()?;
         let environment = &watched_namespace.cluster().environment;
         let mut command = Command::new(&program);
-        command.arg("--kubeconfig").arg(&environment.kubeconfig).arg("--context").arg(&environment.context);
+        command
+            .arg("--kubeconfig")
+            .arg(&environment.kubeconfig_path)
+            .arg("--context")
+            .arg(&environment.kubeconfig_context);
         command.env("WATCH_NAMESPACE", watched_namespace.name()).envs(variables.iter().copied());
         // The operator chooses a free port, because another process of this machine may use the default port.
         command.env("HTTP_ADDRESS", "127.0.0.1:0").env_remove("KUBECONFIG");

@@ -2,16 +2,16 @@
 
 use std::fmt;
 
-/// The programs that forward the Services of a test, if a Service does not choose them itself.
+/// The programs that forward the Services of a test, if a Service does not choose these programs itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum TestMode {
     /// The node agents, which are the operator's default.
     Shared,
     /// One DaemonSet of proxies for each Service.
     Dedicated,
 }
 
-impl Mode {
+impl TestMode {
     /// Both modes, the default first.
     pub const ALL: [Self; 2] = [Self::Shared, Self::Dedicated];
 
@@ -24,7 +24,7 @@ impl Mode {
     }
 }
 
-impl fmt::Display for Mode {
+impl fmt::Display for TestMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Shared => "shared mode",

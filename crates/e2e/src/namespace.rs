@@ -11,7 +11,7 @@ use kube::{Api, Client, ResourceExt};
 use crate::cluster::Cluster;
 use crate::delete::delete_if_exists;
 use crate::failure::Failure;
-use crate::mode::Mode;
+use crate::mode::TestMode;
 use crate::polling::eventually;
 use crate::ports;
 use crate::service::ServiceBuilder;
@@ -25,12 +25,12 @@ pub struct Namespace {
 /// The state that all namespaces of one test share.
 pub(crate) struct TestRun {
     pub(crate) cluster: Cluster,
-    pub(crate) mode: Mode,
+    pub(crate) mode: TestMode,
     namespace_names: Mutex<Vec<String>>,
 }
 
 impl TestRun {
-    pub(crate) fn new(cluster: Cluster, mode: Mode) -> Arc<Self> {
+    pub(crate) fn new(cluster: Cluster, mode: TestMode) -> Arc<Self> {
         Arc::new(Self { cluster, mode, namespace_names: Mutex::default() })
     }
 
@@ -61,7 +61,7 @@ impl Namespace {
 
     /// Returns the mode of the test.
     #[must_use]
-    pub fn mode(&self) -> Mode {
+    pub fn mode(&self) -> TestMode {
         self.test_run.mode
     }
 
@@ -77,13 +77,13 @@ impl Namespace {
     }
 
     /// Creates another namespace for the same test. The new namespace's name is this namespace's name with a suffix.
-    pub async fn create_another(&self, suffix: &str) -> Result<Self, Failure> {
+    pub async fn create_another_namespace(&self, suffix: &str) -> Result<Self, Failure> {
         self.test_run.create_namespace(format!("{}-{suffix}", self.name)).await
     }
 
     /// Returns `N` port numbers that are free: pods, Services and other tests do not use them.
     pub async fn allocate_ports<const N: usize>(&self) -> Result<[u16; N], Failure> {
-        ports::allocate(&self.test_run.cluster.client).await
+        ports::allocate_ports(&self.test_run.cluster.client).await
     }
 
     /// Returns `N` port numbers that are free: pods, Services and other tests do not use them. The numbers are in the
@@ -93,7 +93,7 @@ impl Namespace {
     }
 
     /// Creates or changes a Service by server-side apply. The API server removes fields that the builder no longer
-    /// sets. The mode of the test chooses the workload if the builder does not.
+    /// sets. If the builder does not choose the workload, the mode of the test chooses the workload.
     pub async fn apply(&self, service: &ServiceBuilder) -> Result<Service, Failure> {
         let params = PatchParams::apply("e2e").force();
         let object = service.in_mode(self.mode()).build();

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::cluster::NodeAddresses;
-use crate::container_env::env_patch;
+use crate::container_env::build_env_patch;
 use crate::delete::delete_if_exists;
 use crate::failure::{Failure, ensure, ensure_eq};
 use crate::pods::is_ready;
@@ -99,9 +99,14 @@ impl Operator {
         self.wait_ready().await
     }
 
-    /// Sets an environment variable, and waits until the operator has started with it. `None` removes the variable.
-    pub(crate) async fn set_variable(&self, name: &str, value: Option<&str>) -> Result<(), Failure> {
-        let patch = env_patch(OPERATOR_NAME, name, value);
+    /// Sets an environment variable, and waits until the operator has started with the variable. `None` removes the
+    /// variable.
+    pub(crate) async fn set_environment_variable(
+        &self,
+        name: &str,
+        value: Option<&str>,
+    ) -> Result<(), Failure> {
+        let patch = build_env_patch(OPERATOR_NAME, name, value);
         let deployment = self.deployments.patch(OPERATOR_NAME, &PatchParams::default(), &patch).await?;
         eventually("the operator is rolled out with the changed setting", async || {
             let status = self.deployments.get(OPERATOR_NAME).await?.status.unwrap_or_default();
@@ -119,7 +124,7 @@ impl Operator {
     }
 
     /// Returns true if the Deployment sets this environment variable.
-    pub(crate) async fn has_variable(&self, name: &str) -> Result<bool, Failure> {
+    pub(crate) async fn has_environment_variable(&self, name: &str) -> Result<bool, Failure> {
         let pod_spec = self.deployments.get(OPERATOR_NAME).await?.spec.and_then(|spec| spec.template.spec);
         let containers = pod_spec.into_iter().flat_map(|spec| spec.containers);
         Ok(containers

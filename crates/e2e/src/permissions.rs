@@ -14,7 +14,7 @@ use crate::operator::OPERATOR_NAMESPACE;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Permission {
     /// The API group; empty for the core group.
-    pub group: String,
+    pub api_group: String,
     /// The resource and subresource, for example `services/status`.
     pub resource: String,
     /// The verb.
@@ -32,7 +32,7 @@ pub struct Permissions {
 
 impl Permissions {
     /// Reads the roles that are bound to a ServiceAccount in the operator's namespace.
-    pub async fn list(client: &Client, account: &str) -> Result<Self, Failure> {
+    pub async fn read_for_account(client: &Client, account: &str) -> Result<Self, Failure> {
         let list_params = ListParams::default();
         let mut permissions = Self::default();
         for binding in Api::<ClusterRoleBinding>::all(client.clone()).list(&list_params).await? {
@@ -83,7 +83,7 @@ fn rule_permissions(rule: &PolicyRule) -> Vec<Permission> {
     for group in rule.api_groups.iter().flatten() {
         for resource in rule.resources.iter().flatten() {
             permissions.extend(rule.verbs.iter().map(|verb| Permission {
-                group: group.clone(),
+                api_group: group.clone(),
                 resource: resource.clone(),
                 verb: verb.clone(),
             }));

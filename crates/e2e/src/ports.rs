@@ -19,19 +19,19 @@ static ALLOCATED_PORTS: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
 /// Returns `N` free ports. Ports in use are the hostPorts of pods, the ports and nodePorts of Services, and the ports
 /// of other tests.
-pub(crate) async fn allocate<const N: usize>(client: &Client) -> Result<[u16; N], Failure> {
+pub(crate) async fn allocate_ports<const N: usize>(client: &Client) -> Result<[u16; N], Failure> {
     // Test processes that run at the same time start at different ports.
     let start_offset = usize::try_from(std::process::id() % 97).unwrap_or(0) * 100;
-    allocate_from(client, PORT_RANGE.skip(start_offset).chain(PORT_RANGE.take(start_offset))).await
+    allocate_from_candidates(client, PORT_RANGE.skip(start_offset).chain(PORT_RANGE.take(start_offset))).await
 }
 
 /// Returns `N` free ports from the range of nodePorts. A Service may use them as its nodePort or healthCheckNodePort
 /// too.
 pub(crate) async fn allocate_node_ports<const N: usize>(client: &Client) -> Result<[u16; N], Failure> {
-    allocate_from(client, NODE_PORT_RANGE).await
+    allocate_from_candidates(client, NODE_PORT_RANGE).await
 }
 
-async fn allocate_from<const N: usize>(
+async fn allocate_from_candidates<const N: usize>(
     client: &Client,
     candidates: impl Iterator<Item = u16>,
 ) -> Result<[u16; N], Failure> {

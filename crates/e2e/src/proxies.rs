@@ -11,7 +11,7 @@ use kube::api::{DeleteParams, ListParams, PostParams, PropagationPolicy};
 use kube::{Api, ResourceExt};
 
 use crate::failure::{Failure, ensure, ensure_eq};
-use crate::mode::Mode;
+use crate::mode::TestMode;
 use crate::namespace::Namespace;
 use crate::operator::{OPERATOR_NAMESPACE, PROXIES_NAMESPACE};
 use crate::pods::is_ready;
@@ -83,7 +83,7 @@ impl Namespace {
     }
 
     /// Returns the UID and the generation of each `DaemonSet` of a Service. In shared mode there is none.
-    pub async fn workload_versions(
+    pub async fn list_workload_versions(
         &self,
         service: &ServiceBuilder,
     ) -> Result<Vec<(Option<String>, Option<i64>)>, Failure> {
@@ -92,10 +92,10 @@ impl Namespace {
     }
 
     /// Waits until all rollouts of the Service have ended. In shared mode the Service has no rollouts.
-    pub async fn wait_no_rollout(&self, service: &ServiceBuilder) -> Result<(), Failure> {
+    pub async fn wait_rollouts_ended(&self, service: &ServiceBuilder) -> Result<(), Failure> {
         match self.mode() {
-            Mode::Shared => Ok(()),
-            Mode::Dedicated => self.wait_rolled_out(service).await.map(drop),
+            TestMode::Shared => Ok(()),
+            TestMode::Dedicated => self.wait_rolled_out(service).await.map(drop),
         }
     }
 
@@ -174,7 +174,7 @@ impl Namespace {
     /// Waits until the operator has processed all earlier changes: creates a Service, and waits for its DaemonSet.
     pub async fn wait_operator_synced(&self) -> Result<(), Failure> {
         let [port] = self.allocate_ports().await?;
-        let marker_service = service(&format!("last-{port}")).tcp(port).dedicated();
+        let marker_service = service(&format!("last-{port}")).tcp(port).with_dedicated_mode();
         self.apply(&marker_service).await?;
         eventually("the operator has created the DaemonSet of the new Service", async || {
             self.get_daemonset(&marker_service).await

@@ -15,8 +15,8 @@ use crate::command;
 use crate::failure::Failure;
 use crate::namespace::Namespace;
 
-const NAME: &str = "server";
-const IMAGE: &str = concat!("ghcr.io/akrobateo/servers:", env!("CARGO_PKG_VERSION"));
+const SERVER_NAME: &str = "server";
+const SERVER_IMAGE: &str = concat!("ghcr.io/akrobateo/servers:", env!("CARGO_PKG_VERSION"));
 const CONFIG_DIRECTORY: &str = "/etc/config";
 /// The port of the readiness probe. The server does not expect a PROXY header on this port.
 const PROBE_PORT: u16 = 8088;
@@ -58,7 +58,7 @@ impl ProxyProtocolServer {
     }
 
     fn command(self) -> Vec<String> {
-        let config = format!("{CONFIG_DIRECTORY}/{NAME}");
+        let config = format!("{CONFIG_DIRECTORY}/{SERVER_NAME}");
         let words = match self {
             Self::Nginx => ["/usr/sbin/nginx", "-c", &config],
             Self::Haproxy => ["/usr/sbin/haproxy", "-f", &config],
@@ -71,8 +71,8 @@ impl Namespace {
     /// Starts a server as the backend of the test's Services, and waits until its pod is ready.
     pub async fn start_server(&self, server: ProxyProtocolServer) -> Result<(), Failure> {
         let config = ConfigMap {
-            metadata: ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() },
-            data: Some(BTreeMap::from([(NAME.to_owned(), server.config())])),
+            metadata: ObjectMeta { name: Some(SERVER_NAME.to_owned()), ..ObjectMeta::default() },
+            data: Some(BTreeMap::from([(SERVER_NAME.to_owned(), server.config())])),
             ..ConfigMap::default()
         };
         let config_maps = Api::<ConfigMap>::namespaced(self.client(), self.name());
@@ -82,15 +82,18 @@ impl Namespace {
 
     /// Returns the log of the server.
     pub async fn get_server_log(&self) -> Result<String, Failure> {
-        Ok(self.pods().logs(NAME, &LogParams::default()).await?)
+        Ok(self.pods().logs(SERVER_NAME, &LogParams::default()).await?)
     }
 
     /// Sends an HTTP request from outside the cluster. Returns the client address in the server's response, and
     /// the client's real address.
-    pub async fn request_client_address(&self, address: SocketAddr) -> Result<(IpAddr, IpAddr), Failure> {
+    pub async fn request_client_address(
+        &self,
+        server_address: SocketAddr,
+    ) -> Result<(IpAddr, IpAddr), Failure> {
         let curl_command =
             ["curl", "--silent", "--fail", "--noproxy", "*", "--max-time", "3", "--globoff", "--write-out"];
-        let args = ["\nlocal=%{local_ip}\n".to_owned(), format!("http://{address}/")];
+        let args = ["\nlocal=%{local_ip}\n".to_owned(), format!("http://{server_address}/")];
         let client_command_prefix = self.cluster().environment.client_command_prefix.iter().cloned();
         let words = client_command_prefix.chain(curl_command.map(str::to_owned)).chain(args);
         let response = command::run(words.collect()).await?;
@@ -108,12 +111,12 @@ impl Namespace {
 
 fn server_pod(server: ProxyProtocolServer) -> Pod {
     let container = Container {
-        name: NAME.to_owned(),
-        image: Some(IMAGE.to_owned()),
+        name: SERVER_NAME.to_owned(),
+        image: Some(SERVER_IMAGE.to_owned()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command: Some(server.command()),
         volume_mounts: Some(vec![VolumeMount {
-            name: NAME.to_owned(),
+            name: SERVER_NAME.to_owned(),
             mount_path: CONFIG_DIRECTORY.to_owned(),
             ..VolumeMount::default()
         }]),
@@ -122,7 +125,7 @@ fn server_pod(server: ProxyProtocolServer) -> Pod {
     };
     Pod {
         metadata: ObjectMeta {
-            name: Some(NAME.to_owned()),
+            name: Some(SERVER_NAME.to_owned()),
             labels: Some(backend::labels()),
             ..ObjectMeta::default()
         },
@@ -130,9 +133,9 @@ fn server_pod(server: ProxyProtocolServer) -> Pod {
             automount_service_account_token: Some(false),
             containers: vec![container],
             volumes: Some(vec![Volume {
-                name: NAME.to_owned(),
+                name: SERVER_NAME.to_owned(),
                 config_map: Some(ConfigMapVolumeSource {
-                    name: NAME.to_owned(),
+                    name: SERVER_NAME.to_owned(),
                     ..ConfigMapVolumeSource::default()
                 }),
                 ..Volume::default()

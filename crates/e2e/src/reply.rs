@@ -16,7 +16,7 @@ pub struct Reply {
     /// The target of the request.
     pub target: Target,
     /// The source address of the client's packets to the target; `None` if there is no route.
-    pub client: Option<IpAddr>,
+    pub client_address: Option<IpAddr>,
     /// The answer, or the reason why the target did not answer.
     pub result: Result<Answer, String>,
 }
@@ -30,7 +30,7 @@ impl Reply {
 
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let client = self.client.map_or_else(|| "-".to_owned(), |client| client.to_string());
+        let client = self.client_address.map_or_else(|| "-".to_owned(), |address| address.to_string());
         write!(f, "{} from {client} ", self.target)?;
         match &self.result {
             Ok(answer) => write!(f, "{answer}"),
@@ -57,7 +57,7 @@ fn parse(line: &str) -> Option<Reply> {
     let (client, result) = client_and_result.split_once(' ')?;
     Some(Reply {
         target: target.parse().ok()?,
-        client: client.parse().ok(),
+        client_address: client.parse().ok(),
         result: match result.strip_prefix(NO_ANSWER_PREFIX) {
             Some(reason) => Err(reason.to_owned()),
             None => Ok(result.parse().ok()?),
@@ -75,8 +75,12 @@ mod tests {
         let answer =
             "host=backend node=node1 protocol=tcp port=8080 client=[fd29::100]:4242".parse().unwrap();
         for reply in [
-            Reply { target, client: Some("fd29::100".parse().unwrap()), result: Ok(answer) },
-            Reply { target, client: None, result: Err("no route: unreachable (os error 101)".to_owned()) },
+            Reply { target, client_address: Some("fd29::100".parse().unwrap()), result: Ok(answer) },
+            Reply {
+                target,
+                client_address: None,
+                result: Err("no route: unreachable (os error 101)".to_owned()),
+            },
         ] {
             assert_eq!(reply.to_string().parse(), Ok(reply));
         }

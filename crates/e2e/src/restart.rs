@@ -15,9 +15,9 @@ impl Faults {
     /// `service_count` is the number of Services that the new operator must have reconciled first.
     pub async fn ensure_restart_writes_nothing(&self, service_count: usize) -> Result<(), Failure> {
         let operator = self.operator.restart().await?;
-        self.wait_reconciled(&operator, service_count).await?;
+        self.wait_reconciliations(&operator, service_count).await?;
         consistently(OBSERVATION_TIME, "the operator writes only its Lease", async || {
-            let requests = audit::requests_from_pod(&operator)?.into_iter();
+            let requests = audit::read_requests_from_pod(&operator)?.into_iter();
             let writes: Vec<_> =
                 requests.filter(|request| request.is_write() && request.resource != "leases").collect();
             ensure(writes.is_empty(), || format!("the operator made these writes: {writes:?}"))

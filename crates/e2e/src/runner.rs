@@ -19,7 +19,7 @@ use crate::delete::delete_if_exists;
 use crate::diagnostics;
 use crate::failure::{Failure, ensure_eq};
 use crate::faults::Faults;
-use crate::mode::Mode;
+use crate::mode::TestMode;
 use crate::namespace::{Namespace, TestRun};
 use crate::polling::eventually;
 use crate::service::ServiceBuilder;
@@ -27,101 +27,108 @@ use crate::service::ServiceBuilder;
 /// The time limit of a test.
 const TIME_LIMIT: Duration = Duration::from_mins(4);
 
-/// Runs a test in both modes, one after the other. The test can run at the same time as other tests.
+/// Runs a test first in shared mode and then in dedicated mode. The test can run at the same time as other tests.
 pub async fn test(body: impl AsyncFn(&Namespace) -> Result<(), Failure>) -> Result<(), Failure> {
-    for mode in Mode::ALL {
-        test_in(mode, &body).await?;
+    for mode in TestMode::ALL {
+        test_in_mode(mode, &body).await?;
     }
     Ok(())
 }
 
 /// Runs a [`test`] only in shared mode.
-pub async fn shared_test(body: impl AsyncFn(&Namespace) -> Result<(), Failure>) -> Result<(), Failure> {
-    test_in(Mode::Shared, body).await
+pub async fn test_in_shared_mode(
+    body: impl AsyncFn(&Namespace) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    test_in_mode(TestMode::Shared, body).await
 }
 
 /// Runs a [`test`] only in dedicated mode.
-pub async fn dedicated_test(body: impl AsyncFn(&Namespace) -> Result<(), Failure>) -> Result<(), Failure> {
-    test_in(Mode::Dedicated, body).await
+pub async fn test_in_dedicated_mode(
+    body: impl AsyncFn(&Namespace) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    test_in_mode(TestMode::Dedicated, body).await
 }
 
-async fn test_in(
-    mode: Mode,
+async fn test_in_mode(
+    mode: TestMode,
     body: impl AsyncFnOnce(&Namespace) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     run(Cluster::connect().await?, mode, TIME_LIMIT, body, async || Ok(())).await
 }
 
-/// Runs a [`test`] with a ready backend and an exposed Service. `build` returns the Service for a free port.
+/// Runs a [`test`] with a ready backend and an exposed Service. `build_service` returns the Service for a free port.
 pub async fn exposed_service_test(
-    build: impl Fn(u16) -> ServiceBuilder,
+    build_service: impl Fn(u16) -> ServiceBuilder,
     body: impl AsyncFn(&Namespace, ServiceBuilder) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    test(async |namespace| body(namespace, expose_service(namespace, &build).await?).await).await
+    test(async |namespace| body(namespace, expose_service(namespace, &build_service).await?).await).await
 }
 
 /// Runs an [`exposed_service_test`] only in dedicated mode.
-pub async fn exposed_dedicated_service_test(
-    build: impl Fn(u16) -> ServiceBuilder,
+pub async fn exposed_service_test_in_dedicated_mode(
+    build_service: impl Fn(u16) -> ServiceBuilder,
     body: impl AsyncFn(&Namespace, ServiceBuilder) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    dedicated_test(async |namespace| body(namespace, expose_service(namespace, &build).await?).await).await
+    test_in_dedicated_mode(async |namespace| {
+        body(namespace, expose_service(namespace, &build_service).await?).await
+    })
+    .await
 }
 
 async fn expose_service(
     namespace: &Namespace,
-    build: impl Fn(u16) -> ServiceBuilder,
+    build_service: impl Fn(u16) -> ServiceBuilder,
 ) -> Result<ServiceBuilder, Failure> {
     namespace.start_backend().await?;
     let [port] = namespace.allocate_ports().await?;
-    let service = build(port);
+    let service = build_service(port);
     namespace.expose(&service).await?;
     Ok(service)
 }
 
-/// Runs a test that injects faults in both modes, one after the other. No other fault test of the same process runs at
-/// the same time. The cluster is restored afterwards.
+/// Runs a test that injects faults, first in shared mode and then in dedicated mode. No other fault test of the same
+/// process runs at the same time. The cluster is restored afterwards.
 pub async fn fault_test(
     body: impl AsyncFn(&Namespace, &Faults) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    for mode in Mode::ALL {
-        fault_test_in(mode, TIME_LIMIT, &body).await?;
+    for mode in TestMode::ALL {
+        fault_test_in_mode(mode, TIME_LIMIT, &body).await?;
     }
     Ok(())
 }
 
 /// Runs a [`fault_test`] only in shared mode.
-pub async fn shared_fault_test(
+pub async fn fault_test_in_shared_mode(
     body: impl AsyncFn(&Namespace, &Faults) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    shared_fault_test_within(TIME_LIMIT, body).await
+    fault_test_in_shared_mode_within(TIME_LIMIT, body).await
 }
 
 /// Runs a [`fault_test`] only in shared mode, with this time limit.
-pub async fn shared_fault_test_within(
+pub async fn fault_test_in_shared_mode_within(
     time_limit: Duration,
     body: impl AsyncFn(&Namespace, &Faults) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    fault_test_in(Mode::Shared, time_limit, body).await
+    fault_test_in_mode(TestMode::Shared, time_limit, body).await
 }
 
 /// Runs a [`fault_test`] only in dedicated mode.
-pub async fn dedicated_fault_test(
+pub async fn fault_test_in_dedicated_mode(
     body: impl AsyncFn(&Namespace, &Faults) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    dedicated_fault_test_within(TIME_LIMIT, body).await
+    fault_test_in_dedicated_mode_within(TIME_LIMIT, body).await
 }
 
 /// Runs a [`fault_test`] only in dedicated mode, with this time limit.
-pub async fn dedicated_fault_test_within(
+pub async fn fault_test_in_dedicated_mode_within(
     time_limit: Duration,
     body: impl AsyncFn(&Namespace, &Faults) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    fault_test_in(Mode::Dedicated, time_limit, body).await
+    fault_test_in_mode(TestMode::Dedicated, time_limit, body).await
 }
 
-async fn fault_test_in(
-    mode: Mode,
+async fn fault_test_in_mode(
+    mode: TestMode,
     time_limit: Duration,
     body: impl AsyncFnOnce(&Namespace, &Faults) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
@@ -129,7 +136,7 @@ async fn fault_test_in(
     let _guard = FAULT_TEST_LOCK.lock().await;
     let cluster = Cluster::connect().await?;
     let faults = Faults::new(&cluster)?;
-    faults.restore_all().await?;
+    faults.undo_all_faults().await?;
     // The futures of some tests are too large for the stack.
     Box::pin(run(
         cluster,
@@ -145,20 +152,20 @@ async fn fault_test_in(
             }
             result
         },
-        async || faults.restore_all().await,
+        async || faults.undo_all_faults().await,
     ))
     .await
 }
 
 async fn run(
     cluster: Cluster,
-    mode: Mode,
+    mode: TestMode,
     time_limit: Duration,
     body: impl AsyncFnOnce(&Namespace) -> Result<(), Failure>,
-    restore: impl AsyncFnOnce() -> Result<(), Failure>,
+    restore_cluster: impl AsyncFnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let test_run = TestRun::new(cluster, mode);
-    let namespace = test_run.create_namespace(unique_name()).await?;
+    let namespace = test_run.create_namespace(create_unique_namespace_name()).await?;
     let result = AssertUnwindSafe(timeout(time_limit, body(&namespace))).catch_unwind().await;
     let has_failed = !matches!(result, Ok(Ok(Ok(()))));
     if has_failed {
@@ -167,11 +174,11 @@ async fn run(
             eprintln!("{failure}");
         }
         for namespace in test_run.namespace_names() {
-            diagnostics::print(&test_run.cluster.client, &namespace).await;
+            diagnostics::print_diagnostics(&test_run.cluster.client, &namespace).await;
         }
     }
     // The cluster is restored and cleaned up even if the test has failed. The function returns the first failure.
-    let restore_result = restore().await;
+    let restore_result = restore_cluster().await;
     let clean_up_result = clean_up(&test_run, has_failed).await;
     match result {
         Err(panic) => resume_unwind(panic),
@@ -204,7 +211,7 @@ async fn clean_up(test_run: &Arc<TestRun>, has_failed: bool) -> Result<(), Failu
     .await
 }
 
-fn unique_name() -> String {
+fn create_unique_namespace_name() -> String {
     static NEXT_NAME_NUMBER: AtomicU32 = AtomicU32::new(0);
     let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.subsec_nanos());
     let (process, number) = (std::process::id() & 0xffff, NEXT_NAME_NUMBER.fetch_add(1, Ordering::Relaxed));

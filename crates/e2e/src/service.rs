@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::backend;
-use crate::mode::Mode;
+use crate::mode::TestMode;
 
 /// A builder of a Service.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub struct ServiceBuilder {
 pub struct PortMapping {
     pub(crate) protocol: Protocol,
     pub(crate) port: u16,
-    pub(crate) target: u16,
+    pub(crate) target_port: u16,
     node_port: Option<u16>,
 }
 
@@ -70,11 +70,11 @@ impl ServiceBuilder {
         self.port(Protocol::Udp, port, backend::PORT)
     }
 
-    /// Adds a port whose target is the backend's port `target`. Replaces an existing port with the same number.
+    /// Adds a port whose target is the backend's port `target_port`. Replaces an existing port with the same number.
     #[must_use]
-    pub fn port(mut self, protocol: Protocol, port: u16, target: u16) -> Self {
+    pub fn port(mut self, protocol: Protocol, port: u16, target_port: u16) -> Self {
         self = self.without_port(protocol, port);
-        self.ports.push(PortMapping { protocol, port, target, node_port: None });
+        self.ports.push(PortMapping { protocol, port, target_port, node_port: None });
         self
     }
 
@@ -132,13 +132,13 @@ impl ServiceBuilder {
 
     /// Lets the node agents forward the Service in each mode of the test.
     #[must_use]
-    pub fn shared(self) -> Self {
+    pub fn with_shared_mode(self) -> Self {
         self.annotation(annotations::WORKLOAD, "Shared").expect_ip_mode("Proxy")
     }
 
     /// Lets a DaemonSet of proxies forward the Service in each mode of the test.
     #[must_use]
-    pub fn dedicated(self) -> Self {
+    pub fn with_dedicated_mode(self) -> Self {
         self.annotation(annotations::WORKLOAD, "DaemonSet").expect_ip_mode("VIP")
     }
 
@@ -249,17 +249,17 @@ impl ServiceBuilder {
 
     /// Returns the Service with the annotation that this mode needs. A Service that chooses its workload itself stays
     /// the same.
-    pub(crate) fn in_mode(&self, mode: Mode) -> Self {
+    pub(crate) fn in_mode(&self, mode: TestMode) -> Self {
         match mode {
-            Mode::Dedicated if !self.annotations.contains_key(annotations::WORKLOAD) => {
+            TestMode::Dedicated if !self.annotations.contains_key(annotations::WORKLOAD) => {
                 self.clone().annotation(annotations::WORKLOAD, "DaemonSet")
             }
-            Mode::Dedicated | Mode::Shared => self.clone(),
+            TestMode::Dedicated | TestMode::Shared => self.clone(),
         }
     }
 
     /// Returns the ipMode that a test in this mode expects in the status.
-    pub(crate) fn expected_ip_mode(&self, mode: Mode) -> &str {
+    pub(crate) fn expected_ip_mode(&self, mode: TestMode) -> &str {
         let default_ip_mode = self.default_ip_mode.unwrap_or_else(|| mode.default_ip_mode());
         self.annotations.get(annotations::IP_MODE).map_or(default_ip_mode, String::as_str)
     }
@@ -269,7 +269,7 @@ impl ServiceBuilder {
             name: Some(format!("{}-{}", port.protocol, port.port)),
             protocol: Some(port.protocol.api_name().to_owned()),
             port: port.port.into(),
-            target_port: Some(IntOrString::Int(port.target.into())),
+            target_port: Some(IntOrString::Int(port.target_port.into())),
             node_port: port.node_port.map(Into::into),
             ..ServicePort::default()
         });

@@ -126,7 +126,7 @@ fn insert_workload(
     let entry = snapshot.entry(service).or_insert_with(|| json!({ "workloads": {} }));
     if kind == "Deployment" {
         // The scheduler chooses the nodes of a Deployment's pods, so only the number of addresses can be compared. With
-        // policy Local the number varies too, because only nodes with an endpoint are published.
+        // externalTrafficPolicy Local the number varies too, because only nodes with an endpoint are published.
         if entry["policy"] == "Local" {
             (entry["ingress"], entry["condition"]) = (Value::Null, Value::Null);
         } else {

@@ -15,7 +15,7 @@ use crate::failure::{Failure, ensure};
 use crate::operator::{OPERATOR_ACCOUNT, OPERATOR_NAMESPACE};
 use crate::polling::eventually;
 
-const NAME: &str = "e2e-throttle";
+const THROTTLE_NAME: &str = "e2e-throttle";
 /// The API groups that are throttled. The list does not contain the API group of the Lease, because the operator stops
 /// if it cannot renew its Lease.
 const API_GROUPS: [&str; 4] = ["", "apps", "discovery.k8s.io", "events.k8s.io"];
@@ -49,13 +49,13 @@ impl Throttle {
                 "verbs": ["*"], "apiGroups": API_GROUPS, "resources": ["*"], "namespaces": ["*"], "clusterScope": true,
             }],
         }]);
-        let priority_level = json!({ "name": NAME });
+        let priority_level = json!({ "name": THROTTLE_NAME });
         let spec = json!({
             "matchingPrecedence": FLOW_SCHEMA_PRECEDENCE, "priorityLevelConfiguration": priority_level, "rules": rules,
         });
         create(&self.flow_schemas, spec).await?;
         eventually("the API server uses the FlowSchema", async || {
-            let status = self.flow_schemas.get(NAME).await?.status.unwrap_or_default();
+            let status = self.flow_schemas.get(THROTTLE_NAME).await?.status.unwrap_or_default();
             let conditions: Vec<_> = status.conditions.into_iter().flatten().collect();
             // The condition Dangling is False when the priority level exists.
             let is_active = conditions.iter().any(|condition| condition.status.as_deref() == Some("False"));
@@ -65,8 +65,8 @@ impl Throttle {
     }
 
     pub(crate) async fn disable(&self) -> Result<(), Failure> {
-        delete_if_exists(&self.flow_schemas, NAME, &DeleteParams::default()).await?;
-        delete_if_exists(&self.priority_levels, NAME, &DeleteParams::default()).await
+        delete_if_exists(&self.flow_schemas, THROTTLE_NAME, &DeleteParams::default()).await?;
+        delete_if_exists(&self.priority_levels, THROTTLE_NAME, &DeleteParams::default()).await
     }
 }
 
@@ -74,7 +74,7 @@ async fn create<K>(api: &Api<K>, spec: Value) -> Result<(), Failure>
 where
     K: Clone + DeserializeOwned + Serialize + Debug,
 {
-    let object = serde_json::from_value(json!({ "metadata": { "name": NAME }, "spec": spec }));
+    let object = serde_json::from_value(json!({ "metadata": { "name": THROTTLE_NAME }, "spec": spec }));
     let object: K = object.map_err(kube::Error::SerdeError)?;
     api.create(&PostParams::default(), &object).await?;
     Ok(())

@@ -5,14 +5,14 @@
 
 use e2e::backend::backend_pod;
 use e2e::{
-    Failure, Faults, ensure_answers_during, ensure_client_address_kept, ensure_eq, eventually, service,
-    shared_fault_test, targets,
+    Failure, Faults, build_targets, ensure_answers_during, ensure_client_address_kept, ensure_eq, eventually,
+    fault_test_in_shared_mode, service,
 };
 use futures::future::try_join_all;
 
 #[tokio::test]
 async fn agents_restart_without_a_lost_connection() -> Result<(), Failure> {
-    shared_fault_test(async |namespace, faults| {
+    fault_test_in_shared_mode(async |namespace, faults| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -21,7 +21,7 @@ async fn agents_restart_without_a_lost_connection() -> Result<(), Failure> {
         let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
         let addresses = namespace.published_addresses(&web).await?;
         ensure_answers_during(namespace.cluster(), &targets, async || {
-            faults.kill_container(&faults.agents.pod_on(&nodes[0].name).await?).await?;
+            faults.kill_container(&faults.agents.get_pod_on_node(&nodes[0].name).await?).await?;
             faults.agents.wait_rolled_out().await?;
             faults.agents.upgrade("2").await?;
             ensure_eq("published addresses", &namespace.published_addresses(&web).await?, &addresses)
@@ -47,7 +47,7 @@ async fn list_routing_objects(faults: &Faults, node: &str) -> Result<Vec<String>
 
 #[tokio::test]
 async fn agents_restore_deleted_objects() -> Result<(), Failure> {
-    shared_fault_test(async |namespace, faults| {
+    fault_test_in_shared_mode(async |namespace, faults| {
         namespace.start_pod_on_every_node(&backend_pod()).await?;
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -72,7 +72,7 @@ const SERVICE_COUNT: usize = 200;
 
 #[tokio::test]
 async fn two_hundred_services_are_exposed_without_proxies() -> Result<(), Failure> {
-    shared_fault_test(async |namespace, _| {
+    fault_test_in_shared_mode(async |namespace, _| {
         namespace.start_backend().await?;
         let ports: [u16; SERVICE_COUNT] = namespace.allocate_ports().await?;
         let nodes = namespace.cluster().list_nodes().await?;
@@ -91,7 +91,7 @@ async fn two_hundred_services_are_exposed_without_proxies() -> Result<(), Failur
 
 #[tokio::test]
 async fn agents_release_a_port_that_becomes_reserved() -> Result<(), Failure> {
-    shared_fault_test(async |namespace, faults| {
+    fault_test_in_shared_mode(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port, reserved_port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).udp(reserved_port);
@@ -99,7 +99,7 @@ async fn agents_release_a_port_that_becomes_reserved() -> Result<(), Failure> {
         let addresses: Vec<_> = replies.iter().map(|reply| reply.target.host).collect();
         faults.set_reserved_ports(Some(&format!("22,udp/{reserved_port}"))).await?;
         namespace.wait_warning(&web, "PortReserved", &[&format!("{reserved_port}/UDP"), "reserved"]).await?;
-        namespace.wait_unreachable(&targets(&service("web").udp(reserved_port), &addresses)).await?;
+        namespace.wait_unreachable(&build_targets(&service("web").udp(reserved_port), &addresses)).await?;
         faults.set_reserved_ports(None).await?;
         namespace.wait_exposed(&web).await.map(drop)
     })
@@ -108,14 +108,14 @@ async fn agents_release_a_port_that_becomes_reserved() -> Result<(), Failure> {
 
 #[tokio::test]
 async fn removed_agent_deletes_its_objects_on_the_node() -> Result<(), Failure> {
-    shared_fault_test(async |namespace, faults| {
+    fault_test_in_shared_mode(async |namespace, faults| {
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).udp(port);
         namespace.start_backend_on(&nodes[0].name).await?;
         namespace.expose(&web).await?;
         faults.set_pool_label(&nodes[0].name, Some("agents")).await?;
-        faults.agents.select_nodes(Some((e2e::POOL_LABEL, "agents"))).await?;
+        faults.agents.set_node_selector(Some((e2e::POOL_LABEL, "agents"))).await?;
         let result = async {
             namespace.wait_exposed_on(&web, &nodes[..1]).await?;
             eventually("the node has no objects of the agent", async || {
@@ -125,7 +125,7 @@ async fn removed_agent_deletes_its_objects_on_the_node() -> Result<(), Failure> 
             .await
         }
         .await;
-        faults.agents.select_nodes(None).await?;
+        faults.agents.set_node_selector(None).await?;
         faults.agents.wait_rolled_out().await?;
         result?;
         namespace.wait_exposed(&web).await.map(drop)

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use e2e::{CommandOutput, Failure, Namespace, dedicated_test, ensure, ensure_eq, eventually, service, test};
+use e2e::{
+    CommandOutput, Failure, Namespace, ensure, ensure_eq, eventually, service, test, test_in_dedicated_mode,
+};
 use serde_json::Value;
 
 /// Returns the output of `akrobateo status` for the namespace, and the rows of this output.
@@ -98,7 +100,7 @@ async fn explain_shows_no_pending_actions_for_an_exposed_service() -> Result<(),
 
 #[tokio::test]
 async fn render_prints_the_workload_that_the_operator_creates() -> Result<(), Failure> {
-    dedicated_test(async |namespace| {
+    test_in_dedicated_mode(async |namespace| {
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).annotation("akrobateo.io/node-selector", "!missing");
         let mut object = namespace.apply(&web).await?;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use akrobateo_core::annotations::{ADDRESS_TYPES, NODE_SELECTOR, REPLICAS};
 use e2e::backend::backend_pod;
 use e2e::{
-    Failure, NodeAddresses, POOL_LABEL, consistently, dedicated_fault_test, ensure, ensure_eq, eventually,
-    fault_test, service,
+    Failure, NodeAddresses, POOL_LABEL, consistently, ensure, ensure_eq, eventually, fault_test,
+    fault_test_in_dedicated_mode, service,
 };
 use tokio::time::sleep;
 
@@ -167,7 +167,7 @@ async fn invalid_annotation_keeps_the_type_of_the_published_addresses() -> Resul
 
 #[tokio::test]
 async fn address_override_of_one_node_does_not_change_the_data_path() -> Result<(), Failure> {
-    dedicated_fault_test(async |namespace, faults| {
+    fault_test_in_dedicated_mode(async |namespace, faults| {
         let nodes = namespace.cluster().list_nodes().await?;
         namespace.start_pod_on_every_node(&backend_pod()).await?;
         let [port] = namespace.allocate_ports().await?;
@@ -177,7 +177,7 @@ async fn address_override_of_one_node_does_not_change_the_data_path() -> Result<
         faults.override_addresses(&nodes[0].name, Some("203.0.113.7")).await?;
         let replies = namespace.wait_exposed_on(&web, &nodes[1..]).await?;
         for reply in &replies {
-            ensure_eq("client", &Some(reply.answer()?.client.ip()), &reply.client)?;
+            ensure_eq("client", &Some(reply.answer()?.client_address.ip()), &reply.client_address)?;
         }
         namespace.wait_condition(&web, "PartlyExposed", &[&nodes[0].name, "InternalIP of a node"]).await?;
         let daemonset_after = namespace.get_daemonset(&web).await?;

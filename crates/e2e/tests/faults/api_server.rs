@@ -2,14 +2,14 @@
 //! when the API server answers again.
 
 use e2e::{
-    Failure, audit, dedicated_fault_test, ensure, ensure_eq, eventually, restart_count, service,
-    shared_fault_test,
+    Failure, audit, ensure, ensure_eq, eventually, fault_test_in_dedicated_mode, fault_test_in_shared_mode,
+    restart_count, service,
 };
 use futures::future::try_join_all;
 
 #[tokio::test]
 async fn throttled_operator_applies_every_change() -> Result<(), Failure> {
-    dedicated_fault_test(async |namespace, faults| {
+    fault_test_in_dedicated_mode(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port, added_port, other_ports @ ..]: [u16; 22] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).with_ip_mode_proxy();
@@ -23,7 +23,7 @@ async fn throttled_operator_applies_every_change() -> Result<(), Failure> {
         let web = web.udp(added_port);
         try_join_all(other_services.iter().chain([&web]).map(|service| namespace.apply(service))).await?;
         eventually("the API server has rejected a write of the operator", async || {
-            let requests = audit::requests_from_pod(&operator)?.into_iter();
+            let requests = audit::read_requests_from_pod(&operator)?.into_iter();
             let rejected_requests: Vec<_> = requests.filter(|request| request.status_code == 429).collect();
             ensure(rejected_requests.iter().any(|request| request.verb == "patch"), || {
                 format!("the requests with status 429 are {rejected_requests:?}")
@@ -45,8 +45,8 @@ async fn throttled_operator_applies_every_change() -> Result<(), Failure> {
 }
 
 #[tokio::test]
-async fn operator_that_starts_during_an_outage_serves_after_the_outage() -> Result<(), Failure> {
-    shared_fault_test(async |namespace, faults| {
+async fn operator_that_starts_during_an_outage_exposes_services_after_the_outage() -> Result<(), Failure> {
+    fault_test_in_shared_mode(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).with_ip_mode_proxy();
@@ -55,7 +55,7 @@ async fn operator_that_starts_during_an_outage_serves_after_the_outage() -> Resu
         faults.pause_api_server().await?;
         faults.kill_container(&operator_before).await?;
         eventually("a request of the new operator process has timed out", async || {
-            let metrics = faults.get_metrics(&operator_before).await?;
+            let metrics = faults.get_operator_metrics(&operator_before).await?;
             ensure(metrics.contains(r#"result="timed_out""#), || metrics)
         })
         .await?;

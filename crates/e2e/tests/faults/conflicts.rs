@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use akrobateo_core::annotations::IP_MODE;
 use e2e::{
-    Failure, Namespace, PROXIES_NAMESPACE, ServiceBuilder, audit, dedicated_fault_test, ensure, ensure_eq,
-    eventually, eventually_within, service, shared_fault_test,
+    Failure, Namespace, PROXIES_NAMESPACE, ServiceBuilder, audit, ensure, ensure_eq, eventually,
+    eventually_within, fault_test_in_dedicated_mode, fault_test_in_shared_mode, service,
 };
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::Service;
@@ -31,9 +31,11 @@ fn patch_params() -> PatchParams {
 
 /// Returns the number of requests in which the operator wrote the status since `start`.
 fn count_status_writes(web: &ServiceBuilder, start: Timestamp) -> Result<usize, Failure> {
-    let requests = audit::requests()?.into_iter();
+    let requests = audit::read_operator_requests()?.into_iter();
     let writes = requests.filter(|request| {
-        request.resource == "services/status" && request.name == web.name() && request.received_at >= start
+        request.resource == "services/status"
+            && request.object_name == web.name()
+            && request.received_at >= start
     });
     Ok(writes.count())
 }
@@ -53,8 +55,8 @@ fn emission_count(event: &Event) -> i32 {
 }
 
 #[tokio::test]
-async fn status_recovers_from_a_program_that_overwrites_it() -> Result<(), Failure> {
-    shared_fault_test(async |namespace, _| {
+async fn operator_restores_a_status_that_another_program_overwrites() -> Result<(), Failure> {
+    fault_test_in_shared_mode(async |namespace, _| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).with_ip_mode_proxy();
@@ -99,7 +101,7 @@ async fn status_recovers_from_a_program_that_overwrites_it() -> Result<(), Failu
 
 #[tokio::test]
 async fn operator_reverts_an_added_field_twice_and_then_emits_a_warning() -> Result<(), Failure> {
-    dedicated_fault_test(async |namespace, _| {
+    fault_test_in_dedicated_mode(async |namespace, _| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).with_ip_mode_proxy();
@@ -146,7 +148,7 @@ fn is_not_found(error: &kube::Error) -> bool {
 
 #[tokio::test]
 async fn repeated_event_is_counted_in_one_object() -> Result<(), Failure> {
-    shared_fault_test(async |namespace, _| {
+    fault_test_in_shared_mode(async |namespace, _| {
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).with_ip_mode_proxy();
         for repetition in 1..=3 {

@@ -62,9 +62,9 @@ async fn foreign_address_causes_no_repeated_writes() -> Result<(), Failure> {
         namespace.wait_condition(&web, "NoNodes", &["192.0.2.66", "other-lb"]).await?;
         let operator = faults.operator.wait_ready().await?;
         let count_writes = || {
-            let requests = audit::requests_from_pod(&operator)?.into_iter();
+            let requests = audit::read_requests_from_pod(&operator)?.into_iter();
             Ok::<_, Failure>(
-                requests.filter(|request| request.is_write() && request.name == web.name()).count(),
+                requests.filter(|request| request.is_write() && request.object_name == web.name()).count(),
             )
         };
         let write_count_before = count_writes()?;

@@ -31,7 +31,7 @@ async fn service_receives_no_packets_for_loopback_addresses() -> Result<(), Fail
                 let answer = faults.request_from_node(node, request).await?;
                 // A pod in the network of its node has the host name of the node.
                 ensure_eq("host that answers", &answer.host, node)?;
-                ensure(answer.client.ip().is_loopback(), || format!("{request}: {answer}"))?;
+                ensure(answer.client_address.ip().is_loopback(), || format!("{request}: {answer}"))?;
             }
             Ok(())
         })

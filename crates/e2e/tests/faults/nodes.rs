@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e::{Failure, Mode, eventually_within, fault_test, service};
+use e2e::{Failure, TestMode, eventually_within, fault_test, service};
 
 #[tokio::test]
 async fn disconnected_node_is_not_published_until_it_reconnects() -> Result<(), Failure> {
@@ -18,7 +18,7 @@ async fn disconnected_node_is_not_published_until_it_reconnects() -> Result<(), 
         namespace.wait_exposed(&web).await?;
         namespace.wait_exposed(&dns).await?;
         faults.disconnect_node(&disconnected_node.name).await?;
-        if namespace.mode() == Mode::Shared {
+        if namespace.mode() == TestMode::Shared {
             // The operator does not wait until Kubernetes calls the node NotReady, which takes 50 s.
             eventually_within(Duration::from_secs(20), "the lost node is not published", async || {
                 namespace.ensure_published(&web, &other_nodes).await
@@ -29,7 +29,7 @@ async fn disconnected_node_is_not_published_until_it_reconnects() -> Result<(), 
         let replies = namespace.wait_exposed_on(&dns, &other_nodes).await?;
         namespace.ensure_forwarded(&dns, &replies).await?;
         faults.reconnect_node(&disconnected_node.name).await?;
-        if namespace.mode() == Mode::Shared {
+        if namespace.mode() == TestMode::Shared {
             let nodes = namespace.cluster().list_nodes().await?;
             eventually_within(Duration::from_secs(5), "the node is published again", async || {
                 namespace.ensure_published(&web, &nodes).await

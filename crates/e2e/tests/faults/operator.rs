@@ -1,7 +1,9 @@
 //! The operator stops or is killed: the proxies keep running, and the next operator applies all changes.
 
 use akrobateo_core::annotations::REPLICAS;
-use e2e::{Failure, dedicated_fault_test, ensure, ensure_eq, eventually, fault_test, service, targets};
+use e2e::{
+    Failure, build_targets, ensure, ensure_eq, eventually, fault_test, fault_test_in_dedicated_mode, service,
+};
 
 #[tokio::test]
 async fn operator_applies_changes_that_were_made_while_it_was_stopped() -> Result<(), Failure> {
@@ -38,8 +40,8 @@ async fn operator_applies_changes_that_were_made_while_it_was_stopped() -> Resul
         namespace.wait_exposed(&created_service).await?;
         namespace.wait_cleaned_up(&deleted_service).await?;
         namespace.wait_cleaned_up(&cluster_ip_service).await?;
-        namespace.wait_unreachable(&targets(&deleted_service, &addresses)).await?;
-        namespace.wait_unreachable(&targets(&service_with_changed_type, &addresses)).await?;
+        namespace.wait_unreachable(&build_targets(&deleted_service, &addresses)).await?;
+        namespace.wait_unreachable(&build_targets(&service_with_changed_type, &addresses)).await?;
         namespace.wait_exposed(&unchanged_service).await.map(drop)
     })
     .await
@@ -71,7 +73,7 @@ async fn operator_that_is_killed_repeatedly_completes_all_changes() -> Result<()
         }
         faults.operator.wait_ready().await?;
         namespace.wait_exposed(&web).await?;
-        namespace.wait_no_rollout(&web).await?;
+        namespace.wait_rollouts_ended(&web).await?;
         let replies = namespace.wait_exposed(&web).await?;
         namespace.ensure_forwarded(&web, &replies).await?;
         for round in 0..ports.len() {
@@ -84,7 +86,7 @@ async fn operator_that_is_killed_repeatedly_completes_all_changes() -> Result<()
 
 #[tokio::test]
 async fn recreated_invalid_service_keeps_no_proxies_of_the_deleted_service() -> Result<(), Failure> {
-    dedicated_fault_test(async |namespace, faults| {
+    fault_test_in_dedicated_mode(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).with_ip_mode_proxy();

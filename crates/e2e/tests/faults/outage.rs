@@ -6,7 +6,7 @@ use akrobateo_core::Protocol;
 use e2e::backend::backend_pod;
 use e2e::{
     Failure, Faults, Namespace, NodeAddresses, ServiceBuilder, Target, consistently, ensure, ensure_eq,
-    eventually, restart_count, service, shared_fault_test_within,
+    eventually, fault_test_in_shared_mode_within, restart_count, service,
 };
 use futures::future::{try_join, try_join_all};
 use kube::ResourceExt;
@@ -41,13 +41,13 @@ async fn move_backend(
 
 /// Checks during the whole outage that every target answers. Meanwhile an agent crashes, and starts again without the
 /// API server. At the end, another program deletes the rules of this agent.
-async fn check_outage(
+async fn check_traffic_during_outage(
     namespace: &Namespace,
     faults: &Faults,
     node: &str,
     targets: &[Target],
 ) -> Result<(), Failure> {
-    let agent = faults.agents.pod_on(node).await?;
+    let agent = faults.agents.get_pod_on_node(node).await?;
     faults.pause_api_server().await?;
     let check_answers = consistently(OUTAGE_DURATION, "every target answers", async || {
         let replies = namespace.cluster().send_requests_within(targets, ANSWER_TIMEOUT).await?;
@@ -69,7 +69,7 @@ async fn check_outage(
 }
 
 /// Applies a change and a new Service. Both must take effect, and the changed Service must keep its addresses.
-async fn check_changes(
+async fn check_changes_take_effect(
     namespace: &Namespace,
     changed_service: &ServiceBuilder,
     new_service: &ServiceBuilder,
@@ -96,13 +96,16 @@ async fn check_changes(
 
 #[tokio::test]
 async fn api_server_outage_interrupts_no_traffic_and_loses_no_change() -> Result<(), Failure> {
-    shared_fault_test_within(TIME_LIMIT, async |namespace, faults| {
+    fault_test_in_shared_mode_within(TIME_LIMIT, async |namespace, faults| {
         let nodes = namespace.cluster().list_nodes().await?;
         let [shared_port, dedicated_port, added_ports @ .., new_shared_port, new_dedicated_port] =
             namespace.allocate_ports::<6>().await?;
         let shared_service = service("shared").tcp(shared_port).udp(shared_port);
-        let dedicated_service =
-            service("dedicated").tcp(dedicated_port).udp(dedicated_port).dedicated().with_ip_mode_proxy();
+        let dedicated_service = service("dedicated")
+            .tcp(dedicated_port)
+            .udp(dedicated_port)
+            .with_dedicated_mode()
+            .with_ip_mode_proxy();
         namespace.start_pod(&backend_pod().named("first").on_node(&nodes[0].name)).await?;
         let mut targets = Vec::new();
         for service in [&shared_service, &dedicated_service] {
@@ -111,20 +114,24 @@ async fn api_server_outage_interrupts_no_traffic_and_loses_no_change() -> Result
         let operator_before = faults.operator.wait_ready().await?;
 
         move_backend(namespace, ("first", "second"), &nodes[1], &targets).await?;
-        check_outage(namespace, faults, &nodes[2].name, &targets).await?;
+        check_traffic_during_outage(namespace, faults, &nodes[2].name, &targets).await?;
         eventually("the API server answers", async || namespace.get_service(&shared_service).await.map(drop))
             .await?;
         move_backend(namespace, ("second", "third"), &nodes[0], &targets).await?;
 
         let new_dedicated_service =
-            service("new-dedicated").tcp(new_dedicated_port).dedicated().with_ip_mode_proxy();
+            service("new-dedicated").tcp(new_dedicated_port).with_dedicated_mode().with_ip_mode_proxy();
         try_join_all([
-            check_changes(
+            check_changes_take_effect(
                 namespace,
                 &shared_service.clone().tcp(added_ports[0]).without_port(Protocol::Udp, shared_port),
                 &service("new-shared").tcp(new_shared_port),
             ),
-            check_changes(namespace, &dedicated_service.clone().tcp(added_ports[1]), &new_dedicated_service),
+            check_changes_take_effect(
+                namespace,
+                &dedicated_service.clone().tcp(added_ports[1]),
+                &new_dedicated_service,
+            ),
         ])
         .await?;
         let operator_after = faults.operator.wait_ready().await?;

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use e2e::{Failure, dedicated_fault_test, ensure, ensure_eq, eventually, eventually_within, service};
+use e2e::{Failure, ensure, ensure_eq, eventually, eventually_within, fault_test_in_dedicated_mode, service};
 use kube::ResourceExt;
 
 #[tokio::test]
 async fn killed_proxy_restarts_with_the_same_rules_and_interrupts_no_connection() -> Result<(), Failure> {
-    dedicated_fault_test(async |namespace, faults| {
+    fault_test_in_dedicated_mode(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).udp(port).with_ip_mode_proxy();
@@ -24,7 +24,7 @@ async fn killed_proxy_restarts_with_the_same_rules_and_interrupts_no_connection(
         let server = SocketAddr::new(node.addresses[0], port);
         let mut connections = namespace.cluster().open_connections(server, 1_000).await?;
         connections.expect_echo("before the kill").await?;
-        let rules = faults.list_rules(&proxy).await?;
+        let rules = faults.list_nftables_rules(&proxy).await?;
 
         faults.kill_container(&proxy).await?;
         connections.expect_echo("while the container restarts").await?;
@@ -39,7 +39,7 @@ async fn killed_proxy_restarts_with_the_same_rules_and_interrupts_no_connection(
             Ok(pod)
         })
         .await?;
-        ensure_eq("nftables rules", &faults.list_rules(&restarted_pod).await?, &rules)?;
+        ensure_eq("nftables rules", &faults.list_nftables_rules(&restarted_pod).await?, &rules)?;
         let replies = namespace.wait_exposed(&web).await?;
         namespace.ensure_answers_through_proxies(&web, &replies).await?;
         connections.expect_echo("after the restart").await
@@ -49,7 +49,7 @@ async fn killed_proxy_restarts_with_the_same_rules_and_interrupts_no_connection(
 
 #[tokio::test]
 async fn proxy_restores_flushed_rules_within_five_seconds() -> Result<(), Failure> {
-    dedicated_fault_test(async |namespace, faults| {
+    fault_test_in_dedicated_mode(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let nodes = namespace.cluster().list_nodes().await?;
@@ -57,7 +57,7 @@ async fn proxy_restores_flushed_rules_within_five_seconds() -> Result<(), Failur
         let web = web.on_nodes(&[&nodes[0].name]);
         namespace.expose_on(&web, &nodes[..1]).await?;
         let proxy = namespace.list_proxy_pods(&web).await?.remove(0);
-        faults.flush_rules(&proxy).await?;
+        faults.flush_nftables_rules(&proxy).await?;
         eventually_within(Duration::from_secs(5), "the proxy has restored its rules", async || {
             let metrics = namespace.get_proxy_metrics(&web).await?;
             let restored_count =
@@ -75,7 +75,7 @@ async fn proxy_restores_flushed_rules_within_five_seconds() -> Result<(), Failur
 
 #[tokio::test]
 async fn proxy_without_free_source_ports_emits_an_event_and_stays_ready() -> Result<(), Failure> {
-    dedicated_fault_test(async |namespace, faults| {
+    fault_test_in_dedicated_mode(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let nodes = namespace.cluster().list_nodes().await?;
@@ -88,7 +88,7 @@ async fn proxy_without_free_source_ports_emits_an_event_and_stays_ready() -> Res
             "the kubelet has emitted the proxy's warning",
             async || {
                 namespace.cluster().flood_udp((host, port).into()).await?;
-                faults.flood_udp_from(&nodes[1].name, (host, port).into()).await?;
+                faults.flood_udp_from_node(&nodes[1].name, (host, port).into()).await?;
                 let events = namespace.list_events_about(&proxy).await?;
                 let warning = events.iter().find(|event| event.reason.as_deref() == Some("ProbeWarning"));
                 let note = warning.and_then(|event| event.note.clone()).unwrap_or_default();

@@ -6,13 +6,13 @@ use std::slice;
 use akrobateo_core::annotations::{NODE_SELECTOR, REPLICAS, WORKLOAD};
 use e2e::backend::echo_pod;
 use e2e::{
-    Failure, Namespace, NodeAddresses, POOL_LABEL, ServiceBuilder, dedicated_fault_test, ensure, ensure_eq,
-    eventually, is_ready, service, targets,
+    Failure, Namespace, NodeAddresses, POOL_LABEL, ServiceBuilder, build_targets, ensure, ensure_eq,
+    eventually, fault_test_in_dedicated_mode, is_ready, service,
 };
 use kube::ResourceExt;
 
 /// A source range that contains no client of the tests.
-const RANGE_WITHOUT_CLIENTS: &str = "198.51.100.0/24";
+const SOURCE_RANGE_WITHOUT_CLIENTS: &str = "198.51.100.0/24";
 
 /// Returns the UID of each node's proxy pod.
 async fn proxy_uids(
@@ -30,7 +30,7 @@ fn node_names(nodes: &[NodeAddresses]) -> Vec<&str> {
 
 #[tokio::test]
 async fn lost_node_does_not_delay_a_change_on_other_nodes() -> Result<(), Failure> {
-    dedicated_fault_test(async |namespace, faults| {
+    fault_test_in_dedicated_mode(async |namespace, faults| {
         let nodes = namespace.cluster().list_nodes().await?;
         let (lost_node, other_nodes) = faults.operator.select_node_without_operator(nodes).await?;
         namespace.start_backend_on(&other_nodes[0].name).await?;
@@ -44,10 +44,11 @@ async fn lost_node_does_not_delay_a_change_on_other_nodes() -> Result<(), Failur
         let replies = namespace.expose_on(&web, &other_nodes).await?;
         namespace.ensure_answers_through_proxies(&web, &replies).await?;
         namespace.wait_condition(&web, "PartlyExposed", &["outdated", &lost_node.name]).await?;
-        let service_with_denied_clients = web.clone().source_ranges(&[RANGE_WITHOUT_CLIENTS.to_owned()]);
+        let service_with_denied_clients =
+            web.clone().source_ranges(&[SOURCE_RANGE_WITHOUT_CLIENTS.to_owned()]);
         namespace.apply(&service_with_denied_clients).await?;
         let addresses: Vec<_> = replies.iter().map(|reply| reply.target.host).collect();
-        namespace.wait_unreachable(&targets(&web, &addresses)).await?;
+        namespace.wait_unreachable(&build_targets(&web, &addresses)).await?;
         ensure(!namespace.published_addresses(&web).await?.is_empty(), || "the status is empty".to_owned())?;
 
         faults.reconnect_node(&lost_node.name).await?;
@@ -59,7 +60,7 @@ async fn lost_node_does_not_delay_a_change_on_other_nodes() -> Result<(), Failur
 
 #[tokio::test]
 async fn proxy_that_waits_for_its_port_does_not_delay_other_nodes() -> Result<(), Failure> {
-    dedicated_fault_test(async |namespace, _| {
+    fault_test_in_dedicated_mode(async |namespace, _| {
         let nodes = namespace.cluster().list_nodes().await?;
         let (blocked_node, other_nodes) = nodes.split_first().expect("the cluster has nodes");
         namespace.start_backend().await?;
@@ -77,8 +78,8 @@ async fn proxy_that_waits_for_its_port_does_not_delay_other_nodes() -> Result<()
 }
 
 #[tokio::test]
-async fn other_proxies_keep_running_when_a_node_gets_another_owner() -> Result<(), Failure> {
-    dedicated_fault_test(async |namespace, faults| {
+async fn other_proxies_keep_running_when_a_port_of_one_node_gets_another_owner() -> Result<(), Failure> {
+    fault_test_in_dedicated_mode(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let nodes = namespace.cluster().list_nodes().await?;
@@ -108,7 +109,7 @@ async fn other_proxies_keep_running_when_a_node_gets_another_owner() -> Result<(
 
 #[tokio::test]
 async fn deployment_with_more_replicas_than_nodes_rolls_out() -> Result<(), Failure> {
-    dedicated_fault_test(async |namespace, _| {
+    fault_test_in_dedicated_mode(async |namespace, _| {
         namespace.start_backend().await?;
         let [port, added_port] = namespace.allocate_ports().await?;
         let nodes = namespace.cluster().list_nodes().await?;
@@ -128,7 +129,7 @@ async fn deployment_with_more_replicas_than_nodes_rolls_out() -> Result<(), Fail
 
 #[tokio::test]
 async fn deployment_with_a_lost_node_rolls_out_on_the_other_nodes() -> Result<(), Failure> {
-    dedicated_fault_test(async |namespace, faults| {
+    fault_test_in_dedicated_mode(async |namespace, faults| {
         let nodes = namespace.cluster().list_nodes().await?;
         let (lost_node, other_nodes) = faults.operator.select_node_without_operator(nodes).await?;
         namespace.start_backend_on(&other_nodes[0].name).await?;
@@ -148,7 +149,7 @@ async fn deployment_with_a_lost_node_rolls_out_on_the_other_nodes() -> Result<()
 
 #[tokio::test]
 async fn deployment_moves_away_from_a_node_that_is_no_longer_selected() -> Result<(), Failure> {
-    dedicated_fault_test(async |namespace, faults| {
+    fault_test_in_dedicated_mode(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let nodes = namespace.cluster().list_nodes().await?;

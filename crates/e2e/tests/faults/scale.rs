@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use akrobateo_core::Protocol;
 use e2e::{
-    Failure, backend, dedicated_fault_test, dedicated_fault_test_within, ensure, eventually_within, service,
+    Failure, backend, ensure, eventually_within, fault_test_in_dedicated_mode,
+    fault_test_in_dedicated_mode_within, service,
 };
 
 /// The time limit for portmap, which adds the rules of one port after another. Each port takes longer than the previous
@@ -16,7 +17,7 @@ const CONNECTION_COUNT: usize = 10_000;
 
 #[tokio::test]
 async fn one_proxy_exposes_five_hundred_ports() -> Result<(), Failure> {
-    dedicated_fault_test_within(TIME_LIMIT, async |namespace, _| {
+    fault_test_in_dedicated_mode_within(TIME_LIMIT, async |namespace, _| {
         namespace.start_backend().await?;
         let ports: [u16; 500] = namespace.allocate_ports().await?;
         let nodes = namespace.cluster().list_nodes().await?;
@@ -39,7 +40,7 @@ async fn one_proxy_exposes_five_hundred_ports() -> Result<(), Failure> {
 
 #[tokio::test]
 async fn one_proxy_carries_and_counts_ten_thousand_connections() -> Result<(), Failure> {
-    dedicated_fault_test(async |namespace, faults| {
+    fault_test_in_dedicated_mode(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let nodes = namespace.cluster().list_nodes().await?;

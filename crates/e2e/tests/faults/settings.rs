@@ -3,12 +3,15 @@
 
 use akrobateo_core::LOAD_BALANCER_CLASS;
 use akrobateo_core::annotations::IP_MODE;
-use e2e::{Failure, LocalOperator, dedicated_fault_test, ensure, ensure_eq, eventually, service, targets};
+use e2e::{
+    Failure, LocalOperator, build_targets, ensure, ensure_eq, eventually, fault_test_in_dedicated_mode,
+    service,
+};
 use kube::ResourceExt;
 
 #[tokio::test]
 async fn operator_without_default_class_serves_only_its_own_class() -> Result<(), Failure> {
-    dedicated_fault_test(async |namespace, faults| {
+    fault_test_in_dedicated_mode(async |namespace, faults| {
         namespace.start_backend().await?;
         let [web_port, port_without_class] = namespace.allocate_ports().await?;
         faults.operator.stop().await?;
@@ -32,7 +35,7 @@ async fn operator_without_default_class_serves_only_its_own_class() -> Result<()
 
 #[tokio::test]
 async fn garbage_collector_deletes_proxies_in_the_service_namespace() -> Result<(), Failure> {
-    dedicated_fault_test(async |namespace, faults| {
+    fault_test_in_dedicated_mode(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).with_ip_mode_proxy();
@@ -55,11 +58,13 @@ async fn garbage_collector_deletes_proxies_in_the_service_namespace() -> Result<
 
 #[tokio::test]
 async fn operator_moves_the_proxies_to_the_changed_lb_namespace() -> Result<(), Failure> {
-    dedicated_fault_test(async |namespace, faults| {
+    fault_test_in_dedicated_mode(async |namespace, faults| {
         namespace.start_backend().await?;
         let [web_port, deleted_port] = namespace.allocate_ports().await?;
-        let (old_namespace, new_namespace) =
-            (namespace.create_another("old").await?, namespace.create_another("new").await?);
+        let (old_namespace, new_namespace) = (
+            namespace.create_another_namespace("old").await?,
+            namespace.create_another_namespace("new").await?,
+        );
         let web = service("web").tcp(web_port).with_ip_mode_proxy();
         let deleted_service = service("deleted").tcp(deleted_port);
         faults.operator.stop().await?;
@@ -89,7 +94,7 @@ async fn operator_moves_the_proxies_to_the_changed_lb_namespace() -> Result<(), 
 
 #[tokio::test]
 async fn operator_publishes_ip_mode_proxy_if_kube_proxy_uses_ipvs() -> Result<(), Failure> {
-    dedicated_fault_test(async |namespace, faults| {
+    fault_test_in_dedicated_mode(async |namespace, faults| {
         namespace.start_backend().await?;
         let [web_port, annotated_port] = namespace.allocate_ports().await?;
         faults.set_kube_proxy_mode("ipvs").await?;
@@ -107,7 +112,7 @@ async fn operator_publishes_ip_mode_proxy_if_kube_proxy_uses_ipvs() -> Result<()
 
 #[tokio::test]
 async fn operator_publishes_ip_mode_proxy_after_cilium_has_replaced_kube_proxy() -> Result<(), Failure> {
-    dedicated_fault_test(async |namespace, faults| {
+    fault_test_in_dedicated_mode(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port);
@@ -127,7 +132,7 @@ async fn operator_publishes_ip_mode_proxy_after_cilium_has_replaced_kube_proxy()
 
 #[tokio::test]
 async fn service_releases_a_port_that_becomes_reserved() -> Result<(), Failure> {
-    dedicated_fault_test(async |namespace, faults| {
+    fault_test_in_dedicated_mode(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port);
@@ -140,7 +145,7 @@ async fn service_releases_a_port_that_becomes_reserved() -> Result<(), Failure> 
         let parts = [&format!("{port}/TCP"), "reserved"];
         namespace.wait_warning(&web, "PortReserved", &parts).await?;
         namespace.wait_cleaned_up(&web).await?;
-        namespace.wait_unreachable(&targets(&web, &addresses)).await
+        namespace.wait_unreachable(&build_targets(&web, &addresses)).await
     })
     .await
 }

@@ -6,7 +6,9 @@ use std::slice;
 use akrobateo_core::annotations::IP_MODE;
 use akrobateo_core::{DEFAULT_INSTANCE, labels};
 use e2e::backend::echo_pod;
-use e2e::{Failure, LocalOperator, Namespace, ServiceBuilder, dedicated_fault_test, ensure_eq, service};
+use e2e::{
+    Failure, LocalOperator, Namespace, ServiceBuilder, ensure_eq, fault_test_in_dedicated_mode, service,
+};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
@@ -39,8 +41,8 @@ async fn forge_proxies(tenant: &Namespace, service: &ServiceBuilder, port: u16) 
 
 #[tokio::test]
 async fn tenant_changes_no_port_and_no_address_of_another_tenant() -> Result<(), Failure> {
-    dedicated_fault_test(async |shop, faults| {
-        let other_tenant = shop.create_another("other").await?;
+    fault_test_in_dedicated_mode(async |shop, faults| {
+        let other_tenant = shop.create_another_namespace("other").await?;
         shop.start_backend().await?;
         other_tenant.start_backend().await?;
         let nodes = shop.cluster().list_nodes().await?;

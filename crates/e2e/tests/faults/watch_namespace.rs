@@ -1,14 +1,14 @@
 //! An operator that watches only one namespace.
 
-use e2e::{Failure, LocalOperator, dedicated_fault_test, ensure_eq, service};
+use e2e::{Failure, LocalOperator, ensure_eq, fault_test_in_dedicated_mode, service};
 use kube::ResourceExt;
 
 #[tokio::test]
 async fn operator_serves_only_the_watched_namespace() -> Result<(), Failure> {
-    dedicated_fault_test(async |namespace, faults| {
+    fault_test_in_dedicated_mode(async |namespace, faults| {
         namespace.start_backend().await?;
-        let unwatched_namespace = namespace.create_another("unwatched").await?;
-        let proxies_namespace = namespace.create_another("proxies").await?;
+        let unwatched_namespace = namespace.create_another_namespace("unwatched").await?;
+        let proxies_namespace = namespace.create_another_namespace("proxies").await?;
         let [web_port, ignored_port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(web_port).with_ip_mode_proxy();
         let ignored_service = service("ignored").tcp(ignored_port);

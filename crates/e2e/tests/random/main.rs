@@ -2,19 +2,21 @@
 //! forwarded by the agents or by its own proxies. No change may take a port from another Service, and a new operator
 //! must change nothing.
 
-mod forged;
+mod forged_objects;
 mod model;
 mod observed_state;
 mod properties;
 
 use std::time::Duration;
 
-use e2e::{Failure, Faults, Namespace, Snapshot, differences, ensure, eventually, shared_fault_test_within};
+use e2e::{
+    Failure, Faults, Namespace, Snapshot, differences, ensure, eventually, fault_test_in_shared_mode_within,
+};
 use fastrand::Rng;
 use futures::future::try_join;
 use model::{Change, Model};
 use observed_state::ObservedState;
-use properties::Properties;
+use properties::PortOwnershipProperties;
 use tokio::time::sleep;
 
 /// The number of rounds. At the end of a round, the test waits until the state is stable, and then checks all
@@ -28,7 +30,7 @@ const TIME_LIMIT: Duration = Duration::from_mins(8);
 const SEED_VARIABLE: &str = "AKROBATEO_E2E_SEED";
 
 /// The cluster under test: two tenants' namespaces, and the nodes.
-struct Cluster<'a> {
+struct TestedCluster<'a> {
     faults: &'a Faults,
     tenants: [Namespace; 2],
     nodes: Vec<String>,
@@ -43,18 +45,20 @@ fn read_seed() -> u64 {
 async fn no_random_change_takes_a_port_from_another_service() -> Result<(), Failure> {
     let seed = read_seed();
     println!("{SEED_VARIABLE}={seed}");
-    let result = shared_fault_test_within(TIME_LIMIT, async |namespace, faults| {
-        let tenants = [namespace.create_another("a").await?, namespace.create_another("b").await?];
+    let result = fault_test_in_shared_mode_within(TIME_LIMIT, async |namespace, faults| {
+        let tenants =
+            [namespace.create_another_namespace("a").await?, namespace.create_another_namespace("b").await?];
         let nodes = namespace.cluster().list_nodes().await?;
         let nodes: Vec<_> = nodes.into_iter().map(|node| node.name).collect();
-        let backend_nodes = [0, nodes.len() - 1];
-        for (tenant, node) in tenants.iter().zip(backend_nodes) {
+        let backend_node_by_tenant = [0, nodes.len() - 1];
+        for (tenant, node) in tenants.iter().zip(backend_node_by_tenant) {
             tenant.start_backend_on(&nodes[node]).await?;
         }
         let (ports, node_ports) = (namespace.allocate_ports().await?, namespace.allocate_node_ports().await?);
         let mut model = Model::new(seed, ports, node_ports, nodes.len());
-        let cluster = Cluster { faults, tenants, nodes };
-        let mut properties = Properties { state_before_round: ObservedState::default(), backend_nodes };
+        let cluster = TestedCluster { faults, tenants, nodes };
+        let mut properties =
+            PortOwnershipProperties { state_before_round: ObservedState::default(), backend_node_by_tenant };
         for round in 0..ROUND_COUNT {
             cluster.run_round(&mut model, &mut properties, round).await?;
         }
@@ -64,12 +68,12 @@ async fn no_random_change_takes_a_port_from_another_service() -> Result<(), Fail
     result.map_err(|failure| Failure::UnexpectedState(format!("{SEED_VARIABLE}={seed}: {failure}")))
 }
 
-impl Cluster<'_> {
+impl TestedCluster<'_> {
     /// Makes the changes of a round, and checks the properties after each change and at the end.
     async fn run_round(
         &self,
         model: &mut Model,
-        properties: &mut Properties,
+        properties: &mut PortOwnershipProperties,
         round: usize,
     ) -> Result<(), Failure> {
         let reserved_port_before = model.reserved_port;
@@ -92,7 +96,7 @@ impl Cluster<'_> {
             println!("round {round}: {}", model.describe(&change));
             self.apply(&change).await?;
             sleep(AVERAGE_PAUSE_BETWEEN_CHANGES.mul_f32(2.0 * model.rng.f32())).await;
-            properties.check_step(model, &self.read_state().await?)?;
+            properties.check_state_during_round(model, &self.read_state().await?)?;
         }
         // Without a leader the state would be stable too, so the test first waits for a new leader.
         self.faults.operator.wait_leader_other_than(&leader).await?;
@@ -104,7 +108,7 @@ impl Cluster<'_> {
             properties.check_stable_state(model, &observed_state)
         })
         .await?;
-        properties.check_step(model, &observed_state)?;
+        properties.check_state_during_round(model, &observed_state)?;
         properties.state_before_round = observed_state;
         Ok(())
     }
@@ -121,7 +125,7 @@ impl Cluster<'_> {
 
     /// Stops the agent of a node by a crash or by a graceful shutdown. The node keeps its rules in both cases.
     async fn stop_agent(&self, node: &str, round: usize) -> Result<(), Failure> {
-        let pod = self.faults.agents.pod_on(node).await?;
+        let pod = self.faults.agents.get_pod_on_node(node).await?;
         if round.is_multiple_of(2) {
             self.faults.kill_container(&pod).await?;
         }
@@ -132,16 +136,25 @@ impl Cluster<'_> {
     /// Makes a change. Repeats failed requests, because the API server of a busy machine may not answer in time.
     async fn apply(&self, change: &Change) -> Result<(), Failure> {
         eventually("the API server has accepted the change", async || match change {
-            Change::Apply(id, service) => self.tenants[id.tenant].apply(service).await.map(drop),
-            Change::Delete(id, service) => self.tenants[id.tenant].delete_service_if_exists(service).await,
+            Change::Apply(id, service) => self.tenants[id.tenant_index].apply(service).await.map(drop),
+            Change::Delete(id, service) => {
+                self.tenants[id.tenant_index].delete_service_if_exists(service).await
+            }
             Change::Replace(id, service) => {
-                self.tenants[id.tenant].delete_service_if_exists(service).await?;
-                self.tenants[id.tenant].apply(service).await.map(drop)
+                self.tenants[id.tenant_index].delete_service_if_exists(service).await?;
+                self.tenants[id.tenant_index].apply(service).await.map(drop)
             }
             Change::SetPoolLabel(node, pool) => self.faults.set_pool_label(&self.nodes[*node], *pool).await,
-            Change::Forge { tenant, as_proxies_of: id, port } => {
-                let (tenant, imitated_tenant) = (&self.tenants[*tenant], &self.tenants[id.tenant]);
-                forged::forge_proxies(tenant, imitated_tenant, &format!("random-{}", id.number), *port).await
+            Change::Forge { tenant_index, imitated_service: id, port } => {
+                let (tenant, imitated_tenant) =
+                    (&self.tenants[*tenant_index], &self.tenants[id.tenant_index]);
+                forged_objects::forge_proxies(
+                    tenant,
+                    imitated_tenant,
+                    &format!("random-{}", id.service_index),
+                    *port,
+                )
+                .await
             }
         })
         .await

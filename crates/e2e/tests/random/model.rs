@@ -15,18 +15,18 @@ const FREE_PORT_COUNT: usize = 5;
 const NODE_PORT_COUNT: usize = 2;
 /// The number of proxies of a Deployment without the annotation `akrobateo.io/replicas`.
 const DEFAULT_REPLICAS: usize = 2;
-const POOLS: [Option<&str>; 3] = [None, Some("edge"), Some("core")];
+const NODE_POOLS: [Option<&str>; 3] = [None, Some("edge"), Some("core")];
 const FAMILIES: [&[&str]; 6] =
     [&["IPv4"], &["IPv4"], &["IPv6"], &["IPv6"], &["IPv4", "IPv6"], &["IPv6", "IPv4"]];
 /// The workloads of Services. The agents forward a Service without the annotation.
 const WORKLOADS: [Option<&str>; 3] = [None, Some("Deployment"), Some("DaemonSet")];
 const INVALID_IP_MODE: Option<&str> = Some("Bogus");
 
-/// The tenant and the number of a Service. Both tenants use the same names.
+/// The tenant of a Service, and the index of the Service in its tenant. Both tenants use the same names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ServiceId {
-    pub(crate) tenant: usize,
-    pub(crate) number: usize,
+    pub(crate) tenant_index: usize,
+    pub(crate) service_index: usize,
 }
 
 /// A change of the cluster.
@@ -41,8 +41,8 @@ pub(crate) enum Change {
     SetPoolLabel(usize, Option<&'static str>),
     /// A tenant creates objects that look like the proxies of this Service and have this hostPort.
     Forge {
-        tenant: usize,
-        as_proxies_of: ServiceId,
+        tenant_index: usize,
+        imitated_service: ServiceId,
         port: u16,
     },
 }
@@ -66,7 +66,7 @@ pub(crate) struct ServiceModel {
     workload: Option<&'static str>,
     ip_mode: Option<&'static str>,
     priority_class: Option<&'static str>,
-    is_local: bool,
+    has_traffic_policy_local: bool,
     has_endpoint: bool,
     node_port: Option<u16>,
     health_check_node_port: Option<u16>,
@@ -80,7 +80,7 @@ pub(crate) struct Model {
     node_ports: [u16; NODE_PORT_COUNT],
     pub(crate) services: BTreeMap<ServiceId, ServiceModel>,
     /// The pool of each node.
-    pub(crate) pools: Vec<Option<&'static str>>,
+    pub(crate) pool_by_node: Vec<Option<&'static str>>,
     pub(crate) reserved_port: Option<u16>,
     /// The Services that this round changes.
     pub(crate) changing_services: BTreeSet<ServiceId>,
@@ -102,7 +102,7 @@ impl Model {
             ports: ports.into_iter().chain(node_ports).collect(),
             node_ports,
             services: BTreeMap::new(),
-            pools: vec![None; node_count],
+            pool_by_node: vec![None; node_count],
             reserved_port: None,
             changing_services: BTreeSet::new(),
             relabelled_nodes: BTreeSet::new(),
@@ -113,13 +113,14 @@ impl Model {
     /// Begins a round. Chooses the reserved port, and the Services that the round changes: all Services of one tenant,
     /// or a random half of all Services.
     pub(crate) fn start_round(&mut self, round: usize) {
-        let all_services = (0..2)
-            .flat_map(|tenant| (0..SERVICES_PER_TENANT).map(move |number| ServiceId { tenant, number }));
+        let all_services = (0..2).flat_map(|tenant_index| {
+            (0..SERVICES_PER_TENANT).map(move |service_index| ServiceId { tenant_index, service_index })
+        });
         let rng = &mut self.rng;
         self.changing_services = all_services
-            .filter(|id| if round % 3 == 2 { rng.bool() } else { round == 0 || id.tenant == round % 2 })
+            .filter(|id| if round % 3 == 2 { rng.bool() } else { round == 0 || id.tenant_index == round % 2 })
             .collect();
-        self.changing_services.insert(ServiceId { tenant: round % 2, number: 0 });
+        self.changing_services.insert(ServiceId { tenant_index: round % 2, service_index: 0 });
         self.relabelled_nodes.clear();
         self.previously_reserved_port = self.reserved_port;
         self.reserved_port = (round % 2 == 1).then(|| self.choose_port_number());
@@ -130,8 +131,8 @@ impl Model {
         let Some(service) = self.services.get(&id).filter(|_| !self.changing_services.contains(&id)) else {
             return false;
         };
-        // A Service may be rejected because of a reserved port. Its last change takes effect when the port is no longer
-        // reserved.
+        // A Service may be rejected because of a reserved port. The last change of the Service takes effect when the
+        // port is no longer reserved.
         let reserved_ports = [self.reserved_port, self.previously_reserved_port];
         let had_reserved_port = service.ports.iter().any(|(_, port)| reserved_ports.contains(&Some(*port)));
         let is_relabelled = service.node_pool.is_some() && self.relabelled_nodes.contains(&node);
@@ -142,20 +143,18 @@ impl Model {
     pub(crate) fn next_change(&mut self) -> Change {
         match self.rng.u8(..16) {
             0 => {
-                let node = self.rng.usize(..self.pools.len());
-                self.pools[node] = self.choose_value(POOLS);
+                let node = self.rng.usize(..self.pool_by_node.len());
+                self.pool_by_node[node] = self.choose_value(NODE_POOLS);
                 self.relabelled_nodes.insert(node);
-                return Change::SetPoolLabel(node, self.pools[node]);
+                return Change::SetPoolLabel(node, self.pool_by_node[node]);
             }
             1 => {
-                let tenant = self.choose_changing_service().tenant;
-                let imitated_service =
-                    ServiceId { tenant: self.rng.usize(..2), number: self.rng.usize(..SERVICES_PER_TENANT) };
-                return Change::Forge {
-                    tenant,
-                    as_proxies_of: imitated_service,
-                    port: self.choose_port_number(),
+                let tenant_index = self.choose_changing_service().tenant_index;
+                let imitated_service = ServiceId {
+                    tenant_index: self.rng.usize(..2),
+                    service_index: self.rng.usize(..SERVICES_PER_TENANT),
                 };
+                return Change::Forge { tenant_index, imitated_service, port: self.choose_port_number() };
             }
             _ => (),
         }
@@ -204,7 +203,7 @@ impl Model {
             workload: self.choose_value(WORKLOADS),
             ip_mode: None,
             priority_class: None,
-            is_local: self.rng.u8(..4) == 0,
+            has_traffic_policy_local: self.rng.u8(..4) == 0,
             has_endpoint: self.rng.u8(..3) > 0,
             node_port: None,
             health_check_node_port: None,
@@ -240,12 +239,13 @@ impl Model {
                 service.service_type =
                     if service.service_type == next_type { ServiceType::LoadBalancer } else { next_type };
             }
-            4 => service.node_pool = self.choose_value(POOLS),
+            4 => service.node_pool = self.choose_value(NODE_POOLS),
             5 => service.workload = self.choose_value(WORKLOADS),
             6 => service.ip_mode = self.choose_value([None, Some("Proxy"), INVALID_IP_MODE]),
             7 | 8 => {
-                service.is_local = !service.is_local;
-                service.health_check_node_port = service.is_local.then(|| self.choose_node_port()).flatten();
+                service.has_traffic_policy_local = !service.has_traffic_policy_local;
+                service.health_check_node_port =
+                    service.has_traffic_policy_local.then(|| self.choose_node_port()).flatten();
                 service.health_check_node_port =
                     service.health_check_node_port.filter(|number| service.node_port != Some(*number));
             }
@@ -288,14 +288,14 @@ impl ServiceModel {
     }
 
     /// Returns true if the agents forward the Service.
-    fn is_shared(&self) -> bool {
+    fn is_forwarded_by_agents(&self) -> bool {
         self.workload.is_none()
     }
 
     /// Returns the ports that the agents or the proxies use for the Service. Proxies that forward use each port for
     /// both families. Agents, and proxies that only reserve ports, use each port for the families of the Service.
     pub(crate) fn frontends(&self) -> BTreeSet<Frontend> {
-        let uses_both_families = self.ip_mode.is_some() && !self.is_shared();
+        let uses_both_families = self.ip_mode.is_some() && !self.is_forwarded_by_agents();
         let has_family = |family: &Family| uses_both_families || self.families.contains(&family.as_str());
         let ports = self.ports.iter().filter_map(|&(protocol, port)| Some((protocol, port.try_into().ok()?)));
         ports
@@ -311,9 +311,9 @@ impl ServiceModel {
 
     /// Returns true if the Service claims its ports on a node of this pool. `has_endpoint` is true if the tenant's
     /// backend runs on this node.
-    pub(crate) fn claims_node(&self, node_pool: Option<&str>, has_endpoint: bool) -> bool {
+    pub(crate) fn claims_ports_on_node(&self, node_pool: Option<&str>, has_endpoint: bool) -> bool {
         (self.node_pool.is_none() || self.node_pool == node_pool)
-            && (!self.is_local || (self.has_endpoint && has_endpoint))
+            && (!self.has_traffic_policy_local || (self.has_endpoint && has_endpoint))
     }
 
     /// Returns true if the Service has a Deployment that needs no more than this number of nodes.
@@ -326,7 +326,7 @@ impl ServiceModel {
     }
 
     fn build(&self, id: ServiceId) -> ServiceBuilder {
-        let mut builder = service(&format!("random-{}", id.number)).families(self.families);
+        let mut builder = service(&format!("random-{}", id.service_index)).families(self.families);
         for &(protocol, port) in &self.ports {
             builder = builder.port(protocol, port, port);
         }
@@ -344,7 +344,7 @@ impl ServiceModel {
             return builder.with_type_cluster_ip();
         }
         builder = if let Some(port) = self.node_port { builder.node_port(port) } else { builder };
-        builder = if self.is_local { builder.traffic_policy_local() } else { builder };
+        builder = if self.has_traffic_policy_local { builder.traffic_policy_local() } else { builder };
         if self.service_type == ServiceType::NodePort {
             return builder.with_type_node_port();
         }

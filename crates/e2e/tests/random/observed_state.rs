@@ -1,5 +1,5 @@
-//! The observed state of the cluster: the Services, and the ports that agents and workloads use for them on nodes. Does
-//! I/O.
+//! The observed state of the cluster: the Services, and the ports of nodes that agents and workloads use for the
+//! Services. Does I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -42,19 +42,19 @@ impl ObservedState {
             Api::<DaemonSet>::namespaced(client.clone(), PROXIES_NAMESPACE).list(&params).await?;
         for daemonset in daemonsets {
             let spec = daemonset.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
-            observed_state.add(tenants, &daemonset, spec, &nodes);
+            observed_state.add_workload_ports(tenants, &daemonset, spec, &nodes);
         }
         let deployments =
             Api::<Deployment>::namespaced(client.clone(), PROXIES_NAMESPACE).list(&params).await?;
         for deployment in deployments {
             let spec = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
-            observed_state.add(tenants, &deployment, spec, &nodes);
+            observed_state.add_workload_ports(tenants, &deployment, spec, &nodes);
         }
-        for (tenant, namespace) in tenants.iter().enumerate() {
+        for (tenant_index, namespace) in tenants.iter().enumerate() {
             let services = Api::<Service>::namespaced(client.clone(), namespace.name());
             for service in services.list(&params).await? {
-                if let Some(number) = service_number(&service.name_any()) {
-                    let id = ServiceId { tenant, number };
+                if let Some(service_index) = parse_service_index(&service.name_any()) {
+                    let id = ServiceId { tenant_index, service_index };
                     observed_state.add_published_ports(id, &service, &nodes);
                     observed_state.services.insert(id, service);
                 }
@@ -63,7 +63,7 @@ impl ObservedState {
         Ok(observed_state)
     }
 
-    fn add<K: Resource>(
+    fn add_workload_ports<K: Resource>(
         &mut self,
         tenants: &[Namespace; 2],
         workload: &K,
@@ -72,10 +72,11 @@ impl ObservedState {
     ) {
         let (labels, Some(spec)) = (workload.labels(), spec) else { return };
         let namespace = labels.get(labels::SERVICE_NAMESPACE);
-        let tenant = tenants.iter().position(|tenant| namespace.is_some_and(|name| name == tenant.name()));
-        let service_number = labels.get(labels::SERVICE_NAME).and_then(|name| service_number(name));
-        let (Some(tenant), Some(service_number), None) =
-            (tenant, service_number, &workload.meta().deletion_timestamp)
+        let tenant_index =
+            tenants.iter().position(|tenant| namespace.is_some_and(|name| name == tenant.name()));
+        let service_index = labels.get(labels::SERVICE_NAME).and_then(|name| parse_service_index(name));
+        let (Some(tenant_index), Some(service_index), None) =
+            (tenant_index, service_index, &workload.meta().deletion_timestamp)
         else {
             return;
         };
@@ -85,14 +86,14 @@ impl ObservedState {
         let ports_on_nodes =
             selected_nodes.flat_map(|(node, _)| frontends.iter().map(move |port| (node, *port)));
         self.ports_by_service
-            .entry(ServiceId { tenant, number: service_number })
+            .entry(ServiceId { tenant_index, service_index })
             .or_default()
             .extend(ports_on_nodes);
     }
 
     /// Adds the ports of a Service that the agents forward. The agents use the ports on each node with a published
     /// address. Ignores rejected Services, because their agents may use earlier ports. Ignores Services without
-    /// endpoints, because they are published without their ports.
+    /// endpoints, because the operator publishes these Services even if they do not own their ports.
     fn add_published_ports(&mut self, id: ServiceId, service: &Service, nodes: &[&Node]) {
         let is_exposed = exposed_condition(service)
             .is_some_and(|condition| ["Exposed", "PartlyExposed"].contains(&condition.reason.as_str()));
@@ -129,7 +130,7 @@ fn has_address(node: &Node, address: IpAddr) -> bool {
     addresses.any(|node_address| node_address.address.parse() == Ok(address))
 }
 
-fn service_number(name: &str) -> Option<usize> {
+fn parse_service_index(name: &str) -> Option<usize> {
     name.strip_prefix("random-")?.parse().ok()
 }
 

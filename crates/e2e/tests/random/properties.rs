@@ -10,23 +10,29 @@ use crate::model::{Model, ServiceId, ServiceModel};
 use crate::observed_state::{ObservedState, PortOnNode};
 
 /// The properties of port ownership, and the data that the checks need.
-pub(crate) struct Properties {
+pub(crate) struct PortOwnershipProperties {
     /// The stable state at the end of the previous round.
     pub(crate) state_before_round: ObservedState,
     /// For each tenant, the index of the node that runs its backend.
-    pub(crate) backend_nodes: [usize; 2],
+    pub(crate) backend_node_by_tenant: [usize; 2],
 }
 
-impl Properties {
+impl PortOwnershipProperties {
     /// Checks the state in the middle of a round. If the round does not change a Service, the Service must keep its
     /// ports, and no other workload may get these ports.
-    pub(crate) fn check_step(&self, model: &Model, current_state: &ObservedState) -> Result<(), Failure> {
+    pub(crate) fn check_state_during_round(
+        &self,
+        model: &Model,
+        current_state: &ObservedState,
+    ) -> Result<(), Failure> {
         for (&id, previous_ports) in &self.state_before_round.ports_by_service {
             let Some(service) = model.services.get(&id) else { continue };
             let ports_to_keep = previous_ports.iter().filter(|(node, _)| {
                 // The previous proxies of a rejected Service keep their ports on all nodes.
-                let is_claimed =
-                    service.claims_node(model.pools[*node], self.backend_nodes[id.tenant] == *node);
+                let is_claimed = service.claims_ports_on_node(
+                    model.pool_by_node[*node],
+                    self.backend_node_by_tenant[id.tenant_index] == *node,
+                );
                 model.must_keep_ports_on_node(id, *node)
                     && (is_claimed || !service.is_valid(model.reserved_port))
             });
@@ -58,7 +64,7 @@ impl Properties {
         model: &Model,
         current_state: &ObservedState,
     ) -> Result<(), Failure> {
-        check_owners(model, current_state)?;
+        check_port_owners(model, current_state)?;
         let node_port_owners = node_port_owners(current_state);
         for (&id, service) in
             model.services.iter().filter(|(_, service)| service.is_valid(model.reserved_port))
@@ -95,14 +101,17 @@ impl Properties {
     }
 
     fn claimed_nodes(&self, model: &Model, id: ServiceId, service: &ServiceModel) -> BTreeSet<usize> {
-        let is_claimed =
-            |node: &usize| service.claims_node(model.pools[*node], self.backend_nodes[id.tenant] == *node);
-        (0..model.pools.len()).filter(is_claimed).collect()
+        let is_claimed = |node: &usize| {
+            service.claims_ports_on_node(
+                model.pool_by_node[*node],
+                self.backend_node_by_tenant[id.tenant_index] == *node,
+            )
+        };
+        (0..model.pool_by_node.len()).filter(is_claimed).collect()
     }
 
     /// Returns true if the Deployment of another Service owns the port on a node, but excludes the node. A Deployment
-    /// with enough other nodes continues to exclude such a node, because a change of the excluded nodes replaces all
-    /// pods.
+    /// with enough other nodes continues to exclude the node, because a change of the excluded nodes replaces all pods.
     fn is_spare_node_of_another_deployment(
         &self,
         model: &Model,
@@ -124,7 +133,7 @@ impl Properties {
 
 /// Checks that no port has two owners, that only eligible Services use ports, and that no Service uses a reserved
 /// port.
-fn check_owners(model: &Model, current_state: &ObservedState) -> Result<(), Failure> {
+fn check_port_owners(model: &Model, current_state: &ObservedState) -> Result<(), Failure> {
     let mut owners = BTreeMap::new();
     for (&id, used_ports) in &current_state.ports_by_service {
         let is_eligible = model.services.get(&id).is_some_and(ServiceModel::is_eligible);

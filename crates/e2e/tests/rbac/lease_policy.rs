@@ -1,7 +1,7 @@
 //! The policy for the Leases of the node agents. All writes are dry runs, so the test changes no Lease.
 
 use akrobateo_core::DEFAULT_INSTANCE;
-use e2e::{AgentAccount, Failure, OPERATOR_NAMESPACE, ensure, shared_test};
+use e2e::{AgentAccount, Failure, OPERATOR_NAMESPACE, ensure, test_in_shared_mode};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
@@ -52,13 +52,13 @@ async fn ensure_rejected(
 
 #[tokio::test]
 async fn agent_writes_only_the_lease_of_its_own_node() -> Result<(), Failure> {
-    shared_test(async |namespace| {
+    test_in_shared_mode(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;
         let [own_lease, other_lease] =
             [0, 1].map(|index: usize| format!("{DEFAULT_INSTANCE}-{}", nodes[index].name));
         let account = AgentAccount::new(namespace.cluster());
         let pod = account.create_pod(&nodes[0].name).await?;
-        let agent_client = account.connect(Some(&pod)).await?;
+        let agent_client = account.connect_to_api_server(Some(&pod)).await?;
         let result = async {
             ensure_accepted(&agent_client, &own_lease, &[AGENT_LABEL]).await?;
             ensure_accepted(&agent_client, &own_lease, &[]).await?;
@@ -73,7 +73,7 @@ async fn agent_writes_only_the_lease_of_its_own_node() -> Result<(), Failure> {
             ensure(rejection.as_ref().is_some_and(|rejection| rejection.contains(&message)), || {
                 format!("an agent deleted the Lease of the operator: {rejection:?}")
             })?;
-            let client_with_unbound_token = account.connect(None).await?;
+            let client_with_unbound_token = account.connect_to_api_server(None).await?;
             ensure_rejected(
                 &client_with_unbound_token,
                 &own_lease,
@@ -83,15 +83,15 @@ async fn agent_writes_only_the_lease_of_its_own_node() -> Result<(), Failure> {
             .await
         };
         let result = result.await;
-        pod.delete().await?;
+        pod.delete_pod().await?;
         result
     })
     .await
 }
 
 #[tokio::test]
-async fn other_users_write_only_leases_without_the_label_of_agents() -> Result<(), Failure> {
-    shared_test(async |namespace| {
+async fn other_users_write_only_leases_without_the_agent_label() -> Result<(), Failure> {
+    test_in_shared_mode(async |namespace| {
         let administrator = &namespace.cluster().client;
         ensure_accepted(administrator, "lease-policy-test", &[]).await?;
         let message = "only the ServiceAccount kube-system/akrobateo-agent";

@@ -4,13 +4,13 @@ use akrobateo_core::annotations::IP_MODE;
 use e2e::{Failure, ServiceBuilder, ensure_eq, eventually, exposed_service_test, service, test};
 
 #[tokio::test]
-async fn invalid_annotation_gets_one_warning_and_keeps_the_previous_state() -> Result<(), Failure> {
+async fn service_with_an_invalid_annotation_gets_one_warning_and_keeps_its_state() -> Result<(), Failure> {
     exposed_service_test(
         |port| service("web").tcp(port).with_ip_mode_proxy(),
         async |namespace, web| {
             let replies_before = namespace.wait_exposed(&web).await?;
-            namespace.wait_no_rollout(&web).await?;
-            let workload_before = namespace.workload_versions(&web).await?;
+            namespace.wait_rollouts_ended(&web).await?;
+            let workload_before = namespace.list_workload_versions(&web).await?;
             namespace.apply(&web.clone().annotation(IP_MODE, "Bogus")).await?;
             eventually("one Warning has the invalid value and the allowed values", async || {
                 let events = namespace.list_events(&web).await?;
@@ -24,7 +24,7 @@ async fn invalid_annotation_gets_one_warning_and_keeps_the_previous_state() -> R
             })
             .await?;
             namespace.wait_operator_synced().await?;
-            ensure_eq("workload", &namespace.workload_versions(&web).await?, &workload_before)?;
+            ensure_eq("workload", &namespace.list_workload_versions(&web).await?, &workload_before)?;
             let targets: Vec<_> = replies_before.iter().map(|reply| reply.target).collect();
             let replies = namespace.cluster().send_requests(&targets).await?;
             namespace.ensure_forwarded(&web, &replies).await?;

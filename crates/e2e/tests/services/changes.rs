@@ -4,18 +4,18 @@ use std::net::IpAddr;
 
 use akrobateo_core::Protocol;
 use e2e::{
-    Failure, Namespace, NodeAddresses, ServiceBuilder, backend, ensure, ensure_eq, eventually,
-    exposed_dedicated_service_test, exposed_service_test, is_ready, service, targets, test,
+    Failure, Namespace, NodeAddresses, ServiceBuilder, backend, build_targets, ensure, ensure_eq, eventually,
+    exposed_service_test, exposed_service_test_in_dedicated_mode, is_ready, service, test,
 };
 use k8s_openapi::api::core::v1::Pod;
 
 /// Applies a changed Service, and checks that the proxies' DaemonSet stays the same.
 async fn apply_and_ensure_no_rollout(namespace: &Namespace, service: &ServiceBuilder) -> Result<(), Failure> {
-    namespace.wait_no_rollout(service).await?;
-    let workload_before = namespace.workload_versions(service).await?;
+    namespace.wait_rollouts_ended(service).await?;
+    let workload_before = namespace.list_workload_versions(service).await?;
     namespace.apply(service).await?;
     namespace.wait_operator_synced().await?;
-    ensure_eq("workload", &namespace.workload_versions(service).await?, &workload_before)?;
+    ensure_eq("workload", &namespace.list_workload_versions(service).await?, &workload_before)?;
     namespace.wait_exposed(service).await.map(drop)
 }
 
@@ -45,8 +45,8 @@ async fn removed_port_does_not_answer() -> Result<(), Failure> {
             .without_port(Protocol::Udp, removed_port);
         namespace.apply(&web).await?;
         let service_with_only_the_removed_ports = service("web").tcp(removed_port).udp(removed_port);
-        namespace.wait_unreachable(&targets(&service_with_only_the_removed_ports, &addresses)).await?;
-        namespace.wait_no_rollout(&web).await?;
+        namespace.wait_unreachable(&build_targets(&service_with_only_the_removed_ports, &addresses)).await?;
+        namespace.wait_rollouts_ended(&web).await?;
         namespace.wait_exposed(&web).await.map(drop)
     })
     .await
@@ -116,7 +116,7 @@ async fn ensure_proxies_forward(
 
 #[tokio::test]
 async fn every_published_address_answers_during_a_change_of_the_ip_mode() -> Result<(), Failure> {
-    exposed_dedicated_service_test(
+    exposed_service_test_in_dedicated_mode(
         |port| service("web").tcp(port),
         async |namespace, web| {
             let nodes = namespace.cluster().list_nodes().await?;
@@ -147,7 +147,7 @@ async fn every_published_address_answers_during_a_change_of_the_ip_mode() -> Res
 
 #[tokio::test]
 async fn status_keeps_its_addresses_during_a_rollout() -> Result<(), Failure> {
-    exposed_dedicated_service_test(
+    exposed_service_test_in_dedicated_mode(
         |port| service("web").tcp(port),
         async |namespace, web| {
             let generation_before = namespace.wait_rolled_out(&web).await?.metadata.generation;

@@ -4,11 +4,11 @@ use std::slice;
 
 use akrobateo_core::Protocol;
 use e2e::backend::{PORT, backend_pod};
-use e2e::{Failure, Mode, ServiceBuilder, ensure, ensure_eq, service, test};
+use e2e::{Failure, ServiceBuilder, TestMode, ensure, ensure_eq, service, test};
 use futures::future::try_join_all;
 
-/// The port of Istio's TCP gateway. Its nodePort has the same number, as in Istio's chart. The number is from the range
-/// that the API server assigns last.
+/// The port of Istio's TCP gateway. The nodePort of the gateway has the same number, as in Istio's chart. The number is
+/// from the range that the API server assigns last.
 const GATEWAY_PORT: u16 = 30_014;
 const DNS_PORT: u16 = 53;
 
@@ -50,7 +50,7 @@ async fn pihole_services_of_both_families_and_protocols_share_port_53() -> Resul
         for service in &services_with_policy_local {
             let replies = namespace.wait_exposed_on(service, slice::from_ref(&nodes[1])).await?;
             for reply in &replies {
-                ensure_eq("client", &Some(reply.answer()?.client.ip()), &reply.client)?;
+                ensure_eq("client", &Some(reply.answer()?.client_address.ip()), &reply.client_address)?;
             }
             namespace.wait_condition(service, "Exposed", &[]).await?;
         }
@@ -86,7 +86,7 @@ async fn broker_services_share_ports_on_the_nodes_of_their_brokers() -> Result<(
         // The brokers' operator may wait for all addresses before it starts a broker. Only the oldest Service claims
         // the ports. kube-proxy must not forward these ports for the other Services.
         for (index, service) in services.iter().enumerate() {
-            let is_forwarded_by_kube_proxy = index == 0 && namespace.mode() == Mode::Dedicated;
+            let is_forwarded_by_kube_proxy = index == 0 && namespace.mode() == TestMode::Dedicated;
             let ip_mode = if is_forwarded_by_kube_proxy { "VIP" } else { "Proxy" };
             namespace.wait_published(&service.clone().expect_ip_mode(ip_mode), &nodes).await?;
             namespace.wait_condition(service, "NoEndpoints", &[]).await?;
@@ -100,8 +100,11 @@ async fn broker_services_share_ports_on_the_nodes_of_their_brokers() -> Result<(
             for reply in &replies {
                 let answer = reply.answer()?;
                 ensure_eq("broker", &answer.host, broker)?;
-                ensure(Some(answer.client.ip()) == reply.client, || {
-                    format!("{}: the broker saw {}, expected {:?}", reply.target, answer.client, reply.client)
+                ensure(Some(answer.client_address.ip()) == reply.client_address, || {
+                    format!(
+                        "{}: the broker saw {}, expected {:?}",
+                        reply.target, answer.client_address, reply.client_address
+                    )
                 })?;
             }
             namespace.wait_condition(service, "Exposed", &[]).await?;

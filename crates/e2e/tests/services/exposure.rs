@@ -4,7 +4,7 @@
 use akrobateo_core::Protocol;
 use e2e::{Failure, Namespace, ServiceBuilder, backend, ensure, eventually, service, test};
 
-/// Exposes a Service with both ipModes. With ipMode Proxy the programs of the mode must forward.
+/// Exposes a Service with both ipModes. With ipMode Proxy the node agents or the proxies must forward.
 async fn expose_with_both_ip_modes(namespace: &Namespace, service: &ServiceBuilder) -> Result<(), Failure> {
     namespace.expose(service).await?;
     let service = service.clone().with_ip_mode_proxy();
@@ -108,7 +108,7 @@ async fn two_services_are_exposed_independently() -> Result<(), Failure> {
 async fn service_and_namespace_with_names_of_63_characters_are_exposed() -> Result<(), Failure> {
     test(async |namespace| {
         let suffix = "n".repeat(63 - namespace.name().len() - 1);
-        let namespace_with_long_name = namespace.create_another(&suffix).await?;
+        let namespace_with_long_name = namespace.create_another_namespace(&suffix).await?;
         assert_eq!(namespace_with_long_name.name().len(), 63);
         namespace_with_long_name.start_backend().await?;
         let [port] = namespace_with_long_name.allocate_ports().await?;

@@ -9,9 +9,9 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-/// Applies a Deployment without pods in the tenant's namespace. Its pod template has a hostPort, and the labels of the
-/// proxies of a Service. The Deployment has the field manager of the operator, because every tenant can choose this
-/// field manager.
+/// Applies a Deployment without pods in the tenant's namespace. The Deployment's pod template has a hostPort, and the
+/// labels of the proxies of a Service. The Deployment has the field manager of the operator, because every tenant can
+/// choose this field manager.
 async fn forge_deployment(
     tenant: &Namespace,
     name: &str,
@@ -39,9 +39,9 @@ async fn forged_deployments_take_no_port_from_another_service() -> Result<(), Fa
     exposed_service_test(
         |port| service("victim").tcp(port),
         async |namespace, victim| {
-            namespace.wait_no_rollout(&victim).await?;
-            let workload_before = namespace.workload_versions(&victim).await?;
-            let tenant = namespace.create_another("tenant").await?;
+            namespace.wait_rollouts_ended(&victim).await?;
+            let workload_before = namespace.list_workload_versions(&victim).await?;
+            let tenant = namespace.create_another_namespace("tenant").await?;
             let [port] = tenant.allocate_ports().await?;
             let tenant_service = service("tenant-service").tcp(port);
             tenant.apply(&tenant_service).await?;
@@ -52,7 +52,7 @@ async fn forged_deployments_take_no_port_from_another_service() -> Result<(), Fa
             tenant.apply(&tenant_service.clone().annotation(IP_MODE, "bogus")).await?;
             tenant.wait_warning(&tenant_service, "InvalidAnnotation", &["bogus"]).await?;
             namespace.wait_operator_synced().await?;
-            ensure_eq("workload", &namespace.workload_versions(&victim).await?, &workload_before)?;
+            ensure_eq("workload", &namespace.list_workload_versions(&victim).await?, &workload_before)?;
             namespace.wait_exposed(&victim).await?;
             namespace.wait_condition(&victim, "Exposed", &[]).await?;
             namespace.ensure_no_warnings(&victim).await
@@ -69,12 +69,12 @@ async fn forged_pod_adds_no_address_to_another_service() -> Result<(), Failure> 
         let [port] = namespace.allocate_ports().await?;
         let victim = service("victim").tcp(port).on_nodes(&[&nodes[0].name]);
         namespace.expose_on(&victim, &nodes[..1]).await?;
-        let tenant = namespace.create_another("tenant").await?;
+        let tenant = namespace.create_another_namespace("tenant").await?;
         let labels = labels::proxy_labels(DEFAULT_INSTANCE, namespace.name(), victim.name());
         let pod = echo_pod("forged").on_node(&nodes[1].name).host_port(port);
         let pod = labels.iter().fold(pod, |pod, (name, value)| pod.label(name, value));
         tenant.start_pod(&pod).await?;
-        // The operator also ignores such a pod in the Service's own namespace.
+        // The operator also ignores a forged pod in the Service's own namespace.
         namespace.start_pod(&pod.on_node(&nodes[2].name)).await?;
         namespace.wait_operator_synced().await?;
         namespace.wait_exposed_on(&victim, &nodes[..1]).await.map(drop)

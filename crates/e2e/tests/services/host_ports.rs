@@ -4,8 +4,8 @@
 use akrobateo_core::Protocol;
 use e2e::backend::{EchoPod, backend_pod, echo_pod};
 use e2e::{
-    Failure, Mode, Namespace, NodeAddresses, Target, dedicated_test, ensure, ensure_eq, eventually, service,
-    test,
+    Failure, Namespace, NodeAddresses, Target, TestMode, ensure, ensure_eq, eventually, service, test,
+    test_in_dedicated_mode,
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -39,7 +39,7 @@ async fn ensure_pod_keeps_port(
 /// Starts a pod that uses the Service's port on the first node. Checks that the pod keeps the port, and that the other
 /// nodes serve the Service.
 async fn check_pod_keeps_port_on_one_node(build_pod: impl Fn(u16) -> EchoPod) -> Result<(), Failure> {
-    dedicated_test(async |namespace| {
+    test_in_dedicated_mode(async |namespace| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -70,7 +70,7 @@ async fn pod_in_the_host_network_keeps_its_declared_port() -> Result<(), Failure
 
 #[tokio::test]
 async fn proxies_that_forward_do_not_evict_a_pod_with_a_host_port() -> Result<(), Failure> {
-    dedicated_test(async |namespace| {
+    test_in_dedicated_mode(async |namespace| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -99,8 +99,8 @@ async fn backend_keeps_a_host_port_that_its_service_also_uses() -> Result<(), Fa
         let web = service("web").tcp(port);
         namespace.apply(&web).await?;
         let owner = match namespace.mode() {
-            Mode::Shared => format!("pod {}/agent", namespace.name()),
-            Mode::Dedicated => "another pod".to_owned(),
+            TestMode::Shared => format!("pod {}/agent", namespace.name()),
+            TestMode::Dedicated => "another pod".to_owned(),
         };
         namespace.wait_warning(&web, "PortInUse", &[&format!("{port}/TCP"), &owner]).await?;
         namespace.wait_condition(&web, "PortInUse", &[]).await?;

@@ -2,14 +2,14 @@
 
 use e2e::{
     Failure, Namespace, PROXIES_NAMESPACE, ServiceBuilder, ensure, ensure_eq, eventually,
-    exposed_dedicated_service_test, service,
+    exposed_service_test_in_dedicated_mode, service,
 };
 use k8s_openapi::api::apps::v1::DaemonSet;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-fn web_service(port: u16) -> ServiceBuilder {
+fn build_web_service(port: u16) -> ServiceBuilder {
     service("web").tcp(port).with_ip_mode_proxy()
 }
 
@@ -19,7 +19,7 @@ fn daemonsets(namespace: &Namespace) -> Api<DaemonSet> {
 
 #[tokio::test]
 async fn operator_recreates_a_deleted_daemonset() -> Result<(), Failure> {
-    exposed_dedicated_service_test(web_service, async |namespace, web| {
+    exposed_service_test_in_dedicated_mode(build_web_service, async |namespace, web| {
         let deleted_daemonset = namespace.get_daemonset(&web).await?;
         daemonsets(namespace).delete(&deleted_daemonset.name_any(), &DeleteParams::default()).await?;
         eventually("the Service has a new DaemonSet", async || {
@@ -37,7 +37,7 @@ async fn operator_recreates_a_deleted_daemonset() -> Result<(), Failure> {
 
 #[tokio::test]
 async fn operator_reverts_changed_fields_of_a_daemonset() -> Result<(), Failure> {
-    exposed_dedicated_service_test(web_service, async |namespace, web| {
+    exposed_service_test_in_dedicated_mode(build_web_service, async |namespace, web| {
         let original_daemonset = namespace.wait_rolled_out(&web).await?;
         for (field, value) in [("args/0", "--help"), ("image", "example.com/x:1")] {
             let field_pointer = format!("/spec/template/spec/containers/0/{field}");
@@ -64,7 +64,7 @@ async fn operator_reverts_changed_fields_of_a_daemonset() -> Result<(), Failure>
 
 #[tokio::test]
 async fn operator_removes_added_fields_of_a_daemonset_except_the_restart_annotation() -> Result<(), Failure> {
-    exposed_dedicated_service_test(web_service, async |namespace, web| {
+    exposed_service_test_in_dedicated_mode(build_web_service, async |namespace, web| {
         let original_daemonset = namespace.wait_rolled_out(&web).await?;
         let patch_template = async |template| {
             let patch = Patch::Merge(json!({ "spec": { "template": template } }));

@@ -3,7 +3,7 @@
 use std::slice;
 
 use akrobateo_core::annotations::{ADDRESS_TYPES, REPLICAS, WORKLOAD};
-use e2e::{Failure, ensure_eq, eventually, exposed_dedicated_service_test, service, test};
+use e2e::{Failure, ensure_eq, eventually, exposed_service_test_in_dedicated_mode, service, test};
 
 #[tokio::test]
 async fn node_selector_limits_the_published_nodes() -> Result<(), Failure> {
@@ -48,7 +48,7 @@ async fn service_without_a_matching_node_gets_a_warning() -> Result<(), Failure>
 
 #[tokio::test]
 async fn workload_annotation_switches_between_daemonset_and_deployment() -> Result<(), Failure> {
-    exposed_dedicated_service_test(
+    exposed_service_test_in_dedicated_mode(
         |port| service("web").tcp(port).udp(port).with_ip_mode_proxy(),
         async |namespace, web| {
             let service_with_deployment =

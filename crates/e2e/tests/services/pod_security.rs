@@ -1,6 +1,6 @@
 //! The security context of the proxy pods and of the operator's pods.
 
-use e2e::{Failure, Namespace, Operator, ServiceBuilder, dedicated_test, service};
+use e2e::{Failure, Namespace, Operator, ServiceBuilder, service, test_in_dedicated_mode};
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 /// Applies a Service, and returns the spec of its first proxy pod.
@@ -23,7 +23,7 @@ fn is_privileged(container: &Container) -> bool {
 
 #[tokio::test]
 async fn proxy_arguments_have_every_cluster_ip_and_port() -> Result<(), Failure> {
-    dedicated_test(async |namespace| {
+    test_in_dedicated_mode(async |namespace| {
         let [tcp_port, udp_port] = namespace.allocate_ports().await?;
         let web = service("web").families(&["IPv4", "IPv6"]).tcp(tcp_port).udp(udp_port).with_ip_mode_proxy();
         let pod = apply_and_get_proxy_pod(namespace, &web).await?;
@@ -46,7 +46,7 @@ async fn proxy_arguments_have_every_cluster_ip_and_port() -> Result<(), Failure>
 
 #[tokio::test]
 async fn ipv4_proxy_pod_has_no_privileged_container() -> Result<(), Failure> {
-    dedicated_test(async |namespace| {
+    test_in_dedicated_mode(async |namespace| {
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").families(&["IPv4"]).tcp(port).with_ip_mode_proxy();
         let pod = apply_and_get_proxy_pod(namespace, &web).await?;
@@ -58,8 +58,9 @@ async fn ipv4_proxy_pod_has_no_privileged_container() -> Result<(), Failure> {
 }
 
 #[tokio::test]
-async fn reserving_proxy_pod_is_unprivileged_and_uses_the_host_network() -> Result<(), Failure> {
-    dedicated_test(async |namespace| {
+async fn proxy_pod_that_only_reserves_ports_is_unprivileged_and_uses_the_host_network() -> Result<(), Failure>
+{
+    test_in_dedicated_mode(async |namespace| {
         let [port] = namespace.allocate_ports().await?;
         // With ipMode VIP kube-proxy answers for both families, so the pods need no privileges.
         let web = service("web").families(&["IPv4", "IPv6"]).tcp(port);
@@ -79,7 +80,7 @@ async fn reserving_proxy_pod_is_unprivileged_and_uses_the_host_network() -> Resu
 
 #[tokio::test]
 async fn proxy_pod_has_no_service_account_token() -> Result<(), Failure> {
-    dedicated_test(async |namespace| {
+    test_in_dedicated_mode(async |namespace| {
         let [port] = namespace.allocate_ports().await?;
         let pod = apply_and_get_proxy_pod(namespace, &service("web").tcp(port)).await?;
         assert_eq!(pod.automount_service_account_token, Some(false));
@@ -93,7 +94,7 @@ async fn proxy_pod_has_no_service_account_token() -> Result<(), Failure> {
 
 #[tokio::test]
 async fn operator_pod_is_unprivileged() -> Result<(), Failure> {
-    dedicated_test(async |namespace| {
+    test_in_dedicated_mode(async |namespace| {
         let pods = Operator::new(&namespace.cluster().client).list_pods().await?;
         assert!(!pods.is_empty(), "the operator is not deployed");
         for pod in pods.into_iter().filter_map(|pod| pod.spec) {

@@ -3,8 +3,8 @@
 use std::slice;
 
 use e2e::{
-    Failure, ensure, ensure_eq, eventually, exposed_dedicated_service_test, exposed_service_test, service,
-    test,
+    Failure, ensure, ensure_eq, eventually, exposed_service_test, exposed_service_test_in_dedicated_mode,
+    service, test,
 };
 
 #[tokio::test]
@@ -13,8 +13,8 @@ async fn younger_service_gets_the_port_of_a_deleted_older_service() -> Result<()
         |port| service("older").tcp(port).with_ip_mode_proxy(),
         async |namespace, older_service| {
             let port = older_service.ports()[0].port();
-            namespace.wait_no_rollout(&older_service).await?;
-            let workload_before = namespace.workload_versions(&older_service).await?;
+            namespace.wait_rollouts_ended(&older_service).await?;
+            let workload_before = namespace.list_workload_versions(&older_service).await?;
             let [free_port] = namespace.allocate_ports().await?;
             let younger_service = service("younger").tcp(port).tcp(free_port).with_ip_mode_proxy();
             namespace.apply_younger(&older_service, &younger_service).await?;
@@ -22,8 +22,8 @@ async fn younger_service_gets_the_port_of_a_deleted_older_service() -> Result<()
             namespace.wait_warning(&younger_service, "PortConflict", &[&port.to_string(), &owner]).await?;
             let daemonsets = namespace.list_daemonsets(&younger_service).await?;
             ensure_eq("number of DaemonSets of the younger Service", &daemonsets.len(), &0)?;
-            namespace.wait_no_rollout(&older_service).await?;
-            let workload_after = namespace.workload_versions(&older_service).await?;
+            namespace.wait_rollouts_ended(&older_service).await?;
+            let workload_after = namespace.list_workload_versions(&older_service).await?;
             ensure_eq("workload of the older Service", &workload_after, &workload_before)?;
             namespace.wait_exposed(&older_service).await?;
             namespace.delete_service(&older_service).await?;
@@ -120,13 +120,13 @@ async fn service_keeps_its_port_when_an_older_service_starts_to_claim_it() -> Re
         let current_owner = service("current-owner").tcp(port);
         namespace.apply_younger(&cluster_ip_service, &current_owner).await?;
         namespace.wait_exposed(&current_owner).await?;
-        namespace.wait_no_rollout(&current_owner).await?;
-        let workload_before = namespace.workload_versions(&current_owner).await?;
+        namespace.wait_rollouts_ended(&current_owner).await?;
+        let workload_before = namespace.list_workload_versions(&current_owner).await?;
         namespace.apply(&older_service).await?;
         let owner = format!("{}/current-owner", namespace.name());
         namespace.wait_warning(&older_service, "PortConflict", &[&port.to_string(), &owner]).await?;
-        namespace.wait_no_rollout(&current_owner).await?;
-        ensure_eq("workload", &namespace.workload_versions(&current_owner).await?, &workload_before)?;
+        namespace.wait_rollouts_ended(&current_owner).await?;
+        ensure_eq("workload", &namespace.list_workload_versions(&current_owner).await?, &workload_before)?;
         namespace.wait_exposed(&current_owner).await.map(drop)
     })
     .await
@@ -134,7 +134,7 @@ async fn service_keeps_its_port_when_an_older_service_starts_to_claim_it() -> Re
 
 #[tokio::test]
 async fn waiting_service_gets_no_port_while_other_proxies_restart() -> Result<(), Failure> {
-    exposed_dedicated_service_test(
+    exposed_service_test_in_dedicated_mode(
         |port| service("older").tcp(port).with_ip_mode_proxy(),
         async |namespace, mut older_service| {
             let waiting_service =

@@ -1,8 +1,8 @@
 //! Cleanup of the proxies and addresses of Services that are deleted or no longer eligible.
 
 use e2e::{
-    Failure, dedicated_test, ensure, ensure_eq, eventually, exposed_dedicated_service_test,
-    exposed_service_test, service, targets,
+    Failure, build_targets, ensure, ensure_eq, eventually, exposed_service_test,
+    exposed_service_test_in_dedicated_mode, service, test_in_dedicated_mode,
 };
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
@@ -16,7 +16,7 @@ async fn deleted_service_loses_its_proxies_and_does_not_answer() -> Result<(), F
             let addresses = namespace.published_addresses(&web).await?;
             namespace.delete_service(&web).await?;
             namespace.wait_cleaned_up(&web).await?;
-            namespace.wait_unreachable(&targets(&web, &addresses)).await
+            namespace.wait_unreachable(&build_targets(&web, &addresses)).await
         },
     )
     .await
@@ -24,8 +24,8 @@ async fn deleted_service_loses_its_proxies_and_does_not_answer() -> Result<(), F
 
 #[tokio::test]
 async fn operator_removes_the_proxies_of_a_deleted_namespace() -> Result<(), Failure> {
-    dedicated_test(async |namespace| {
-        let deleted_namespace = namespace.create_another("deleted").await?;
+    test_in_dedicated_mode(async |namespace| {
+        let deleted_namespace = namespace.create_another_namespace("deleted").await?;
         let [port] = deleted_namespace.allocate_ports().await?;
         let web = service("web").tcp(port);
         deleted_namespace.apply(&web).await?;
@@ -46,7 +46,7 @@ async fn service_that_changes_to_type_cluster_ip_loses_its_proxies_and_addresses
             let cluster_ip_service = web.clone().with_type_cluster_ip();
             namespace.apply(&cluster_ip_service).await?;
             namespace.wait_cleaned_up(&cluster_ip_service).await?;
-            namespace.wait_unreachable(&targets(&web, &addresses)).await?;
+            namespace.wait_unreachable(&build_targets(&web, &addresses)).await?;
             namespace.expose(&web).await.map(drop)
         },
     )
@@ -72,7 +72,7 @@ async fn operator_ignores_a_service_of_another_class() -> Result<(), Failure> {
 
 #[tokio::test]
 async fn recreated_service_gets_proxies_with_its_new_cluster_ip() -> Result<(), Failure> {
-    exposed_dedicated_service_test(
+    exposed_service_test_in_dedicated_mode(
         |port| service("web").tcp(port).with_ip_mode_proxy(),
         async |namespace, web| {
             for _ in 0..3 {

@@ -3,21 +3,21 @@
 use std::net::IpAddr;
 
 use e2e::{
-    Failure, Namespace, ServiceBuilder, ensure, ensure_eq, eventually, exposed_dedicated_service_test,
-    service, targets,
+    Failure, Namespace, ServiceBuilder, build_targets, ensure, ensure_eq, eventually,
+    exposed_service_test_in_dedicated_mode, service,
 };
 use k8s_openapi::api::apps::v1::DaemonSet;
 
 #[tokio::test]
 async fn proxies_deny_clients_outside_the_source_ranges() -> Result<(), Failure> {
-    exposed_dedicated_service_test(
+    exposed_service_test_in_dedicated_mode(
         |port| service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port).with_ip_mode_proxy(),
         async |namespace, web| {
             let replies = namespace.wait_exposed(&web).await?;
             let client_address = |is_ipv4| {
                 let mut replies_of_family =
                     replies.iter().filter(|reply| reply.target.host.is_ipv4() == is_ipv4);
-                replies_of_family.find_map(|reply| reply.client).expect("the client has an address")
+                replies_of_family.find_map(|reply| reply.client_address).expect("the client has an address")
             };
             check_source_range_denies_the_other_family(namespace, &web, client_address(true), 32).await?;
             check_source_range_denies_the_other_family(namespace, &web, client_address(false), 128).await
@@ -28,7 +28,7 @@ async fn proxies_deny_clients_outside_the_source_ranges() -> Result<(), Failure>
 
 #[tokio::test]
 async fn family_without_a_source_range_is_not_published_with_ip_mode_vip() -> Result<(), Failure> {
-    exposed_dedicated_service_test(
+    exposed_service_test_in_dedicated_mode(
         |port| service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port),
         async |namespace, web| {
             let nodes = namespace.cluster().list_nodes().await?;
@@ -49,13 +49,13 @@ async fn family_without_a_source_range_is_not_published_with_ip_mode_vip() -> Re
                 .await?;
                 eventually("every published address answers", async || {
                     let replies =
-                        namespace.cluster().send_requests(&targets(&web, allowed_addresses)).await?;
+                        namespace.cluster().send_requests(&build_targets(&web, allowed_addresses)).await?;
                     replies.iter().try_for_each(|reply| reply.answer().map(drop))
                 })
                 .await?;
                 // The addresses of a family without a range must not answer, because kube-proxy would allow all clients
                 // of this family.
-                namespace.wait_unreachable(&targets(&web, denied_addresses)).await?;
+                namespace.wait_unreachable(&build_targets(&web, denied_addresses)).await?;
                 let message_part = format!("no {denied_family} address is published");
                 namespace
                     .wait_condition(&web, "Exposed", &["loadBalancerSourceRanges", &message_part])
@@ -88,7 +88,7 @@ async fn check_source_range_denies_the_other_family(
     namespace.wait_rolled_out(web).await?;
     let nodes = namespace.cluster().list_nodes().await?;
     let (allowed_targets, denied_targets): (Vec<_>, Vec<_>) =
-        targets(web, &namespace.wait_published(web, &nodes).await?)
+        build_targets(web, &namespace.wait_published(web, &nodes).await?)
             .into_iter()
             .partition(|target| target.host.is_ipv4() == client.is_ipv4());
     let replies = namespace.cluster().send_requests(&allowed_targets).await?;

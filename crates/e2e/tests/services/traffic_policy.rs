@@ -5,10 +5,14 @@ use std::slice;
 use std::time::Duration;
 
 use e2e::backend::backend_pod;
-use e2e::{Failure, consistently, dedicated_test, ensure, ensure_eq, eventually, service, targets, test};
+use e2e::{
+    Failure, build_targets, consistently, ensure, ensure_eq, eventually, service, test,
+    test_in_dedicated_mode,
+};
 
 #[tokio::test]
-async fn traffic_policy_local_exposes_nodes_with_endpoints_and_keeps_the_client_ip() -> Result<(), Failure> {
+async fn traffic_policy_local_publishes_only_nodes_with_endpoints_and_keeps_the_client_ip()
+-> Result<(), Failure> {
     test(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;
         let [endpoint_node, other_nodes @ ..] = &nodes[..] else {
@@ -22,23 +26,27 @@ async fn traffic_policy_local_exposes_nodes_with_endpoints_and_keeps_the_client_
         namespace.wait_published(&web, &nodes).await?;
         namespace.start_backend_on(&endpoint_node.name).await?;
         let replies = namespace.wait_exposed_on(&web, slice::from_ref(endpoint_node)).await?;
-        // Both states are normal at the start, so they cause no Warning.
+        // At the start, a Service without endpoints is normal, and so is a change of the published nodes. Neither
+        // causes a Warning.
         namespace.ensure_no_warnings(&web).await?;
         for reply in &replies {
-            let observed_ip = reply.answer()?.client.ip();
-            ensure(Some(observed_ip) == reply.client, || {
-                format!("{}: the backend saw {observed_ip}, expected {:?}", reply.target, reply.client)
+            let observed_ip = reply.answer()?.client_address.ip();
+            ensure(Some(observed_ip) == reply.client_address, || {
+                format!(
+                    "{}: the backend saw {observed_ip}, expected {:?}",
+                    reply.target, reply.client_address
+                )
             })?;
         }
         let addresses: Vec<_> = other_nodes.iter().flat_map(|node| node.addresses.iter().copied()).collect();
-        namespace.wait_unreachable(&targets(&web, &addresses)).await
+        namespace.wait_unreachable(&build_targets(&web, &addresses)).await
     })
     .await
 }
 
 #[tokio::test]
 async fn service_with_traffic_policy_local_and_ip_mode_proxy_gets_a_warning() -> Result<(), Failure> {
-    dedicated_test(async |namespace| {
+    test_in_dedicated_mode(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;
         namespace.start_backend_on(&nodes[0].name).await?;
         let [port] = namespace.allocate_ports().await?;
@@ -50,7 +58,7 @@ async fn service_with_traffic_policy_local_and_ip_mode_proxy_gets_a_warning() ->
 }
 
 #[tokio::test]
-async fn new_local_service_with_a_ready_backend_gets_no_warning() -> Result<(), Failure> {
+async fn new_service_with_traffic_policy_local_and_a_ready_backend_gets_no_warning() -> Result<(), Failure> {
     test(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;
         namespace.start_backend_on(&nodes[0].name).await?;
@@ -93,7 +101,7 @@ async fn node_whose_only_endpoint_terminates_stays_published_and_answers() -> Re
 #[tokio::test]
 async fn internal_traffic_policy_local_with_ip_mode_proxy_publishes_only_nodes_with_an_endpoint()
 -> Result<(), Failure> {
-    dedicated_test(async |namespace| {
+    test_in_dedicated_mode(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;
         namespace.start_backend_on(&nodes[1].name).await?;
         let [port] = namespace.allocate_ports().await?;

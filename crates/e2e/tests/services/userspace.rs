@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use akrobateo_core::annotations::{DATA_PATH, PROXY_PROTOCOL};
 use e2e::{
-    Failure, Namespace, ProxyProtocolServer, ServiceBuilder, dedicated_test, ensure, ensure_eq, eventually,
-    exposed_dedicated_service_test, service, targets,
+    Failure, Namespace, ProxyProtocolServer, ServiceBuilder, build_targets, ensure, ensure_eq, eventually,
+    exposed_service_test_in_dedicated_mode, service, test_in_dedicated_mode,
 };
 
 /// Sends a request to every node's address, and checks that the server returns and logs the client's address.
@@ -34,7 +34,7 @@ async fn check_client_address(namespace: &Namespace, web: &ServiceBuilder) -> Re
 }
 
 async fn check_client_address_at_server(server: ProxyProtocolServer) -> Result<(), Failure> {
-    dedicated_test(async |namespace| {
+    test_in_dedicated_mode(async |namespace| {
         namespace.start_server(server).await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").families(&["IPv4", "IPv6"]).tcp(port).expect_ip_mode("Proxy");
@@ -57,7 +57,7 @@ async fn haproxy_receives_the_client_address_by_proxy_protocol() -> Result<(), F
 
 #[tokio::test]
 async fn change_of_the_data_path_rolls_out_proxies_and_emits_an_event() -> Result<(), Failure> {
-    dedicated_test(async |namespace| {
+    test_in_dedicated_mode(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let kernel_service =
@@ -98,7 +98,7 @@ async fn change_of_the_data_path_rolls_out_proxies_and_emits_an_event() -> Resul
     .await
 }
 
-fn userspace_service(name: &str, port: u16, source_ranges: &[&str]) -> ServiceBuilder {
+fn build_userspace_service(name: &str, port: u16, source_ranges: &[&str]) -> ServiceBuilder {
     let source_ranges: Vec<_> = source_ranges.iter().map(|&range| range.to_owned()).collect();
     let service = service(name).families(&["IPv4", "IPv6"]).tcp(port).udp(port);
     service.annotation(DATA_PATH, "userspace").expect_ip_mode("Proxy").source_ranges(&source_ranges)
@@ -106,17 +106,17 @@ fn userspace_service(name: &str, port: u16, source_ranges: &[&str]) -> ServiceBu
 
 #[tokio::test]
 async fn userspace_proxies_deny_clients_outside_the_source_ranges() -> Result<(), Failure> {
-    exposed_dedicated_service_test(
-        |port| userspace_service("allowed", port, &["172.29.0.0/24", "fd29::/64"]),
+    exposed_service_test_in_dedicated_mode(
+        |port| build_userspace_service("allowed", port, &["172.29.0.0/24", "fd29::/64"]),
         async |namespace, service_with_allowed_client| {
             let replies = namespace.wait_exposed(&service_with_allowed_client).await?;
             namespace.ensure_answers_through_proxies(&service_with_allowed_client, &replies).await?;
             let [port] = namespace.allocate_ports().await?;
-            let service_with_denied_client = userspace_service("denied", port, &["192.0.2.0/24"]);
+            let service_with_denied_client = build_userspace_service("denied", port, &["192.0.2.0/24"]);
             namespace.apply(&service_with_denied_client).await?;
             let nodes = namespace.cluster().list_nodes().await?;
             let addresses = namespace.wait_published(&service_with_denied_client, &nodes).await?;
-            namespace.wait_unreachable(&targets(&service_with_denied_client, &addresses)).await
+            namespace.wait_unreachable(&build_targets(&service_with_denied_client, &addresses)).await
         },
     )
     .await
@@ -124,9 +124,9 @@ async fn userspace_proxies_deny_clients_outside_the_source_ranges() -> Result<()
 
 #[tokio::test]
 async fn userspace_proxy_pods_are_unprivileged() -> Result<(), Failure> {
-    dedicated_test(async |namespace| {
+    test_in_dedicated_mode(async |namespace| {
         let [port] = namespace.allocate_ports().await?;
-        let web = userspace_service("web", port, &[]);
+        let web = build_userspace_service("web", port, &[]);
         namespace.apply(&web).await?;
         namespace.wait_rolled_out(&web).await?;
         for pod in namespace.list_proxy_pods(&web).await? {

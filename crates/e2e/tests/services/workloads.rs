@@ -1,11 +1,11 @@
 //! Proxies of a Deployment. The proxies of a Deployment run on some nodes, and Akrobateo publishes only these nodes.
 
 use akrobateo_core::annotations::{REPLICAS, WORKLOAD};
-use e2e::{Failure, dedicated_test, ensure_eq, eventually, service};
+use e2e::{Failure, ensure_eq, eventually, service, test_in_dedicated_mode};
 
 #[tokio::test]
 async fn deployment_publishes_only_the_nodes_of_its_proxies() -> Result<(), Failure> {
-    dedicated_test(async |namespace| {
+    test_in_dedicated_mode(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let service_with_daemonset = service("web").tcp(port).with_ip_mode_proxy();

@@ -5,7 +5,8 @@ use std::slice;
 
 use akrobateo_core::annotations::CLIENT_ADDRESS;
 use e2e::{
-    Failure, Namespace, Reply, ensure, ensure_client_address_kept, eventually, service, shared_test, targets,
+    Failure, Namespace, Reply, build_targets, ensure, ensure_client_address_kept, eventually, service,
+    test_in_shared_mode,
 };
 
 /// Waits until backends on more than one node have answered requests to all addresses of a Service. Each backend must
@@ -29,7 +30,7 @@ async fn wait_backends_see_client_address(namespace: &Namespace, replies: &[Repl
 
 #[tokio::test]
 async fn backends_on_all_nodes_see_the_client_address() -> Result<(), Failure> {
-    shared_test(async |namespace| {
+    test_in_shared_mode(async |namespace| {
         namespace.start_pod_on_every_node(&e2e::backend::backend_pod()).await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port);
@@ -41,8 +42,8 @@ async fn backends_on_all_nodes_see_the_client_address() -> Result<(), Failure> {
 }
 
 #[tokio::test]
-async fn local_service_is_exposed_on_nodes_with_endpoints() -> Result<(), Failure> {
-    shared_test(async |namespace| {
+async fn service_with_traffic_policy_local_is_exposed_on_nodes_with_endpoints() -> Result<(), Failure> {
+    test_in_shared_mode(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).udp(port).traffic_policy_local();
@@ -55,22 +56,22 @@ async fn local_service_is_exposed_on_nodes_with_endpoints() -> Result<(), Failur
         ensure_client_address_kept(&replies)?;
         let other_addresses: Vec<_> =
             nodes[1..].iter().flat_map(|node| node.addresses.iter().copied()).collect();
-        namespace.wait_unreachable(&targets(&web, &other_addresses)).await
+        namespace.wait_unreachable(&build_targets(&web, &other_addresses)).await
     })
     .await
 }
 
 #[tokio::test]
 async fn annotation_masquerade_hides_the_client_address() -> Result<(), Failure> {
-    shared_test(async |namespace| {
+    test_in_shared_mode(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;
         namespace.start_backend_on(&nodes[0].name).await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).annotation(CLIENT_ADDRESS, "masquerade");
         let replies = namespace.expose(&web).await?;
         for reply in replies {
-            let observed_ip = reply.answer()?.client.ip();
-            ensure(Some(observed_ip) != reply.client, || {
+            let observed_ip = reply.answer()?.client_address.ip();
+            ensure(Some(observed_ip) != reply.client_address, || {
                 format!("{}: the backend saw {observed_ip}", reply.target)
             })?;
         }

@@ -3,6 +3,6 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod client_address;
-mod modes;
+mod mode_changes;
 mod ports;
 mod settings;

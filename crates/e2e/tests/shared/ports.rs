@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use akrobateo_core::Protocol;
 use e2e::backend::{EchoPod, echo_pod};
-use e2e::{Failure, Target, consistently, ensure_eq, eventually, service, shared_test};
+use e2e::{Failure, Target, consistently, ensure_eq, eventually, service, test_in_shared_mode};
 use kube::ResourceExt;
 
 #[tokio::test]
 async fn pod_and_process_keep_their_ports() -> Result<(), Failure> {
-    shared_test(async |namespace| {
+    test_in_shared_mode(async |namespace| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
         let [port, process_port] = namespace.allocate_ports().await?;
@@ -47,9 +47,9 @@ async fn pod_and_process_keep_their_ports() -> Result<(), Failure> {
 /// and that the condition has these words.
 async fn check_service_keeps_its_port(
     build_pod: impl Fn(u16) -> EchoPod,
-    words: impl Fn(&str) -> String,
+    expected_words: impl Fn(&str) -> String,
 ) -> Result<(), Failure> {
-    shared_test(async |namespace| {
+    test_in_shared_mode(async |namespace| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -64,7 +64,7 @@ async fn check_service_keeps_its_port(
             Ok(())
         })
         .await?;
-        namespace.wait_condition(&web, "Exposed", &[&words(&nodes[0].name)]).await
+        namespace.wait_condition(&web, "Exposed", &[&expected_words(&nodes[0].name)]).await
     })
     .await
 }
@@ -83,7 +83,7 @@ async fn service_keeps_its_port_when_a_later_process_uses_it() -> Result<(), Fai
 
 #[tokio::test]
 async fn older_service_owns_the_port_until_its_deletion() -> Result<(), Failure> {
-    shared_test(async |namespace| {
+    test_in_shared_mode(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let older_service = service("older").tcp(port);
@@ -100,14 +100,14 @@ async fn older_service_owns_the_port_until_its_deletion() -> Result<(), Failure>
 
 #[tokio::test]
 async fn shared_and_dedicated_services_do_not_share_a_port() -> Result<(), Failure> {
-    shared_test(async |namespace| {
+    test_in_shared_mode(async |namespace| {
         namespace.start_backend().await?;
         let [shared_port, dedicated_port] = namespace.allocate_ports().await?;
         let shared = service("shared").tcp(shared_port);
-        let dedicated = service("dedicated").tcp(dedicated_port).dedicated();
+        let dedicated = service("dedicated").tcp(dedicated_port).with_dedicated_mode();
         namespace.expose(&shared).await?;
         namespace.expose(&dedicated).await?;
-        let late_dedicated = service("late-dedicated").tcp(shared_port).dedicated();
+        let late_dedicated = service("late-dedicated").tcp(shared_port).with_dedicated_mode();
         let late_shared = service("late-shared").tcp(dedicated_port);
         namespace.apply_younger(&shared, &late_dedicated).await?;
         namespace.apply_younger(&dedicated, &late_shared).await?;

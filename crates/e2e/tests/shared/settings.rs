@@ -1,17 +1,17 @@
 //! Settings of Services in shared mode.
 
 use akrobateo_core::annotations::{NODE_SELECTOR, PROXY_PROTOCOL, WORKLOAD};
-use e2e::{Failure, ensure, ensure_eq, eventually, service, shared_test, targets};
+use e2e::{Failure, build_targets, ensure, ensure_eq, eventually, service, test_in_shared_mode};
 
 #[tokio::test]
 async fn service_without_an_endpoint_rejects_connections() -> Result<(), Failure> {
-    shared_test(async |namespace| {
+    test_in_shared_mode(async |namespace| {
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port);
         namespace.apply(&web).await?;
         let nodes = namespace.cluster().list_nodes().await?;
         let addresses = namespace.wait_published(&web, &nodes).await?;
-        namespace.wait_unreachable(&targets(&web, &addresses)).await?;
+        namespace.wait_unreachable(&build_targets(&web, &addresses)).await?;
         namespace.start_backend().await?;
         namespace.wait_exposed(&web).await?;
         // The agents forward the Service, so the Service has no proxies.
@@ -22,7 +22,7 @@ async fn service_without_an_endpoint_rejects_connections() -> Result<(), Failure
 
 #[tokio::test]
 async fn node_selector_limits_the_nodes() -> Result<(), Failure> {
-    shared_test(async |namespace| {
+    test_in_shared_mode(async |namespace| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -31,7 +31,7 @@ async fn node_selector_limits_the_nodes() -> Result<(), Failure> {
         namespace.expose_on(&service_on_one_node, &nodes[1..2]).await?;
         let other_addresses: Vec<_> =
             [&nodes[0], &nodes[2]].iter().flat_map(|node| node.addresses.clone()).collect();
-        namespace.wait_unreachable(&targets(&web, &other_addresses)).await?;
+        namespace.wait_unreachable(&build_targets(&web, &other_addresses)).await?;
         namespace.expose(&web).await?;
         // The last valid settings stay in effect while the Service is invalid.
         namespace.apply(&web.clone().annotation(NODE_SELECTOR, "a b")).await?;
@@ -43,7 +43,7 @@ async fn node_selector_limits_the_nodes() -> Result<(), Failure> {
 
 #[tokio::test]
 async fn proxy_protocol_is_rejected_in_shared_mode() -> Result<(), Failure> {
-    shared_test(async |namespace| {
+    test_in_shared_mode(async |namespace| {
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).annotation(PROXY_PROTOCOL, "v2").annotation(WORKLOAD, "Shared");
         namespace.apply(&web).await?;
@@ -54,7 +54,7 @@ async fn proxy_protocol_is_rejected_in_shared_mode() -> Result<(), Failure> {
 
 #[tokio::test]
 async fn source_ranges_limit_the_clients() -> Result<(), Failure> {
-    shared_test(async |namespace| {
+    test_in_shared_mode(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let web = || service("web").tcp(port).udp(port).without_node_ports();

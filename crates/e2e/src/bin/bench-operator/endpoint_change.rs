@@ -15,7 +15,7 @@ const ROUND_COUNT: usize = 20;
 
 /// Returns the durations of all rounds. Each round moves the only endpoint of a Service to another node, and sends
 /// requests to a third node until the new endpoint answers.
-pub(crate) async fn measure(namespace: &Namespace) -> Result<Vec<Duration>, Failure> {
+pub(crate) async fn measure_endpoint_changes(namespace: &Namespace) -> Result<Vec<Duration>, Failure> {
     let nodes = namespace.cluster().list_nodes().await?;
     let mut backends = Vec::new();
     for (name, node) in [("first", &nodes[0]), ("second", &nodes[1])] {
@@ -25,7 +25,7 @@ pub(crate) async fn measure(namespace: &Namespace) -> Result<Vec<Duration>, Fail
     // The program itself writes the EndpointSlice, so that it knows the time of each change.
     let web = service("endpoint-change").tcp(port).without_selector();
     namespace.apply(&web).await?;
-    set_endpoint(namespace, &web, &backends[0]).await?;
+    set_only_endpoint(namespace, &web, &backends[0]).await?;
     let replies = namespace.wait_exposed(&web).await?;
     let target =
         replies.iter().map(|reply| reply.target).find(|target| nodes[2].addresses.contains(&target.host));
@@ -35,7 +35,7 @@ pub(crate) async fn measure(namespace: &Namespace) -> Result<Vec<Duration>, Fail
     for round in 1..=ROUND_COUNT {
         let backend = &backends[round % 2];
         let changed_at = Instant::now();
-        set_endpoint(namespace, &web, backend).await?;
+        set_only_endpoint(namespace, &web, backend).await?;
         loop {
             let replies = namespace.cluster().send_requests(&[target]).await?;
             if replies
@@ -52,9 +52,13 @@ pub(crate) async fn measure(namespace: &Namespace) -> Result<Vec<Duration>, Fail
 }
 
 /// Makes a pod the only endpoint of the Service.
-async fn set_endpoint(namespace: &Namespace, web: &ServiceBuilder, backend: &Pod) -> Result<(), Failure> {
+async fn set_only_endpoint(
+    namespace: &Namespace,
+    web: &ServiceBuilder,
+    backend: &Pod,
+) -> Result<(), Failure> {
     let service = web.name();
-    // The ports of the tests' Services have such names.
+    // `ServiceBuilder` gives the ports of a Service names of this form.
     let port_name = format!("tcp-{}", web.ports()[0].port());
     let address = backend.status.as_ref().and_then(|status| status.pod_ip.clone());
     let node = backend.spec.as_ref().and_then(|spec| spec.node_name.clone());

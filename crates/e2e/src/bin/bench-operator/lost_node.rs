@@ -8,7 +8,10 @@ use tokio::time::Instant;
 const ROUND_COUNT: usize = 3;
 
 /// Returns the durations of all rounds.
-pub(crate) async fn measure(namespace: &Namespace, faults: &Faults) -> Result<Vec<Duration>, Failure> {
+pub(crate) async fn measure_node_losses(
+    namespace: &Namespace,
+    faults: &Faults,
+) -> Result<Vec<Duration>, Failure> {
     let nodes = namespace.cluster().list_nodes().await?;
     let (lost_node, other_nodes) = faults.operator.select_node_without_operator(nodes).await?;
     namespace.start_backend_on(&other_nodes[0].name).await?;

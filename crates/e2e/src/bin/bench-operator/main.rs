@@ -11,36 +11,41 @@ mod publication;
 
 use std::time::Duration;
 
-use e2e::{Failure, Faults, Namespace, dedicated_fault_test_within, shared_fault_test_within};
+use e2e::{
+    Failure, Faults, Namespace, fault_test_in_dedicated_mode_within, fault_test_in_shared_mode_within,
+};
 
 const TIME_LIMIT: Duration = Duration::from_mins(20);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
     println!("shared mode:");
-    shared_fault_test_within(TIME_LIMIT, measure_all).await?;
+    fault_test_in_shared_mode_within(TIME_LIMIT, measure_all).await?;
     println!("dedicated mode:");
-    dedicated_fault_test_within(TIME_LIMIT, measure_all).await
+    fault_test_in_dedicated_mode_within(TIME_LIMIT, measure_all).await
 }
 
 /// Makes all measurements in the mode of the namespace, and prints them.
 async fn measure_all(namespace: &Namespace, faults: &Faults) -> Result<(), Failure> {
     println!("  {}  memory of the operator without Services", memory::read_operator_memory(faults).await?);
-    let durations = publication::measure(namespace).await?;
-    println!("  {}  from a new Service to all its addresses in the status", Median(durations));
-    let durations = endpoint_change::measure(namespace).await?;
-    println!("  {}  from a changed endpoint to the first answer of the new endpoint", Median(durations));
-    println!("{}", Box::pin(many_services::measure(namespace, faults)).await?);
+    let durations = publication::measure_publications(namespace).await?;
+    println!("  {}  from a new Service to all its addresses in the status", DurationSummary(durations));
+    let durations = endpoint_change::measure_endpoint_changes(namespace).await?;
+    println!(
+        "  {}  from a changed endpoint to the first answer of the new endpoint",
+        DurationSummary(durations)
+    );
+    println!("{}", Box::pin(many_services::measure_hundred_services(namespace, faults)).await?);
     println!("  {}  memory of the operator afterwards", memory::read_operator_memory(faults).await?);
-    let durations = lost_node::measure(namespace, faults).await?;
-    println!("  {}  from the loss of a node to the removal of its address", Median(durations));
+    let durations = lost_node::measure_node_losses(namespace, faults).await?;
+    println!("  {}  from the loss of a node to the removal of its address", DurationSummary(durations));
     Ok(())
 }
 
 /// Prints the median, the minimum and the maximum of durations.
-struct Median(Vec<Duration>);
+struct DurationSummary(Vec<Duration>);
 
-impl std::fmt::Display for Median {
+impl std::fmt::Display for DurationSummary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut milliseconds: Vec<_> = self.0.iter().map(Duration::as_millis).collect();
         milliseconds.sort_unstable();

@@ -1,7 +1,7 @@
 //! Measures the cost of 100 Services: time, pods, memory and writes to the API server. Does I/O.
 
-use e2e::audit::{self, Request};
-use e2e::{AGENT_ACCOUNT, Failure, Faults, Mode, Namespace, OPERATOR_ACCOUNT, service};
+use e2e::audit::{self, ApiRequest};
+use e2e::{AGENT_ACCOUNT, Failure, Faults, Namespace, OPERATOR_ACCOUNT, TestMode, service};
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
@@ -12,11 +12,14 @@ use tokio::time::Instant;
 use crate::memory;
 
 const SERVICE_COUNT: usize = 100;
-/// The label of the pods of agents and proxies.
-const POD_SELECTOR: &str = "app.kubernetes.io/name in (akrobateo-agent,akrobateo-lb)";
+/// The label selector for the pods of agents and proxies.
+const FORWARDING_POD_SELECTOR: &str = "app.kubernetes.io/name in (akrobateo-agent,akrobateo-lb)";
 
 /// Creates the Services, and returns a text with the measurements. Deletes the Services afterwards.
-pub(crate) async fn measure(namespace: &Namespace, faults: &Faults) -> Result<String, Failure> {
+pub(crate) async fn measure_hundred_services(
+    namespace: &Namespace,
+    faults: &Faults,
+) -> Result<String, Failure> {
     let nodes = namespace.cluster().list_nodes().await?;
     let ports: [u16; SERVICE_COUNT] = namespace.allocate_ports().await?;
     let services = ports.map(|port| service(&format!("many-{port}")).tcp(port));
@@ -25,20 +28,20 @@ pub(crate) async fn measure(namespace: &Namespace, faults: &Faults) -> Result<St
     try_join_all(services.iter().map(|service| namespace.apply(service))).await?;
     for service in &services {
         namespace.wait_published(service, &nodes).await?;
-        namespace.wait_no_rollout(service).await?;
+        namespace.wait_rollouts_ended(service).await?;
     }
     let duration = started_at.elapsed();
-    let writes = count_writes(start_time)?;
+    let writes = describe_writes_since(start_time)?;
     let pods: Api<Pod> = Api::all(namespace.cluster().client.clone());
-    let pod_count = pods.list(&ListParams::default().labels(POD_SELECTOR)).await?.items.len();
+    let pod_count = pods.list(&ListParams::default().labels(FORWARDING_POD_SELECTOR)).await?.items.len();
     let memory_after = memory::read_node_memory(namespace, faults, &nodes[0].name).await?;
     try_join_all(services.iter().map(|service| namespace.delete_service(service))).await?;
     for service in &services {
         namespace.wait_cleaned_up(service).await?;
     }
     let forwarding_program = match namespace.mode() {
-        Mode::Shared => "agent",
-        Mode::Dedicated => "agent and proxies",
+        TestMode::Shared => "agent",
+        TestMode::Dedicated => "agent and proxies",
     };
     Ok(format!(
         "  {SERVICE_COUNT} Services on {} nodes:\n  \
@@ -52,10 +55,11 @@ pub(crate) async fn measure(namespace: &Namespace, faults: &Faults) -> Result<St
 }
 
 /// Returns the number of write requests since `start` as a text.
-fn count_writes(start: Timestamp) -> Result<String, Failure> {
-    let is_counted = |request: &Request| request.is_write() && request.received_at >= start;
+fn describe_writes_since(start: Timestamp) -> Result<String, Failure> {
+    let is_counted = |request: &ApiRequest| request.is_write() && request.received_at >= start;
     let count = |account: &str| -> Result<(usize, usize), Failure> {
-        let writes: Vec<_> = audit::requests_of_account(account)?.into_iter().filter(is_counted).collect();
+        let writes: Vec<_> =
+            audit::read_requests_of_account(account)?.into_iter().filter(is_counted).collect();
         let lease_count = writes.iter().filter(|request| request.resource == "leases").count();
         Ok((writes.len() - lease_count, lease_count))
     };

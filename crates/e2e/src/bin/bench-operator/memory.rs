@@ -6,14 +6,14 @@ use kube::Api;
 use kube::api::ListParams;
 
 /// The processes on a node: the agent, the proxies, and for each pod the process of the container runtime. The kernel
-/// limits a name to 15 bytes.
+/// limits the name of a process to 15 bytes.
 const NODE_PROCESSES: [&str; 2] = ["akrobateo-agent", "akrobateo-lb"];
-const RUNTIME_PROCESS: &str = "containerd-shim";
+const CONTAINER_RUNTIME_PROCESS: &str = "containerd-shim";
 
 /// Returns the resident set size of the operator as a text.
 pub(crate) async fn read_operator_memory(faults: &Faults) -> Result<String, Failure> {
     let status = faults.get_process_status(&faults.operator.wait_ready().await?, "akrobateo").await?;
-    Ok(format!("{:6} kB", sum_kilobytes(&status)))
+    Ok(format!("{:6} kB", sum_resident_kilobytes(&status)))
 }
 
 /// Returns the memory of all agents and proxies on a node as a text, and the memory of the runtime's processes for all
@@ -29,15 +29,16 @@ pub(crate) async fn read_node_memory(
     let pod = pods.first().ok_or_else(|| Failure::UnexpectedState(format!("node {node} has no pod")))?;
     let mut kilobytes = 0;
     for process in NODE_PROCESSES {
-        kilobytes += sum_kilobytes(&faults.get_process_status(pod, process).await?);
+        kilobytes += sum_resident_kilobytes(&faults.get_process_status(pod, process).await?);
     }
-    let runtime_kilobytes = sum_kilobytes(&faults.get_process_status(pod, RUNTIME_PROCESS).await?);
+    let runtime_kilobytes =
+        sum_resident_kilobytes(&faults.get_process_status(pod, CONTAINER_RUNTIME_PROCESS).await?);
     Ok(format!("{kilobytes:6} kB (and {runtime_kilobytes} kB of the container runtime)"))
 }
 
 /// Returns the sum of the resident set sizes in the status of processes (`proc_pid_status(5)`).
-fn sum_kilobytes(status: &str) -> u64 {
-    let sizes = status
+fn sum_resident_kilobytes(process_statuses: &str) -> u64 {
+    let sizes = process_statuses
         .lines()
         .filter_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<u64>().ok());
     sizes.sum()

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 const ROUND_COUNT: usize = 15;
 
 /// Returns the durations of all rounds.
-pub(crate) async fn measure(namespace: &Namespace) -> Result<Vec<Duration>, Failure> {
+pub(crate) async fn measure_publications(namespace: &Namespace) -> Result<Vec<Duration>, Failure> {
     let node_count = namespace.cluster().list_nodes().await?.len();
     // A watch records the time, because polling would distort the measurement.
     let api: Api<Service> = Api::namespaced(namespace.cluster().client.clone(), namespace.name());
@@ -26,7 +26,9 @@ pub(crate) async fn measure(namespace: &Namespace) -> Result<Vec<Duration>, Fail
         namespace.apply(&web).await?;
         loop {
             let service = services.next().await.and_then(Result::ok);
-            if service.is_some_and(|it| it.name_any() == web.name() && address_count(&it) == node_count) {
+            if service
+                .is_some_and(|it| it.name_any() == web.name() && count_published_addresses(&it) == node_count)
+            {
                 break;
             }
         }
@@ -37,7 +39,7 @@ pub(crate) async fn measure(namespace: &Namespace) -> Result<Vec<Duration>, Fail
     Ok(durations)
 }
 
-fn address_count(service: &Service) -> usize {
+fn count_published_addresses(service: &Service) -> usize {
     let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     status.and_then(|status| status.ingress.as_ref()).map_or(0, Vec::len)
 }

@@ -36,7 +36,7 @@ pub(crate) async fn send_batch(targets: &[Target], timeout: Duration) -> bool {
     let replies = join_all(targets.iter().map(|&target| async move {
         Reply {
             target,
-            client: local_address(target).await.ok(),
+            client_address: find_local_address(target).await.ok(),
             result: send_request(target, timeout).await,
         }
     }));
@@ -47,12 +47,12 @@ pub(crate) async fn send_batch(targets: &[Target], timeout: Duration) -> bool {
     replies.iter().all(|reply| reply.result.is_ok())
 }
 
-/// Opens `count` connections, waits until the server has answered on every connection, and prints one answer. After
-/// this answer, sends each line of the standard input over every connection, and prints the line when every connection
-/// has returned it.
-pub(crate) fn session(server: SocketAddr, count: usize, timeout: Duration) -> io::Result<()> {
-    let mut connections = Vec::with_capacity(count);
-    for _ in 0..count {
+/// Opens `connection_count` connections, waits until the server has answered on every connection, and prints one
+/// answer. After this answer, sends each line of the standard input over every connection, and prints the line when
+/// every connection has returned it.
+pub(crate) fn run_session(server: SocketAddr, connection_count: usize, timeout: Duration) -> io::Result<()> {
+    let mut connections = Vec::with_capacity(connection_count);
+    for _ in 0..connection_count {
         let stream = TcpStream::connect_timeout(&server, timeout)?;
         connections.push(BufReader::new(stream));
     }
@@ -92,28 +92,28 @@ fn print_and_flush(line: &str) -> io::Result<()> {
     io::stdout().flush()
 }
 
-/// Sends datagrams of `length` bytes from one socket until an answer with at least `length` bytes arrives. All
-/// datagrams belong to the same conntrack flow, because they have the same source port.
+/// Sends datagrams of `datagram_length` bytes from one socket until an answer with at least `datagram_length` bytes
+/// arrives. All datagrams belong to the same conntrack flow, because they have the same source port.
 pub(crate) async fn send_until_answered(
     server: SocketAddr,
-    length: usize,
+    datagram_length: usize,
     timeout: Duration,
 ) -> io::Result<String> {
     let socket = connect_udp(server).await?;
-    let (request, mut answer) = (vec![b'?'; length], vec![0; MAX_DATAGRAM_LENGTH]);
+    let (request, mut answer) = (vec![b'?'; datagram_length], vec![0; MAX_DATAGRAM_LENGTH]);
     let started_at = Instant::now();
     let mut last_error = None;
     while started_at.elapsed() < timeout {
         // Sending fails while the port is closed (ECONNREFUSED); the loop tries again.
         last_error = socket.send(&request).await.err().or(last_error);
         match tokio::time::timeout(SEND_INTERVAL, socket.recv(&mut answer)).await {
-            Ok(Ok(received_length)) if received_length >= length => {
+            Ok(Ok(received_length)) if received_length >= datagram_length => {
                 let line = answer.get(..received_length).unwrap_or_default();
                 return Ok(String::from_utf8_lossy(line).trim_end().to_owned());
             }
             Ok(Ok(received_length)) => {
                 last_error = Some(io::Error::other(format!(
-                    "the answer has {received_length} bytes, expected {length}"
+                    "the answer has {received_length} bytes, expected {datagram_length}"
                 )));
             }
             Ok(Err(error)) => last_error = Some(error),
@@ -160,7 +160,7 @@ async fn send_udp_request(server: SocketAddr) -> io::Result<String> {
 
 /// Returns the local address that packets to the target have as their source. The kernel does not send a packet when a
 /// UDP socket is connected.
-async fn local_address(target: Target) -> io::Result<IpAddr> {
+async fn find_local_address(target: Target) -> io::Result<IpAddr> {
     connect_udp(SocketAddr::new(target.host, target.port)).await?.local_addr().map(|address| address.ip())
 }
 

@@ -28,7 +28,7 @@ usage: echo PORT|FIRST-LAST...
          send one UDP datagram from each source port above 1023";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The maximum value of the arguments COUNT and BYTES.
-const MAX_NUMBER: usize = 60_000;
+const MAX_ARGUMENT_VALUE: usize = 60_000;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -37,12 +37,12 @@ async fn main() -> ExitCode {
     raise_open_file_limit();
     let result = match args.as_slice() {
         [] => Err(USAGE.to_owned()),
-        ["client", args @ ..] => client(args).await,
-        ["batch", seconds, targets @ ..] => batch(seconds, targets).await,
+        ["client", args @ ..] => run_client(args).await,
+        ["batch", seconds, targets @ ..] => run_batch(seconds, targets).await,
         ["listen", host, port] => listen(host, port).await,
-        ["session", host, port] => session(host, port, "1"),
-        ["session", host, port, count] => session(host, port, count),
-        ["flood", host, port] => flood(host, port),
+        ["session", host, port] => run_session(host, port, "1"),
+        ["session", host, port, count] => run_session(host, port, count),
+        ["flood", host, port] => run_flood(host, port),
         ["send-until-answered", host, port, seconds] => send_until_answered(host, port, seconds, "1").await,
         ["send-until-answered", host, port, seconds, bytes] => {
             send_until_answered(host, port, seconds, bytes).await
@@ -65,7 +65,7 @@ fn raise_open_file_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-async fn client(args: &[&str]) -> Result<(), String> {
+async fn run_client(args: &[&str]) -> Result<(), String> {
     let (target, seconds) = match *args {
         [protocol, host, port] => (format!("{protocol}/{host}/{port}"), None),
         [protocol, host, port, seconds] => (format!("{protocol}/{host}/{port}"), Some(seconds)),
@@ -76,7 +76,7 @@ async fn client(args: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
-async fn batch(seconds: &str, targets: &[&str]) -> Result<(), String> {
+async fn run_batch(seconds: &str, targets: &[&str]) -> Result<(), String> {
     let targets = targets.iter().map(|target| parse_target(target)).collect::<Result<Vec<_>, _>>()?;
     if client::send_batch(&targets, parse_seconds(seconds)?).await {
         Ok(())
@@ -85,12 +85,12 @@ async fn batch(seconds: &str, targets: &[&str]) -> Result<(), String> {
     }
 }
 
-fn session(host: &str, port: &str, count: &str) -> Result<(), String> {
+fn run_session(host: &str, port: &str, count: &str) -> Result<(), String> {
     let server = parse_address(host, port)?;
-    client::session(server, parse_number(count)?, DEFAULT_TIMEOUT).map_err(|error| error.to_string())
+    client::run_session(server, parse_number(count)?, DEFAULT_TIMEOUT).map_err(|error| error.to_string())
 }
 
-fn flood(host: &str, port: &str) -> Result<(), String> {
+fn run_flood(host: &str, port: &str) -> Result<(), String> {
     client::flood_udp(parse_address(host, port)?).map_err(|error| error.to_string())
 }
 
@@ -108,7 +108,7 @@ async fn serve(ports: &[&str]) -> Result<(), String> {
 
 async fn listen(host: &str, port: &str) -> Result<(), String> {
     let address = parse_address(host, port)?;
-    server::serve_on(std::iter::once(vec![address])).await.map_err(|error| error.to_string())
+    server::serve_on_addresses(std::iter::once(vec![address])).await.map_err(|error| error.to_string())
 }
 
 fn parse_target(target: &str) -> Result<Target, String> {
@@ -129,8 +129,8 @@ fn parse_address(host: &str, port: &str) -> Result<SocketAddr, String> {
 }
 
 fn parse_number(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|number| (1..=MAX_NUMBER).contains(number));
-    number.ok_or_else(|| format!("{text:?} is not valid; expected a number from 1 to {MAX_NUMBER}"))
+    let number = text.parse().ok().filter(|number| (1..=MAX_ARGUMENT_VALUE).contains(number));
+    number.ok_or_else(|| format!("{text:?} is not valid; expected a number from 1 to {MAX_ARGUMENT_VALUE}"))
 }
 
 fn parse_port(text: &str) -> Result<u16, String> {

@@ -19,7 +19,7 @@ struct ServerNames {
 }
 
 impl ServerNames {
-    fn read() -> Self {
+    fn read_from_environment() -> Self {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "-".to_owned());
         Self {
             host: host.trim().to_owned(),
@@ -27,11 +27,11 @@ impl ServerNames {
         }
     }
 
-    fn answer(&self, protocol: Protocol, port: u16, client: SocketAddr) -> String {
+    fn format_answer(&self, protocol: Protocol, port: u16, client: SocketAddr) -> String {
         // A dual-stack socket reports an IPv4 client as ::ffff:192.0.2.1.
         let client = SocketAddr::new(client.ip().to_canonical(), client.port());
         let (host, node) = (self.host.clone(), self.node.clone());
-        format!("{}\n", Answer { host, node, protocol, port, client })
+        format!("{}\n", Answer { host, node, protocol, port, client_address: client })
     }
 }
 
@@ -39,15 +39,17 @@ impl ServerNames {
 pub(crate) async fn serve(ports: impl Iterator<Item = u16>) -> io::Result<()> {
     // Listens on IPv6 and IPv4, or only on IPv4 if the machine has no IPv6.
     let addresses = |port| vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()];
-    serve_on(ports.map(addresses)).await
+    serve_on_addresses(ports.map(addresses)).await
 }
 
-/// Serves TCP and UDP until SIGTERM. Each item has the candidate addresses of one port.
-pub(crate) async fn serve_on(candidates: impl Iterator<Item = Vec<SocketAddr>>) -> io::Result<()> {
+/// Serves TCP and UDP until SIGTERM. Each item of `addresses_by_port` has the candidate addresses of one port.
+pub(crate) async fn serve_on_addresses(
+    addresses_by_port: impl Iterator<Item = Vec<SocketAddr>>,
+) -> io::Result<()> {
     let tasks = LocalSet::new();
-    let names = Rc::new(ServerNames::read());
-    for candidates in candidates {
-        let (tcp, udp) = bind(&candidates).await?;
+    let names = Rc::new(ServerNames::read_from_environment());
+    for candidates in addresses_by_port {
+        let (tcp, udp) = bind_first_available(&candidates).await?;
         let port = tcp.local_addr()?.port();
         tasks.spawn_local(serve_tcp(tcp, port, names.clone()));
         tasks.spawn_local(serve_udp(udp, port, names.clone()));
@@ -58,7 +60,7 @@ pub(crate) async fn serve_on(candidates: impl Iterator<Item = Vec<SocketAddr>>) 
 }
 
 /// Binds a TCP socket and a UDP socket to the first candidate address that the machine has.
-async fn bind(candidates: &[SocketAddr]) -> io::Result<(TcpListener, UdpSocket)> {
+async fn bind_first_available(candidates: &[SocketAddr]) -> io::Result<(TcpListener, UdpSocket)> {
     let bind_error = |error| io::Error::other(format!("cannot serve on {candidates:?}: {error}"));
     let tcp = TcpListener::bind(candidates).await.map_err(bind_error)?;
     Ok((tcp, UdpSocket::bind(candidates).await.map_err(bind_error)?))
@@ -66,9 +68,9 @@ async fn bind(candidates: &[SocketAddr]) -> io::Result<(TcpListener, UdpSocket)>
 
 async fn serve_tcp(listener: TcpListener, port: u16, names: Rc<ServerNames>) {
     loop {
-        // The error concerns only one connection: the client closed it before the server accepted it.
+        // The error concerns only one connection: the client closed this connection before the server accepted it.
         let Ok((stream, client)) = listener.accept().await else { continue };
-        let answer = names.answer(Protocol::Tcp, port, client);
+        let answer = names.format_answer(Protocol::Tcp, port, client);
         // An error ends only this connection, so the server ignores the error.
         spawn_local(async move { drop(serve_connection(&stream, &answer).await) });
     }
@@ -108,7 +110,7 @@ async fn serve_udp(socket: UdpSocket, port: u16, names: Rc<ServerNames>) {
         match socket.recv_from(&mut buffer).await {
             // Send errors are ignored, because UDP may lose datagrams anyway.
             Ok((length, client)) => {
-                let answer = names.answer(Protocol::Udp, port, client);
+                let answer = names.format_answer(Protocol::Udp, port, client);
                 drop(socket.send_to(format!("{answer:length$}").as_bytes(), client).await);
             }
             // The kernel reports here that an earlier answer was refused (ICMP port unreachable).

@@ -1,11 +1,11 @@
 //! Settings of a Service that Akrobateo does not implement, or that have no effect. The condition names these
 //! settings.
 
-use e2e::{Failure, exposed_dedicated_service_test, exposed_service_test, service};
+use e2e::{Failure, exposed_service_test, exposed_service_test_in_dedicated_mode, service};
 
 #[tokio::test]
 async fn session_affinity_causes_a_warning_if_proxies_forward() -> Result<(), Failure> {
-    exposed_dedicated_service_test(
+    exposed_service_test_in_dedicated_mode(
         |port| service("web").tcp(port).session_affinity(),
         async |namespace, web| {
             // kube-proxy keeps the affinity.
@@ -20,7 +20,7 @@ async fn session_affinity_causes_a_warning_if_proxies_forward() -> Result<(), Fa
 }
 
 #[tokio::test]
-async fn requests_for_addresses_change_the_condition_and_cause_no_warning() -> Result<(), Failure> {
+async fn settings_for_addresses_change_the_condition_and_cause_no_warning() -> Result<(), Failure> {
     exposed_service_test(
         |port| {
             let web = service("web").tcp(port).load_balancer_ip("192.0.2.9");

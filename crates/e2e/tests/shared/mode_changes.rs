@@ -1,14 +1,14 @@
 //! A Service that changes between dedicated mode and shared mode.
 
-use e2e::{Failure, ensure_answers_during, ensure_eq, eventually, service, shared_test};
+use e2e::{Failure, ensure_answers_during, ensure_eq, eventually, service, test_in_shared_mode};
 
 #[tokio::test]
 async fn service_moves_between_modes_without_a_lost_connection() -> Result<(), Failure> {
-    shared_test(async |namespace| {
+    test_in_shared_mode(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let shared_service = || service("web").tcp(port).with_ip_mode_proxy();
-        let dedicated_service = || shared_service().dedicated();
+        let dedicated_service = || shared_service().with_dedicated_mode();
         let replies = namespace.expose(&dedicated_service()).await?;
         let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
         let cluster = namespace.cluster();
