@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn phase_is_complete_when_every_worker_has_completed_it() {
+    fn phase_is_complete_when_every_worker_has_completed_the_phase() {
         let drain = DrainState::new(2);
         drain.begin(Phase::Draining);
         assert_eq!(drain.phase(), Phase::Draining);

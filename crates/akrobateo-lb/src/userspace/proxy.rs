@@ -57,11 +57,11 @@ pub struct ProxyStatus {
 }
 
 impl Proxy {
-    /// Binds all ports and starts to forward. The closure `settings` receives the number of TCP ports and the number of
-    /// UDP ports.
+    /// Binds all ports and starts to forward. The closure `build_settings` receives the number of TCP ports and the
+    /// number of UDP ports.
     pub fn start(
         config: &ForwardingConfig,
-        settings: impl FnOnce(usize, usize) -> Settings,
+        build_settings: impl FnOnce(usize, usize) -> Settings,
     ) -> Result<Self, UserspaceError> {
         let configured_ports = Port::from_config(config);
         let configured_count = configured_ports.len();
@@ -71,7 +71,7 @@ impl Proxy {
             tracing::warn!("{IPV4_ONLY_WARNING}");
         }
         let tcp_port_count = ports.iter().filter(|port| port.protocol == Protocol::Tcp).count();
-        let settings = settings(tcp_port_count, ports.len() - tcp_port_count);
+        let settings = build_settings(tcp_port_count, ports.len() - tcp_port_count);
         let create_waker = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let wakers = (0..settings.worker_count).map(|_| create_waker()).collect::<Result<_, _>>();
         let shared_state = Arc::new(SharedState {

@@ -46,7 +46,7 @@ impl SharedState {
     /// Makes a worker check its inbox and the proxy's phase.
     pub(super) fn wake_worker(&self, worker: usize) {
         if let Some(waker) = self.wakers.get(worker) {
-            // Fails if the worker has been woken already.
+            // The call fails only if the eventfd's counter is full. The worker has then been woken already.
             let _ = write(waker, &1_u64.to_ne_bytes());
         }
     }

@@ -68,7 +68,7 @@ mod tests {
         let (watchdog, start) = (Watchdog::new(2), Instant::now());
         let check_at = |seconds| watchdog.check(start + Duration::from_secs(seconds));
         assert_eq!(check_at(0), WatchdogResult::AllHaveRun);
-        // The worker had no time to run between two checks.
+        // The two checks have the same time, so the workers had no time to run between the checks.
         assert_eq!(check_at(0), WatchdogResult::Waiting);
         watchdog.record_run(0);
         assert_eq!([check_at(1), check_at(29)], [WatchdogResult::Waiting; 2]);

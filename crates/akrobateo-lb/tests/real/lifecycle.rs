@@ -19,9 +19,9 @@ const LIST_TABLE_COMMAND: &str = "-s list table inet akrobateo";
 
 /// Sets the flag when the guard is dropped, even after a failed assertion. Without the flag, a client thread would
 /// never end.
-struct FlagGuard<'a>(&'a AtomicBool);
+struct SetOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for FlagGuard<'_> {
+impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -56,7 +56,7 @@ fn restarts_under_traffic_keep_rules_and_connections() {
                     connection_count.fetch_add(1, Ordering::Relaxed);
                 }
             });
-            let stop_on_drop_guard = FlagGuard(&is_stopped);
+            let stop_on_drop_guard = SetOnDrop(&is_stopped);
             for signal in [Signal::KILL, Signal::TERM, Signal::KILL] {
                 proxy.signal(signal);
                 proxy.wait_for_exit();
@@ -100,7 +100,7 @@ fn replace_table_under_traffic() {
             }
         };
         let clients = [scope.spawn(connect), scope.spawn(connect)];
-        let stop_on_drop_guard = FlagGuard(&is_stopped);
+        let stop_on_drop_guard = SetOnDrop(&is_stopped);
         for number in 0..100 {
             let connection_count_before = connection_count.load(Ordering::Relaxed);
             let has_any_client_ended = || clients.iter().any(std::thread::ScopedJoinHandle::is_finished);

@@ -98,7 +98,7 @@ fn denied_connections_are_counted_by_port() {
 }
 
 #[test]
-fn restarts_and_repairs_keep_the_counters_but_a_flush_resets_them() {
+fn counters_survive_restarts_and_restored_rules_but_not_a_flush() {
     isolated(|| {
         let network = network_with_backends();
         let forwards = split_args("--forward=udp/80=10.96.3.7:80 --source=192.0.2.2/32");

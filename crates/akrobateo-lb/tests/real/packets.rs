@@ -120,7 +120,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
 }
 
 /// Returns an SCTP packet with an INIT chunk (RFC 9260, section 3.3.2).
-fn sctp_init(source_port: u16, destination_port: u16) -> Vec<u8> {
+fn build_sctp_init_packet(source_port: u16, destination_port: u16) -> Vec<u8> {
     let mut packet = [source_port.to_be_bytes(), destination_port.to_be_bytes()].concat();
     packet.extend([0; 8]);
     packet.extend([1, 0, 0, 20]);
@@ -144,7 +144,7 @@ fn sctp_is_forwarded_to_the_target() {
         sockopt::set_socket_timeout(&backend, sockopt::Timeout::Recv, Some(REPLY_TIMEOUT)).unwrap();
         let destination: std::net::SocketAddr = with_port(addr::POD[0], 0).parse().unwrap();
         let client = network.client.run(open_raw_socket);
-        sendto(&client, &sctp_init(4000, 36412), SendFlags::empty(), &destination).unwrap();
+        sendto(&client, &build_sctp_init_packet(4000, 36412), SendFlags::empty(), &destination).unwrap();
         let mut packet = [0; 200];
         let (_, length) = recv(&backend, &mut packet[..], RecvFlags::empty()).unwrap();
         let (header, sctp) = packet[..length].split_at(20);
@@ -156,7 +156,7 @@ fn sctp_is_forwarded_to_the_target() {
         let source_port = u16::from_be_bytes([sctp[0], sctp[1]]);
         assert_eq!(
             sctp,
-            sctp_init(source_port, 38412),
+            build_sctp_init_packet(source_port, 38412),
             "the packet has the target's port and a correct checksum"
         );
     });

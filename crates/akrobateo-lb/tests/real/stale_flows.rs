@@ -37,7 +37,7 @@ fn udp_flow_that_started_before_the_rules_is_forwarded() {
         );
         for (family, client) in clients.iter().enumerate() {
             assert_eq!(
-                client.request(REPLY_TIMEOUT).unwrap().local_address.ip().to_string(),
+                client.request(REPLY_TIMEOUT).unwrap().destination_address.ip().to_string(),
                 addr::BACKEND[family]
             );
         }
@@ -54,7 +54,7 @@ fn new_target_applies_to_udp_flows_but_not_to_tcp_connections() {
         let old_proxy = Proxy::start_and_wait(&network.pod, &forwards("10.96.3.7:80"));
         let udp_client = UdpClient::new(&network.client, addr::CLIENT[0], &destination);
         assert_eq!(
-            udp_client.request(REPLY_TIMEOUT).unwrap().local_address.ip().to_string(),
+            udp_client.request(REPLY_TIMEOUT).unwrap().destination_address.ip().to_string(),
             addr::BACKEND[0]
         );
         let mut old_connection =
@@ -62,13 +62,13 @@ fn new_target_applies_to_udp_flows_but_not_to_tcp_connections() {
         old_proxy.kill();
         let _new_proxy = Proxy::start_and_wait(&network.pod, &forwards("10.96.3.8:80"));
         assert_eq!(
-            udp_client.request(REPLY_TIMEOUT).unwrap().local_address.ip().to_string(),
+            udp_client.request(REPLY_TIMEOUT).unwrap().destination_address.ip().to_string(),
             addr::BACKEND_2[0]
         );
         old_connection.check_echo().unwrap();
         let new_connection =
             connect_tcp(&network.client, addr::CLIENT[0], &destination, REPLY_TIMEOUT).unwrap();
-        assert_eq!(new_connection.reply.local_address.ip().to_string(), addr::BACKEND_2[0]);
+        assert_eq!(new_connection.reply.destination_address.ip().to_string(), addr::BACKEND_2[0]);
     });
 }
 

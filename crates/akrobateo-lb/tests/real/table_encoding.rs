@@ -30,13 +30,13 @@ fn any_forward() -> impl Strategy<Value = Forward> {
     })
 }
 
-fn any_source() -> impl Strategy<Value = IpNet> {
+fn any_source_range() -> impl Strategy<Value = IpNet> {
     (any_ip(), 0..=128_u8).prop_map(|(ip, length)| IpNet::new(ip, length).unwrap_or_else(|_| ip.into()))
 }
 
 fn any_config() -> impl Strategy<Value = ForwardingConfig> {
     let forwards = prop::collection::vec(any_forward(), 1..300);
-    let sources = prop::collection::vec(any_source(), 0..20);
+    let sources = prop::collection::vec(any_source_range(), 0..20);
     (forwards, sources).prop_filter_map("invalid configuration", |(forwards, sources)| {
         ForwardingConfig::new(ProxyArgs { sources, probe_port: 1, ..ProxyArgs::new(forwards) }).ok()
     })
@@ -187,7 +187,7 @@ fn thousands_of_ports_fit_into_one_transaction() {
 fn error_about_a_too_large_transaction_mentions_the_sysctl() {
     isolated(|| {
         let wmem_max = std::fs::read_to_string("/proc/sys/net/core/wmem_max").unwrap();
-        // The kernel's real limit is twice this value, and a range needs 40 bytes.
+        // The kernel's real limit is twice `wmem_max`, and a range needs 40 bytes.
         let range_count = wmem_max.trim().parse::<u32>().unwrap() / 20 + 1000;
         let range = |number: u32| IpNet::from(IpAddr::from((number * 2).to_be_bytes()));
         let forwards = vec!["tcp/80=10.0.0.1:80".parse().unwrap()];

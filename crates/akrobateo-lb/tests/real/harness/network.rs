@@ -24,7 +24,7 @@ impl Network {
     pub fn new() -> Self {
         let [client, node, pod, backend] = std::array::from_fn(|_| Namespace::new());
         for namespace in [&client, &node, &pod, &backend] {
-            // Switches off duplicate address detection, because it would delay each interface by a second.
+            // Switches off duplicate address detection, because this detection would delay each interface by a second.
             namespace.set_sysctl("ipv6/conf/default/accept_dad", "0");
         }
         connect_to_node(

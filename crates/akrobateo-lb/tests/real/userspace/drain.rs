@@ -111,7 +111,7 @@ fn check_handshake_during_start_of_drain(network: &Network) -> bool {
         settings.close_idle_timeout = LONGER_THAN_ANY_TEST;
     });
     let status = proxy.status();
-    // The proxy's SYN-ACK is lost. The kernel sends the SYN-ACK again after one second.
+    // The rule drops the proxy's SYN-ACK. The kernel sends the SYN-ACK again after one second.
     network.client.nft("add table inet lossy");
     network.client.nft("add chain inet lossy input { type filter hook input priority 0 ; }");
     network.client.nft("add rule inet lossy input tcp sport 80 counter drop");

@@ -141,14 +141,14 @@ impl EmbeddedProxy {
     }
 
     /// Returns the sum of a metric's samples that have all of these labels.
-    fn metric(&self, name: &str, labels: &[&str]) -> u64 {
+    fn sum_metric(&self, name: &str, labels: &[&str]) -> u64 {
         sum_metric(&self.proxy.status().metrics(), name, labels)
     }
 
     /// Waits until the sum of a metric's samples is `value`.
     fn wait_for_metric(&self, name: &str, labels: &[&str], value: u64) {
         eventually(&format!("{name} {labels:?} is {value}"), || {
-            (self.metric(name, labels) == value).then_some(())
+            (self.sum_metric(name, labels) == value).then_some(())
         });
     }
 }

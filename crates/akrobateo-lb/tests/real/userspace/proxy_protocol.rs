@@ -15,7 +15,7 @@ use super::{
 use crate::harness::addr::{self, with_port};
 use crate::harness::{Network, eventually, isolated};
 
-/// Reads the header and at least `content_len` bytes after the header. Returns the header and these bytes.
+/// Reads the header and at least `content_length` bytes after the header. Returns the header and these bytes.
 fn read_header(stream: &mut TcpStream, content_length: usize) -> (ParsedHeader, Vec<u8>) {
     let mut bytes = Vec::new();
     loop {
@@ -63,7 +63,7 @@ fn header_and_first_bytes_of_the_client_share_one_segment() {
         let network = Network::new();
         let backends = bind_backends(&network);
         let _proxy = start_proxy(&network.pod, &format!("{FORWARD_ARGS} --proxy-protocol=v2"));
-        // The proxy's SYN is lost. The kernel sends the SYN again after one second.
+        // The rule drops the proxy's SYN. The kernel sends the SYN again after one second.
         network.backend.nft("add table inet slow");
         network.backend.nft("add chain inet slow input { type filter hook input priority 0 ; }");
         network.backend.nft("add rule inet slow input tcp dport 80 drop");

@@ -19,7 +19,7 @@ fn block() -> Vec<u8> {
     (0..1_048_573_u32).map(|index| u8::try_from(index.wrapping_mul(2_654_435_761) >> 24).unwrap()).collect()
 }
 
-/// Writes the block repeatedly, until `len` bytes are written.
+/// Writes the block repeatedly, until `length` bytes are written.
 pub(super) fn write_blocks(mut stream: &TcpStream, length: usize) -> std::io::Result<()> {
     let block = block();
     let mut remaining_length = length;
@@ -31,7 +31,7 @@ pub(super) fn write_blocks(mut stream: &TcpStream, length: usize) -> std::io::Re
     Ok(())
 }
 
-/// Reads to the end of the stream. Asserts that the stream has `len` bytes and consists of repeated blocks.
+/// Reads to the end of the stream. Asserts that the stream has `length` bytes and consists of repeated blocks.
 pub(super) fn read_blocks(mut stream: &TcpStream, length: usize) {
     let block = block();
     let mut buffer = vec![0; 1 << 18];
@@ -182,7 +182,7 @@ fn idle_timeout_closes_only_silent_connections() {
         let is_only_the_busy_connection_open = || {
             busy_client.write_all(b"?").unwrap();
             busy_backend.read_exact(&mut [0]).unwrap();
-            (proxy.metric("akrobateo_lb_open_connections", &[]) == 1).then_some(())
+            (proxy.sum_metric("akrobateo_lb_open_connections", &[]) == 1).then_some(())
         };
         eventually("the silent connection is closed", is_only_the_busy_connection_open);
         assert_eq!(read_to_end(&silent_client).unwrap_err().kind(), ErrorKind::ConnectionReset);
