@@ -108,7 +108,8 @@ fn set_up_isolated_process() {
     mount_result.unwrap_or_else(|error| panic!("cannot mount a tmpfs on /run: {error}"));
 }
 
-/// Exits when the parent closes its end of the pipe. A signal would not work: a namespace's first process ignores it.
+/// Exits when the parent closes its end of the pipe. A signal would not work, because the first process of a
+/// namespace ignores signals that have no handler.
 fn exit_at_end_of_input() {
     // A read error also means that the parent has exited, so errors are ignored.
     let _ = std::io::stdin().read(&mut [0]);
