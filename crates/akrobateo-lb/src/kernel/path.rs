@@ -27,7 +27,7 @@ impl KernelPath {
 
 impl DataPathStatus for KernelPath {
     fn check_readiness(&self) -> Result<(), String> {
-        ip_forwarding::check(self.table_manager.config()).map_err(|error| error.to_string())?;
+        ip_forwarding::check_enabled(self.table_manager.config()).map_err(|error| error.to_string())?;
         match self.table_manager.is_in_sync() {
             Ok(true) => Ok(()),
             Ok(false) => Err("the rules in the kernel were changed; the proxy will restore them".to_owned()),

@@ -155,22 +155,22 @@ impl Proxy {
     /// refuses new clients. The remaining connections may finish, for at most [`Settings::close_timeout`]. After the
     /// closing phase, resets the remaining connections.
     pub async fn drain(&mut self) -> Result<(), UserspaceError> {
-        self.begin(
+        self.begin_phase(
             Phase::Draining,
             "draining: new clients are served until the existing connections have ended",
         );
         self.wait_until_complete(Phase::Draining, self.drain_timeout).await;
-        self.begin(Phase::Closing, "closing: new clients are refused; existing connections may finish");
+        self.begin_phase(Phase::Closing, "closing: new clients are refused; existing connections may finish");
         self.wait_until_complete(Phase::Closing, self.close_timeout).await;
-        self.begin(Phase::Stopped, "stopping: the remaining connections are reset");
+        self.begin_phase(Phase::Stopped, "stopping: the remaining connections are reset");
         self.join().await
     }
 
-    fn begin(&self, phase: Phase, message: &str) {
+    fn begin_phase(&self, phase: Phase, message: &str) {
         let connections = self.shared_state.connection_quota.used_places();
         let udp_sessions = self.shared_state.udp_session_quota.used_places();
         tracing::info!(connections, udp_sessions, "{message}");
-        self.shared_state.drain.begin(phase);
+        self.shared_state.drain.begin_phase(phase);
         self.shared_state.wake_all_workers();
     }
 
@@ -198,7 +198,7 @@ impl Drop for Proxy {
     /// Stops the workers.
     fn drop(&mut self) {
         if self.running_worker_count > 0 {
-            self.begin(Phase::Stopped, "stopping: the remaining connections are reset");
+            self.begin_phase(Phase::Stopped, "stopping: the remaining connections are reset");
         }
     }
 }

@@ -180,11 +180,11 @@ impl UdpSessionTable {
 mod tests {
     use super::*;
 
-    fn client(port: u16) -> SocketAddr {
+    fn client_address(port: u16) -> SocketAddr {
         SocketAddr::from(([192, 0, 2, 1], port))
     }
 
-    fn session(client: SocketAddr, last_activity_ms: u64) -> UdpSession {
+    fn open_session(client: SocketAddr, last_activity_ms: u64) -> UdpSession {
         UdpSession {
             socket_index: 0,
             client,
@@ -198,15 +198,15 @@ mod tests {
 
     /// Returns a table with one session per client port. The time of a session's last activity is
     /// equal to the port number of the session's client.
-    fn table(ports: std::ops::Range<u16>) -> (UdpSessionTable, Vec<Key>) {
+    fn create_table(ports: std::ops::Range<u16>) -> (UdpSessionTable, Vec<Key>) {
         let mut table = UdpSessionTable::new(30, 120);
-        let keys = ports.map(|port| table.insert(session(client(port), port.into()))).collect();
+        let keys = ports.map(|port| table.insert(open_session(client_address(port), port.into()))).collect();
         (table, keys)
     }
 
     #[test]
     fn datagram_after_an_answer_makes_the_session_assured() {
-        let mut session = session(client(1), 0);
+        let mut session = open_session(client_address(1), 0);
         session.on_datagram(1);
         session.on_answer(2);
         session.on_answer(3);
@@ -217,7 +217,7 @@ mod tests {
 
     /// Inserts an assured session of a forged source address: the client sends a second datagram after the answer.
     fn insert_forged_session(table: &mut UdpSessionTable, client: SocketAddr, now_ms: u64) {
-        let key = table.insert(session(client, now_ms));
+        let key = table.insert(open_session(client, now_ms));
         let session = table.get_mut(key).unwrap();
         session.on_answer(now_ms);
         session.on_datagram(now_ms);
@@ -237,11 +237,11 @@ mod tests {
         if source.is_some() {
             // The sessions of other source addresses must not influence the result.
             for port in 1..2_000 {
-                table.insert(session(SocketAddr::from(([203, 0, 113, 1], port)), 0));
+                table.insert(open_session(SocketAddr::from(([203, 0, 113, 1], port)), 0));
             }
         }
         table.evict_session(source).unwrap();
-        let key = table.insert(session(new_client, 1_000));
+        let key = table.insert(open_session(new_client, 1_000));
         for number in 1_001..1_240 {
             table.evict_session(source).unwrap();
             assert!(table.get_mut(key).is_some(), "the session was replaced by forged session {number}");
@@ -249,7 +249,7 @@ mod tests {
         }
         for number in 1_240..2_500 {
             table.evict_session(source).unwrap();
-            table.insert(session(forged_client(number), number.into()));
+            table.insert(open_session(forged_client(number), number.into()));
         }
         assert!(table.get_mut(key).is_none(), "an unassured session was never replaced");
     }
@@ -260,18 +260,22 @@ mod tests {
             let [high, low] = number.to_be_bytes();
             SocketAddr::from(([198, 51, high, low], 1))
         };
-        check_forged_sessions_do_not_evict_a_new_session(client(1), forged_client, None);
+        check_forged_sessions_do_not_evict_a_new_session(client_address(1), forged_client, None);
     }
 
     #[test]
     fn assured_sessions_of_the_same_source_address_do_not_evict_a_new_session() {
-        let source = Some(client(1).ip());
-        check_forged_sessions_do_not_evict_a_new_session(client(50_000), |number| client(1 + number), source);
+        let source = Some(client_address(1).ip());
+        check_forged_sessions_do_not_evict_a_new_session(
+            client_address(50_000),
+            |number| client_address(1 + number),
+            source,
+        );
     }
 
     #[test]
     fn eviction_starts_with_the_unassured_session_that_is_silent_longest() {
-        let (mut table, keys) = table(1..5);
+        let (mut table, keys) = create_table(1..5);
         for (key, is_assured) in [(keys[0], true), (keys[2], false)] {
             let session = table.get_mut(key).unwrap();
             session.is_answered = true;
@@ -287,12 +291,12 @@ mod tests {
 
     #[test]
     fn eviction_for_one_source_keeps_the_sessions_of_other_sources() {
-        let (mut table, keys) = table(1..4);
+        let (mut table, keys) = create_table(1..4);
         let other_client = SocketAddr::from(([192, 0, 2, 2], 1));
-        table.insert(session(other_client, 0));
+        table.insert(open_session(other_client, 0));
         table.get_mut(keys[0]).unwrap().is_assured = true;
         table.get_mut(keys[1]).unwrap().last_activity_ms = 9;
-        let source = client(1).ip();
+        let source = client_address(1).ip();
         assert_eq!(table.count_sessions_of_source(source), 3);
         let evicted_sessions: Vec<_> = std::iter::from_fn(|| table.evict_session(Some(source)))
             .map(|session| session.client.port())
@@ -307,7 +311,7 @@ mod tests {
 
     #[test]
     fn assured_sessions_expire_later_and_activity_delays_expiry() {
-        let (mut table, keys) = table(0..3);
+        let (mut table, keys) = create_table(0..3);
         table.get_mut(keys[1]).unwrap().is_assured = true;
         table.get_mut(keys[2]).unwrap().is_answered = true;
         assert_eq!(table.next_expiry_ms(), Some(30));

@@ -52,7 +52,7 @@ impl UdpSessions {
 
     /// Begins a phase. The draining phase waits only for the sessions that are open now. The closing phase waits for
     /// all sessions.
-    pub(super) fn begin(&mut self, phase: Phase, now_ms: u64) {
+    pub(super) fn begin_phase(&mut self, phase: Phase, now_ms: u64) {
         match phase {
             Phase::Draining => {
                 self.sessions.iter_mut().for_each(|session| session.started_before_drain = true)

@@ -147,7 +147,7 @@ impl Worker {
         if phase == Phase::Closing {
             self.acceptor.start_closing(now_ms);
         }
-        self.udp.begin(phase, now_ms);
+        self.udp.begin_phase(phase, now_ms);
         self.context.phase = phase;
         self.next_drain_check_at_ms = now_ms;
     }

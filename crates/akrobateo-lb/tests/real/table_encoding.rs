@@ -149,7 +149,7 @@ fn kernel_lists_unusual_source_ranges_as_they_were_encoded() {
 }
 
 /// Returns a configuration of the TCP ports from `first` to `last` in both families.
-fn config_of_tcp_ports(first: u16, last: u16) -> ForwardingConfig {
+fn build_config_of_tcp_ports(first: u16, last: u16) -> ForwardingConfig {
     let forwards = |ip: &str| {
         let target = (ip.parse::<IpAddr>().unwrap(), 80).into();
         let forward =
@@ -162,7 +162,7 @@ fn config_of_tcp_ports(first: u16, last: u16) -> ForwardingConfig {
 
 #[test]
 fn table_of_all_ports_of_both_families_decodes_to_the_same_table() {
-    let table = ruleset::build_table(&config_of_tcp_ports(2, u16::MAX));
+    let table = ruleset::build_table(&build_config_of_tcp_ports(2, u16::MAX));
     assert!(encode_and_decode(&table) == table, "the decoded table differs");
 }
 
@@ -171,7 +171,7 @@ fn thousands_of_ports_fit_into_one_transaction() {
     isolated(|| {
         // A single list of all elements would exceed 64 KiB. The transaction for this table is the longest that the
         // kernel's default limit allows in a user namespace.
-        let table = ruleset::build_table(&config_of_tcp_ports(10_001, 11_800));
+        let table = ruleset::build_table(&build_config_of_tcp_ports(10_001, 11_800));
         Namespace::new().run(|| {
             let nftables = Nftables::open().unwrap();
             nftables.replace(&table).unwrap();

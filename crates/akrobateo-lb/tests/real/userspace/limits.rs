@@ -55,7 +55,7 @@ fn new_clients_wait_but_open_connections_work_if_no_descriptor_is_free() {
         let backends = bind_backends(&network);
         let proxy = start_proxy(&network.pod, FORWARD_ARGS);
         let mut open_connections: Vec<_> =
-            (0..10).map(|family| connect_pair(&network, &backends, family % 2)).collect();
+            (0..10).map(|number| connect_pair(&network, &backends, number % 2)).collect();
         let limit = getrlimit(Resource::Nofile);
         let mut lowered_limit = limit;
         lowered_limit.current = Some(lowest_free_descriptor(proxy.pid()));

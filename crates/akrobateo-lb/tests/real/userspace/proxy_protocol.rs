@@ -39,12 +39,12 @@ fn header_has_the_addresses_of_the_client_and_the_destination() {
         let backends = bind_backends(&network);
         for version in ["v1", "v2"] {
             let proxy = start_proxy(&network.pod, &format!("{FORWARD_ARGS} --proxy-protocol={version}"));
-            for family in 0..2 {
-                let (mut client, mut backend) = connect_pair(&network, &backends, family);
+            for family_index in 0..2 {
+                let (mut client, mut backend) = connect_pair(&network, &backends, family_index);
                 // If the server speaks first, as in SMTP, the server receives the header without other bytes.
                 let (header, content) = read_header(&mut backend, 0);
                 assert_eq!(header.client, client.local_addr().unwrap());
-                assert_eq!(header.destination.to_string(), with_port(addr::POD[family], 80));
+                assert_eq!(header.destination.to_string(), with_port(addr::POD[family_index], 80));
                 assert!(content.is_empty());
                 backend.write_all(b"220 ready\r\n").unwrap();
                 client.read_exact(&mut [0; 11]).unwrap();

@@ -11,7 +11,7 @@ use crate::harness::{Network, eventually, isolated};
 const FORWARDS: [&str; 2] = ["udp/80=10.96.3.7:80", "udp/80=[fd00:96::7]:80"];
 
 /// Returns a network whose backend answers datagrams on port 80.
-fn network_with_backend() -> Network {
+fn create_network_with_backend() -> Network {
     let network = Network::new();
     for ip in addr::BACKEND {
         serve_udp(&network.backend, &with_port(ip, 80));
@@ -20,22 +20,26 @@ fn network_with_backend() -> Network {
 }
 
 /// Returns a client that sends to port 80 of the pod from its own source port.
-fn new_client(network: &Network, family: usize) -> UdpClient {
-    UdpClient::new(&network.client, addr::CLIENT[family], &with_port(addr::POD[family], 80))
+fn new_client(network: &Network, family_index: usize) -> UdpClient {
+    UdpClient::new(&network.client, addr::CLIENT[family_index], &with_port(addr::POD[family_index], 80))
 }
 
 #[test]
 fn session_keeps_its_source_port() {
     isolated(|| {
-        let network = network_with_backend();
+        let network = create_network_with_backend();
         let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
             settings.udp_timeout = LONGER_THAN_ANY_TEST;
         });
-        for family in 0..2 {
-            let (client, other_client) = (new_client(&network, family), new_client(&network, family));
+        for family_index in 0..2 {
+            let (client, other_client) =
+                (new_client(&network, family_index), new_client(&network, family_index));
             let first_reply = client.request(REPLY_TIMEOUT).unwrap();
-            assert_eq!(first_reply.source_address.ip().to_string(), addr::POD[family]);
-            assert_eq!(first_reply.destination_address.to_string(), with_port(addr::BACKEND[family], 80));
+            assert_eq!(first_reply.source_address.ip().to_string(), addr::POD[family_index]);
+            assert_eq!(
+                first_reply.destination_address.to_string(),
+                with_port(addr::BACKEND[family_index], 80)
+            );
             assert_ne!(
                 other_client.request(REPLY_TIMEOUT).unwrap().source_address,
                 first_reply.source_address
@@ -51,13 +55,13 @@ fn session_keeps_its_source_port() {
 #[test]
 fn expired_session_loses_its_source_port() {
     isolated(|| {
-        let network = network_with_backend();
+        let network = create_network_with_backend();
         let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
             settings.udp_timeout = Duration::from_secs(2);
             settings.udp_stream_timeout = LONGER_THAN_ANY_TEST;
         });
-        for family in 0..2 {
-            let client = new_client(&network, family);
+        for family_index in 0..2 {
+            let client = new_client(&network, family_index);
             let first_source_address = client.request(REPLY_TIMEOUT).unwrap().source_address;
             proxy.wait_for_metric("akrobateo_lb_open_connections", &[], 0);
             assert_ne!(client.request(REPLY_TIMEOUT).unwrap().source_address, first_source_address);
@@ -69,7 +73,7 @@ fn expired_session_loses_its_source_port() {
 #[test]
 fn session_limit_evicts_unassured_sessions_first() {
     isolated(|| {
-        let network = network_with_backend();
+        let network = create_network_with_backend();
         let forwards = ["udp/80=10.96.3.7:80", "udp/81=10.96.3.8:9"];
         let proxy = EmbeddedProxy::new(&network.pod, &forwards, |settings| {
             settings.worker_count = 1;
@@ -105,7 +109,7 @@ fn session_limit_evicts_unassured_sessions_first() {
 #[test]
 fn session_limit_of_one_source_leaves_sessions_for_other_clients() {
     isolated(|| {
-        let network = network_with_backend();
+        let network = create_network_with_backend();
         let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
             settings.max_udp_sessions = 400;
             settings.max_udp_sessions_per_source = 100;
@@ -147,7 +151,7 @@ fn session_recovers_when_its_target_is_back() {
 #[test]
 fn draining_proxy_serves_new_clients_until_the_earlier_sessions_are_silent() {
     isolated(|| {
-        let network = network_with_backend();
+        let network = create_network_with_backend();
         let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
             settings.drain_timeout = LONGER_THAN_ANY_TEST;
             settings.drain_udp_idle_timeout = Duration::from_secs(3);
