@@ -66,7 +66,7 @@ impl ClientError {
     }
 }
 
-/// A client of the kernel for the objects of one owner.
+/// Reads and changes the objects of one owner in the kernel.
 #[derive(Debug)]
 pub struct Client {
     owner: Owner,

@@ -22,7 +22,7 @@ pub fn isolated<F: FnOnce()>(test: F) {
     run_isolated(test, &["--user", "--map-root-user", "--mount-proc"]);
 }
 
-/// Does the same as [`isolated`], but the user is `nobody` (65534) with all capabilities instead of root.
+/// Does the same as [`isolated`], but the user is `nobody` (65534) instead of root. The user has all capabilities.
 ///
 /// The test can give up capabilities with [`crate::privileges::keep_capabilities`].
 pub fn isolated_as_nobody<F: FnOnce()>(test: F) {

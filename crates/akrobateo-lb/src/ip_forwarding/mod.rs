@@ -64,7 +64,7 @@ pub fn ensure_enabled(config: &ForwardingConfig) -> Result<(), ForwardingError> 
     check_ipv6_only_config(config)
 }
 
-/// Returns the reason why a proxy with a dual-stack configuration can serve only IPv4, or `None` if there is no such
+/// Returns the reason why a proxy with a dual-stack configuration can serve only IPv4, or `None` if IPv6 has no
 /// problem. The reason is a warning, not a failure.
 #[must_use]
 pub fn find_ipv6_problem(config: &ForwardingConfig) -> Option<String> {

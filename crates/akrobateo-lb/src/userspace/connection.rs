@@ -196,7 +196,7 @@ impl Connection {
     }
 
     /// Decides whether the connection continues after an error of the upload. A target that stops reading may already
-    /// have sent an error response, and the client must receive it.
+    /// have sent an error response, and the client must receive this response.
     fn on_upload_error(&mut self, error: TransferError, io: &mut IoContext) -> Progress {
         self.is_aborted = true;
         self.upload.abandon(io);

@@ -104,7 +104,7 @@ impl Proxy {
             let thread_builder =
                 std::thread::Builder::new().name(format!("worker-{index}")).stack_size(WORKER_STACK_SIZE);
             let run_worker = move || {
-                // The receiver exists until the process is about to end.
+                // The call fails only if the proxy has been dropped, because the proxy owns the receiver.
                 let _ = result_sender.send(worker.run());
             };
             thread_builder.spawn(run_worker).map_err(UserspaceError::StartWorker)?;

@@ -69,7 +69,7 @@ pub(super) enum DialFailure {
     NoSourcePort,
     /// File descriptors or memory have run out.
     NoResources,
-    /// Any other error.
+    /// An error that no other variant describes.
     Other,
 }
 

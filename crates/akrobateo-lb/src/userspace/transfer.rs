@@ -313,7 +313,7 @@ mod tests {
     const HEADER: &[u8] = b"header";
     const CONTENT: &[u8] = b"question";
 
-    /// A client and a target, and the proxy's sockets to them.
+    /// A client and a target, and the proxy's sockets to both.
     struct Sockets {
         /// Stays open, because closing this socket would end the source's stream.
         _client: UnixStream,

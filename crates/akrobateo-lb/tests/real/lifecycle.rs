@@ -17,8 +17,8 @@ use crate::harness::{Network, Proxy, eventually, isolated};
 
 const LIST_TABLE_COMMAND: &str = "-s list table inet akrobateo";
 
-/// Sets the flag when the guard is dropped, even after a failed assertion. Without the flag, a client thread would
-/// never end.
+/// Sets the flag when the `SetOnDrop` is dropped, even after a failed assertion. Without the flag, a client thread
+/// would never end.
 struct SetOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {

@@ -50,7 +50,8 @@ fn is_relevant_message(
 ) -> bool {
     match message {
         RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => {
-            // The kernel does not report the routes that it deletes when an interface goes down.
+            // Each change of the uplink is relevant, because the kernel deletes the routes of an interface that goes
+            // down, and does not report these deletions.
             let has_name = link.attributes.iter().any(|attribute| {
                 matches!(attribute, LinkAttribute::IfName(name) if *name == owner.device || name == uplink)
             });

@@ -143,7 +143,7 @@ fn deletion_by_another_program_is_corrected_within_a_second() {
     });
 }
 
-/// Stops the thread of [`keep_reconciled`] at the end of a test, even if the test fails.
+/// Sets the flag that stops the thread of [`keep_reconciled`] at the end of a test, even if the test fails.
 struct SetOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {

@@ -23,7 +23,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 /// to the length of the request.
 #[derive(Debug)]
 pub struct Backend {
-    /// The thread ends when the other end of this pipe is closed.
+    /// The write end of a pipe. The thread ends when this end is closed.
     stop_writer: Option<OwnedFd>,
     thread: Option<JoinHandle<()>>,
 }

@@ -151,7 +151,7 @@ fn cni_masquerades_the_packets_that_its_option_describes() {
                     backend_sees_client_address(&pod.namespace, pod.address(family), to, "n2p1"),
                     sees_pod
                 );
-                // The client's packets and the replies to them pass through node 1.
+                // The client's packets and the replies to these packets pass through node 1.
                 let (client, node) = (client_address(family), laboratory.node(1).address(family));
                 laboratory.client.ip(&format!("route add {} via {node}", to.0));
                 laboratory.node(2).namespace.ip(&format!("route add {client} via {node}"));

@@ -86,7 +86,7 @@ impl Connection {
         self.stream.get_ref().set_read_timeout(Some(timeout)).unwrap();
     }
 
-    /// Sends a line and waits until it comes back.
+    /// Sends a line and waits until the line comes back.
     pub fn check_echo(&mut self) -> io::Result<()> {
         self.stream.get_mut().write_all(ECHO_LINE.as_bytes())?;
         let mut line = String::new();
