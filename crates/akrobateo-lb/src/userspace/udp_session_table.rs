@@ -55,18 +55,18 @@ pub(super) struct UdpSessionTable {
     keys_by_client: HashMap<(u32, SocketAddr), Key>,
     queues: UdpSessionQueues,
     /// Silence after which an unassured session expires, in milliseconds.
-    timeout_ms: u64,
+    unassured_timeout_ms: u64,
     /// Silence after which an assured session expires, in milliseconds.
     assured_timeout_ms: u64,
 }
 
 impl UdpSessionTable {
-    pub(super) fn new(timeout_ms: u64, assured_timeout_ms: u64) -> Self {
+    pub(super) fn new(unassured_timeout_ms: u64, assured_timeout_ms: u64) -> Self {
         Self {
             sessions: Slab::new(),
             keys_by_client: HashMap::new(),
             queues: UdpSessionQueues::default(),
-            timeout_ms,
+            unassured_timeout_ms,
             assured_timeout_ms,
         }
     }
@@ -126,7 +126,8 @@ impl UdpSessionTable {
 
     /// Removes one expired session, if there is one.
     pub(super) fn remove_expired(&mut self, now_ms: u64) -> Option<UdpSession> {
-        for (is_assured, timeout_ms) in [(false, self.timeout_ms), (true, self.assured_timeout_ms)] {
+        for (is_assured, timeout_ms) in [(false, self.unassured_timeout_ms), (true, self.assured_timeout_ms)]
+        {
             if let Some((position, key)) = self.refresh_first_session(None, is_assured)
                 && position.last_activity_ms + timeout_ms <= now_ms
             {
@@ -142,7 +143,7 @@ impl UdpSessionTable {
             self.queues.first(None, is_assured).map(|(position, _)| position.last_activity_ms + timeout_ms)
         };
         let (first_unassured_expiry, first_assured_expiry) =
-            (expiry(false, self.timeout_ms), expiry(true, self.assured_timeout_ms));
+            (expiry(false, self.unassured_timeout_ms), expiry(true, self.assured_timeout_ms));
         first_unassured_expiry.into_iter().chain(first_assured_expiry).min()
     }
 

@@ -38,11 +38,11 @@ impl UdpSessions {
         for (index, bound_socket) in (0..).zip(&sockets) {
             poller.add(&bound_socket.socket, Token::UdpSocketIndex(index))?;
         }
-        let timeout_ms = to_milliseconds(settings.udp_timeout);
+        let unassured_timeout_ms = to_milliseconds(settings.udp_timeout);
         let assured_timeout_ms = to_milliseconds(settings.udp_stream_timeout);
         Ok(Self {
             sockets,
-            sessions: UdpSessionTable::new(timeout_ms, assured_timeout_ms),
+            sessions: UdpSessionTable::new(unassured_timeout_ms, assured_timeout_ms),
             // The kernel distributes the clients of one source among the workers.
             max_sessions_per_source: (settings.max_udp_sessions_per_source / settings.worker_count.max(1))
                 .max(1),

@@ -76,7 +76,7 @@ impl Worker {
     pub(super) fn run(mut self) -> Result<(), Errno> {
         let mut events = Events::new();
         loop {
-            self.context.poller.wait(&mut events, self.wait_timeout())?;
+            self.context.poller.wait(&mut events, self.wait_timeout_ms())?;
             self.context.io.now_ms = to_milliseconds(self.start_time.elapsed());
             for (token, readiness) in events.iter() {
                 self.dispatch(token, Some(readiness));
@@ -104,7 +104,7 @@ impl Worker {
     }
 
     /// Returns the timeout of the wait for events, in milliseconds; `None` means no timeout.
-    fn wait_timeout(&self) -> Option<u64> {
+    fn wait_timeout_ms(&self) -> Option<u64> {
         if self.context.queue_length() > 0 {
             return Some(0);
         }
