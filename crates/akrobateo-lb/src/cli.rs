@@ -187,7 +187,7 @@ mod tests {
             })
     }
 
-    fn any_source() -> impl Strategy<Value = IpNet> {
+    fn any_source_range() -> impl Strategy<Value = IpNet> {
         (any::<std::net::IpAddr>(), 0..=32_u8).prop_map(|(ip, length)| IpNet::new_assert(ip, length))
     }
 
@@ -203,7 +203,7 @@ mod tests {
     fn any_args() -> impl Strategy<Value = ProxyArgs> {
         (
             prop::collection::vec(any_forward(), 1..20),
-            prop::collection::vec(any_source(), 0..5),
+            prop::collection::vec(any_source_range(), 0..5),
             1..=u16::MAX,
             prop::sample::select(&[DataPath::Kernel, DataPath::Userspace][..]),
             prop::option::of(any_proxy_protocol()),
@@ -238,7 +238,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parser_returns_the_arguments_that_were_written(
+        fn parser_returns_the_written_arguments(
             args in any_args(),
             is_value_a_separate_word in any::<bool>(),
         ) {
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn default_options_have_a_fixed_command_line() {
+    fn default_options_are_written_as_forward_and_probe_port_only() {
         let words = split_words("--forward=tcp/80=10.0.0.1:80 --probe-port=10290");
         let args = ProxyArgs::new(vec!["tcp/80=10.0.0.1:80".parse().unwrap()]);
         assert_eq!(args.to_args(), words);

@@ -69,7 +69,7 @@ mod tests {
     use crate::kernel_version::KernelVersion;
 
     #[test]
-    fn error_on_an_old_kernel_names_the_required_version() {
+    fn error_on_an_old_kernel_mentions_the_required_version() {
         let missing_feature =
             KernelVersion::parse("4.14").unwrap().find_missing_features(DataPath::Kernel).next();
         let error = Error::from(NftError::MissingFeature("nft_chain_nat".into()))

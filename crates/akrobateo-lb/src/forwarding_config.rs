@@ -179,7 +179,7 @@ mod tests {
 
     use super::*;
 
-    fn config(forwards: &[&str], probe_port: u16) -> Result<ForwardingConfig, ConfigError> {
+    fn build_config(forwards: &[&str], probe_port: u16) -> Result<ForwardingConfig, ConfigError> {
         let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
         ForwardingConfig::new(ProxyArgs { probe_port, ..ProxyArgs::new(forwards) })
     }
@@ -188,7 +188,7 @@ mod tests {
     fn port_number_has_one_target_per_protocol_and_family() {
         let forwards =
             ["tcp/53=10.0.0.1:53", "udp/53=10.0.0.2:53", "tcp/53=[fd00::1]:53", "udp/53=[fd00::2]:53"];
-        let config = config(&forwards, 1024).unwrap();
+        let config = build_config(&forwards, 1024).unwrap();
         let frontend =
             Frontend { family: Family::V6, protocol: Protocol::Udp, port: NonZeroU16::new(53).unwrap() };
         assert_eq!(config.target(frontend), Some("[fd00::2]:53".parse().unwrap()));
@@ -211,22 +211,25 @@ mod tests {
             (&["tcp/80=10.0.0.1:80"], 80, "--probe-port 80"),
             (&["tcp/80=10.0.0.1:80"], 0, "--probe-port 0"),
         ] {
-            let error = config(forwards, probe_port).unwrap_err().to_string();
+            let error = build_config(forwards, probe_port).unwrap_err().to_string();
             assert!(error.contains(expected), "{forwards:?}: {error}");
         }
     }
 
     #[test]
     fn repeated_forward_is_accepted() {
-        assert!(config(&["tcp/80=10.0.0.1:80", "tcp/80=10.0.0.1:80"], 1).is_ok());
+        assert!(build_config(&["tcp/80=10.0.0.1:80", "tcp/80=10.0.0.1:80"], 1).is_ok());
     }
 
     #[test]
     fn udp_port_may_equal_the_probe_port() {
-        assert!(config(&["udp/80=10.0.0.1:80"], 80).is_ok());
+        assert!(build_config(&["udp/80=10.0.0.1:80"], 80).is_ok());
     }
 
-    fn userspace_config(forwards: &[&str], proxy_protocol: &str) -> Result<ForwardingConfig, ConfigError> {
+    fn build_userspace_config(
+        forwards: &[&str],
+        proxy_protocol: &str,
+    ) -> Result<ForwardingConfig, ConfigError> {
         let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
         ForwardingConfig::new(ProxyArgs {
             data_path: DataPath::Userspace,
@@ -238,12 +241,12 @@ mod tests {
     #[test]
     fn proxy_protocol_is_accepted_only_for_tcp_ports_of_the_userspace_path() {
         let forwards = ["tcp/80=10.0.0.1:80", "tcp/443=10.0.0.1:443", "udp/53=10.0.0.1:53"];
-        let config = userspace_config(&forwards, "v2:443").unwrap();
+        let config = build_userspace_config(&forwards, "v2:443").unwrap();
         let proxy_version = |port| config.proxy_protocol_for(NonZeroU16::new(port).unwrap());
         assert_eq!((proxy_version(80), proxy_version(443)), (None, Some(ProxyVersion::V2)));
-        let error = userspace_config(&forwards, "v2:53,443").unwrap_err().to_string();
+        let error = build_userspace_config(&forwards, "v2:53,443").unwrap_err().to_string();
         assert!(error.starts_with("--proxy-protocol v2:53,443: 53 is not a forwarded TCP port"), "{error}");
-        let error = userspace_config(&["sctp/80=10.0.0.1:80"], "v1").unwrap_err().to_string();
+        let error = build_userspace_config(&["sctp/80=10.0.0.1:80"], "v1").unwrap_err().to_string();
         assert!(error.contains("tcp and udp only"), "{error}");
         let forwards = vec!["tcp/80=10.0.0.1:80".parse().unwrap()];
         let proxy_protocol = Some("v1".parse().unwrap());
@@ -263,7 +266,7 @@ mod tests {
         })
     }
 
-    fn frontend(forward: &Forward) -> Frontend {
+    fn to_frontend(forward: &Forward) -> Frontend {
         let Forward { protocol, port, target } = *forward;
         Frontend { family: Family::from_ip(target.ip()), protocol, port }
     }
@@ -276,7 +279,7 @@ mod tests {
         ) {
             let args = ProxyArgs { probe_port, ..ProxyArgs::new(forwards.clone()) };
             let has_two_targets = forwards.iter().any(|first| {
-                forwards.iter().any(|second| frontend(first) == frontend(second) && first.target != second.target)
+                forwards.iter().any(|second| to_frontend(first) == to_frontend(second) && first.target != second.target)
             });
             let forwards_probe_port = forwards
                 .iter()
@@ -286,7 +289,7 @@ mod tests {
                 Ok(config) => {
                     prop_assert!(!has_two_targets && !forwards_probe_port && probe_port != 0);
                     for forward in &forwards {
-                        prop_assert_eq!(config.target(frontend(forward)), Some(forward.target));
+                        prop_assert_eq!(config.target(to_frontend(forward)), Some(forward.target));
                     }
                 }
             }

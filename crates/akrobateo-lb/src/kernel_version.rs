@@ -22,9 +22,8 @@ pub struct MissingFeature {
 struct Requirement {
     data_path: DataPath,
     needed_version: KernelVersion,
-    /// True if the data path needs the feature, so that it fails on an older kernel. A distribution may have added the
-    /// features to an older kernel.
-    is_required: bool,
+    /// True if the data path fails without the feature. A distribution may have added the feature to an older kernel.
+    is_mandatory: bool,
     /// The feature that needs the version, followed by the verb "needs" or "need".
     feature: &'static str,
     /// The consequence of an older kernel, or the remedy.
@@ -37,28 +36,28 @@ const REQUIREMENTS: [Requirement; 4] = [
     Requirement {
         data_path: DataPath::Kernel,
         needed_version: KernelVersion { major: 5, minor: 2 },
-        is_required: true,
+        is_mandatory: true,
         feature: "the kernel data path needs",
         advice: "upgrade the node, or set akrobateo.io/data-path: userspace; RHEL 8 has the features in Linux 4.18",
     },
     Requirement {
         data_path: DataPath::Kernel,
         needed_version: KernelVersion { major: 5, minor: 7 },
-        is_required: false,
+        is_mandatory: false,
         feature: "the metrics of each port need",
         advice: "the proxy works without them",
     },
     Requirement {
         data_path: DataPath::Userspace,
         needed_version: KernelVersion { major: 4, minor: 11 },
-        is_required: true,
+        is_mandatory: true,
         feature: "the userspace data path needs",
         advice: "upgrade the node",
     },
     Requirement {
         data_path: DataPath::Userspace,
         needed_version: KernelVersion { major: 5, minor: 7 },
-        is_required: false,
+        is_mandatory: false,
         feature: "a drain without resets needs",
         advice: "clients that connect while the proxy closes may be reset",
     },
@@ -86,8 +85,8 @@ impl KernelVersion {
 impl MissingFeature {
     /// Returns true if the data path fails without the feature.
     #[must_use]
-    pub const fn is_required(&self) -> bool {
-        self.requirement.is_required
+    pub const fn is_mandatory(&self) -> bool {
+        self.requirement.is_mandatory
     }
 }
 
@@ -139,13 +138,13 @@ mod tests {
             ("4.10", DataPath::Userspace, vec![true, false]),
         ] {
             let missing_features = KernelVersion::parse(release).unwrap().find_missing_features(data_path);
-            let required_flags: Vec<_> = missing_features.map(|feature| feature.is_required()).collect();
+            let required_flags: Vec<_> = missing_features.map(|feature| feature.is_mandatory()).collect();
             assert_eq!(required_flags, expected, "{release}, {data_path}");
         }
     }
 
     #[test]
-    fn message_names_both_versions_and_the_remedy() {
+    fn message_mentions_both_versions_and_the_remedy() {
         let version = KernelVersion::parse("4.14.336").unwrap();
         let message = version.find_missing_features(DataPath::Kernel).next().unwrap().to_string();
         assert_eq!(

@@ -69,7 +69,7 @@ pub struct MetricsText(String);
 
 impl MetricsText {
     /// Begins a metric. The caller must write all samples of this metric before the next metric begins.
-    pub fn metric(&mut self, definition: &MetricDefinition) -> Metric<'_> {
+    pub fn begin_metric(&mut self, definition: &MetricDefinition) -> Metric<'_> {
         let MetricDefinition { name, kind, help } = *definition;
         let kind = kind.as_str();
         // Writing to a String cannot fail.
@@ -135,8 +135,8 @@ mod tests {
             kind: MetricKind::Counter,
             help: "Packets.",
         };
-        text.metric(&up).write_value(1);
-        text.metric(&packets)
+        text.begin_metric(&up).write_value(1);
+        text.begin_metric(&packets)
             .write_sample(&[("protocol", &"tcp"), ("port", &80)], 7)
             .write_sample(&[("protocol", &"udp"), ("port", &53)], u64::MAX);
         let expected = "\

@@ -72,12 +72,12 @@ pub async fn serve(listener: TcpListener, status: Rc<impl DataPathStatus + 'stat
     loop {
         let connection = server.accept().await;
         let status = Rc::clone(&status);
-        tokio::task::spawn_local(connection.serve(move |path| respond(path, &*status)));
+        tokio::task::spawn_local(connection.serve(move |url_path| respond(url_path, &*status)));
     }
 }
 
-fn respond(path: &str, status: &impl DataPathStatus) -> Response<String> {
-    let result = match path {
+fn respond(url_path: &str, status: &impl DataPathStatus) -> Response<String> {
+    let result = match url_path {
         METRICS_PATH => return response_with_content_type(metrics::CONTENT_TYPE, status.metrics()),
         HEALTH_PATH => status.check_health().map(|()| None),
         _ => status.check_readiness().map(|()| status.warning()),

@@ -104,7 +104,7 @@ pub fn build_table(config: &ForwardingConfig) -> Table {
             ChainType::Filter,
             Hook::Input,
             PRIORITY_FILTER,
-            vec![drop_invalid_packets_rule(), untranslated_packet_drop_rule()],
+            vec![invalid_packet_drop_rule(), untranslated_packet_drop_rule()],
         ),
         forward_chain(),
         Chain::base("postrouting", ChainType::Nat, Hook::Postrouting, PRIORITY_SNAT, vec![masquerade_rule()]),
@@ -140,7 +140,8 @@ pub fn read_traffic(table: &Table, frontend: Frontend) -> Option<Traffic> {
     })
 }
 
-/// Returns the chain for forwarded packets. The pod is no router: it forwards only packets of flows that it translates.
+/// Returns the chain for forwarded packets. The pod is not a router: it forwards only packets of flows that it
+/// translates.
 fn forward_chain() -> Chain {
     let rules = vec![incoming_counter_rule(), outgoing_counter_rule(), translated_packet_accept_rule()];
     let base_chain = BaseChain {
@@ -153,7 +154,7 @@ fn forward_chain() -> Chain {
 }
 
 /// Returns a set with a fixed size. The kernel's fastest type of set needs a fixed size.
-fn fixed_set(name: &'static str, definition: SetDefinition, elements: Vec<Element>) -> Set {
+fn fixed_size_set(name: &'static str, definition: SetDefinition, elements: Vec<Element>) -> Set {
     let size = u32::try_from(elements.len()).unwrap_or(u32::MAX);
     Set::new(name, definition.with_max_elements(size), elements)
 }
@@ -165,13 +166,13 @@ fn forward_map(config: &ForwardingConfig, family: Family) -> Set {
         Element::new(port_key(protocol, port)).with_value(target_value(target))
     });
     let definition = SetDefinition::map(PORT_KEY_TYPE, value_type).with_counters();
-    fixed_set(forward_map, definition, elements.collect())
+    fixed_size_set(forward_map, definition, elements.collect())
 }
 
 fn mark_map(config: &ForwardingConfig) -> Set {
     let mark_element = |frontend| Element::new(frontend_key(frontend)).with_value(mark_value(frontend));
     let elements = config.frontends().map(mark_element).collect();
-    fixed_set(MARK_MAP, SetDefinition::map(FRONTEND_KEY_TYPE, MARK_TYPE), elements)
+    fixed_size_set(MARK_MAP, SetDefinition::map(FRONTEND_KEY_TYPE, MARK_TYPE), elements)
 }
 
 /// Returns a set with one element for each frontend. Each element counts the packets that match it.
@@ -182,7 +183,7 @@ fn counter_set(
     build_key: impl Fn(Frontend) -> Value,
 ) -> Set {
     let elements = config.frontends().map(|frontend| Element::new(build_key(frontend))).collect();
-    fixed_set(name, SetDefinition::set(key_type).with_counters(), elements)
+    fixed_size_set(name, SetDefinition::set(key_type).with_counters(), elements)
 }
 
 fn source_set(sources: &SourceRanges, family: Family) -> Set {
@@ -296,11 +297,11 @@ fn translated_packet_accept_rule() -> Rule {
     rule_if_any_bit_is_set(ct::KEY_STATUS, ct::STATUS_DNAT, Expr::Verdict(Verdict::Accept))
 }
 
-/// Returns the rule that drops packets that belong to no flow in conntrack. Without this rule, the pod would answer the
-/// packet with a reset, and the reset would break the forwarded connection.
+/// Returns the rule that drops packets that belong to no flow in conntrack. Without this rule, the pod would answer
+/// such a packet with a reset, and the reset would break the forwarded connection.
 ///
 /// `ct state invalid drop`
-fn drop_invalid_packets_rule() -> Rule {
+fn invalid_packet_drop_rule() -> Rule {
     rule_if_any_bit_is_set(ct::KEY_STATE, ct::STATE_INVALID, Expr::Verdict(Verdict::Drop))
 }
 

@@ -38,7 +38,7 @@ fn report_missing_features(data_path: DataPath) -> Option<MissingFeature> {
     for feature in &missing_features {
         tracing::warn!("{feature}");
     }
-    missing_features.into_iter().find(MissingFeature::is_required)
+    missing_features.into_iter().find(MissingFeature::is_mandatory)
 }
 
 /// Waits until SIGTERM or SIGINT. The pod's hostPorts stay reserved until the process ends.

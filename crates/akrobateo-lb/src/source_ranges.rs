@@ -82,13 +82,13 @@ mod tests {
 
     use super::*;
 
-    fn sources(nets: &[&str]) -> SourceRanges {
+    fn parse_source_ranges(nets: &[&str]) -> SourceRanges {
         SourceRanges::new(&nets.iter().map(|net| net.parse().unwrap()).collect::<Vec<_>>())
     }
 
     #[test]
     fn overlapping_and_adjacent_ranges_are_merged() {
-        let sources = sources(&["10.0.1.0/25", "10.0.0.0/24", "10.0.0.128/25", "10.0.2.0/24"]);
+        let sources = parse_source_ranges(&["10.0.1.0/25", "10.0.0.0/24", "10.0.0.128/25", "10.0.2.0/24"]);
         let address = |text: &str| to_bits(text.parse().unwrap());
         let expected = [
             AddressRange { first: address("10.0.0.0"), last: address("10.0.1.127") },
@@ -100,14 +100,14 @@ mod tests {
 
     #[test]
     fn range_of_prefix_length_zero_allows_every_address() {
-        let sources = sources(&["0.0.0.0/0", "::/0"]);
+        let sources = parse_source_ranges(&["0.0.0.0/0", "::/0"]);
         assert!(sources.allows("255.255.255.255".parse().unwrap()));
         assert_eq!(sources.ranges(Family::V6), [AddressRange { first: 0, last: u128::MAX }]);
     }
 
     #[test]
     fn host_bits_of_a_range_are_ignored() {
-        assert_eq!(sources(&["10.1.2.3/8"]), sources(&["10.0.0.0/8"]));
+        assert_eq!(parse_source_ranges(&["10.1.2.3/8"]), parse_source_ranges(&["10.0.0.0/8"]));
     }
 
     /// Generates nets that are close together, so that the nets often overlap or touch.

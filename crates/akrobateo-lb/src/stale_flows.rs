@@ -35,13 +35,13 @@ mod tests {
 
     use super::*;
 
-    fn config(sources: &[&str]) -> ForwardingConfig {
+    fn build_config(sources: &[&str]) -> ForwardingConfig {
         let forwards = ["tcp/80=10.96.0.1:8080", "udp/53=10.96.0.1:53"].map(|text| text.parse().unwrap());
         let sources = sources.iter().map(|text| text.parse().unwrap()).collect();
         ForwardingConfig::new(ProxyArgs { sources, ..ProxyArgs::new(forwards.into()) }).unwrap()
     }
 
-    fn flow(protocol: Protocol, port: u16, reply_source: &str) -> Flow {
+    fn build_flow(protocol: Protocol, port: u16, reply_source: &str) -> Flow {
         Flow {
             protocol,
             client: "192.0.2.7:4000".parse().unwrap(),
@@ -52,15 +52,15 @@ mod tests {
 
     #[test]
     fn udp_flow_with_another_target_is_stale_and_tcp_connection_is_not() {
-        let config = config(&[]);
+        let config = build_config(&[]);
         for (flow, expected) in [
-            (flow(Protocol::Udp, 53, "10.96.0.1:53"), false),
-            (flow(Protocol::Udp, 53, "10.96.0.2:53"), true),
-            (flow(Protocol::Udp, 53, "10.244.0.5:53"), true),
-            (flow(Protocol::Udp, 54, "10.96.0.1:54"), true),
-            (flow(Protocol::Udp, 54, "10.244.0.5:54"), false),
-            (flow(Protocol::Tcp, 80, "10.96.0.2:8080"), false),
-            (flow(Protocol::Tcp, 1024, "10.244.0.5:1024"), false),
+            (build_flow(Protocol::Udp, 53, "10.96.0.1:53"), false),
+            (build_flow(Protocol::Udp, 53, "10.96.0.2:53"), true),
+            (build_flow(Protocol::Udp, 53, "10.244.0.5:53"), true),
+            (build_flow(Protocol::Udp, 54, "10.96.0.1:54"), true),
+            (build_flow(Protocol::Udp, 54, "10.244.0.5:54"), false),
+            (build_flow(Protocol::Tcp, 80, "10.96.0.2:8080"), false),
+            (build_flow(Protocol::Tcp, 1024, "10.244.0.5:1024"), false),
         ] {
             assert_eq!(is_stale(&flow, &config), expected, "{flow:?}");
         }
@@ -68,9 +68,9 @@ mod tests {
 
     #[test]
     fn flow_of_a_denied_client_is_stale_and_connection_to_the_probe_is_not() {
-        let config = config(&["198.51.100.0/24"]);
-        assert!(is_stale(&flow(Protocol::Tcp, 80, "10.96.0.1:8080"), &config));
-        assert!(is_stale(&flow(Protocol::Udp, 53, "10.96.0.1:53"), &config));
-        assert!(!is_stale(&flow(Protocol::Tcp, 1024, "10.244.0.5:1024"), &config));
+        let config = build_config(&["198.51.100.0/24"]);
+        assert!(is_stale(&build_flow(Protocol::Tcp, 80, "10.96.0.1:8080"), &config));
+        assert!(is_stale(&build_flow(Protocol::Udp, 53, "10.96.0.1:53"), &config));
+        assert!(!is_stale(&build_flow(Protocol::Tcp, 1024, "10.244.0.5:1024"), &config));
     }
 }

@@ -18,7 +18,7 @@ pub struct TableManager {
     nftables: Nftables,
     conntrack: Conntrack,
     /// The generation of the kernel's ruleset at the last check that found the desired table.
-    synced_generation: Cell<Option<u32>>,
+    in_sync_ruleset_generation: Cell<Option<u32>>,
 }
 
 /// A difference between the kernel's table and the desired table.
@@ -27,7 +27,7 @@ struct Drift {
     /// The kernel's table; `None` if the table is missing.
     installed_table: Option<InstalledTable>,
     /// The generation of the kernel's ruleset to which `installed_table` belongs.
-    generation: u32,
+    ruleset_generation: u32,
 }
 
 impl TableManager {
@@ -35,7 +35,7 @@ impl TableManager {
     /// keeps that table. Replaces a different table of the same name.
     pub fn install(config: ForwardingConfig) -> Result<Self, NftError> {
         let (nftables, conntrack) = (Nftables::open()?, Conntrack::open()?);
-        let manager = Self { config, nftables, conntrack, synced_generation: Cell::new(None) };
+        let manager = Self { config, nftables, conntrack, in_sync_ruleset_generation: Cell::new(None) };
         // An equal table stays, because a replacement may drop packets: for some microseconds, lookups in a new
         // interval set may find nothing.
         if !manager.restore()? {
@@ -92,32 +92,32 @@ impl TableManager {
     }
 
     fn find_drift(&self) -> Result<Option<Drift>, NftError> {
-        // Each transaction increments the generation, even if it changes another table. Reading the generation takes
-        // less time than reading the table.
-        if self.synced_generation.get() == Some(self.nftables.generation()?) {
+        // Each transaction increments the generation, even a transaction that changes another table. Reading the
+        // generation takes less time than reading the table.
+        if self.in_sync_ruleset_generation.get() == Some(self.nftables.generation()?) {
             return Ok(None);
         }
-        let (generation, installed_table) = self.nftables.read(&ruleset::table_id())?;
+        let (ruleset_generation, installed_table) = self.nftables.read(&ruleset::table_id())?;
         let desired_table = ruleset::build_table(&self.config);
         if installed_table.as_ref().is_some_and(|table| table.equals_ignoring_state(&desired_table)) {
-            self.synced_generation.set(Some(generation));
+            self.in_sync_ruleset_generation.set(Some(ruleset_generation));
             return Ok(None);
         }
-        self.synced_generation.set(None);
-        Ok(Some(Drift { desired_table, installed_table, generation }))
+        self.in_sync_ruleset_generation.set(None);
+        Ok(Some(Drift { desired_table, installed_table, ruleset_generation }))
     }
 
     fn replace_table(&self, drift: Drift) -> Result<(), NftError> {
-        let Drift { mut desired_table, installed_table, generation } = drift;
+        let Drift { mut desired_table, installed_table, ruleset_generation } = drift;
         if let Some(installed_table) = installed_table {
             desired_table.copy_counters_from(&installed_table.table);
         }
         self.nftables.replace(&desired_table)?;
         // If the generation has increased by exactly one, no other transaction was executed, and the kernel has the
         // desired table.
-        let next_generation = generation.wrapping_add(1);
+        let next_generation = ruleset_generation.wrapping_add(1);
         let is_next_generation = self.nftables.generation()? == next_generation;
-        self.synced_generation.set(is_next_generation.then_some(next_generation));
+        self.in_sync_ruleset_generation.set(is_next_generation.then_some(next_generation));
         self.delete_stale_flows();
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::codec;
 use crate::description::describe;
 use crate::difference::{Change, diff};
 use crate::objects::{NetworkObjects, Owner};
-use crate::observed::{Observed, ObservedDevice, ObservedRoute, ObservedRule};
+use crate::observed::{ObservedDevice, ObservedObjects, ObservedRoute, ObservedRule};
 use crate::socket::{RouteSocket, SocketError};
 
 /// The maximum number of attempts to read a list. An attempt fails if the list changes during the read.
@@ -27,10 +27,10 @@ const EPERM: i32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The objects of this kind cannot be read.
-    #[error("cannot read {object} from the kernel: {source}")]
+    #[error("cannot read {object_kind} from the kernel: {source}")]
     ReadFailed {
         /// The kind of the objects.
-        object: &'static str,
+        object_kind: &'static str,
         /// The reason.
         source: SocketError,
     },
@@ -66,7 +66,7 @@ impl ClientError {
     }
 }
 
-/// A client of the kernel for the objects of one owner.
+/// Reads and changes the objects of one owner in the kernel.
 #[derive(Debug)]
 pub struct Client {
     owner: Owner,
@@ -80,42 +80,46 @@ impl Client {
     }
 
     /// Reads all objects of the owner.
-    pub fn observe(&mut self) -> Result<Observed, ClientError> {
-        let mut observed_objects = Observed { device: self.read_device()?, ..Observed::default() };
-        let index = observed_objects.device.as_ref().map_or(0, |device| device.index);
+    pub fn observe(&mut self) -> Result<ObservedObjects, ClientError> {
+        let mut observed_objects =
+            ObservedObjects { device: self.read_device()?, ..ObservedObjects::default() };
+        let device_index = observed_objects.device.as_ref().map_or(0, |device| device.index);
         if observed_objects.device.is_some() {
-            for message in self.list("addresses", &codec::list_addresses(index))? {
+            for message in self.list_objects("addresses", &codec::list_addresses(device_index))? {
                 if let RouteNetlinkMessage::NewAddress(message) = message {
-                    observed_objects.addresses.extend(codec::decode_address(&message, index));
+                    observed_objects.addresses.extend(codec::decode_address(&message, device_index));
                 }
             }
-            for message in self.list("neighbours", &codec::list_neighbours(index))? {
+            for message in self.list_objects("neighbours", &codec::list_neighbours(device_index))? {
                 if let RouteNetlinkMessage::NewNeighbour(message) = message {
-                    observed_objects.neighbours.extend(codec::decode_neighbour(&message, index));
+                    observed_objects.neighbours.extend(codec::decode_neighbour(&message, device_index));
                 }
             }
-            for message in self.list("forwarding entries", &codec::list_forwarding_entries(index))? {
+            for message in
+                self.list_objects("forwarding entries", &codec::list_forwarding_entries(device_index))?
+            {
                 if let RouteNetlinkMessage::NewNeighbour(message) = message {
                     observed_objects
                         .forwarding_entries
-                        .extend(codec::decode_forwarding_entry(&message, index));
+                        .extend(codec::decode_forwarding_entry(&message, device_index));
                 }
             }
         }
         for family in Family::ALL {
-            self.observe_family(family, index, &mut observed_objects)?;
+            self.observe_family(family, device_index, &mut observed_objects)?;
         }
         Ok(observed_objects)
     }
 
     /// Makes the changes in the given order. The deletion of a missing object is not an error.
     pub fn apply(&mut self, changes: &[Change]) -> Result<(), ClientError> {
-        let index = match changes {
+        let device_index = match changes {
             [] => return Ok(()),
             _ => self.read_device()?.map_or(0, |device| device.index),
         };
         for change in changes {
-            let (message, flags) = codec::encode(change, &self.owner.device, index, self.owner.protocol);
+            let (message, flags) =
+                codec::encode(change, &self.owner.device, device_index, self.owner.protocol);
             match self.socket.request(message, flags) {
                 Err(source) if !is_deletion_of_missing_object(change, &source) => {
                     return Err(ClientError::ChangeFailed { change: Box::new(change.clone()), source });
@@ -158,27 +162,27 @@ impl Client {
                 _ => None,
             })),
             Err(SocketError::Rejected(error)) if is_not_found(&error) => Ok(None),
-            Err(source) => Err(ClientError::ReadFailed { object: "the tunnel device", source }),
+            Err(source) => Err(ClientError::ReadFailed { object_kind: "the tunnel device", source }),
         }
     }
 
     fn observe_family(
         &mut self,
         family: Family,
-        index: u32,
-        observed_objects: &mut Observed,
+        device_index: u32,
+        observed_objects: &mut ObservedObjects,
     ) -> Result<(), ClientError> {
         let protocol = self.owner.protocol;
-        for message in self.list("routes", &codec::list_routes(family, protocol))? {
+        for message in self.list_objects("routes", &codec::list_routes(family, protocol))? {
             if let RouteNetlinkMessage::NewRoute(message) = message
                 && message.header.protocol == protocol.into()
             {
                 observed_objects
                     .routes
-                    .push(ObservedRoute { route: codec::decode_route(&message, index), message });
+                    .push(ObservedRoute { route: codec::decode_route(&message, device_index), message });
             }
         }
-        for message in self.list("rules", &codec::list_rules(family))? {
+        for message in self.list_objects("rules", &codec::list_rules(family))? {
             if let RouteNetlinkMessage::NewRule(message) = message
                 && codec::has_protocol(&message, protocol)
             {
@@ -188,9 +192,9 @@ impl Client {
         Ok(())
     }
 
-    fn list(
+    fn list_objects(
         &mut self,
-        object: &'static str,
+        object_kind: &'static str,
         request: &RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, ClientError> {
         let mut result = self.socket.request(request.clone(), NLM_F_DUMP);
@@ -202,9 +206,9 @@ impl Client {
         }
         match result {
             Ok(answers) => Ok(answers),
-            // The device does not exist, or the kernel has no IPv6.
+            // This error means that the device does not exist, or that the kernel has no IPv6.
             Err(SocketError::Rejected(error)) if is_not_found(&error) => Ok(Vec::new()),
-            Err(source) => Err(ClientError::ReadFailed { object, source }),
+            Err(source) => Err(ClientError::ReadFailed { object_kind, source }),
         }
     }
 }

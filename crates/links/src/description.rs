@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn description_names_the_objects_of_changes() {
+    fn description_mentions_the_objects_of_changes() {
         let address = [10, 99, 0, 11].into();
         assert_eq!(
             describe(&[Change::SetDeviceUp, Change::DeleteAddress(address, 24)]),

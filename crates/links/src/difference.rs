@@ -9,7 +9,7 @@ use netlink_packet_route::rule::RuleMessage;
 
 use crate::mac::MacAddress;
 use crate::objects::{Device, NetworkObjects, Route, Rule};
-use crate::observed::{Observed, ObservedDevice, VxlanSettings};
+use crate::observed::{ObservedDevice, ObservedObjects, VxlanSettings};
 
 /// The loose mode of `rp_filter`, which accepts a packet although the route to its source uses another device.
 pub(crate) const LOOSE_REVERSE_PATH_FILTER: i32 = 2;
@@ -49,12 +49,13 @@ pub enum Change {
     DeleteRule(Box<RuleMessage>),
 }
 
-/// Returns the changes that lead from `observed` to `desired`, in the order in which the kernel accepts these changes.
+/// Returns the changes that lead from `observed_objects` to `desired`, in the order in which the kernel accepts these
+/// changes.
 ///
 /// New objects come first, and most deletions last, so that packets always find a complete set of objects. If the
 /// device must be created, its creation is the last change, because the kernel chooses some settings of a new device.
 #[must_use]
-pub fn diff(observed_objects: &Observed, desired: &NetworkObjects) -> Vec<Change> {
+pub fn diff(observed_objects: &ObservedObjects, desired: &NetworkObjects) -> Vec<Change> {
     let mut changes = match (&observed_objects.device, &desired.device) {
         (None, Some(device)) => return vec![Change::CreateDevice(device.clone())],
         (Some(observed_device), Some(device)) if observed_device.vxlan != Some(vxlan_settings(device)) => {
@@ -94,7 +95,7 @@ fn device_changes(observed_device: &ObservedDevice, desired: &Device) -> Vec<Cha
     changes.into_iter().filter_map(|(is_needed, change)| is_needed.then_some(change)).collect()
 }
 
-fn additions_on_device(observed_objects: &Observed, desired: &NetworkObjects) -> Vec<Change> {
+fn additions_on_device(observed_objects: &ObservedObjects, desired: &NetworkObjects) -> Vec<Change> {
     let mut changes = Vec::new();
     for address in &desired.addresses {
         if !observed_objects.addresses.contains(&(*address, host_prefix_len(*address))) {
@@ -121,7 +122,7 @@ fn additions_on_device(observed_objects: &Observed, desired: &NetworkObjects) ->
     changes
 }
 
-fn routing_additions(observed_objects: &Observed, desired: &NetworkObjects) -> Vec<Change> {
+fn routing_additions(observed_objects: &ObservedObjects, desired: &NetworkObjects) -> Vec<Change> {
     let observed_routes: BTreeSet<_> =
         observed_objects.routes.iter().filter_map(|route| route.route).collect();
     let observed_rules: BTreeSet<_> = observed_objects.rules.iter().filter_map(|rule| rule.rule).collect();
@@ -132,7 +133,7 @@ fn routing_additions(observed_objects: &Observed, desired: &NetworkObjects) -> V
 
 /// Returns the deletions of all routes and rules that are not desired. Rules are deleted first, so that no rule sends
 /// packets into an incomplete routing table.
-fn routing_deletions(observed_objects: &Observed, desired: &NetworkObjects) -> Vec<Change> {
+fn routing_deletions(observed_objects: &ObservedObjects, desired: &NetworkObjects) -> Vec<Change> {
     let mut changes = Vec::new();
     let mut kept_rules = BTreeSet::new();
     for observed_rule in &observed_objects.rules {
@@ -158,7 +159,7 @@ fn routing_deletions(observed_objects: &Observed, desired: &NetworkObjects) -> V
     changes
 }
 
-fn deletions_on_device(observed_objects: &Observed, desired: &NetworkObjects) -> Vec<Change> {
+fn deletions_on_device(observed_objects: &ObservedObjects, desired: &NetworkObjects) -> Vec<Change> {
     let mut changes = Vec::new();
     for mac in observed_objects.forwarding_entries.keys() {
         if !desired.forwarding_entries.contains_key(mac) {

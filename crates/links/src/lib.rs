@@ -22,5 +22,5 @@ pub use monitor::Monitor;
 pub use objects::{
     Device, MaskedMark, NetworkObjects, Owner, Route, RouteDevice, Rule, RuleAction, RuleCondition,
 };
-pub use observed::{Observed, ObservedDevice, ObservedRoute, ObservedRule, VxlanSettings};
+pub use observed::{ObservedDevice, ObservedObjects, ObservedRoute, ObservedRule, VxlanSettings};
 pub use socket::SocketError;

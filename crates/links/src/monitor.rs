@@ -14,11 +14,18 @@ use crate::objects::Owner;
 use crate::socket::{SocketError, split_messages};
 
 /// The multicast groups of links, neighbours, addresses, routes, rules and IPv4 settings (`RTNLGRP_*`), as bits.
-const MULTICAST_GROUPS: u32 =
-    group(1) | group(3) | group(5) | group(7) | group(8) | group(9) | group(11) | group(19) | group(24);
+const MULTICAST_GROUPS: u32 = group_bit(1)
+    | group_bit(3)
+    | group_bit(5)
+    | group_bit(7)
+    | group_bit(8)
+    | group_bit(9)
+    | group_bit(11)
+    | group_bit(19)
+    | group_bit(24);
 const BUFFER_LENGTH: usize = 32 * 1024;
 
-const fn group(number: u32) -> u32 {
+const fn group_bit(number: u32) -> u32 {
     1 << (number - 1)
 }
 
@@ -32,7 +39,7 @@ pub struct Monitor {
 impl Monitor {
     /// Opens a monitor of the objects of an owner.
     ///
-    /// To notice all changes, a caller opens the monitor before it reads the objects.
+    /// A caller must open the monitor before the caller reads the objects. Otherwise the caller can miss a change.
     pub fn open(owner: Owner) -> Result<Self, SocketError> {
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(SocketError::OpenFailed)?;
         socket.bind(&SocketAddr::new(0, MULTICAST_GROUPS)).map_err(SocketError::OpenFailed)?;
@@ -42,12 +49,17 @@ impl Monitor {
 
     /// Waits until an object may have changed, and then returns true. Returns false if `timeout` ends first.
     ///
-    /// `index` is the interface index of the owner's device. `uplink` is the name of the other device that the owner's
-    /// routes use. The function also returns true after changes by the owner itself.
-    pub fn wait(&self, index: Option<u32>, uplink: &str, timeout: Duration) -> Result<bool, SocketError> {
+    /// `device_index` is the interface index of the owner's device. `uplink` is the name of the other device that the
+    /// owner's routes use. The function also returns true after changes by the owner itself.
+    pub fn wait(
+        &self,
+        device_index: Option<u32>,
+        uplink: &str,
+        timeout: Duration,
+    ) -> Result<bool, SocketError> {
         let deadline = Instant::now() + timeout;
         loop {
-            if self.read_notifications(index, uplink)? {
+            if self.read_notifications(device_index, uplink)? {
                 return Ok(true);
             }
             let remaining_time = deadline.saturating_duration_since(Instant::now());
@@ -64,13 +76,14 @@ impl Monitor {
     }
 
     /// Reads all waiting notifications without blocking, and returns true if an object may have changed.
-    pub fn read_notifications(&self, index: Option<u32>, uplink: &str) -> Result<bool, SocketError> {
+    pub fn read_notifications(&self, device_index: Option<u32>, uplink: &str) -> Result<bool, SocketError> {
         let mut is_changed = false;
         loop {
             let mut datagram = Vec::with_capacity(BUFFER_LENGTH);
             match self.socket.recv(&mut datagram, 0) {
                 Ok(_) => {
-                    let is_relevant = |bytes: &[u8]| codec::is_relevant(bytes, &self.owner, index, uplink);
+                    let is_relevant =
+                        |bytes: &[u8]| codec::is_relevant(bytes, &self.owner, device_index, uplink);
                     is_changed |= split_messages(&datagram).any(is_relevant);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(is_changed),

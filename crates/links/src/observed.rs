@@ -11,7 +11,7 @@ use crate::objects::{Route, Rule};
 
 /// All objects of an owner in the kernel. The default value is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Observed {
+pub struct ObservedObjects {
     /// The device with the owner's name.
     pub device: Option<ObservedDevice>,
     /// The device's addresses with their prefix lengths.

@@ -22,7 +22,7 @@ pub fn isolated<F: FnOnce()>(test: F) {
     run_isolated(test, &["--user", "--map-root-user", "--mount-proc"]);
 }
 
-/// Does the same as [`isolated`], but the user is `nobody` (65534) with all capabilities instead of root.
+/// Does the same as [`isolated`], but the user is `nobody` (65534) instead of root. The user has all capabilities.
 ///
 /// The test can give up capabilities with [`crate::privileges::keep_capabilities`].
 pub fn isolated_as_nobody<F: FnOnce()>(test: F) {
@@ -108,7 +108,8 @@ fn set_up_isolated_process() {
     mount_result.unwrap_or_else(|error| panic!("cannot mount a tmpfs on /run: {error}"));
 }
 
-/// Exits when the parent closes its end of the pipe. A signal would not work: a namespace's first process ignores it.
+/// Exits when the parent closes its end of the pipe. A signal would not work, because the first process of a
+/// namespace ignores signals that have no handler.
 fn exit_at_end_of_input() {
     // A read error also means that the parent has exited, so errors are ignored.
     let _ = std::io::stdin().read(&mut [0]);

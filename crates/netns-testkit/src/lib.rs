@@ -6,10 +6,10 @@
 //!
 //! Tests need no cleanup. The kernel deletes a network namespace when its last process has ended and its last
 //! descriptor is closed. The isolated process is the first process of its process namespace. When the isolated process
-//! exits, the kernel kills all programs that it started.
+//! exits, the kernel kills all programs that this process started.
 //!
-//! Functions panic if the network cannot be set up, and print the failed command with its output. A test or a benchmark
-//! needs its network.
+//! Functions panic if the network cannot be set up, because a test or a benchmark is useless without its network. The
+//! message of the panic has the failed command and its output.
 
 #![allow(
     clippy::unwrap_used,

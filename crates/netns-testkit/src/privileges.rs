@@ -4,7 +4,7 @@ use rustix::mount::{MountFlags, mount_bind, mount_remount};
 pub use rustix::thread::CapabilitySet;
 use rustix::thread::{CapabilitySets, clear_ambient_capability_set, set_capabilities, set_no_new_privs};
 
-/// Removes all other capabilities of the calling thread permanently.
+/// Removes all capabilities of the calling thread permanently, except `kept_capabilities`.
 pub fn keep_capabilities(kept_capabilities: CapabilitySet) {
     clear_ambient_capability_set().unwrap();
     let sets = CapabilitySets {

@@ -66,7 +66,7 @@ pub(crate) fn start_all_agents(
     let mut cluster = Cluster::new(options, Mode { path: None, has_egress_hook });
     prepare(&cluster);
     cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
-    let agents = (1..=options.nodes).map(|node| start_agent(&cluster, node)).collect();
+    let agents = (1..=options.node_count).map(|node| start_agent(&cluster, node)).collect();
     (cluster, agents)
 }
 

@@ -16,10 +16,10 @@ use crate::cluster::{ADDRESS_KEEPING_MODES, ALL_MODES, Cluster, Mode, PORT, endp
 fn check_seen_addresses(options: &Options, mode: Mode) {
     let mut cluster = Cluster::new(options, mode);
     cluster.probes_tunnel = false;
-    for endpoint_node in 1..=options.nodes {
+    for endpoint_node in 1..=options.node_count {
         cluster.services = vec![service(PORT, &pod(&cluster.laboratory, endpoint_node, 1))];
         cluster.apply_all();
-        for addressed_node in 1..=options.nodes {
+        for addressed_node in 1..=options.node_count {
             let seen_addresses = cluster.seen_client_addresses(
                 &cluster.laboratory.client,
                 addressed_node,
@@ -59,7 +59,7 @@ fn client_address_is_kept_in_direct_mode() {
                 pod_masquerade: PodMasquerade::Flannel,
                 ..options.clone()
             },
-            Options { kube_proxy: KubeProxy::Absent, drops_forwarded: false, ..options.clone() },
+            Options { kube_proxy: KubeProxy::Absent, drops_forwarded_packets: false, ..options.clone() },
             Options { pod_masquerade: PodMasquerade::OutsideNode, ..options.clone() },
             Options { underlay: Underlay::Ipv6, ..options },
         ] {
@@ -97,7 +97,7 @@ fn client_address_is_masqueraded_without_a_working_path() {
         for options in [
             Options::default(),
             // Without kube-proxy, no other program masquerades.
-            Options { kube_proxy: KubeProxy::Absent, drops_forwarded: false, ..Options::default() },
+            Options { kube_proxy: KubeProxy::Absent, drops_forwarded_packets: false, ..Options::default() },
             Options {
                 kube_proxy: KubeProxy::Nftables,
                 pod_network: PodNetwork::Overlay,

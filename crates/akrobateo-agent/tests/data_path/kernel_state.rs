@@ -5,7 +5,7 @@ use std::process::Command;
 
 use akrobateo_agent::table::{inet_id, netdev_id};
 use akrobateo_agent::tunnel;
-use links::{Client, Observed, Route, Rule};
+use links::{Client, ObservedObjects, Route, Rule};
 use netfilter::nft::client::Nftables;
 use netfilter::nft::model::{
     Chain, ChainType, DataType, ElementValue, Hook, Set, SetDefinition, Table, Value, Verdict,
@@ -24,7 +24,7 @@ pub(crate) struct KernelState {
     routes: Vec<Option<Route>>,
     rules: Vec<Option<Rule>>,
     /// The objects on the tunnel's device.
-    observed_objects: Observed,
+    observed_objects: ObservedObjects,
 }
 
 impl KernelState {
@@ -60,7 +60,7 @@ impl Default for KernelState {
             table_names: String::new(),
             routes: Vec::new(),
             rules: Vec::new(),
-            observed_objects: Observed::default(),
+            observed_objects: ObservedObjects::default(),
         }
     }
 }

@@ -51,7 +51,7 @@ impl Agents {
     /// Creates a laboratory with running agents.
     pub(crate) fn start_all(options: &Options) -> Self {
         let mut agents = Self::new(options);
-        (1..=options.nodes).for_each(|node| agents.start(node));
+        (1..=options.node_count).for_each(|node| agents.start(node));
         agents
     }
 

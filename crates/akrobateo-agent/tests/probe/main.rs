@@ -145,7 +145,7 @@ fn filter_in_one_direction_leads_to_masquerade_on_both_nodes() {
     isolated(|| {
         let agents = Agents::start_all(&Options::default());
         expect_modes(&agents, DIRECT, 0, DIRECT);
-        agents.laboratory.set_filters(&[Filter::OneWay { from: 1, to: 2 }]);
+        agents.laboratory.set_filters(&[Filter::OneWay { from_node: 1, to_node: 2 }]);
         let changed_at = Instant::now();
         for (node, peer) in [(1, 2), (2, 1)] {
             agents.wait_for_mode(node, peer, masquerade(MasqueradeReason::NoAnswer));

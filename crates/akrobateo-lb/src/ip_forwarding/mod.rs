@@ -46,7 +46,7 @@ pub fn open_watch() -> Result<Socket, NetlinkError> {
 
 /// Checks that this thread's network namespace forwards the address families that `config` forwards. IPv6 is not
 /// required if `config` forwards IPv4 too; see [`find_ipv6_problem`].
-pub fn check(config: &ForwardingConfig) -> Result<(), ForwardingError> {
+pub fn check_enabled(config: &ForwardingConfig) -> Result<(), ForwardingError> {
     if config.has_forwards(Family::V4) && !ipv4::is_enabled().map_err(ForwardingError::Ipv4ReadFailed)? {
         return Err(ForwardingError::Ipv4Off);
     }
@@ -54,7 +54,7 @@ pub fn check(config: &ForwardingConfig) -> Result<(), ForwardingError> {
 }
 
 /// If `config` forwards IPv4, switches IPv4 forwarding on in this thread's network namespace. If `config` forwards only
-/// IPv6, checks IPv6 forwarding as [`check`] does.
+/// IPv6, checks IPv6 forwarding as [`check_enabled`] does.
 pub fn ensure_enabled(config: &ForwardingConfig) -> Result<(), ForwardingError> {
     if config.has_forwards(Family::V4) {
         for interface in ipv4::enable().map_err(ForwardingError::Ipv4EnableFailed)? {
@@ -64,7 +64,7 @@ pub fn ensure_enabled(config: &ForwardingConfig) -> Result<(), ForwardingError> 
     check_ipv6_only_config(config)
 }
 
-/// Returns the reason why a proxy with a dual-stack configuration can serve only IPv4, or `None` if there is no such
+/// Returns the reason why a proxy with a dual-stack configuration can serve only IPv4, or `None` if IPv6 has no
 /// problem. The reason is a warning, not a failure.
 #[must_use]
 pub fn find_ipv6_problem(config: &ForwardingConfig) -> Option<String> {

@@ -3,18 +3,18 @@
 /// Permits one log message. Permits another message only after a reset.
 #[derive(Debug, Default)]
 pub(super) struct LogOnce {
-    is_logged: bool,
+    is_message_logged: bool,
 }
 
 impl LogOnce {
     /// Returns true if the message has not been logged since the last reset, and records it as logged.
-    pub(super) fn permit(&mut self) -> bool {
-        !std::mem::replace(&mut self.is_logged, true)
+    pub(super) fn permit_message(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_message_logged, true)
     }
 
     /// Permits the message again, because the incident is over.
     pub(super) fn reset(&mut self) {
-        self.is_logged = false;
+        self.is_message_logged = false;
     }
 }
 
@@ -25,8 +25,8 @@ mod tests {
     #[test]
     fn log_once_permits_one_message_until_reset() {
         let mut log_once = LogOnce::default();
-        assert_eq!([log_once.permit(), log_once.permit()], [true, false]);
+        assert_eq!([log_once.permit_message(), log_once.permit_message()], [true, false]);
         log_once.reset();
-        assert_eq!([log_once.permit(), log_once.permit()], [true, false]);
+        assert_eq!([log_once.permit_message(), log_once.permit_message()], [true, false]);
     }
 }

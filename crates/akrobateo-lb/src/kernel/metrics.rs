@@ -62,32 +62,32 @@ pub const METRICS: &[MetricDefinition] = &[
 pub(super) fn format_metrics(
     traffic: &[(Frontend, Traffic)],
     conntrack_statistics: Option<&Statistics>,
-    restoration_count: u64,
+    rule_restoration_count: u64,
 ) -> String {
     let mut text = MetricsText::default();
     if !traffic.is_empty() {
         write_traffic(&mut text, traffic);
     }
-    text.metric(&RULE_RESTORATIONS_METRIC).write_value(restoration_count);
+    text.begin_metric(&RULE_RESTORATIONS_METRIC).write_value(rule_restoration_count);
     if let Some(statistics) = conntrack_statistics {
-        text.metric(&CONNTRACK_ENTRIES_METRIC).write_value(statistics.entries);
+        text.begin_metric(&CONNTRACK_ENTRIES_METRIC).write_value(statistics.entries);
         if let Some(max_entries) = statistics.max_entries {
-            text.metric(&CONNTRACK_LIMIT_METRIC).write_value(max_entries);
+            text.begin_metric(&CONNTRACK_LIMIT_METRIC).write_value(max_entries);
         }
-        text.metric(&CONNTRACK_TABLE_FULL_DROPS_METRIC).write_value(statistics.table_full_drops());
-        text.metric(&CONNTRACK_EVICTIONS_METRIC).write_value(statistics.evictions);
-        text.metric(&CONNTRACK_CLASHES_METRIC).write_value(statistics.failed_insertions);
+        text.begin_metric(&CONNTRACK_TABLE_FULL_DROPS_METRIC).write_value(statistics.table_full_drops());
+        text.begin_metric(&CONNTRACK_EVICTIONS_METRIC).write_value(statistics.evictions);
+        text.begin_metric(&CONNTRACK_CLASHES_METRIC).write_value(statistics.failed_insertions);
     }
     text.finish()
 }
 
 fn write_traffic(text: &mut MetricsText, traffic: &[(Frontend, Traffic)]) {
-    let mut connections = text.metric(&CONNECTIONS_METRIC);
+    let mut connections = text.begin_metric(&CONNECTIONS_METRIC);
     for (frontend, traffic) in traffic {
         connections.write_sample(&labels(frontend), traffic.connections);
     }
     if traffic.iter().any(|(_, traffic)| traffic.refused_packets.is_some()) {
-        let mut refused_connections = text.metric(&REFUSED_CONNECTIONS_METRIC);
+        let mut refused_connections = text.begin_metric(&REFUSED_CONNECTIONS_METRIC);
         for (frontend, traffic) in traffic {
             refused_connections.write_sample(&labels(frontend), traffic.refused_packets.unwrap_or(0));
         }
@@ -102,7 +102,7 @@ fn write_counters_of_both_directions(
     traffic: &[(Frontend, Traffic)],
     value: fn(Counter) -> u64,
 ) {
-    let mut metric = text.metric(definition);
+    let mut metric = text.begin_metric(definition);
     for (frontend, Traffic { incoming, outgoing, .. }) in traffic {
         let [protocol, port, family] = labels(frontend);
         metric.write_sample(&[protocol, port, family, ("direction", &"in")], value(*incoming));

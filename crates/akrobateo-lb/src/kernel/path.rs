@@ -1,5 +1,5 @@
-//! The state of the kernel data path. The tasks of the data path share the state. Probes and metrics report it. Does
-//! I/O.
+//! The state of the kernel data path. The tasks of the data path share this state, and probes and metrics report
+//! this state. Does I/O.
 
 use std::cell::Cell;
 
@@ -14,20 +14,20 @@ use crate::table_manager::TableManager;
 pub(super) struct KernelPath {
     pub(super) table_manager: TableManager,
     /// The number of times that the rules were restored.
-    pub(super) restoration_count: Cell<u64>,
+    pub(super) rule_restoration_count: Cell<u64>,
     /// The reason why conntrack dropped packets since the last check; `None` if all packets passed.
     pub(super) conntrack_loss: Cell<Option<ConntrackLoss>>,
 }
 
 impl KernelPath {
     pub(super) fn new(table_manager: TableManager) -> Self {
-        Self { table_manager, restoration_count: Cell::new(0), conntrack_loss: Cell::new(None) }
+        Self { table_manager, rule_restoration_count: Cell::new(0), conntrack_loss: Cell::new(None) }
     }
 }
 
 impl DataPathStatus for KernelPath {
     fn check_readiness(&self) -> Result<(), String> {
-        ip_forwarding::check(self.table_manager.config()).map_err(|error| error.to_string())?;
+        ip_forwarding::check_enabled(self.table_manager.config()).map_err(|error| error.to_string())?;
         match self.table_manager.is_in_sync() {
             Ok(true) => Ok(()),
             Ok(false) => Err("the rules in the kernel were changed; the proxy will restore them".to_owned()),
@@ -49,6 +49,6 @@ impl DataPathStatus for KernelPath {
         });
         // An error is ignored, because `report_conntrack_losses` logs it.
         let statistics = self.table_manager.conntrack().statistics().ok();
-        metrics::format_metrics(&traffic, statistics.as_ref(), self.restoration_count.get())
+        metrics::format_metrics(&traffic, statistics.as_ref(), self.rule_restoration_count.get())
     }
 }

@@ -61,7 +61,7 @@ pub(super) async fn reconcile_rules(path: &KernelPath, watch: &AsyncFd<Socket>) 
             Ok(false) => {}
             Ok(true) => {
                 is_new_table = true;
-                path.restoration_count.set(path.restoration_count.get() + 1);
+                path.rule_restoration_count.set(path.rule_restoration_count.get() + 1);
                 tracing::warn!("another program changed the rules in the kernel; restored them");
             }
             Err(error) => {
@@ -89,7 +89,7 @@ pub(super) async fn reconcile_sysctls(path: &KernelPath, watch: &AsyncFd<Socket>
         match ip_forwarding::find_ipv6_problem(path.table_manager.config()) {
             None => log_ipv6_problem_once.reset(),
             Some(problem) => {
-                if log_ipv6_problem_once.permit() {
+                if log_ipv6_problem_once.permit_message() {
                     tracing::warn!("{problem}");
                 }
             }
@@ -97,7 +97,7 @@ pub(super) async fn reconcile_sysctls(path: &KernelPath, watch: &AsyncFd<Socket>
         match ip_forwarding::ensure_enabled(path.table_manager.config()) {
             Ok(()) => log_error_once.reset(),
             Err(error) => {
-                if log_error_once.permit() {
+                if log_error_once.permit_message() {
                     tracing::error!(%error, "the kernel does not forward packets");
                 }
             }
@@ -116,13 +116,13 @@ pub(super) async fn report_conntrack_losses(path: &KernelPath) {
             Ok(current) => {
                 if let Some(previous) = previous_statistics.replace(current) {
                     let recent_statistics = current.increase_since(&previous);
-                    log_losses(&recent_statistics);
+                    log_conntrack_losses(&recent_statistics);
                     path.conntrack_loss.set(ConntrackLoss::find_most_serious_loss(&recent_statistics));
                 }
             }
             Err(error) => {
                 // The proxy logs the error only once, because a kernel without statistics never provides statistics.
-                if log_error_once.permit() {
+                if log_error_once.permit_message() {
                     tracing::warn!(
                         %error,
                         "cannot read conntrack's statistics; a full conntrack table will not be reported"
@@ -134,7 +134,7 @@ pub(super) async fn report_conntrack_losses(path: &KernelPath) {
     }
 }
 
-fn log_losses(recent_statistics: &Statistics) {
+fn log_conntrack_losses(recent_statistics: &Statistics) {
     let Statistics { entries, max_entries, failed_insertions, evictions, .. } = *recent_statistics;
     if failed_insertions > 0 {
         tracing::warn!(dropped = failed_insertions, "{}", ConntrackLoss::Clash.as_str());

@@ -41,7 +41,7 @@ pub(super) struct Acceptor {
     is_at_connection_limit: bool,
     /// Time at which the closing phase closes the listeners: milliseconds since the worker's start. `None` before the
     /// closing phase.
-    close_at: Option<u64>,
+    close_listeners_at_ms: Option<u64>,
     stall_log_limit: RateLimit,
 }
 
@@ -54,7 +54,7 @@ impl Acceptor {
             listeners,
             stalled_listeners: StalledListeners::default(),
             is_at_connection_limit: false,
-            close_at: None,
+            close_listeners_at_ms: None,
             stall_log_limit: RateLimit::default(),
         })
     }
@@ -71,7 +71,7 @@ impl Acceptor {
             }
             if !self.is_at_connection_limit {
                 self.is_at_connection_limit = true;
-                add(&context.stats.limit_reached_count, 1);
+                add(&context.stats.connection_limit_reached_count, 1);
             }
             context.shared_state.record_waiting_client();
             let message = "connection limit reached: new clients wait until a connection is closed; \
@@ -115,8 +115,8 @@ impl Acceptor {
     }
 
     fn stall_listener(&mut self, listener_index: u32, context: &WorkerContext, message: &str) {
-        self.stalled_listeners.add(listener_index, context.now());
-        if let Some(times) = self.stall_log_limit.permit(context.now()) {
+        self.stalled_listeners.add(listener_index, context.now_ms());
+        if let Some(times) = self.stall_log_limit.permit_line(context.now_ms()) {
             tracing::warn!(
                 times,
                 connections = context.shared_state.connection_quota.used_places(),
@@ -126,29 +126,30 @@ impl Acceptor {
     }
 
     /// Returns the time of the next attempt to accept from the stalled listeners; `None` if no listener is stalled.
-    pub(super) fn retry_at(&self) -> Option<u64> {
-        self.stalled_listeners.retry_at()
+    pub(super) fn retry_at_ms(&self) -> Option<u64> {
+        self.stalled_listeners.retry_at_ms()
     }
 
     /// Removes and returns the stalled listeners if the time of the next attempt has come.
-    pub(super) fn take_stalled_listeners(&mut self, now: u64) -> BTreeSet<u32> {
-        self.stalled_listeners.take(now)
+    pub(super) fn take_stalled_listeners(&mut self, now_ms: u64) -> BTreeSet<u32> {
+        self.stalled_listeners.take(now_ms)
     }
 
     /// Refuses new clients from now on, except clients whose handshake has begun.
-    pub(super) fn start_closing(&mut self, now: u64) {
+    pub(super) fn start_closing(&mut self, now_ms: u64) {
         for listener in &self.listeners {
             if let Err(error) = refuse_new_syns(&listener.socket) {
                 tracing::warn!(%error, "cannot refuse new connections: clients that connect now may be reset");
             }
         }
-        self.close_at = Some(now + HANDSHAKE_TIMEOUT_MS);
+        self.close_listeners_at_ms = Some(now_ms + HANDSHAKE_TIMEOUT_MS);
     }
 
     /// Returns the listeners that must be closed now. The list is empty before the handshake timeout. The caller must
     /// accept the waiting clients of these listeners before it closes the listeners.
-    pub(super) fn listeners_to_close(&self, now: u64) -> std::ops::Range<u32> {
-        let is_due = self.close_at.is_some_and(|close_at| close_at <= now);
+    pub(super) fn listeners_to_close(&self, now_ms: u64) -> std::ops::Range<u32> {
+        let is_due =
+            self.close_listeners_at_ms.is_some_and(|close_listeners_at_ms| close_listeners_at_ms <= now_ms);
         0..if is_due { u32::try_from(self.listeners.len()).unwrap_or(u32::MAX) } else { 0 }
     }
 

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{getsockname, sockopt};
 
 use super::drain::Phase;
-use super::header::header;
+use super::header::encode_header;
 use super::inbox::Client;
 use super::io_context::IoContext;
 use super::peer::Peer;
@@ -18,7 +18,7 @@ use super::sockets::{enable_keepalive, reset_on_close};
 use super::stats::{PortStats, add};
 use super::transfer::{Progress, Transfer, TransferError};
 
-/// The time from the last bytes of a lost target to the reset of the client and the target, in milliseconds. During
+/// The time from the last bytes of a failed target to the reset of the client and the target, in milliseconds. During
 /// this time the kernel sends these bytes to the client.
 const RESET_DELAY_MS: u64 = 1_000;
 
@@ -29,11 +29,11 @@ pub(super) enum Stage {
     Connecting,
     /// Bytes move in both directions.
     Open,
-    /// The target is lost. The kernel still sends the target's last bytes to the client. The client and the target are
-    /// reset later, at `reset_at`, because a reset discards bytes that are not sent yet.
+    /// The target has failed. The kernel still sends the target's last bytes to the client. The client and the target
+    /// are reset later, at `reset_at_ms`, because a reset discards bytes that are not sent yet.
     Resetting {
         /// Milliseconds since the worker's start.
-        reset_at: u64,
+        reset_at_ms: u64,
     },
 }
 
@@ -44,12 +44,12 @@ pub(super) struct Connection {
     /// The worker's phase at the start of the connection.
     phase_at_start: Phase,
     /// True if the connection is in the worker's run queue.
-    pub(super) is_queued: bool,
+    pub(super) is_in_run_queue: bool,
     /// Time at which a socket was last ready, or at which the connection began: milliseconds since the worker's start.
-    pub(super) last_activity: u64,
+    pub(super) last_activity_ms: u64,
     /// Time of the last bytes from the target: milliseconds since the worker's start. `None` if the target has sent
     /// nothing, or if the client is gone.
-    last_download_at: Option<u64>,
+    last_download_at_ms: Option<u64>,
     stage: Stage,
     /// True if the kernel sends keep-alive probes to the target.
     has_target_keepalive: bool,
@@ -64,13 +64,13 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(client: Client, target: OwnedFd, phase_at_start: Phase, now: u64) -> Self {
+    pub(super) fn new(client: Client, target: OwnedFd, phase_at_start: Phase, now_ms: u64) -> Self {
         Self {
             port_index: client.port_index,
             phase_at_start,
-            is_queued: false,
-            last_activity: now,
-            last_download_at: None,
+            is_in_run_queue: false,
+            last_activity_ms: now_ms,
+            last_download_at_ms: None,
             stage: Stage::Connecting,
             has_target_keepalive: false,
             client_address: client.address,
@@ -83,7 +83,7 @@ impl Connection {
     }
 
     /// Returns true if the connection started before the proxy started to drain.
-    pub(super) fn predates_drain(&self) -> bool {
+    pub(super) fn started_before_drain(&self) -> bool {
         self.phase_at_start == Phase::Forwarding
     }
 
@@ -121,12 +121,16 @@ impl Connection {
 
     /// Enters the stage [`Stage::Open`] after the target has accepted the connection. Sends the PROXY protocol header,
     /// together with the first bytes of the client if some have arrived.
-    pub(super) fn open(&mut self, proxy_protocol: Option<ProxyVersion>, io: &mut IoContext) -> Progress {
+    pub(super) fn start_forwarding(
+        &mut self,
+        proxy_protocol: Option<ProxyVersion>,
+        io: &mut IoContext,
+    ) -> Progress {
         self.stage = Stage::Open;
         let Some(version) = proxy_protocol else { return Progress::Blocked };
-        // A socket without an address belongs to a failed connection.
+        // The call fails only if the connection has failed, because only then the socket has no address.
         let Ok(destination) = original_destination(self.client.socket()) else { return self.abort() };
-        let header = header(version, self.client_address, destination);
+        let header = encode_header(version, self.client_address, destination);
         match self.upload.send_header(&header, &mut self.client, &mut self.target, io) {
             Ok(()) => Progress::Blocked,
             Err(error) => self.on_upload_error(error, io),
@@ -140,12 +144,13 @@ impl Connection {
             return Progress::Blocked;
         }
         let progress = self.move_bytes_of_both_directions(io);
-        let reset_at = self.last_download_at.map(|time| time + RESET_DELAY_MS).filter(|time| *time > io.now);
-        match reset_at {
-            Some(reset_at) if progress == Progress::Finished && self.is_aborted => {
+        let reset_at_ms =
+            self.last_download_at_ms.map(|time| time + RESET_DELAY_MS).filter(|time| *time > io.now_ms);
+        match reset_at_ms {
+            Some(reset_at_ms) if progress == Progress::Finished && self.is_aborted => {
                 self.upload.abandon(io);
                 self.download.abandon(io);
-                self.stage = Stage::Resetting { reset_at };
+                self.stage = Stage::Resetting { reset_at_ms };
                 Progress::Blocked
             }
             _ => progress,
@@ -173,7 +178,7 @@ impl Connection {
                 (self.download.has_pending_bytes(), self.download.moved_bytes());
             let result = self.download.move_bytes(&mut self.target, &mut self.client, io);
             if had_pending_bytes || self.download.moved_bytes() > moved_bytes_before {
-                self.last_download_at = Some(io.now);
+                self.last_download_at_ms = Some(io.now_ms);
             }
             match result {
                 Ok(Progress::Blocked) => {}
@@ -191,12 +196,12 @@ impl Connection {
     }
 
     /// Decides whether the connection continues after an error of the upload. A target that stops reading may already
-    /// have sent an error response, and the client must receive it.
+    /// have sent an error response, and the client must receive this response.
     fn on_upload_error(&mut self, error: TransferError, io: &mut IoContext) -> Progress {
         self.is_aborted = true;
         self.upload.abandon(io);
         if error == TransferError::SourceFailed {
-            self.last_download_at = None;
+            self.last_download_at_ms = None;
         }
         if error == TransferError::SourceFailed || self.download.is_finished() {
             Progress::Finished
@@ -208,7 +213,7 @@ impl Connection {
     /// Ends the connection. The client is gone or cannot receive the rest of the download, so the upload is useless.
     fn on_download_error(&mut self, error: TransferError) -> Progress {
         if error == TransferError::SinkFailed {
-            self.last_download_at = None;
+            self.last_download_at_ms = None;
         }
         self.abort()
     }
@@ -239,7 +244,7 @@ impl Connection {
     pub(super) fn enable_target_keepalive(&mut self) {
         if !self.has_target_keepalive {
             self.has_target_keepalive = true;
-            // Fails if the connection has already failed.
+            // The call fails only if the connection has already failed, so its result is ignored.
             let _ = enable_keepalive(self.target.socket());
         }
     }

@@ -55,13 +55,13 @@ impl DrainState {
     }
 
     /// Begins a phase.
-    pub(super) fn begin(&self, phase: Phase) {
+    pub(super) fn begin_phase(&self, phase: Phase) {
         self.phase.store(phase as u8, Release);
     }
 
     /// Records whether a worker has completed `phase`.
-    pub(super) fn record_completion(&self, worker: usize, phase: Phase, is_complete: bool) {
-        if let Some(last_completed_phase) = self.last_completed_phases.get(worker) {
+    pub(super) fn record_completion(&self, worker_index: usize, phase: Phase, is_complete: bool) {
+        if let Some(last_completed_phase) = self.last_completed_phases.get(worker_index) {
             let phase = if is_complete { phase } else { Phase::Forwarding };
             last_completed_phase.store(phase as u8, Release);
         }
@@ -80,9 +80,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn phase_is_complete_when_every_worker_has_completed_it() {
+    fn phase_is_complete_when_every_worker_has_completed_the_phase() {
         let drain = DrainState::new(2);
-        drain.begin(Phase::Draining);
+        drain.begin_phase(Phase::Draining);
         assert_eq!(drain.phase(), Phase::Draining);
         drain.record_completion(0, Phase::Draining, true);
         assert!(!drain.is_complete(Phase::Draining));

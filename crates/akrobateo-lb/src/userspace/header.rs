@@ -19,14 +19,14 @@ const UNSPECIFIED_PROTOCOL: u8 = 0x00;
 
 /// Returns the header of a TCP connection from `client` to `destination`. If the two address families differ, the
 /// header has no addresses, as the specification requires.
-pub(super) fn header(version: ProxyVersion, client: SocketAddr, destination: SocketAddr) -> Vec<u8> {
+pub(super) fn encode_header(version: ProxyVersion, client: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     match version {
-        ProxyVersion::V1 => header_v1(client, destination).into_bytes(),
-        ProxyVersion::V2 => header_v2(client, destination),
+        ProxyVersion::V1 => encode_v1_header(client, destination).into_bytes(),
+        ProxyVersion::V2 => encode_v2_header(client, destination),
     }
 }
 
-fn header_v1(client: SocketAddr, destination: SocketAddr) -> String {
+fn encode_v1_header(client: SocketAddr, destination: SocketAddr) -> String {
     let family = match (client, destination) {
         (SocketAddr::V4(_), SocketAddr::V4(_)) => "TCP4",
         (SocketAddr::V6(_), SocketAddr::V6(_)) => "TCP6",
@@ -36,7 +36,7 @@ fn header_v1(client: SocketAddr, destination: SocketAddr) -> String {
     format!("PROXY {family} {client_ip} {destination_ip} {} {}\r\n", client.port(), destination.port())
 }
 
-fn header_v2(client: SocketAddr, destination: SocketAddr) -> Vec<u8> {
+fn encode_v2_header(client: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     let (family, ips) = match (client, destination) {
         (SocketAddr::V4(client), SocketAddr::V4(destination)) => {
             (TCP_OVER_IPV4, [client.ip().octets(), destination.ip().octets()].concat())
@@ -68,13 +68,15 @@ mod tests {
     /// Length of the longest header of version 1, with its line end.
     const MAX_V1_HEADER_LENGTH: usize = 107;
 
-    fn address(text: &str) -> SocketAddr {
+    fn parse_address(text: &str) -> SocketAddr {
         text.parse().unwrap()
     }
 
     #[test]
     fn version_1_header_matches_the_examples_of_the_specification() {
-        let header = |client, destination| header(ProxyVersion::V1, address(client), address(destination));
+        let header = |client, destination| {
+            encode_header(ProxyVersion::V1, parse_address(client), parse_address(destination))
+        };
         let longest_ipv4_header = b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n";
         assert_eq!(header("255.255.255.255:65535", "255.255.255.255:65535"), longest_ipv4_header);
         let usual_ipv4_header = b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n";
@@ -89,7 +91,9 @@ mod tests {
 
     #[test]
     fn version_2_header_has_the_specified_layout() {
-        let header = |client, destination| header(ProxyVersion::V2, address(client), address(destination));
+        let header = |client, destination| {
+            encode_header(ProxyVersion::V2, parse_address(client), parse_address(destination))
+        };
         let expected = [
             &[0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a][..],
             &[0x21, 0x11, 0, 12],
@@ -118,7 +122,7 @@ mod tests {
             content in prop::collection::vec(any::<u8>(), 0..40),
         ) {
             for version in [ProxyVersion::V1, ProxyVersion::V2] {
-                let header = header(version, client, destination);
+                let header = encode_header(version, client, destination);
                 prop_assert!(header.len() <= MAX_V1_HEADER_LENGTH);
                 let expected = ParsedHeader { client, destination, length: header.len() };
                 prop_assert_eq!(parse_header(&[header, content.clone()].concat()), Some(expected));

@@ -62,12 +62,13 @@ impl Inbox {
     }
 }
 
-/// Returns the worker with the fewest connections. Returns `None` if no worker has fewer connections than
-/// `accepting_worker`.
-pub(super) fn find_least_loaded_worker(inboxes: &[Inbox], accepting_worker: usize) -> Option<usize> {
-    let connection_count = |worker: usize| inboxes.get(worker).map(Inbox::connection_count);
-    let least_loaded_worker = (0..inboxes.len()).min_by_key(|&worker| connection_count(worker))?;
-    (connection_count(least_loaded_worker) < connection_count(accepting_worker))
+/// Returns the index of the worker with the fewest connections. Returns `None` if no worker has fewer connections than
+/// the worker with the index `accepting_worker_index`.
+pub(super) fn find_least_loaded_worker(inboxes: &[Inbox], accepting_worker_index: usize) -> Option<usize> {
+    let connection_count = |worker_index: usize| inboxes.get(worker_index).map(Inbox::connection_count);
+    let least_loaded_worker =
+        (0..inboxes.len()).min_by_key(|&worker_index| connection_count(worker_index))?;
+    (connection_count(least_loaded_worker) < connection_count(accepting_worker_index))
         .then_some(least_loaded_worker)
 }
 
@@ -83,7 +84,8 @@ mod tests {
             inbox
         });
         assert_eq!(
-            [0, 1, 2].map(|accepting_worker| find_least_loaded_worker(&inboxes, accepting_worker)),
+            [0, 1, 2]
+                .map(|accepting_worker_index| find_least_loaded_worker(&inboxes, accepting_worker_index)),
             [Some(1), None, Some(1)]
         );
         inboxes[1].increment_connection_count();

@@ -18,7 +18,7 @@ pub(super) struct IoContext {
     /// included.
     pub(super) buffered_bytes: usize,
     /// Milliseconds from the worker's start to its last wake-up.
-    pub(super) now: u64,
+    pub(super) now_ms: u64,
 }
 
 impl IoContext {
@@ -27,7 +27,7 @@ impl IoContext {
             pipes: PipePool::default(),
             buffer: vec![0; BUFFER_LENGTH].into_boxed_slice(),
             buffered_bytes: 0,
-            now: 0,
+            now_ms: 0,
         }
     }
 

@@ -92,7 +92,7 @@ impl Peer {
         self.on_sent(result, header.len() + bytes.len())
     }
 
-    /// Splices `len` bytes out of `pipe`. Returns the number of bytes that the kernel accepted.
+    /// Splices `length` bytes out of `pipe`. Returns the number of bytes that the kernel accepted.
     pub(super) fn splice_from(&mut self, pipe: &Pipe, length: usize) -> Result<usize, Errno> {
         let result = splice(&pipe.read_end, None, &self.socket, None, length, SPLICE_FLAGS);
         // A splice may move fewer bytes than the socket can accept. A low number therefore does not mean that the
@@ -100,8 +100,8 @@ impl Peer {
         self.on_sent(result, 0)
     }
 
-    /// Returns the number of sent bytes. If the kernel accepted fewer than `expected_len` bytes, the kernel's buffer is
-    /// full, and the socket is no longer writable.
+    /// Returns the number of sent bytes. If the kernel accepted fewer than `expected_length` bytes, the kernel's buffer
+    /// is full, and the socket is no longer writable.
     const fn on_sent(
         &mut self,
         result: Result<usize, Errno>,
@@ -123,7 +123,7 @@ impl Peer {
 
     /// Ends the stream to the peer. The stream from the peer stays open.
     pub(super) fn shutdown_write(&self) {
-        // Fails if the peer is gone. The transfer in the other direction then reports the error.
+        // The call fails if the peer is gone. This error is ignored, because the other direction reports it too.
         let _ = shutdown(&self.socket, Shutdown::Write);
     }
 }

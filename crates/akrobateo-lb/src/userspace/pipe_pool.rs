@@ -13,7 +13,7 @@ pub(super) const PIPE_CAPACITY: usize = 256 << 10;
 /// Largest number of leased pipes per worker.
 const MAX_LEASED_PIPES: usize = 32;
 /// Delay before the next attempt to create a pipe after a failed attempt, in milliseconds.
-const RETRY_DELAY_MS: u64 = 1_000;
+const PIPE_RETRY_DELAY_MS: u64 = 1_000;
 
 /// Both ends of a pipe.
 #[derive(Debug)]
@@ -38,20 +38,20 @@ pub(super) struct PipePool {
     idle_pipes: Vec<Pipe>,
     leased_count: usize,
     /// Earliest time of the next attempt to create a pipe: milliseconds since the worker's start.
-    retry_at: u64,
+    retry_at_ms: u64,
 }
 
 impl PipePool {
-    /// Returns an empty pipe, or `None` if bytes must be copied instead. `now` is in milliseconds.
-    pub(super) fn lease(&mut self, now: u64) -> Option<Pipe> {
+    /// Returns an empty pipe, or `None` if bytes must be copied instead. `now_ms` is the time since the worker's start.
+    pub(super) fn lease(&mut self, now_ms: u64) -> Option<Pipe> {
         let pipe = match self.idle_pipes.pop() {
             Some(pipe) => pipe,
-            None if self.leased_count >= MAX_LEASED_PIPES || now < self.retry_at => return None,
+            None if self.leased_count >= MAX_LEASED_PIPES || now_ms < self.retry_at_ms => return None,
             None => match Pipe::new() {
                 Ok(pipe) => pipe,
                 Err(error) => {
                     tracing::debug!(%error, "cannot create a pipe: copying bytes instead of splicing them");
-                    self.retry_at = now + RETRY_DELAY_MS;
+                    self.retry_at_ms = now_ms + PIPE_RETRY_DELAY_MS;
                     return None;
                 }
             },

@@ -127,9 +127,10 @@ impl Poller {
         epoll::add(&self.0, socket, epoll::EventData::new_u64(token.encode()), flags)
     }
 
-    /// Waits for events for at most `timeout` milliseconds; `None` waits without a limit.
-    pub(super) fn wait(&self, events: &mut Events, timeout: Option<u64>) -> Result<(), Errno> {
-        let timeout = timeout.and_then(|timeout| Timespec::try_from(Duration::from_millis(timeout)).ok());
+    /// Waits for events for at most `timeout_ms` milliseconds; `None` waits without a limit.
+    pub(super) fn wait(&self, events: &mut Events, timeout_ms: Option<u64>) -> Result<(), Errno> {
+        let timeout =
+            timeout_ms.and_then(|timeout_ms| Timespec::try_from(Duration::from_millis(timeout_ms)).ok());
         events.0.clear();
         match epoll::wait(&self.0, spare_capacity(&mut events.0), timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),

@@ -15,7 +15,7 @@ pub(super) struct Port {
     pub(super) family: Family,
     pub(super) number: NonZeroU16,
     pub(super) target: SocketAddr,
-    /// The version of the PROXY protocol header that the target expects; `None` if it does not expect a header.
+    /// The version of the PROXY protocol header that the target expects; `None` if the target expects no header.
     pub(super) proxy_protocol: Option<ProxyVersion>,
 }
 

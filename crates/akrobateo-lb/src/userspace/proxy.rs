@@ -57,11 +57,11 @@ pub struct ProxyStatus {
 }
 
 impl Proxy {
-    /// Binds all ports and starts to forward. The closure `settings` receives the number of TCP ports and the number of
-    /// UDP ports.
+    /// Binds all ports and starts to forward. The closure `build_settings` receives the number of TCP ports and the
+    /// number of UDP ports.
     pub fn start(
         config: &ForwardingConfig,
-        settings: impl FnOnce(usize, usize) -> Settings,
+        build_settings: impl FnOnce(usize, usize) -> Settings,
     ) -> Result<Self, UserspaceError> {
         let configured_ports = Port::from_config(config);
         let configured_count = configured_ports.len();
@@ -71,7 +71,7 @@ impl Proxy {
             tracing::warn!("{IPV4_ONLY_WARNING}");
         }
         let tcp_port_count = ports.iter().filter(|port| port.protocol == Protocol::Tcp).count();
-        let settings = settings(tcp_port_count, ports.len() - tcp_port_count);
+        let settings = build_settings(tcp_port_count, ports.len() - tcp_port_count);
         let create_waker = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let wakers = (0..settings.worker_count).map(|_| create_waker()).collect::<Result<_, _>>();
         let shared_state = Arc::new(SharedState {
@@ -104,7 +104,7 @@ impl Proxy {
             let thread_builder =
                 std::thread::Builder::new().name(format!("worker-{index}")).stack_size(WORKER_STACK_SIZE);
             let run_worker = move || {
-                // The receiver exists until the process is about to end.
+                // The call fails only if the proxy has been dropped, because the proxy owns the receiver.
                 let _ = result_sender.send(worker.run());
             };
             thread_builder.spawn(run_worker).map_err(UserspaceError::StartWorker)?;
@@ -155,22 +155,22 @@ impl Proxy {
     /// refuses new clients. The remaining connections may finish, for at most [`Settings::close_timeout`]. After the
     /// closing phase, resets the remaining connections.
     pub async fn drain(&mut self) -> Result<(), UserspaceError> {
-        self.begin(
+        self.begin_phase(
             Phase::Draining,
             "draining: new clients are served until the existing connections have ended",
         );
         self.wait_until_complete(Phase::Draining, self.drain_timeout).await;
-        self.begin(Phase::Closing, "closing: new clients are refused; existing connections may finish");
+        self.begin_phase(Phase::Closing, "closing: new clients are refused; existing connections may finish");
         self.wait_until_complete(Phase::Closing, self.close_timeout).await;
-        self.begin(Phase::Stopped, "stopping: the remaining connections are reset");
+        self.begin_phase(Phase::Stopped, "stopping: the remaining connections are reset");
         self.join().await
     }
 
-    fn begin(&self, phase: Phase, message: &str) {
+    fn begin_phase(&self, phase: Phase, message: &str) {
         let connections = self.shared_state.connection_quota.used_places();
         let udp_sessions = self.shared_state.udp_session_quota.used_places();
         tracing::info!(connections, udp_sessions, "{message}");
-        self.shared_state.drain.begin(phase);
+        self.shared_state.drain.begin_phase(phase);
         self.shared_state.wake_all_workers();
     }
 
@@ -198,7 +198,7 @@ impl Drop for Proxy {
     /// Stops the workers.
     fn drop(&mut self) {
         if self.running_worker_count > 0 {
-            self.begin(Phase::Stopped, "stopping: the remaining connections are reset");
+            self.begin_phase(Phase::Stopped, "stopping: the remaining connections are reset");
         }
     }
 }

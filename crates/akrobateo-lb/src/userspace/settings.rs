@@ -39,7 +39,7 @@ pub struct Settings {
     /// default value equals the default of conntrack's sysctl `nf_conntrack_tcp_timeout_established`.
     pub idle_timeout: Duration,
     /// Silence after which a TCP connection is closed if clients wait because the connection limit is reached.
-    pub idle_timeout_at_limit: Duration,
+    pub idle_timeout_at_connection_limit: Duration,
     /// Silence after which an unassured UDP session expires. The default value equals the default of conntrack's sysctl
     /// `nf_conntrack_udp_timeout`.
     pub udp_timeout: Duration,
@@ -87,7 +87,7 @@ impl Settings {
                 .max(MIN_UDP_SESSIONS_PER_SOURCE),
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_hours(5 * 24),
-            idle_timeout_at_limit: Duration::from_hours(1),
+            idle_timeout_at_connection_limit: Duration::from_hours(1),
             udp_timeout: Duration::from_secs(30),
             udp_stream_timeout: Duration::from_mins(2),
             // The draining and the closing phase together must be shorter than `USERSPACE_GRACE_PERIOD`.
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn drain_ends_before_the_kubelet_kills_the_proxy() {
         let settings = Settings::for_descriptor_limit(4_096, 1, 1, 1);
-        // The process needs some time to start the drain, and to end after it.
+        // The process needs some time to start the drain, and to end after the drain.
         let margin = Duration::from_secs(2);
         assert!(settings.drain_timeout + settings.close_timeout + margin < USERSPACE_GRACE_PERIOD);
     }

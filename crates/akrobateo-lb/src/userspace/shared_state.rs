@@ -44,9 +44,9 @@ impl SharedState {
     }
 
     /// Makes a worker check its inbox and the proxy's phase.
-    pub(super) fn wake_worker(&self, worker: usize) {
-        if let Some(waker) = self.wakers.get(worker) {
-            // Fails if the worker has been woken already.
+    pub(super) fn wake_worker(&self, worker_index: usize) {
+        if let Some(waker) = self.wakers.get(worker_index) {
+            // The call fails only if the eventfd's counter is full. The worker has then been woken already.
             let _ = write(waker, &1_u64.to_ne_bytes());
         }
     }
@@ -61,23 +61,23 @@ impl SharedState {
 
     /// Wakes each worker, as [`Self::wake_worker`] does.
     pub(super) fn wake_all_workers(&self) {
-        for worker in 0..self.wakers.len() {
-            self.wake_worker(worker);
+        for worker_index in 0..self.wakers.len() {
+            self.wake_worker(worker_index);
         }
     }
 
-    /// Passes a client from the worker `accepting_worker` to the worker with the fewest connections. Returns the client
-    /// if `accepting_worker` should serve the client itself.
+    /// Passes a client from the worker with the index `accepting_worker_index` to the worker with the fewest
+    /// connections. Returns the client if the accepting worker should serve the client itself.
     pub(super) fn pass_to_least_loaded_worker(
         &self,
-        accepting_worker: usize,
+        accepting_worker_index: usize,
         client: Client,
     ) -> Option<Client> {
-        let Some(worker) = find_least_loaded_worker(&self.inboxes, accepting_worker) else {
+        let Some(worker_index) = find_least_loaded_worker(&self.inboxes, accepting_worker_index) else {
             return Some(client);
         };
-        self.inboxes[worker].push(client);
-        self.wake_worker(worker);
+        self.inboxes[worker_index].push(client);
+        self.wake_worker(worker_index);
         None
     }
 }

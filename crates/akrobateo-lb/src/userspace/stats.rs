@@ -69,7 +69,7 @@ pub(super) enum DialFailure {
     NoSourcePort,
     /// File descriptors or memory have run out.
     NoResources,
-    /// Any other error.
+    /// An error that no other variant describes.
     Other,
 }
 
@@ -146,9 +146,9 @@ pub(super) struct WorkerStats {
     /// Number of times that clients had to wait because file descriptors or memory ran out.
     pub(super) out_of_resources_count: AtomicU64,
     /// Number of times that the connection limit was reached.
-    pub(super) limit_reached_count: AtomicU64,
+    pub(super) connection_limit_reached_count: AtomicU64,
     /// Number of idle and leased pipes.
-    pub(super) pipes: AtomicUsize,
+    pub(super) pipe_count: AtomicUsize,
 }
 
 impl WorkerStats {
@@ -156,8 +156,8 @@ impl WorkerStats {
         Self {
             ports: (0..port_count).map(|_| PortStats::default()).collect(),
             out_of_resources_count: AtomicU64::default(),
-            limit_reached_count: AtomicU64::default(),
-            pipes: AtomicUsize::default(),
+            connection_limit_reached_count: AtomicU64::default(),
+            pipe_count: AtomicUsize::default(),
         }
     }
 
@@ -195,11 +195,12 @@ pub(super) fn format_metrics(ports: &[Port], workers: &[&WorkerStats], has_sourc
     write_dial_failures(&mut text, ports, workers);
     let sum_workers =
         |value: fn(&WorkerStats) -> u64| workers.iter().map(|worker| value(worker)).sum::<u64>();
-    text.metric(&CONNECTION_LIMIT_REACHED_METRIC)
-        .write_value(sum_workers(|worker| worker.limit_reached_count.load(Relaxed)));
-    text.metric(&ACCEPT_OUT_OF_RESOURCES_METRIC)
+    text.begin_metric(&CONNECTION_LIMIT_REACHED_METRIC)
+        .write_value(sum_workers(|worker| worker.connection_limit_reached_count.load(Relaxed)));
+    text.begin_metric(&ACCEPT_OUT_OF_RESOURCES_METRIC)
         .write_value(sum_workers(|worker| worker.out_of_resources_count.load(Relaxed)));
-    text.metric(&OPEN_PIPES_METRIC).write_value(sum_workers(|worker| worker.pipes.load(Relaxed) as u64));
+    text.begin_metric(&OPEN_PIPES_METRIC)
+        .write_value(sum_workers(|worker| worker.pipe_count.load(Relaxed) as u64));
     text.finish()
 }
 
@@ -216,14 +217,14 @@ fn write_counter(
     workers: &[&WorkerStats],
     value: fn(&PortStats) -> u64,
 ) {
-    let mut metric = text.metric(definition);
+    let mut metric = text.begin_metric(definition);
     for (port_index, port) in ports.iter().enumerate() {
         metric.write_sample(&port.labels(), sum_port_value(workers, port_index, value));
     }
 }
 
 fn write_bytes(text: &mut MetricsText, ports: &[Port], workers: &[&WorkerStats]) {
-    let mut metric = text.metric(&BYTES_METRIC);
+    let mut metric = text.begin_metric(&BYTES_METRIC);
     for (port_index, port) in ports.iter().enumerate() {
         let [protocol, number, family] = port.labels();
         let bytes_in = sum_port_value(workers, port_index, |stats| stats.bytes_in.load(Relaxed));
@@ -234,7 +235,7 @@ fn write_bytes(text: &mut MetricsText, ports: &[Port], workers: &[&WorkerStats])
 }
 
 fn write_dial_failures(text: &mut MetricsText, ports: &[Port], workers: &[&WorkerStats]) {
-    let mut metric = text.metric(&DIAL_FAILURES_METRIC);
+    let mut metric = text.begin_metric(&DIAL_FAILURES_METRIC);
     for (port_index, port) in ports.iter().enumerate() {
         for reason in DialFailure::ALL {
             let [protocol, number, family] = port.labels();

@@ -24,8 +24,8 @@ pub(super) struct TcpSessions {
     connect_timeout_ms: u64,
     /// See [`Settings::idle_timeout`]; in milliseconds.
     idle_timeout_ms: u64,
-    /// See [`Settings::idle_timeout_at_limit`]; in milliseconds.
-    idle_timeout_at_limit_ms: u64,
+    /// See [`Settings::idle_timeout_at_connection_limit`]; in milliseconds.
+    idle_timeout_at_connection_limit_ms: u64,
     /// Number of open connections that started before the proxy started to drain.
     pre_drain_connection_count: usize,
 }
@@ -36,7 +36,7 @@ impl TcpSessions {
             connections: Slab::new(),
             connect_timeout_ms: to_milliseconds(settings.connect_timeout),
             idle_timeout_ms: to_milliseconds(settings.idle_timeout),
-            idle_timeout_at_limit_ms: to_milliseconds(settings.idle_timeout_at_limit),
+            idle_timeout_at_connection_limit_ms: to_milliseconds(settings.idle_timeout_at_connection_limit),
             pre_drain_connection_count: 0,
         }
     }
@@ -47,8 +47,10 @@ impl TcpSessions {
     }
 
     /// Returns true if all connections have been silent for `idle_timeout_ms`, or if there are no connections.
-    pub(super) fn is_silent_for(&mut self, idle_timeout_ms: u64, now: u64) -> bool {
-        self.connections.iter_mut().all(|(_, connection)| now >= connection.last_activity + idle_timeout_ms)
+    pub(super) fn is_silent_for(&mut self, idle_timeout_ms: u64, now_ms: u64) -> bool {
+        self.connections
+            .iter_mut()
+            .all(|(_, connection)| now_ms >= connection.last_activity_ms + idle_timeout_ms)
     }
 
     /// Resets all connections.
@@ -75,10 +77,10 @@ impl TcpSessions {
                 return context.record_dial_failure(port_index, error.into());
             }
         };
-        let connection = Connection::new(client, target, context.phase, context.now());
-        self.pre_drain_connection_count += usize::from(connection.predates_drain());
+        let connection = Connection::new(client, target, context.phase, context.now_ms());
+        self.pre_drain_connection_count += usize::from(connection.started_before_drain());
         let key = self.connections.insert(connection);
-        context.schedule_sweep(context.now() + self.connect_timeout_ms);
+        context.schedule_sweep(context.now_ms() + self.connect_timeout_ms);
         let Some(connection) = self.connections.get_mut(key) else { return };
         if let Err(error) = context.poller.add(connection.target_socket(), Token::Target(key)) {
             context.record_dial_failure(port_index, error.into());
@@ -102,7 +104,7 @@ impl TcpSessions {
         let progress = match connection.stage() {
             Stage::Open | Stage::Resetting { .. } => move_bytes(key, connection, context),
             Stage::Connecting => match connection.check_connected(readiness) {
-                Ok(true) => open(key, connection, context),
+                Ok(true) => start_forwarding(key, connection, context),
                 Ok(false) => Progress::Blocked,
                 Err(error) => {
                     context.record_dial_failure(connection.port_index, error.into());
@@ -118,7 +120,7 @@ impl TcpSessions {
     /// Continues a connection from the run queue.
     pub(super) fn resume(&mut self, key: Key, context: &mut WorkerContext) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.is_queued = false;
+        connection.is_in_run_queue = false;
         if move_bytes(key, connection, context) == Progress::Finished {
             self.close(key, context);
         }
@@ -126,21 +128,21 @@ impl TcpSessions {
 
     /// Closes expired connections. Returns the earliest time at which another connection can expire.
     pub(super) fn sweep(&mut self, context: &mut WorkerContext) -> Option<u64> {
-        let now = context.now();
+        let now_ms = context.now_ms();
         let has_waiting_clients = context.shared_state.has_waiting_clients.load(Relaxed);
         let idle_timeout_ms =
-            if has_waiting_clients { self.idle_timeout_at_limit_ms } else { self.idle_timeout_ms };
-        let mut next_expiry: Option<u64> = None;
+            if has_waiting_clients { self.idle_timeout_at_connection_limit_ms } else { self.idle_timeout_ms };
+        let mut next_expiry_ms: Option<u64> = None;
         let mut expired_keys = Vec::new();
         for (key, connection) in self.connections.iter_mut() {
             connection.enable_target_keepalive();
             let expiry = match connection.stage() {
-                Stage::Connecting => connection.last_activity + self.connect_timeout_ms,
-                Stage::Open => connection.last_activity + idle_timeout_ms,
-                Stage::Resetting { reset_at } => reset_at,
+                Stage::Connecting => connection.last_activity_ms + self.connect_timeout_ms,
+                Stage::Open => connection.last_activity_ms + idle_timeout_ms,
+                Stage::Resetting { reset_at_ms } => reset_at_ms,
             };
-            if expiry > now {
-                next_expiry = Some(next_expiry.map_or(expiry, |next| next.min(expiry)));
+            if expiry > now_ms {
+                next_expiry_ms = Some(next_expiry_ms.map_or(expiry, |next| next.min(expiry)));
                 continue;
             }
             if connection.stage() == Stage::Connecting {
@@ -152,12 +154,12 @@ impl TcpSessions {
         for key in expired_keys {
             self.close(key, context);
         }
-        next_expiry
+        next_expiry_ms
     }
 
     fn close(&mut self, key: Key, context: &mut WorkerContext) {
         let Some(mut connection) = self.connections.remove(key) else { return };
-        self.pre_drain_connection_count -= usize::from(connection.predates_drain());
+        self.pre_drain_connection_count -= usize::from(connection.started_before_drain());
         let port_index = connection.port_index;
         connection.count_bytes(context.stats.port(port_index));
         connection.close(&mut context.io);
@@ -166,12 +168,12 @@ impl TcpSessions {
 }
 
 /// Starts to forward bytes after the target has accepted the connection, and moves the first bytes.
-fn open(key: Key, connection: &mut Connection, context: &mut WorkerContext) -> Progress {
-    connection.last_activity = context.now();
-    context.schedule_sweep(context.now() + KEEPALIVE_DELAY_MS);
+fn start_forwarding(key: Key, connection: &mut Connection, context: &mut WorkerContext) -> Progress {
+    connection.last_activity_ms = context.now_ms();
+    context.schedule_sweep(context.now_ms() + KEEPALIVE_DELAY_MS);
     add(&context.stats.port(connection.port_index).forwarded_sessions, 1);
     let proxy_protocol = context.shared_state.ports[connection.port_index].proxy_protocol;
-    let progress = connection.open(proxy_protocol, &mut context.io);
+    let progress = connection.start_forwarding(proxy_protocol, &mut context.io);
     if let Err(error) = context.poller.add(connection.client_socket(), Token::Client(key)) {
         tracing::error!(%error, "cannot watch a client's socket, so the proxy closes the connection");
         connection.mark_aborted();
@@ -180,16 +182,16 @@ fn open(key: Key, connection: &mut Connection, context: &mut WorkerContext) -> P
     if progress == Progress::Finished { progress } else { move_bytes(key, connection, context) }
 }
 
-/// Moves the bytes of an open connection. Puts the connection into the run queue if it can move more bytes at once.
+/// Moves the bytes of an open connection. Puts the connection into the run queue if more bytes are ready.
 fn move_bytes(key: Key, connection: &mut Connection, context: &mut WorkerContext) -> Progress {
-    connection.last_activity = context.now();
+    connection.last_activity_ms = context.now_ms();
     let progress = connection.move_bytes(&mut context.io);
     connection.count_bytes(context.stats.port(connection.port_index));
-    if let Stage::Resetting { reset_at } = connection.stage() {
-        context.schedule_sweep(reset_at);
+    if let Stage::Resetting { reset_at_ms } = connection.stage() {
+        context.schedule_sweep(reset_at_ms);
     }
-    if progress == Progress::BudgetSpent && !connection.is_queued {
-        connection.is_queued = true;
+    if progress == Progress::BudgetSpent && !connection.is_in_run_queue {
+        connection.is_in_run_queue = true;
         context.enqueue(Token::Client(key));
     }
     progress

@@ -121,7 +121,7 @@ impl Transfer {
             if budget == 0 {
                 return Ok(Progress::BudgetSpent);
             }
-            let pipe = if self.uses_splice { io.pipes.lease(io.now) } else { None };
+            let pipe = if self.uses_splice { io.pipes.lease(io.now_ms) } else { None };
             let read_length = match pipe {
                 Some(pipe) => self.fill_pipe(pipe, source, io)?,
                 None if io.is_buffer_limit_reached() => self.copy_with_peek(source, sink, io)?,
@@ -216,7 +216,7 @@ impl Transfer {
     }
 
     /// Stores the bytes that the sink did not accept. The caller tried to send `header`, followed by the first
-    /// `read_len` bytes of the worker's buffer. The sink accepted `sent_len` bytes in total.
+    /// `read_length` bytes of the worker's buffer. The sink accepted `sent_length` bytes in total.
     fn store_unsent_bytes(
         &mut self,
         header: &[u8],
@@ -313,7 +313,7 @@ mod tests {
     const HEADER: &[u8] = b"header";
     const CONTENT: &[u8] = b"question";
 
-    /// A client and a target, and the proxy's sockets to them.
+    /// A client and a target, and the proxy's sockets to both.
     struct Sockets {
         /// Stays open, because closing this socket would end the source's stream.
         _client: UnixStream,

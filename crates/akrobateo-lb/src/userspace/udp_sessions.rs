@@ -26,7 +26,7 @@ pub(super) struct UdpSessions {
     /// The part of [`Settings::max_udp_sessions_per_source`] that this worker may use.
     max_sessions_per_source: usize,
     /// Time of the last datagram of a session for which the current phase waits: milliseconds since the worker's start.
-    last_activity: u64,
+    last_activity_ms: u64,
 }
 
 impl UdpSessions {
@@ -38,32 +38,34 @@ impl UdpSessions {
         for (index, bound_socket) in (0..).zip(&sockets) {
             poller.add(&bound_socket.socket, Token::UdpSocketIndex(index))?;
         }
-        let timeout_ms = to_milliseconds(settings.udp_timeout);
+        let unassured_timeout_ms = to_milliseconds(settings.udp_timeout);
         let assured_timeout_ms = to_milliseconds(settings.udp_stream_timeout);
         Ok(Self {
             sockets,
-            sessions: UdpSessionTable::new(timeout_ms, assured_timeout_ms),
+            sessions: UdpSessionTable::new(unassured_timeout_ms, assured_timeout_ms),
             // The kernel distributes the clients of one source among the workers.
             max_sessions_per_source: (settings.max_udp_sessions_per_source / settings.worker_count.max(1))
                 .max(1),
-            last_activity: 0,
+            last_activity_ms: 0,
         })
     }
 
     /// Begins a phase. The draining phase waits only for the sessions that are open now. The closing phase waits for
     /// all sessions.
-    pub(super) fn begin(&mut self, phase: Phase, now: u64) {
+    pub(super) fn begin_phase(&mut self, phase: Phase, now_ms: u64) {
         match phase {
-            Phase::Draining => self.sessions.iter_mut().for_each(|session| session.predates_drain = true),
-            Phase::Closing => self.last_activity = now,
+            Phase::Draining => {
+                self.sessions.iter_mut().for_each(|session| session.started_before_drain = true)
+            }
+            Phase::Closing => self.last_activity_ms = now_ms,
             Phase::Forwarding | Phase::Stopped => {}
         }
     }
 
-    /// Returns true if all sessions for which the current phase waits have been silent for `idle_timeout_ms`. Also
-    /// returns true without sessions.
-    pub(super) const fn is_silent_for(&self, idle_timeout_ms: u64, now: u64) -> bool {
-        self.sessions.is_empty() || now >= self.last_activity + idle_timeout_ms
+    /// Returns true if all sessions for which the current phase waits have been silent for `idle_timeout_ms`, or if
+    /// there are no sessions.
+    pub(super) const fn is_silent_for(&self, idle_timeout_ms: u64, now_ms: u64) -> bool {
+        self.sessions.is_empty() || now_ms >= self.last_activity_ms + idle_timeout_ms
     }
 
     /// Forwards the datagrams that have arrived at a UDP port.
@@ -87,7 +89,7 @@ impl UdpSessions {
         context.enqueue(Token::UdpSocketIndex(socket_index));
     }
 
-    /// Sends the first `len` bytes of the worker's buffer to the target.
+    /// Sends the first `length` bytes of the worker's buffer to the target.
     fn forward_datagram(
         &mut self,
         socket_index: u32,
@@ -106,9 +108,9 @@ impl UdpSessions {
         let Some(session) = key.and_then(|key| self.sessions.get_mut(key)) else {
             return add(&context.stats.port(port_index).dropped_datagrams, 1);
         };
-        session.on_datagram(context.now());
+        session.on_datagram(context.now_ms());
         if phase_waits_for(session, context) {
-            self.last_activity = context.now();
+            self.last_activity_ms = context.now_ms();
         }
         let datagram = &context.io.buffer[..length];
         let mut send_result = send(&session.target_socket, datagram, SendFlags::NOSIGNAL);
@@ -137,12 +139,12 @@ impl UdpSessions {
             return None;
         }
         if self.sessions.count_sessions_of_source(client.ip()) >= self.max_sessions_per_source
-            && let Some(evicted_session) = self.sessions.evict(Some(client.ip()))
+            && let Some(evicted_session) = self.sessions.evict_session(Some(client.ip()))
         {
             self.count_closed_session(&evicted_session, context);
         }
         if !context.shared_state.udp_session_quota.try_acquire() {
-            let evicted_session = self.sessions.evict(None)?;
+            let evicted_session = self.sessions.evict_session(None)?;
             self.count_closed_session(&evicted_session, context);
             // Another worker may already have taken the free place.
             if !context.shared_state.udp_session_quota.try_acquire() {
@@ -154,7 +156,7 @@ impl UdpSessions {
                 let stats = context.stats.port(port_index);
                 add(&stats.opened_sessions, 1);
                 add(&stats.forwarded_sessions, 1);
-                if let Some(expiry) = self.sessions.next_expiry() {
+                if let Some(expiry) = self.sessions.next_expiry_ms() {
                     context.schedule_sweep(expiry);
                 }
                 Some(key)
@@ -175,15 +177,15 @@ impl UdpSessions {
         context: &WorkerContext,
     ) -> Result<Key, Errno> {
         let target_socket = connect_udp(context.shared_state.ports[port_index].target)?;
-        let last_activity = context.now();
+        let last_activity_ms = context.now_ms();
         let session = UdpSession {
             socket_index,
             client,
             target_socket,
-            last_activity,
+            last_activity_ms,
             is_answered: false,
             is_assured: false,
-            predates_drain: false,
+            started_before_drain: false,
         };
         let key = self.sessions.insert(session);
         let session = self.sessions.get_mut(key);
@@ -206,9 +208,9 @@ impl UdpSessions {
             };
             match recv(&session.target_socket, &mut context.io.buffer[..], RecvFlags::empty()) {
                 Ok((length, _)) => {
-                    session.on_answer(context.now());
+                    session.on_answer(context.now_ms());
                     if phase_waits_for(session, context) {
-                        self.last_activity = context.now();
+                        self.last_activity_ms = context.now_ms();
                     }
                     let datagram = &context.io.buffer[..length];
                     let stats = context.stats.port(*port_index);
@@ -227,10 +229,10 @@ impl UdpSessions {
 
     /// Closes expired sessions. Returns the earliest time at which another session can expire.
     pub(super) fn sweep(&mut self, context: &WorkerContext) -> Option<u64> {
-        while let Some(session) = self.sessions.remove_expired(context.now()) {
+        while let Some(session) = self.sessions.remove_expired(context.now_ms()) {
             self.count_closed_session(&session, context);
         }
-        self.sessions.next_expiry()
+        self.sessions.next_expiry_ms()
     }
 
     /// Counts a session as closed, and releases its place in the quota.
@@ -244,5 +246,5 @@ impl UdpSessions {
 
 /// Returns true if the current phase waits until the session is silent.
 fn phase_waits_for(session: &UdpSession, context: &WorkerContext) -> bool {
-    session.predates_drain || context.phase != Phase::Draining
+    session.started_before_drain || context.phase != Phase::Draining
 }

@@ -38,8 +38,8 @@ impl Watchdog {
     }
 
     /// Records that a worker runs.
-    pub(super) fn record_run(&self, worker: usize) {
-        if let Some(has_run) = self.has_run_flags.get(worker) {
+    pub(super) fn record_run(&self, worker_index: usize) {
+        if let Some(has_run) = self.has_run_flags.get(worker_index) {
             has_run.store(true, Relaxed);
         }
     }
@@ -48,14 +48,14 @@ impl Watchdog {
     /// the flags again.
     pub(super) fn check(&self, now: Instant) -> WatchdogResult {
         let mut flags_cleared_at = self.flags_cleared_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(worker) = self.has_run_flags.iter().position(|has_run| !has_run.load(Relaxed)) else {
+        let Some(worker_index) = self.has_run_flags.iter().position(|has_run| !has_run.load(Relaxed)) else {
             *flags_cleared_at = Some(now);
             self.has_run_flags.iter().for_each(|has_run| has_run.store(false, Relaxed));
             return WatchdogResult::AllHaveRun;
         };
         let is_stuck = flags_cleared_at
             .is_some_and(|flags_cleared_at| now.duration_since(flags_cleared_at) >= STUCK_TIMEOUT);
-        if is_stuck { WatchdogResult::Stuck(worker) } else { WatchdogResult::Waiting }
+        if is_stuck { WatchdogResult::Stuck(worker_index) } else { WatchdogResult::Waiting }
     }
 }
 
@@ -68,7 +68,7 @@ mod tests {
         let (watchdog, start) = (Watchdog::new(2), Instant::now());
         let check_at = |seconds| watchdog.check(start + Duration::from_secs(seconds));
         assert_eq!(check_at(0), WatchdogResult::AllHaveRun);
-        // The worker had no time to run between two checks.
+        // The two checks have the same time, so the workers had no time to run between the checks.
         assert_eq!(check_at(0), WatchdogResult::Waiting);
         watchdog.record_run(0);
         assert_eq!([check_at(1), check_at(29)], [WatchdogResult::Waiting; 2]);

@@ -42,7 +42,7 @@ pub(super) struct Worker {
     tcp: TcpSessions,
     udp: UdpSessions,
     /// Time of the next check whether the worker has completed the draining or the closing phase.
-    drain_check_at: u64,
+    next_drain_check_at_ms: u64,
     /// See [`Settings::drain_udp_idle_timeout`]; in milliseconds.
     drain_udp_idle_timeout_ms: u64,
     /// See [`Settings::close_idle_timeout`]; in milliseconds.
@@ -65,7 +65,7 @@ impl Worker {
             tcp: TcpSessions::new(settings),
             udp: UdpSessions::new(sockets.udp_sockets, settings, &context.poller)?,
             context,
-            drain_check_at: 0,
+            next_drain_check_at_ms: 0,
             drain_udp_idle_timeout_ms: to_milliseconds(settings.drain_udp_idle_timeout),
             close_idle_timeout_ms: to_milliseconds(settings.close_idle_timeout),
             start_time: Instant::now(),
@@ -76,8 +76,8 @@ impl Worker {
     pub(super) fn run(mut self) -> Result<(), Errno> {
         let mut events = Events::new();
         loop {
-            self.context.poller.wait(&mut events, self.wait_timeout())?;
-            self.context.io.now = to_milliseconds(self.start_time.elapsed());
+            self.context.poller.wait(&mut events, self.wait_timeout_ms())?;
+            self.context.io.now_ms = to_milliseconds(self.start_time.elapsed());
             for (token, readiness) in events.iter() {
                 self.dispatch(token, Some(readiness));
             }
@@ -87,7 +87,7 @@ impl Worker {
                     self.dispatch(token, None);
                 }
             }
-            for listener_index in self.acceptor.take_stalled_listeners(self.context.now()) {
+            for listener_index in self.acceptor.take_stalled_listeners(self.context.now_ms()) {
                 self.accept_clients(listener_index);
             }
             self.sweep_if_due();
@@ -104,15 +104,16 @@ impl Worker {
     }
 
     /// Returns the timeout of the wait for events, in milliseconds; `None` means no timeout.
-    fn wait_timeout(&self) -> Option<u64> {
+    fn wait_timeout_ms(&self) -> Option<u64> {
         if self.context.queue_length() > 0 {
             return Some(0);
         }
-        let now = self.context.now();
-        let next_drain_check = (self.context.phase != Phase::Forwarding).then_some(self.drain_check_at);
-        let timers = [self.acceptor.retry_at(), next_drain_check, self.context.sweep_at()];
+        let now_ms = self.context.now_ms();
+        let next_drain_check =
+            (self.context.phase != Phase::Forwarding).then_some(self.next_drain_check_at_ms);
+        let timers = [self.acceptor.retry_at_ms(), next_drain_check, self.context.next_sweep_at_ms()];
         let next_timer = timers.into_iter().flatten().min()?;
-        Some(next_timer.saturating_sub(now).max(1))
+        Some(next_timer.saturating_sub(now_ms).max(1))
     }
 
     /// Handles an event of an object. If `readiness` is `None`, there was no event: the object comes from the run
@@ -137,18 +138,18 @@ impl Worker {
         }
         self.context.shared_state.watchdog.record_run(self.context.index());
         if self.context.shared_state.has_waiting_clients.load(Relaxed) {
-            self.context.schedule_sweep(self.context.now() + MIN_SWEEP_INTERVAL_MS);
+            self.context.schedule_sweep(self.context.now_ms() + MIN_SWEEP_INTERVAL_MS);
         }
-        let (phase, now) = (self.context.shared_state.drain.phase(), self.context.now());
+        let (phase, now_ms) = (self.context.shared_state.drain.phase(), self.context.now_ms());
         if phase == self.context.phase {
             return;
         }
         if phase == Phase::Closing {
-            self.acceptor.start_closing(now);
+            self.acceptor.start_closing(now_ms);
         }
-        self.udp.begin(phase, now);
+        self.udp.begin_phase(phase, now_ms);
         self.context.phase = phase;
-        self.drain_check_at = now;
+        self.next_drain_check_at_ms = now_ms;
     }
 
     /// Accepts a batch of clients.
@@ -188,8 +189,8 @@ impl Worker {
     /// Closes expired connections, expired sessions and idle pipes, and schedules the next sweep. Does nothing if the
     /// sweep is not due yet.
     fn sweep_if_due(&mut self) {
-        let now = self.context.now();
-        if self.context.sweep_at().is_none_or(|sweep_at| now < sweep_at) {
+        let now_ms = self.context.now_ms();
+        if self.context.next_sweep_at_ms().is_none_or(|next_sweep_at_ms| now_ms < next_sweep_at_ms) {
             return;
         }
         let tcp_expiry = self.tcp.sweep(&mut self.context);
@@ -200,28 +201,28 @@ impl Worker {
 
     /// Counts the pipes, and schedules a sweep that closes idle pipes.
     fn count_pipes(&mut self) {
-        let pipes = self.context.io.pipes.len();
-        self.context.stats.pipes.store(pipes, Relaxed);
-        if pipes > 0 {
-            self.context.schedule_sweep(self.context.now() + PIPE_IDLE_TIMEOUT_MS);
+        let pipe_count = self.context.io.pipes.len();
+        self.context.stats.pipe_count.store(pipe_count, Relaxed);
+        if pipe_count > 0 {
+            self.context.schedule_sweep(self.context.now_ms() + PIPE_IDLE_TIMEOUT_MS);
         }
     }
 
     /// Records whether the worker has completed the proxy's phase. In the closing phase, also closes the listeners
     /// after the handshake timeout.
     fn record_drain_progress(&mut self) {
-        let now = self.context.now();
-        if now < self.drain_check_at {
+        let now_ms = self.context.now_ms();
+        if now_ms < self.next_drain_check_at_ms {
             return;
         }
-        self.drain_check_at = now + DRAIN_CHECK_INTERVAL_MS;
+        self.next_drain_check_at_ms = now_ms + DRAIN_CHECK_INTERVAL_MS;
         let is_complete = if self.context.phase == Phase::Draining {
-            self.tcp.is_drained() && self.udp.is_silent_for(self.drain_udp_idle_timeout_ms, now)
+            self.tcp.is_drained() && self.udp.is_silent_for(self.drain_udp_idle_timeout_ms, now_ms)
         } else {
             self.close_listeners_if_due();
             self.acceptor.is_closed()
-                && self.tcp.is_silent_for(self.close_idle_timeout_ms, now)
-                && self.udp.is_silent_for(self.close_idle_timeout_ms, now)
+                && self.tcp.is_silent_for(self.close_idle_timeout_ms, now_ms)
+                && self.udp.is_silent_for(self.close_idle_timeout_ms, now_ms)
         };
         self.context.shared_state.drain.record_completion(
             self.context.index(),
@@ -232,7 +233,7 @@ impl Worker {
 
     /// Closes the listeners after the handshake timeout. Accepts the waiting clients first.
     fn close_listeners_if_due(&mut self) {
-        let listener_indices = self.acceptor.listeners_to_close(self.context.now());
+        let listener_indices = self.acceptor.listeners_to_close(self.context.now_ms());
         if listener_indices.is_empty() {
             return;
         }
@@ -254,18 +255,18 @@ mod tests {
         let stats = Arc::new(WorkerStats::new(0));
         let mut worker = Worker::new(shared_state, stats, 0, WorkerSockets::default(), &settings).unwrap();
         let mut sweep_times = Vec::new();
-        for now in 0..1_000 {
-            worker.context.io.now = now;
-            worker.context.schedule_sweep(now);
-            if worker.context.sweep_at().is_some_and(|sweep_at| sweep_at <= now) {
-                sweep_times.push(now);
+        for now_ms in 0..1_000 {
+            worker.context.io.now_ms = now_ms;
+            worker.context.schedule_sweep(now_ms);
+            if worker.context.next_sweep_at_ms().is_some_and(|next_sweep_at_ms| next_sweep_at_ms <= now_ms) {
+                sweep_times.push(now_ms);
             }
             worker.sweep_if_due();
         }
         assert_eq!(sweep_times, [0, 250, 500, 750]);
-        // The worker sweeps only after a request, because nothing can expire before.
-        worker.context.io.now = 2_000;
+        // The worker sweeps only after another call of `schedule_sweep`, because nothing can expire before this call.
+        worker.context.io.now_ms = 2_000;
         worker.sweep_if_due();
-        assert_eq!(worker.context.sweep_at(), None);
+        assert_eq!(worker.context.next_sweep_at_ms(), None);
     }
 }

@@ -29,14 +29,14 @@ pub(super) struct WorkerContext {
     pub(super) phase: Phase,
     /// The worker's index in [`SharedState::inboxes`] and [`SharedState::wakers`].
     index: usize,
-    /// The run queue: connections and sockets that can continue at once. The worker serves them one after the other, so
-    /// that none blocks the worker.
+    /// The run queue: connections and sockets that can continue now. The worker serves one after the other, so that no
+    /// connection and no socket blocks the worker.
     run_queue: VecDeque<Token>,
     /// The time of the next sweep, which closes expired connections, expired UDP sessions and idle pipes; `None` if
     /// nothing can expire.
-    sweep_at: Option<u64>,
+    next_sweep_at_ms: Option<u64>,
     /// The earliest time of the next sweep: [`MIN_SWEEP_INTERVAL_MS`] after the last sweep.
-    earliest_sweep_at: u64,
+    earliest_sweep_at_ms: u64,
     /// One rate limit per port.
     dial_failure_log_limits: Box<[RateLimit]>,
 }
@@ -58,15 +58,15 @@ impl WorkerContext {
             phase: Phase::Forwarding,
             index,
             run_queue: VecDeque::new(),
-            sweep_at: None,
-            earliest_sweep_at: 0,
+            next_sweep_at_ms: None,
+            earliest_sweep_at_ms: 0,
             dial_failure_log_limits,
         })
     }
 
     /// Returns the time of the last wake-up, in milliseconds since the worker's start.
-    pub(super) const fn now(&self) -> u64 {
-        self.io.now
+    pub(super) const fn now_ms(&self) -> u64 {
+        self.io.now_ms
     }
 
     /// Returns the worker's index.
@@ -94,24 +94,25 @@ impl WorkerContext {
         self.run_queue.len()
     }
 
-    /// Schedules a sweep at `time`, or [`MIN_SWEEP_INTERVAL_MS`] after the last sweep if that time is later. Does
+    /// Schedules a sweep at `time_ms`, or [`MIN_SWEEP_INTERVAL_MS`] after the last sweep if that time is later. Does
     /// nothing if an earlier sweep is scheduled.
-    pub(super) fn schedule_sweep(&mut self, time: u64) {
-        let time = time.max(self.earliest_sweep_at);
-        self.sweep_at = Some(self.sweep_at.map_or(time, |sweep_at| sweep_at.min(time)));
+    pub(super) fn schedule_sweep(&mut self, time_ms: u64) {
+        let time_ms = time_ms.max(self.earliest_sweep_at_ms);
+        self.next_sweep_at_ms =
+            Some(self.next_sweep_at_ms.map_or(time_ms, |earlier_time_ms| earlier_time_ms.min(time_ms)));
     }
 
     /// Returns the time of the next sweep.
-    pub(super) const fn sweep_at(&self) -> Option<u64> {
-        self.sweep_at
+    pub(super) const fn next_sweep_at_ms(&self) -> Option<u64> {
+        self.next_sweep_at_ms
     }
 
-    /// Records that a sweep ends now, and schedules the next sweep. `next_expiry` is the time of the next expiry;
+    /// Records that a sweep ends now, and schedules the next sweep. `next_expiry_ms` is the time of the next expiry;
     /// `None` if nothing can expire.
-    pub(super) fn on_sweep_end(&mut self, next_expiry: Option<u64>) {
-        self.sweep_at = None;
-        self.earliest_sweep_at = self.io.now + MIN_SWEEP_INTERVAL_MS;
-        if let Some(time) = next_expiry {
+    pub(super) fn on_sweep_end(&mut self, next_expiry_ms: Option<u64>) {
+        self.next_sweep_at_ms = None;
+        self.earliest_sweep_at_ms = self.io.now_ms + MIN_SWEEP_INTERVAL_MS;
+        if let Some(time) = next_expiry_ms {
             self.schedule_sweep(time);
         }
     }
@@ -119,7 +120,7 @@ impl WorkerContext {
     /// Counts a failed attempt to reach a target. Logs the failure if the port's rate limit permits.
     pub(super) fn record_dial_failure(&mut self, port_index: usize, failure: DialFailure) {
         self.stats.port(port_index).count_dial_failure(failure);
-        if let Some(times) = self.dial_failure_log_limits[port_index].permit(self.io.now) {
+        if let Some(times) = self.dial_failure_log_limits[port_index].permit_line(self.io.now_ms) {
             let (target, reason) = (self.shared_state.ports[port_index].target, failure.as_str());
             tracing::warn!(%target, reason, times, "cannot reach the target");
         }

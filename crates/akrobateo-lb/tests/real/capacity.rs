@@ -70,7 +70,7 @@ fn proxy_with_a_thousand_ports_needs_little_memory() {
         let proxy = Proxy::start_and_wait(&network.pod, &forwards);
         let memory_before_scrapes = proxy.private_memory_kib();
         for _ in 0..10 {
-            assert_eq!(Metrics::scrape(&network.pod).series_count("connections_total"), 1000);
+            assert_eq!(Metrics::scrape(&network.pod).count_series("connections_total"), 1000);
         }
         let memory_after_scrapes = proxy.private_memory_kib();
         assert!(memory_before_scrapes < 1024, "{memory_before_scrapes} KiB");

@@ -20,25 +20,30 @@ fn tcp_and_udp_of_one_port_reach_their_own_targets() {
     isolated(|| {
         let network = Network::new();
         let mut forwards = Vec::new();
-        for family in 0..2 {
-            let (tcp_target, udp_target) =
-                (with_port(addr::BACKEND[family], 8080), with_port(addr::BACKEND_2[family], 5353));
+        for family_index in 0..2 {
+            let (tcp_target, udp_target) = (
+                with_port(addr::BACKEND[family_index], 8080),
+                with_port(addr::BACKEND_2[family_index], 5353),
+            );
             serve_tcp(&network.backend, &tcp_target);
             serve_udp(&network.backend, &udp_target);
             forwards
                 .extend([format!("--forward=tcp/53={tcp_target}"), format!("--forward=udp/53={udp_target}")]);
         }
         let _proxy = Proxy::start_and_wait(&network.pod, &forwards);
-        for family in 0..2 {
-            let (client, destination) = (addr::CLIENT[family], with_port(addr::POD[family], 53));
-            let pod = addr::POD[family].parse::<std::net::IpAddr>().unwrap();
+        for family_index in 0..2 {
+            let (client, destination) = (addr::CLIENT[family_index], with_port(addr::POD[family_index], 53));
+            let pod = addr::POD[family_index].parse::<std::net::IpAddr>().unwrap();
             let mut connection = connect_tcp(&network.client, client, &destination, REPLY_TIMEOUT).unwrap();
             connection.check_echo().unwrap();
-            assert_eq!(connection.reply.peer.ip(), pod, "not masqueraded");
-            assert_eq!(connection.reply.local_address.to_string(), with_port(addr::BACKEND[family], 8080));
+            assert_eq!(connection.reply.source_address.ip(), pod, "not masqueraded");
+            assert_eq!(
+                connection.reply.destination_address.to_string(),
+                with_port(addr::BACKEND[family_index], 8080)
+            );
             let reply = UdpClient::new(&network.client, client, &destination).request(REPLY_TIMEOUT).unwrap();
-            assert_eq!(reply.peer.ip(), pod, "not masqueraded");
-            assert_eq!(reply.local_address.to_string(), with_port(addr::BACKEND_2[family], 5353));
+            assert_eq!(reply.source_address.ip(), pod, "not masqueraded");
+            assert_eq!(reply.destination_address.to_string(), with_port(addr::BACKEND_2[family_index], 5353));
         }
     });
 }
@@ -88,14 +93,14 @@ fn host_port_of_the_node_is_forwarded_through_the_pod() {
         let mut connection =
             connect_tcp(&network.client, addr::CLIENT[0], &destination, REPLY_TIMEOUT).unwrap();
         connection.check_echo().unwrap();
-        assert_eq!(connection.reply.peer.ip().to_string(), addr::POD[0]);
+        assert_eq!(connection.reply.source_address.ip().to_string(), addr::POD[0]);
         UdpClient::new(&network.client, addr::CLIENT[0], &destination).request(REPLY_TIMEOUT).unwrap();
         assert!(connect_tcp(&network.client, addr::CLIENT_2[0], &destination, NO_REPLY_TIMEOUT).is_err());
     });
 }
 
 /// Translates hostPorts of the node to the pod, as portmap does. The translation keeps the client's address, because
-/// the pod checks it against the source ranges.
+/// the pod checks this address against the source ranges.
 fn translate_host_ports(network: &Network, forwards: &[&str]) {
     let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
     let config = ForwardingConfig::new(ProxyArgs { probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap();

@@ -10,7 +10,7 @@ use crate::harness::traffic::{REPLY_TIMEOUT, connect_tcp, serve_tcp};
 use crate::harness::{Network, Proxy, isolated};
 
 /// Returns a TCP segment that has only the ACK flag, and a sequence number outside the window.
-fn out_of_window_segment(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
+fn build_out_of_window_segment(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     let mut segment = [source.port().to_be_bytes(), destination.port().to_be_bytes()].concat();
     segment.extend(0x1234_5678_u32.to_be_bytes());
     segment.extend(0x8765_4321_u32.to_be_bytes());
@@ -39,7 +39,7 @@ fn out_of_window_segment_is_not_answered_with_a_reset() {
         network.client.run(|| {
             let raw_socket = socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::TCP)).unwrap();
             let destination: SocketAddr = pod_address.parse().unwrap();
-            let segment = out_of_window_segment(connection.local_addr(), destination);
+            let segment = build_out_of_window_segment(connection.local_addr(), destination);
             sendto(&raw_socket, &segment, SendFlags::empty(), &destination).unwrap();
         });
         connection.check_echo().unwrap();

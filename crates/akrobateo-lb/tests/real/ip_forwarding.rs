@@ -61,9 +61,9 @@ fn dual_stack_proxy_without_ipv6_forwarding_serves_ipv4_and_warns() {
         let response = network.pod.run(|| http::get(("127.0.0.1", PROBE_PORT), "/readyz", DEADLINE)).unwrap();
         assert!(response.contains("only IPv4 is served: IPv6 forwarding is off"), "{response}");
         proxy.wait_for_log("only IPv4 is served: IPv6 forwarding is off");
-        let connect = |family: usize, timeout| {
-            let destination = with_port(addr::POD[family], 80);
-            connect_tcp(&network.client, addr::CLIENT[family], &destination, timeout)
+        let connect = |family_index: usize, timeout| {
+            let destination = with_port(addr::POD[family_index], 80);
+            connect_tcp(&network.client, addr::CLIENT[family_index], &destination, timeout)
         };
         connect(0, REPLY_TIMEOUT).unwrap();
         connect(1, NO_REPLY_TIMEOUT).unwrap_err();

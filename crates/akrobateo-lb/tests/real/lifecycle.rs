@@ -17,17 +17,17 @@ use crate::harness::{Network, Proxy, eventually, isolated};
 
 const LIST_TABLE_COMMAND: &str = "-s list table inet akrobateo";
 
-/// Sets the flag when the guard is dropped, even after a failed assertion. Without the flag, a client thread would
-/// never end.
-struct FlagGuard<'a>(&'a AtomicBool);
+/// Sets the flag when the `SetOnDrop` is dropped, even after a failed assertion. Without the flag, a client thread
+/// would never end.
+struct SetOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for FlagGuard<'_> {
+impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-fn network_and_forwards() -> (Network, Vec<String>) {
+fn create_network_and_forwards() -> (Network, Vec<String>) {
     let network = Network::new();
     serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));
     serve_tcp(&network.backend, &with_port(addr::BACKEND[1], 80));
@@ -39,7 +39,7 @@ fn network_and_forwards() -> (Network, Vec<String>) {
 #[test]
 fn restarts_under_traffic_keep_rules_and_connections() {
     isolated(|| {
-        let (network, forwards) = network_and_forwards();
+        let (network, forwards) = create_network_and_forwards();
         let mut proxy = Proxy::start_and_wait(&network.pod, &forwards);
         let rules = network.pod.nft(LIST_TABLE_COMMAND);
         let destination = with_port(addr::POD[0], 80);
@@ -56,7 +56,7 @@ fn restarts_under_traffic_keep_rules_and_connections() {
                     connection_count.fetch_add(1, Ordering::Relaxed);
                 }
             });
-            let stop_on_drop_guard = FlagGuard(&is_stopped);
+            let stop_on_drop_guard = SetOnDrop(&is_stopped);
             for signal in [Signal::KILL, Signal::TERM, Signal::KILL] {
                 proxy.signal(signal);
                 proxy.wait_for_exit();
@@ -100,7 +100,7 @@ fn replace_table_under_traffic() {
             }
         };
         let clients = [scope.spawn(connect), scope.spawn(connect)];
-        let stop_on_drop_guard = FlagGuard(&is_stopped);
+        let stop_on_drop_guard = SetOnDrop(&is_stopped);
         for number in 0..100 {
             let connection_count_before = connection_count.load(Ordering::Relaxed);
             let has_any_client_ended = || clients.iter().any(std::thread::ScopedJoinHandle::is_finished);
@@ -130,7 +130,7 @@ fn connections_succeed_during_a_hundred_table_replacements() {
 #[test]
 fn pod_does_not_answer_a_packet_that_was_not_translated() {
     isolated(|| {
-        let (network, forwards) = network_and_forwards();
+        let (network, forwards) = create_network_and_forwards();
         // The proxy is killed first, so that it cannot restore the element.
         Proxy::start_and_wait(&network.pod, &forwards).kill();
         network.pod.nft("delete element inet akrobateo forward4 { tcp . 80 }");
@@ -144,7 +144,7 @@ fn pod_does_not_answer_a_packet_that_was_not_translated() {
 #[test]
 fn restart_does_not_replace_an_equal_table() {
     isolated(|| {
-        let (network, forwards) = network_and_forwards();
+        let (network, forwards) = create_network_and_forwards();
         let proxy = Proxy::start_and_wait(&network.pod, &forwards);
         // After this connection, the counters are not zero. The comparison of the tables must ignore the counters.
         connect_tcp(&network.client, addr::CLIENT[0], &with_port(addr::POD[0], 80), REPLY_TIMEOUT).unwrap();
@@ -159,7 +159,7 @@ fn restart_does_not_replace_an_equal_table() {
 #[test]
 fn sigterm_ends_the_proxy_at_once_but_keeps_the_rules() {
     isolated(|| {
-        let (network, forwards) = network_and_forwards();
+        let (network, forwards) = create_network_and_forwards();
         let mut proxy = Proxy::start_and_wait(&network.pod, &forwards);
         let rules = network.pod.nft(LIST_TABLE_COMMAND);
         let destination = with_port(addr::POD[0], 80);
@@ -178,7 +178,7 @@ fn sigterm_ends_the_proxy_at_once_but_keeps_the_rules() {
 #[test]
 fn proxy_undoes_foreign_changes_of_its_table_within_a_second() {
     isolated(|| {
-        let (network, forwards) = network_and_forwards();
+        let (network, forwards) = create_network_and_forwards();
         let proxy = Proxy::start_and_wait(&network.pod, &forwards);
         let rules = network.pod.nft(LIST_TABLE_COMMAND);
         let destination = with_port(addr::POD[0], 80);
@@ -216,7 +216,7 @@ fn proxy_undoes_foreign_changes_of_its_table_within_a_second() {
 #[test]
 fn proxy_is_not_ready_while_its_rules_are_missing() {
     isolated(|| {
-        let (network, forwards) = network_and_forwards();
+        let (network, forwards) = create_network_and_forwards();
         let _proxy = Proxy::start_and_wait(&network.pod, &forwards);
         eventually("a probe finds the rules missing", || {
             network.pod.nft("flush ruleset");
@@ -229,7 +229,7 @@ fn proxy_is_not_ready_while_its_rules_are_missing() {
 #[test]
 fn proxy_does_not_change_the_table_of_another_program() {
     isolated(|| {
-        let (network, forwards) = network_and_forwards();
+        let (network, forwards) = create_network_and_forwards();
         let proxy = Proxy::start_and_wait(&network.pod, &forwards);
         network.pod.nft("add table inet other");
         assert_eq!(probe_status(&network.pod), Some(200));

@@ -11,7 +11,7 @@ use crate::harness::{DEADLINE, Metrics, Namespace, Network, Proxy, conntrack, ev
 const IN_LABEL: &str = ",direction=\"in\"";
 const OUT_LABEL: &str = ",direction=\"out\"";
 
-fn network_with_backends() -> Network {
+fn create_network_with_backends() -> Network {
     let network = Network::new();
     for ip in addr::BACKEND {
         serve_tcp(&network.backend, &with_port(ip, 80));
@@ -31,14 +31,17 @@ fn lengthen_udp_timeouts(pod: &Namespace) {
 #[test]
 fn packets_and_bytes_are_counted_by_port_family_and_direction() {
     isolated(|| {
-        let network = network_with_backends();
+        let network = create_network_with_backends();
         // Several ports have the same target, and their counters must not be mixed up.
         let forwards = "--forward=udp/53=10.96.3.7:80 --forward=udp/54=10.96.3.7:80 \
              --forward=tcp/53=10.96.3.7:80 --forward=udp/53=[fd00:96::7]:80";
         let _proxy = Proxy::start_and_wait(&network.pod, &split_args(forwards));
-        for (family, port, request_count) in [(0, 53, 3), (0, 54, 5), (1, 53, 7)] {
-            let client =
-                UdpClient::new(&network.client, addr::CLIENT[family], &with_port(addr::POD[family], port));
+        for (family_index, port, request_count) in [(0, 53, 3), (0, 54, 5), (1, 53, 7)] {
+            let client = UdpClient::new(
+                &network.client,
+                addr::CLIENT[family_index],
+                &with_port(addr::POD[family_index], port),
+            );
             for _ in 0..request_count {
                 client.request(REPLY_TIMEOUT).unwrap();
             }
@@ -49,34 +52,41 @@ fn packets_and_bytes_are_counted_by_port_family_and_direction() {
             .unwrap();
         let metrics = Metrics::scrape(&network.pod);
         // A request consists of an IP header, a UDP header and one byte.
-        for (port, family, count, length) in
+        for (port, family_index, count, length) in
             [("udp/53", 0, 3, 29), ("udp/54", 0, 5, 29), ("udp/53", 1, 7, 49)]
         {
-            assert_eq!(metrics.port_value("connections_total", port, family, ""), 1, "{port}");
-            assert_eq!(metrics.port_value("packets_total", port, family, IN_LABEL), count, "{port}");
-            assert_eq!(metrics.port_value("packets_total", port, family, OUT_LABEL), count, "{port}");
-            assert_eq!(metrics.port_value("bytes_total", port, family, IN_LABEL), count * length, "{port}");
-            assert!(metrics.port_value("bytes_total", port, family, OUT_LABEL) > count * length, "{port}");
+            assert_eq!(metrics.port_value("connections_total", port, family_index, ""), 1, "{port}");
+            assert_eq!(metrics.port_value("packets_total", port, family_index, IN_LABEL), count, "{port}");
+            assert_eq!(metrics.port_value("packets_total", port, family_index, OUT_LABEL), count, "{port}");
+            assert_eq!(
+                metrics.port_value("bytes_total", port, family_index, IN_LABEL),
+                count * length,
+                "{port}"
+            );
+            assert!(
+                metrics.port_value("bytes_total", port, family_index, OUT_LABEL) > count * length,
+                "{port}"
+            );
         }
         assert_eq!(metrics.port_value("connections_total", "tcp/53", 0, ""), 1);
         assert!(metrics.port_value("packets_total", "tcp/53", 0, IN_LABEL) >= 4);
         assert!(metrics.port_value("bytes_total", "tcp/53", 0, OUT_LABEL) > 200);
-        assert_eq!(metrics.series_count("refused_connections_total"), 0, "exists only with source ranges");
+        assert_eq!(metrics.count_series("refused_connections_total"), 0, "exists only with source ranges");
     });
 }
 
 #[test]
 fn denied_connections_are_counted_by_port() {
     isolated(|| {
-        let network = network_with_backends();
+        let network = create_network_with_backends();
         let forwards = "--forward=tcp/80=10.96.3.7:80 --forward=udp/80=10.96.3.7:80 --forward=udp/81=10.96.3.7:80 \
              --forward=udp/80=[fd00:96::7]:80 --source=192.0.2.2/32";
         let _proxy = Proxy::start_and_wait(&network.pod, &split_args(forwards));
-        for (family, client, port) in
+        for (family_index, client, port) in
             [(0, addr::CLIENT_2, 80), (0, addr::CLIENT_2, 81), (1, addr::CLIENT, 80)]
         {
-            let destination = with_port(addr::POD[family], port);
-            UdpClient::new(&network.client, client[family], &destination)
+            let destination = with_port(addr::POD[family_index], port);
+            UdpClient::new(&network.client, client[family_index], &destination)
                 .request(NO_REPLY_TIMEOUT)
                 .unwrap_err();
         }
@@ -84,23 +94,31 @@ fn denied_connections_are_counted_by_port() {
         connect_tcp(&network.client, addr::CLIENT_2[0], &destination, NO_REPLY_TIMEOUT).unwrap_err();
         UdpClient::new(&network.client, addr::CLIENT[0], &destination).request(REPLY_TIMEOUT).unwrap();
         let metrics = Metrics::scrape(&network.pod);
-        for (port, family, expected_refused_count, connections) in
+        for (port, family_index, expected_refused_count, connections) in
             [("udp/80", 0, 1, 1), ("udp/81", 0, 1, 0), ("udp/80", 1, 1, 0), ("tcp/80", 0, 1, 0)]
         {
-            let refused_count = metrics.port_value("refused_connections_total", port, family, "");
+            let refused_count = metrics.port_value("refused_connections_total", port, family_index, "");
             // On a busy machine the client may send its SYN again before the client's timeout.
             let is_syn_repeated = port == "tcp/80" && refused_count > expected_refused_count;
             assert!(refused_count == expected_refused_count || is_syn_repeated, "{port}: {refused_count}");
-            assert_eq!(metrics.port_value("connections_total", port, family, ""), connections, "{port}");
-            assert_eq!(metrics.port_value("packets_total", port, family, IN_LABEL), connections, "{port}");
+            assert_eq!(
+                metrics.port_value("connections_total", port, family_index, ""),
+                connections,
+                "{port}"
+            );
+            assert_eq!(
+                metrics.port_value("packets_total", port, family_index, IN_LABEL),
+                connections,
+                "{port}"
+            );
         }
     });
 }
 
 #[test]
-fn restarts_and_repairs_keep_the_counters_but_a_flush_resets_them() {
+fn counters_survive_restarts_and_restored_rules_but_not_a_flush() {
     isolated(|| {
-        let network = network_with_backends();
+        let network = create_network_with_backends();
         let forwards = split_args("--forward=udp/80=10.96.3.7:80 --source=192.0.2.2/32");
         let proxy = Proxy::start_and_wait(&network.pod, &forwards);
         lengthen_udp_timeouts(&network.pod);
@@ -146,7 +164,7 @@ fn restarts_and_repairs_keep_the_counters_but_a_flush_resets_them() {
 #[test]
 fn clashes_are_counted_and_logged_if_all_source_ports_are_used() {
     isolated(|| {
-        let network = network_with_backends();
+        let network = create_network_with_backends();
         let proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=udp/80=10.96.3.7:80"));
         lengthen_udp_timeouts(&network.pod);
         assert_eq!(Metrics::scrape(&network.pod).get("conntrack_clashes_total"), 0);
@@ -174,7 +192,7 @@ fn clashes_are_counted_and_logged_if_all_source_ports_are_used() {
 #[test]
 fn drops_of_a_full_conntrack_table_are_counted_and_logged() {
     isolated(|| {
-        let network = network_with_backends();
+        let network = create_network_with_backends();
         let proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=udp/80=10.96.3.7:80"));
         let destination = with_port(addr::POD[0], 80);
         UdpClient::new(&network.client, addr::CLIENT[0], &destination).request(REPLY_TIMEOUT).unwrap();

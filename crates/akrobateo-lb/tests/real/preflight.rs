@@ -111,7 +111,7 @@ fn error_mentions_the_probe_port_that_is_in_use() {
 }
 
 #[test]
-fn proxy_names_the_features_that_an_old_kernel_lacks() {
+fn proxy_lists_the_features_that_an_old_kernel_lacks() {
     isolated(|| {
         let network = Network::new();
         serve_tcp(&network.pod, "0.0.0.0:9999");

@@ -11,7 +11,7 @@ use crate::harness::traffic::{
 use crate::harness::{Network, Proxy, isolated};
 
 /// Returns a network with backends for TCP and UDP port 80 in both families, and the proxy's arguments.
-fn network_and_forwards() -> (Network, Vec<String>) {
+fn create_network_and_forwards() -> (Network, Vec<String>) {
     let network = Network::new();
     let targets = addr::BACKEND.map(|ip| with_port(ip, 80));
     for target in &targets {
@@ -24,8 +24,8 @@ fn network_and_forwards() -> (Network, Vec<String>) {
 }
 
 /// Returns true if the client reaches the backend over TCP and UDP.
-fn is_allowed(network: &Network, client: &str, family: usize) -> bool {
-    let destination = with_port(addr::POD[family], 80);
+fn is_allowed(network: &Network, client: &str, family_index: usize) -> bool {
+    let destination = with_port(addr::POD[family_index], 80);
     let is_tcp_allowed = connect_tcp(&network.client, client, &destination, REPLY_TIMEOUT).is_ok();
     let is_udp_allowed = UdpClient::new(&network.client, client, &destination).request(REPLY_TIMEOUT).is_ok();
     assert_eq!(is_tcp_allowed, is_udp_allowed, "{client}");
@@ -33,8 +33,8 @@ fn is_allowed(network: &Network, client: &str, family: usize) -> bool {
 }
 
 /// Returns true if the client gets neither a reply nor an error.
-fn is_denied(network: &Network, client: &str, family: usize) -> bool {
-    let destination = with_port(addr::POD[family], 80);
+fn is_denied(network: &Network, client: &str, family_index: usize) -> bool {
+    let destination = with_port(addr::POD[family_index], 80);
     let is_timeout = |error: Error| matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock);
     let is_tcp_denied =
         connect_tcp(&network.client, client, &destination, NO_REPLY_TIMEOUT).is_err_and(is_timeout);
@@ -48,16 +48,16 @@ fn is_denied(network: &Network, client: &str, family: usize) -> bool {
 #[test]
 fn overlapping_and_adjacent_ranges_allow_only_their_clients() {
     isolated(|| {
-        let (network, forwards) = network_and_forwards();
+        let (network, forwards) = create_network_and_forwards();
         let ranges = split_args(
             "--source=192.0.2.0/25 --source=192.0.2.0/26 --source=192.0.2.128/26 \
              --source=2001:db8:1::/113 --source=2001:db8:1::/114 --source=2001:db8:1::8000/114",
         );
         let _proxy = Proxy::start_and_wait(&network.pod, &[forwards, ranges].concat());
-        for family in 0..2 {
-            assert!(is_allowed(&network, addr::CLIENT[family], family));
-            assert!(is_allowed(&network, addr::CLIENT_2[family], family));
-            assert!(is_denied(&network, addr::CLIENT_3[family], family));
+        for family_index in 0..2 {
+            assert!(is_allowed(&network, addr::CLIENT[family_index], family_index));
+            assert!(is_allowed(&network, addr::CLIENT_2[family_index], family_index));
+            assert!(is_denied(&network, addr::CLIENT_3[family_index], family_index));
         }
     });
 }
@@ -65,7 +65,7 @@ fn overlapping_and_adjacent_ranges_allow_only_their_clients() {
 #[test]
 fn ranges_of_one_family_deny_the_other_family() {
     isolated(|| {
-        let (network, forwards) = network_and_forwards();
+        let (network, forwards) = create_network_and_forwards();
         let _proxy =
             Proxy::start_and_wait(&network.pod, &[forwards, split_args("--source=0.0.0.0/0")].concat());
         assert!(is_allowed(&network, addr::CLIENT[0], 0));
@@ -76,7 +76,7 @@ fn ranges_of_one_family_deny_the_other_family() {
 #[test]
 fn source_ranges_do_not_apply_to_the_probe() {
     isolated(|| {
-        let (network, forwards) = network_and_forwards();
+        let (network, forwards) = create_network_and_forwards();
         let _proxy =
             Proxy::start_and_wait(&network.pod, &[forwards, split_args("--source=198.51.100.0/24")].concat());
         for ip in addr::POD {
@@ -91,7 +91,7 @@ fn source_ranges_do_not_apply_to_the_probe() {
 #[test]
 fn ranges_at_the_ends_of_the_address_space_allow_only_their_clients() {
     isolated(|| {
-        let (network, forwards) = network_and_forwards();
+        let (network, forwards) = create_network_and_forwards();
         for (ranges, is_client_in_range) in [
             ("--source=128.0.0.0/1 --source=::/2", true),
             ("--source=0.0.0.0/1 --source=255.255.255.255/32 --source=4000::/2 --source=8000::/1", false),
@@ -100,11 +100,11 @@ fn ranges_at_the_ends_of_the_address_space_allow_only_their_clients() {
         ] {
             let _proxy =
                 Proxy::start_and_wait(&network.pod, &[forwards.clone(), split_args(ranges)].concat());
-            for family in 0..2 {
+            for family_index in 0..2 {
                 if is_client_in_range {
-                    assert!(is_allowed(&network, addr::CLIENT[family], family), "{ranges}");
+                    assert!(is_allowed(&network, addr::CLIENT[family_index], family_index), "{ranges}");
                 } else {
-                    assert!(is_denied(&network, addr::CLIENT[family], family), "{ranges}");
+                    assert!(is_denied(&network, addr::CLIENT[family_index], family_index), "{ranges}");
                 }
             }
         }
@@ -114,7 +114,7 @@ fn ranges_at_the_ends_of_the_address_space_allow_only_their_clients() {
 #[test]
 fn thousands_of_ranges_allow_only_their_clients() {
     isolated(|| {
-        let (network, forwards) = network_and_forwards();
+        let (network, forwards) = create_network_and_forwards();
         // Each range is one even IPv4 address, so that no two ranges are merged. The last byte of each client's address
         // is even.
         let format_range = |number: u32| format!("--source=192.0.{}.{}/32", number / 128, number % 128 * 2);

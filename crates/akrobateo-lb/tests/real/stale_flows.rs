@@ -8,7 +8,7 @@ use crate::harness::traffic::{
 };
 use crate::harness::{Network, Proxy, isolated};
 
-fn network_with_backends() -> Network {
+fn create_network_with_backends() -> Network {
     let network = Network::new();
     for ip in [addr::BACKEND[0], addr::BACKEND_2[0], addr::BACKEND[1], addr::BACKEND_2[1]] {
         serve_tcp(&network.backend, &with_port(ip, 80));
@@ -20,13 +20,17 @@ fn network_with_backends() -> Network {
 #[test]
 fn udp_flow_that_started_before_the_rules_is_forwarded() {
     isolated(|| {
-        let network = network_with_backends();
+        let network = create_network_with_backends();
         // The kernel tracks flows as soon as a rule of any table uses conntrack.
         network.pod.nft("add table inet other");
         network.pod.nft("add chain inet other input { type filter hook input priority 0 ; }");
         network.pod.nft("add rule inet other input ct state established accept");
-        let clients = [0, 1].map(|family| {
-            UdpClient::new(&network.client, addr::CLIENT[family], &with_port(addr::POD[family], 80))
+        let clients = [0, 1].map(|family_index| {
+            UdpClient::new(
+                &network.client,
+                addr::CLIENT[family_index],
+                &with_port(addr::POD[family_index], 80),
+            )
         });
         for client in &clients {
             client.request(NO_REPLY_TIMEOUT).unwrap_err();
@@ -35,10 +39,10 @@ fn udp_flow_that_started_before_the_rules_is_forwarded() {
             &network.pod,
             &split_args("--forward=udp/80=10.96.3.7:80 --forward=udp/80=[fd00:96::7]:80"),
         );
-        for (family, client) in clients.iter().enumerate() {
+        for (family_index, client) in clients.iter().enumerate() {
             assert_eq!(
-                client.request(REPLY_TIMEOUT).unwrap().local_address.ip().to_string(),
-                addr::BACKEND[family]
+                client.request(REPLY_TIMEOUT).unwrap().destination_address.ip().to_string(),
+                addr::BACKEND[family_index]
             );
         }
     });
@@ -47,14 +51,14 @@ fn udp_flow_that_started_before_the_rules_is_forwarded() {
 #[test]
 fn new_target_applies_to_udp_flows_but_not_to_tcp_connections() {
     isolated(|| {
-        let network = network_with_backends();
+        let network = create_network_with_backends();
         let forwards =
             |target: &str| split_args(&format!("--forward=tcp/80={target} --forward=udp/80={target}"));
         let destination = with_port(addr::POD[0], 80);
         let old_proxy = Proxy::start_and_wait(&network.pod, &forwards("10.96.3.7:80"));
         let udp_client = UdpClient::new(&network.client, addr::CLIENT[0], &destination);
         assert_eq!(
-            udp_client.request(REPLY_TIMEOUT).unwrap().local_address.ip().to_string(),
+            udp_client.request(REPLY_TIMEOUT).unwrap().destination_address.ip().to_string(),
             addr::BACKEND[0]
         );
         let mut old_connection =
@@ -62,20 +66,20 @@ fn new_target_applies_to_udp_flows_but_not_to_tcp_connections() {
         old_proxy.kill();
         let _new_proxy = Proxy::start_and_wait(&network.pod, &forwards("10.96.3.8:80"));
         assert_eq!(
-            udp_client.request(REPLY_TIMEOUT).unwrap().local_address.ip().to_string(),
+            udp_client.request(REPLY_TIMEOUT).unwrap().destination_address.ip().to_string(),
             addr::BACKEND_2[0]
         );
         old_connection.check_echo().unwrap();
         let new_connection =
             connect_tcp(&network.client, addr::CLIENT[0], &destination, REPLY_TIMEOUT).unwrap();
-        assert_eq!(new_connection.reply.local_address.ip().to_string(), addr::BACKEND_2[0]);
+        assert_eq!(new_connection.reply.destination_address.ip().to_string(), addr::BACKEND_2[0]);
     });
 }
 
 #[test]
 fn narrower_source_ranges_end_only_flows_of_denied_clients() {
     isolated(|| {
-        let network = network_with_backends();
+        let network = create_network_with_backends();
         let forwards = split_args("--forward=tcp/80=10.96.3.7:80 --forward=udp/80=10.96.3.7:80");
         let destination = with_port(addr::POD[0], 80);
         let unrestricted_proxy = Proxy::start_and_wait(&network.pod, &forwards);

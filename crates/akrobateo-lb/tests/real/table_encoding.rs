@@ -30,13 +30,13 @@ fn any_forward() -> impl Strategy<Value = Forward> {
     })
 }
 
-fn any_source() -> impl Strategy<Value = IpNet> {
+fn any_source_range() -> impl Strategy<Value = IpNet> {
     (any_ip(), 0..=128_u8).prop_map(|(ip, length)| IpNet::new(ip, length).unwrap_or_else(|_| ip.into()))
 }
 
 fn any_config() -> impl Strategy<Value = ForwardingConfig> {
     let forwards = prop::collection::vec(any_forward(), 1..300);
-    let sources = prop::collection::vec(any_source(), 0..20);
+    let sources = prop::collection::vec(any_source_range(), 0..20);
     (forwards, sources).prop_filter_map("invalid configuration", |(forwards, sources)| {
         ForwardingConfig::new(ProxyArgs { sources, probe_port: 1, ..ProxyArgs::new(forwards) }).ok()
     })
@@ -149,7 +149,7 @@ fn kernel_lists_unusual_source_ranges_as_they_were_encoded() {
 }
 
 /// Returns a configuration of the TCP ports from `first` to `last` in both families.
-fn config_of_tcp_ports(first: u16, last: u16) -> ForwardingConfig {
+fn build_config_of_tcp_ports(first: u16, last: u16) -> ForwardingConfig {
     let forwards = |ip: &str| {
         let target = (ip.parse::<IpAddr>().unwrap(), 80).into();
         let forward =
@@ -162,7 +162,7 @@ fn config_of_tcp_ports(first: u16, last: u16) -> ForwardingConfig {
 
 #[test]
 fn table_of_all_ports_of_both_families_decodes_to_the_same_table() {
-    let table = ruleset::build_table(&config_of_tcp_ports(2, u16::MAX));
+    let table = ruleset::build_table(&build_config_of_tcp_ports(2, u16::MAX));
     assert!(encode_and_decode(&table) == table, "the decoded table differs");
 }
 
@@ -171,7 +171,7 @@ fn thousands_of_ports_fit_into_one_transaction() {
     isolated(|| {
         // A single list of all elements would exceed 64 KiB. The transaction for this table is the longest that the
         // kernel's default limit allows in a user namespace.
-        let table = ruleset::build_table(&config_of_tcp_ports(10_001, 11_800));
+        let table = ruleset::build_table(&build_config_of_tcp_ports(10_001, 11_800));
         Namespace::new().run(|| {
             let nftables = Nftables::open().unwrap();
             nftables.replace(&table).unwrap();
@@ -187,7 +187,7 @@ fn thousands_of_ports_fit_into_one_transaction() {
 fn error_about_a_too_large_transaction_mentions_the_sysctl() {
     isolated(|| {
         let wmem_max = std::fs::read_to_string("/proc/sys/net/core/wmem_max").unwrap();
-        // The kernel's real limit is twice this value, and a range needs 40 bytes.
+        // The kernel's real limit is twice `wmem_max`, and a range needs 40 bytes.
         let range_count = wmem_max.trim().parse::<u32>().unwrap() / 20 + 1000;
         let range = |number: u32| IpNet::from(IpAddr::from((number * 2).to_be_bytes()));
         let forwards = vec!["tcp/80=10.0.0.1:80".parse().unwrap()];

@@ -9,33 +9,33 @@ use super::family::family_of_address;
 use crate::difference::host_prefix_len;
 
 /// Returns the request for the addresses of a device.
-pub(crate) fn list_addresses(index: u32) -> RouteNetlinkMessage {
+pub(crate) fn list_addresses(device_index: u32) -> RouteNetlinkMessage {
     let mut message = AddressMessage::default();
-    message.header.index = index;
+    message.header.index = device_index;
     RouteNetlinkMessage::GetAddress(message)
 }
 
-pub(super) fn add(index: u32, address: IpAddr) -> RouteNetlinkMessage {
-    RouteNetlinkMessage::NewAddress(encode(index, address, host_prefix_len(address)))
+pub(super) fn add(device_index: u32, address: IpAddr) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::NewAddress(encode(device_index, address, host_prefix_len(address)))
 }
 
-pub(super) fn delete(index: u32, address: IpAddr, prefix_len: u8) -> RouteNetlinkMessage {
-    RouteNetlinkMessage::DelAddress(encode(index, address, prefix_len))
+pub(super) fn delete(device_index: u32, address: IpAddr, prefix_len: u8) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::DelAddress(encode(device_index, address, prefix_len))
 }
 
-fn encode(index: u32, address: IpAddr, prefix_len: u8) -> AddressMessage {
+fn encode(device_index: u32, address: IpAddr, prefix_len: u8) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.family = family_of_address(address);
     message.header.prefix_len = prefix_len;
     message.header.scope = AddressScope::Link;
-    message.header.index = index;
+    message.header.index = device_index;
     message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
     message
 }
 
 /// Returns the address and its prefix length, if the address belongs to the device.
-pub(crate) fn decode_address(message: &AddressMessage, index: u32) -> Option<(IpAddr, u8)> {
-    if message.header.index != index {
+pub(crate) fn decode_address(message: &AddressMessage, device_index: u32) -> Option<(IpAddr, u8)> {
+    if message.header.index != device_index {
         return None;
     }
     // An IPv6 address has only the attribute `Address`. For IPv4, `Local` is the device's own address.

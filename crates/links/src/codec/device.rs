@@ -15,7 +15,7 @@ use crate::observed::{ObservedDevice, VxlanSettings};
 
 /// Returns the request for the device with this name.
 pub(crate) fn get_device(name: &str) -> RouteNetlinkMessage {
-    RouteNetlinkMessage::GetLink(link(0, vec![LinkAttribute::IfName(name.to_owned())]))
+    RouteNetlinkMessage::GetLink(link_message(0, vec![LinkAttribute::IfName(name.to_owned())]))
 }
 
 pub(super) fn create(name: &str, device: &Device) -> RouteNetlinkMessage {
@@ -29,7 +29,7 @@ pub(super) fn create(name: &str, device: &Device) -> RouteNetlinkMessage {
         InfoVxlan::Port(device.port),
         InfoVxlan::Learning(false),
     ];
-    RouteNetlinkMessage::NewLink(link(
+    RouteNetlinkMessage::NewLink(link_message(
         0,
         vec![
             LinkAttribute::IfName(name.to_owned()),
@@ -44,16 +44,16 @@ pub(super) fn create(name: &str, device: &Device) -> RouteNetlinkMessage {
 }
 
 pub(super) fn delete(name: &str) -> RouteNetlinkMessage {
-    RouteNetlinkMessage::DelLink(link(0, vec![LinkAttribute::IfName(name.to_owned())]))
+    RouteNetlinkMessage::DelLink(link_message(0, vec![LinkAttribute::IfName(name.to_owned())]))
 }
 
-pub(super) fn configure(index: u32, device: &Device) -> RouteNetlinkMessage {
+pub(super) fn configure(device_index: u32, device: &Device) -> RouteNetlinkMessage {
     let mut settings = InetDevConf::default();
     settings.rp_filter = LOOSE_REVERSE_PATH_FILTER;
     settings.forwarding = 1;
     let settings = AfSpecUnspec::Inet(vec![AfSpecInet::DevConfRequest(settings)]);
-    RouteNetlinkMessage::SetLink(link(
-        index,
+    RouteNetlinkMessage::SetLink(link_message(
+        device_index,
         vec![
             LinkAttribute::Address(device.mac.0.to_vec()),
             LinkAttribute::Mtu(device.mtu),
@@ -62,21 +62,24 @@ pub(super) fn configure(index: u32, device: &Device) -> RouteNetlinkMessage {
     ))
 }
 
-pub(super) fn disable_link_local_address(index: u32) -> RouteNetlinkMessage {
+pub(super) fn disable_link_local_address(device_index: u32) -> RouteNetlinkMessage {
     let settings = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
-    RouteNetlinkMessage::SetLink(link(index, vec![LinkAttribute::AfSpecUnspec(vec![settings])]))
+    RouteNetlinkMessage::SetLink(link_message(
+        device_index,
+        vec![LinkAttribute::AfSpecUnspec(vec![settings])],
+    ))
 }
 
-pub(super) fn set_up(index: u32) -> RouteNetlinkMessage {
-    let mut message = link(index, Vec::new());
+pub(super) fn set_up(device_index: u32) -> RouteNetlinkMessage {
+    let mut message = link_message(device_index, Vec::new());
     message.header.flags = LinkFlags::Up;
     message.header.change_mask = LinkFlags::Up;
     RouteNetlinkMessage::SetLink(message)
 }
 
-fn link(index: u32, attributes: Vec<LinkAttribute>) -> LinkMessage {
+fn link_message(device_index: u32, attributes: Vec<LinkAttribute>) -> LinkMessage {
     let mut message = LinkMessage::default();
-    message.header.index = index;
+    message.header.index = device_index;
     message.attributes = attributes;
     message
 }

@@ -14,53 +14,53 @@ use crate::mac::MacAddress;
 const PERMANENT_ENTRY: u16 = 0x80 | 0x40;
 
 /// Returns the request for the neighbours of a device.
-pub(crate) fn list_neighbours(index: u32) -> RouteNetlinkMessage {
+pub(crate) fn list_neighbours(device_index: u32) -> RouteNetlinkMessage {
     let mut message = NeighbourMessage::default();
-    message.attributes = vec![NeighbourAttribute::IfIndex(index)];
+    message.attributes = vec![NeighbourAttribute::IfIndex(device_index)];
     RouteNetlinkMessage::GetNeighbour(message)
 }
 
 /// Returns the request for the forwarding entries of a device.
-pub(crate) fn list_forwarding_entries(index: u32) -> RouteNetlinkMessage {
+pub(crate) fn list_forwarding_entries(device_index: u32) -> RouteNetlinkMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = AddressFamily::Bridge;
-    message.header.ifindex = index;
+    message.header.ifindex = device_index;
     RouteNetlinkMessage::GetNeighbour(message)
 }
 
-pub(super) fn set_neighbour(index: u32, address: IpAddr, mac: MacAddress) -> RouteNetlinkMessage {
-    let mut message = neighbour(index, address);
+pub(super) fn set_neighbour(device_index: u32, address: IpAddr, mac: MacAddress) -> RouteNetlinkMessage {
+    let mut message = neighbour_message(device_index, address);
     message.header.state = NeighbourState::Permanent;
     message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
     RouteNetlinkMessage::NewNeighbour(message)
 }
 
-pub(super) fn delete_neighbour(index: u32, address: IpAddr) -> RouteNetlinkMessage {
-    RouteNetlinkMessage::DelNeighbour(neighbour(index, address))
+pub(super) fn delete_neighbour(device_index: u32, address: IpAddr) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::DelNeighbour(neighbour_message(device_index, address))
 }
 
-pub(super) fn set_forwarding_entry(index: u32, mac: MacAddress, node: IpAddr) -> RouteNetlinkMessage {
-    let mut message = forwarding_entry(index, mac);
+pub(super) fn set_forwarding_entry(device_index: u32, mac: MacAddress, node: IpAddr) -> RouteNetlinkMessage {
+    let mut message = forwarding_entry_message(device_index, mac);
     message.attributes.push(NeighbourAttribute::Destination(node.into()));
     RouteNetlinkMessage::NewNeighbour(message)
 }
 
-pub(super) fn delete_forwarding_entry(index: u32, mac: MacAddress) -> RouteNetlinkMessage {
-    RouteNetlinkMessage::DelNeighbour(forwarding_entry(index, mac))
+pub(super) fn delete_forwarding_entry(device_index: u32, mac: MacAddress) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::DelNeighbour(forwarding_entry_message(device_index, mac))
 }
 
-fn neighbour(index: u32, address: IpAddr) -> NeighbourMessage {
+fn neighbour_message(device_index: u32, address: IpAddr) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = family_of_address(address);
-    message.header.ifindex = index;
+    message.header.ifindex = device_index;
     message.attributes = vec![NeighbourAttribute::Destination(address.into())];
     message
 }
 
-fn forwarding_entry(index: u32, mac: MacAddress) -> NeighbourMessage {
+fn forwarding_entry_message(device_index: u32, mac: MacAddress) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = AddressFamily::Bridge;
-    message.header.ifindex = index;
+    message.header.ifindex = device_index;
     message.header.state = NeighbourState::Other(PERMANENT_ENTRY);
     message.header.flags = NeighbourFlags::Own;
     message.attributes = vec![NeighbourAttribute::LinkLayerAddress(mac.0.to_vec())];
@@ -69,24 +69,27 @@ fn forwarding_entry(index: u32, mac: MacAddress) -> NeighbourMessage {
 
 /// Returns the address and the MAC address of a permanent neighbour of the device. The kernel itself manages neighbours
 /// that are not permanent.
-pub(crate) fn decode_neighbour(message: &NeighbourMessage, index: u32) -> Option<(IpAddr, MacAddress)> {
+pub(crate) fn decode_neighbour(
+    message: &NeighbourMessage,
+    device_index: u32,
+) -> Option<(IpAddr, MacAddress)> {
     let header = &message.header;
     let is_proxy = header.flags.contains(NeighbourFlags::Proxy);
-    if header.ifindex != index || header.state != NeighbourState::Permanent || is_proxy {
+    if header.ifindex != device_index || header.state != NeighbourState::Permanent || is_proxy {
         return None;
     }
-    Some((destination(message)?, mac(message)?))
+    Some((find_destination(message)?, find_mac(message)?))
 }
 
 /// Returns the MAC address and the node's address of a forwarding entry of the device.
 ///
-/// The node's address is `None` if the entry expires, or if its destination is not only the address of a node.
+/// The node's address is `None` if the entry can expire, or if the entry has settings other than the address of a node.
 pub(crate) fn decode_forwarding_entry(
     message: &NeighbourMessage,
-    index: u32,
+    device_index: u32,
 ) -> Option<(MacAddress, Option<IpAddr>)> {
     let header = &message.header;
-    if header.ifindex != index || header.family != AddressFamily::Bridge {
+    if header.ifindex != device_index || header.family != AddressFamily::Bridge {
         return None;
     }
     let has_other_settings = message.attributes.iter().any(|attribute| {
@@ -94,11 +97,11 @@ pub(crate) fn decode_forwarding_entry(
         matches!(attribute, Port(_) | Vni(_) | SourceVni(_))
     });
     let is_permanent = u16::from(header.state) & PERMANENT_ENTRY == PERMANENT_ENTRY;
-    let node = if is_permanent && !has_other_settings { forwarding_destination(message) } else { None };
-    Some((mac(message)?, node))
+    let node = if is_permanent && !has_other_settings { find_forwarding_destination(message) } else { None };
+    Some((find_mac(message)?, node))
 }
 
-fn destination(message: &NeighbourMessage) -> Option<IpAddr> {
+fn find_destination(message: &NeighbourMessage) -> Option<IpAddr> {
     message.attributes.iter().find_map(|attribute| match attribute {
         NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some((*address).into()),
         NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some((*address).into()),
@@ -107,7 +110,7 @@ fn destination(message: &NeighbourMessage) -> Option<IpAddr> {
 }
 
 /// Returns the destination of a forwarding entry. The message does not contain the family of the destination.
-fn forwarding_destination(message: &NeighbourMessage) -> Option<IpAddr> {
+fn find_forwarding_destination(message: &NeighbourMessage) -> Option<IpAddr> {
     message.attributes.iter().find_map(|attribute| match attribute {
         NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => match bytes.len() {
             4 => <[u8; 4]>::try_from(&bytes[..]).ok().map(IpAddr::from),
@@ -117,7 +120,7 @@ fn forwarding_destination(message: &NeighbourMessage) -> Option<IpAddr> {
     })
 }
 
-fn mac(message: &NeighbourMessage) -> Option<MacAddress> {
+fn find_mac(message: &NeighbourMessage) -> Option<MacAddress> {
     message.attributes.iter().find_map(|attribute| match attribute {
         NeighbourAttribute::LinkLayerAddress(bytes) => bytes[..].try_into().ok().map(MacAddress),
         _ => None,

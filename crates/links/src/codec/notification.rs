@@ -17,15 +17,17 @@ const HEADERS_LENGTH: usize = 16 + 4;
 
 /// Returns true if the notification may concern an object of the owner, or the interface `uplink`.
 ///
-/// `index` is the last known interface index of the owner's device.
-pub(crate) fn is_relevant(bytes: &[u8], owner: &Owner, index: Option<u32>, uplink: &str) -> bool {
+/// `device_index` is the last known interface index of the owner's device.
+pub(crate) fn is_relevant(bytes: &[u8], owner: &Owner, device_index: Option<u32>, uplink: &str) -> bool {
     let kind = bytes.get(4..).and_then(|bytes| bytes.first_chunk()).map(|kind| u16::from_ne_bytes(*kind));
     // The crate `netlink-packet-route` does not know these messages.
     if kind.is_some_and(|kind| NETCONF_MESSAGE_TYPES.contains(&kind)) {
-        return index.is_some() && changed_device(bytes) == index;
+        return device_index.is_some() && changed_device_index(bytes) == device_index;
     }
     match NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes).map(|message| message.payload) {
-        Ok(NetlinkPayload::InnerMessage(message)) => is_relevant_message(&message, owner, index, uplink),
+        Ok(NetlinkPayload::InnerMessage(message)) => {
+            is_relevant_message(&message, owner, device_index, uplink)
+        }
         Ok(_) => false,
         // The notification has an unknown form, so it may concern any object.
         Err(_) => true,
@@ -33,7 +35,7 @@ pub(crate) fn is_relevant(bytes: &[u8], owner: &Owner, index: Option<u32>, uplin
 }
 
 /// Returns the interface index of the device whose setting has changed. A change for all devices has no index.
-fn changed_device(bytes: &[u8]) -> Option<u32> {
+fn changed_device_index(bytes: &[u8]) -> Option<u32> {
     NlasIterator::new(bytes.get(HEADERS_LENGTH..)?)
         .filter_map(Result::ok)
         .find(|attribute| attribute.kind() == NETCONFA_IFINDEX)
@@ -43,22 +45,23 @@ fn changed_device(bytes: &[u8]) -> Option<u32> {
 fn is_relevant_message(
     message: &RouteNetlinkMessage,
     owner: &Owner,
-    index: Option<u32>,
+    device_index: Option<u32>,
     uplink: &str,
 ) -> bool {
     match message {
         RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => {
-            // The kernel does not report the routes that it deletes when an interface goes down.
+            // Each change of the uplink is relevant, because the kernel deletes the routes of an interface that goes
+            // down, and does not report these deletions.
             let has_name = link.attributes.iter().any(|attribute| {
                 matches!(attribute, LinkAttribute::IfName(name) if *name == owner.device || name == uplink)
             });
-            has_name || Some(link.header.index) == index
+            has_name || Some(link.header.index) == device_index
         }
         RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) => {
-            Some(address.header.index) == index
+            Some(address.header.index) == device_index
         }
         RouteNetlinkMessage::NewNeighbour(entry) | RouteNetlinkMessage::DelNeighbour(entry) => {
-            Some(entry.header.ifindex) == index
+            Some(entry.header.ifindex) == device_index
         }
         RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
             route.header.protocol == RouteProtocol::from(owner.protocol)

@@ -83,7 +83,7 @@ fn iproute2_lists_the_desired_objects() {
 fn cleanup_deletes_only_the_objects_of_the_owner() {
     isolated(|| {
         let namespace = Namespace::new();
-        // Objects of other programs that look similar.
+        // Objects of other programs that look like the owner's objects.
         namespace.ip("link add other type vxlan id 5 dstport 8479 local 127.0.0.1\nlink set other up\n\
              rule add priority 96 fwmark 0x6b720000/0xffff0000 lookup 1802633216\n\
              route add 192.0.2.0/24 dev other table 1802633216 proto 106");
@@ -118,7 +118,7 @@ fn deletion_by_another_program_is_corrected_within_a_second() {
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| namespace.run(|| keep_reconciled(&objects, &stop)));
-            let _stop_at_end = StopAtEnd(&stop);
+            let _stop_on_drop = SetOnDrop(&stop);
             let missing_changes =
                 || namespace.run(|| diff(&Client::open(owner()).unwrap().observe().unwrap(), &objects));
             eventually("the objects exist", || missing_changes().is_empty().then_some(()));
@@ -143,10 +143,10 @@ fn deletion_by_another_program_is_corrected_within_a_second() {
     });
 }
 
-/// Stops the thread of [`keep_reconciled`] at the end of a test, even if the test fails.
-struct StopAtEnd<'a>(&'a AtomicBool);
+/// Sets the flag that stops the thread of [`keep_reconciled`] at the end of a test, even if the test fails.
+struct SetOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for StopAtEnd<'_> {
+impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }

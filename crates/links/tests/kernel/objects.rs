@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use akrobateo_core::family::Family;
 use links::{
-    Device, MacAddress, MaskedMark, NetworkObjects, Observed, Owner, Route, RouteDevice, Rule, RuleAction,
-    RuleCondition,
+    Device, MacAddress, MaskedMark, NetworkObjects, ObservedObjects, Owner, Route, RouteDevice, Rule,
+    RuleAction, RuleCondition,
 };
 
 pub(crate) const ROUTING_TABLE: u32 = 0x6b72_0000;
@@ -58,9 +58,9 @@ pub(crate) fn rule(family: Family) -> Rule {
     }
 }
 
-/// Asserts that the kernel's objects are the desired objects. Does not use `diff`, because the tests examine this
-/// function.
-pub(crate) fn assert_has_desired_objects(observed_objects: &Observed, desired: &NetworkObjects) {
+/// Asserts that the kernel's objects are the desired objects. Does not use `diff`, because `diff` itself is
+/// under test.
+pub(crate) fn assert_has_desired_objects(observed_objects: &ObservedObjects, desired: &NetworkObjects) {
     let device = observed_objects.device.as_ref();
     assert_eq!(device.is_some(), desired.device.is_some(), "{observed_objects:?}");
     if let (Some(found), Some(desired)) = (device, &desired.device) {

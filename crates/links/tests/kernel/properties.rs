@@ -21,7 +21,7 @@ const DESTINATIONS: [&str; 5] = ["0.0.0.0/0", "10.244.2.0/24", "::/0", "fd44:2::
 /// The interface index of another device.
 const UPLINK_INDEX: u32 = 77;
 
-fn device() -> impl Strategy<Value = Device> {
+fn any_device() -> impl Strategy<Value = Device> {
     let local_address = prop::sample::select(vec!["10.99.0.11", "10.99.0.12", "fd99::11"]);
     let (vni, port) = (prop::sample::select(vec![6_384_498, 7]), prop::sample::select(vec![8478, 8480]));
     (vni, local_address, port, 1..3u8, prop::sample::select(vec![1280, 1450, 8950])).prop_map(
@@ -35,7 +35,7 @@ fn device() -> impl Strategy<Value = Device> {
     )
 }
 
-fn address(texts: &'static [&'static str]) -> impl Strategy<Value = IpAddr> {
+fn any_address(texts: &'static [&'static str]) -> impl Strategy<Value = IpAddr> {
     prop::sample::select(texts).prop_map(|text| text.parse().unwrap())
 }
 
@@ -46,7 +46,7 @@ fn any_mac() -> impl Strategy<Value = MacAddress> {
 /// The addresses of peers: two of IPv4, and two of IPv6.
 const PEER_ADDRESSES: [&str; 4] = ["10.99.0.12", "10.99.0.13", "fd99::12", "fd99::13"];
 
-fn route() -> impl Strategy<Value = Route> {
+fn any_route() -> impl Strategy<Value = Route> {
     let table = prop::sample::select(vec![ROUTING_TABLE, 77, 254]);
     let device = prop::sample::select(vec![RouteDevice::Tunnel, RouteDevice::Other(UPLINK_INDEX)]);
     (table, prop::sample::select(&DESTINATIONS[..]), 0..2usize, device).prop_map(
@@ -64,7 +64,7 @@ fn route() -> impl Strategy<Value = Route> {
     )
 }
 
-fn condition() -> impl Strategy<Value = RuleCondition> {
+fn any_condition() -> impl Strategy<Value = RuleCondition> {
     let mark = MaskedMark { value: 0x6b72_0002, mask: 0xffff_3fff };
     prop::sample::select(vec![
         RuleCondition::All,
@@ -74,8 +74,8 @@ fn condition() -> impl Strategy<Value = RuleCondition> {
     ])
 }
 
-/// Returns an action. A goto needs a rule with the priority of its target.
-fn action() -> impl Strategy<Value = RuleAction> {
+/// Returns an action. The action goto needs a rule that has the target's priority.
+fn any_action() -> impl Strategy<Value = RuleAction> {
     let goto = RuleAction::Goto(98);
     prop::sample::select(vec![
         RuleAction::Table(ROUTING_TABLE),
@@ -86,7 +86,7 @@ fn action() -> impl Strategy<Value = RuleAction> {
 }
 
 fn any_rule() -> impl Strategy<Value = Rule> {
-    let any_rule = (prop::sample::select(&Family::ALL[..]), 95..99u32, condition(), action());
+    let any_rule = (prop::sample::select(&Family::ALL[..]), 95..99u32, any_condition(), any_action());
     any_rule
         .prop_filter("a goto leads to a later rule", |(_, priority, _, action)| {
             *action != RuleAction::Goto(98) || *priority < 98
@@ -95,13 +95,14 @@ fn any_rule() -> impl Strategy<Value = Rule> {
 }
 
 /// Returns random objects that can exist together. There is at most one route for each table and destination.
-fn objects() -> impl Strategy<Value = NetworkObjects> {
+fn any_objects() -> impl Strategy<Value = NetworkObjects> {
     let forwarding = prop::collection::btree_map(any_mac(), 2..9u8, 0..4);
-    let neighbours = prop::collection::btree_map(address(&GATEWAYS), any_mac(), 0..4);
-    let routes = prop::collection::vec(route(), 0..5);
-    let addresses = prop::collection::btree_set(address(&["169.254.107.114", "10.1.1.1", "fd10::1"]), 0..3);
+    let neighbours = prop::collection::btree_map(any_address(&GATEWAYS), any_mac(), 0..4);
+    let routes = prop::collection::vec(any_route(), 0..5);
+    let addresses =
+        prop::collection::btree_set(any_address(&["169.254.107.114", "10.1.1.1", "fd10::1"]), 0..3);
     let rules = prop::collection::btree_set(any_rule(), 0..4);
-    (prop::option::weighted(0.8, device()), addresses, forwarding, neighbours, routes, rules).prop_map(
+    (prop::option::weighted(0.8, any_device()), addresses, forwarding, neighbours, routes, rules).prop_map(
         |(device, addresses, forwarding, neighbours, routes, rules)| {
             let routes: BTreeMap<_, _> =
                 routes.into_iter().map(|route| ((route.table, route.destination), route)).collect();
@@ -124,7 +125,7 @@ fn objects() -> impl Strategy<Value = NetworkObjects> {
     )
 }
 
-/// Commands of ip(8) and bridge(8) with which another program disturbs the objects. Each may fail.
+/// Commands of ip(8) and bridge(8) with which another program disturbs the objects. Each command may fail.
 const DISTURBANCES: [&str; 24] = [
     "ip link set akr0 down",
     "ip link set akr0 up",
@@ -165,8 +166,11 @@ fn changes_lead_from_any_state_to_the_desired_objects() {
             TestRunner::new(Config { cases: 40, failure_persistence: None, ..Config::default() });
         let namespace = Namespace::new();
         namespace.ip(&format!("link add uplink index {UPLINK_INDEX} type veth peer name peer"));
-        let strategy =
-            (objects(), prop::collection::vec(prop::sample::select(&DISTURBANCES[..]), 0..5), objects());
+        let strategy = (
+            any_objects(),
+            prop::collection::vec(prop::sample::select(&DISTURBANCES[..]), 0..5),
+            any_objects(),
+        );
         let result = runner.run(&strategy, |(first_objects, disturbances, second_objects)| {
             for (objects, disturbances) in [(&first_objects, &disturbances[..]), (&second_objects, &[])] {
                 namespace.ip("link set uplink up");

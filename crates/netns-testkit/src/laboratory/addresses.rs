@@ -30,16 +30,16 @@ pub const fn cluster_pod_range(family: Family) -> &'static str {
 }
 
 /// Returns the range of a node's pods, in CIDR notation.
-pub fn pod_range(family: Family, node: usize) -> String {
+pub fn pod_range(family: Family, node_number: usize) -> String {
     match family {
-        Family::V4 => format!("10.244.{node}.0/24"),
-        Family::V6 => format!("fd44:{node}::/64"),
+        Family::V4 => format!("10.244.{node_number}.0/24"),
+        Family::V6 => format!("fd44:{node_number}::/64"),
     }
 }
 
 /// Returns the address of a node.
-pub fn node_address(family: Family, node: usize) -> IpAddr {
-    segment_address(family, 10 + node)
+pub fn node_address(family: Family, node_number: usize) -> IpAddr {
+    segment_address(family, 10 + node_number)
 }
 
 /// Returns the address of the client. The client is also the default gateway of the nodes, but does not forward
@@ -49,28 +49,28 @@ pub fn client_address(family: Family) -> IpAddr {
 }
 
 /// Returns the address of a pod.
-pub fn pod_address(family: Family, node: usize, pod: usize) -> IpAddr {
-    pod_network_address(family, node, 9 + pod)
+pub fn pod_address(family: Family, node_number: usize, pod_number: usize) -> IpAddr {
+    pod_network_address(family, node_number, 9 + pod_number)
 }
 
 /// Returns the address of a node's bridge, which is the gateway of the node's pods.
-pub fn pod_gateway(family: Family, node: usize) -> IpAddr {
-    pod_network_address(family, node, 1)
+pub fn pod_gateway(family: Family, node_number: usize) -> IpAddr {
+    pod_network_address(family, node_number, 1)
 }
 
-/// Returns the cluster IP of Service `service`. The endpoint of this Service is the first pod of the node with the same
-/// number.
-pub fn cluster_ip(family: Family, service: usize) -> IpAddr {
-    let service = octet(service);
+/// Returns the cluster IP of Service `service_number`. The endpoint of this Service is the first pod of the node with
+/// the same number.
+pub fn cluster_ip(family: Family, service_number: usize) -> IpAddr {
+    let service_octet = octet(service_number);
     match family {
-        Family::V4 => Ipv4Addr::new(10, 96, 0, service).into(),
-        Family::V6 => Ipv6Addr::new(0xfd96, 0, 0, 0, 0, 0, 0, u16::from(service)).into(),
+        Family::V4 => Ipv4Addr::new(10, 96, 0, service_octet).into(),
+        Family::V6 => Ipv6Addr::new(0xfd96, 0, 0, 0, 0, 0, 0, u16::from(service_octet)).into(),
     }
 }
 
-/// Returns the node port of Service `service`.
-pub fn node_port(service: usize) -> u16 {
-    30080 + u16::from(octet(service))
+/// Returns the node port of Service `service_number`.
+pub fn node_port(service_number: usize) -> u16 {
+    30080 + u16::from(octet(service_number))
 }
 
 fn segment_address(family: Family, host: usize) -> IpAddr {
@@ -80,12 +80,12 @@ fn segment_address(family: Family, host: usize) -> IpAddr {
     }
 }
 
-fn pod_network_address(family: Family, node: usize, host: usize) -> IpAddr {
+fn pod_network_address(family: Family, node_number: usize, host: usize) -> IpAddr {
     match family {
-        Family::V4 => Ipv4Addr::new(10, 244, octet(node), octet(host)).into(),
+        Family::V4 => Ipv4Addr::new(10, 244, octet(node_number), octet(host)).into(),
         Family::V6 => {
-            let node = decimal_digits_as_hex(node);
-            Ipv6Addr::new(0xfd44, node, 0, 0, 0, 0, 0, decimal_digits_as_hex(host)).into()
+            let node_digits = decimal_digits_as_hex(node_number);
+            Ipv6Addr::new(0xfd44, node_digits, 0, 0, 0, 0, 0, decimal_digits_as_hex(host)).into()
         }
     }
 }

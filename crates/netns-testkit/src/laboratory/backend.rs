@@ -23,7 +23,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 /// to the length of the request.
 #[derive(Debug)]
 pub struct Backend {
-    /// The thread ends when the other end of this pipe is closed.
+    /// The write end of a pipe. The thread ends when this end is closed.
     stop_writer: Option<OwnedFd>,
     thread: Option<JoinHandle<()>>,
 }
@@ -69,7 +69,7 @@ fn serve(listener: &TcpListener, socket: &UdpSocket, stop_reader: &OwnedFd, name
             std::thread::spawn(move || serve_connection(stream, &name, client));
         }
         if has_datagram && let Ok((length, client)) = socket.recv_from(&mut datagram) {
-            let _ = socket.send_to(&answer(name, client, length), client);
+            let _ = socket.send_to(&build_answer(name, client, length), client);
         }
     }
 }
@@ -81,15 +81,15 @@ fn serve_connection(mut stream: TcpStream, name: &str, client: SocketAddr) {
     let mut requests = BufReader::new(stream.try_clone().unwrap());
     let mut request = Vec::new();
     while let Ok(1..) = requests.read_until(b'\n', &mut request) {
-        if stream.write_all(&answer(name, client, request.len())).is_err() {
+        if stream.write_all(&build_answer(name, client, request.len())).is_err() {
             return;
         }
         request.clear();
     }
 }
 
-/// Returns a line of at least `len` bytes: the backend's name, the client's address, padding.
-fn answer(name: &str, client: SocketAddr, length: usize) -> Vec<u8> {
+/// Returns a line of at least `length` bytes: the backend's name, the client's address, padding.
+fn build_answer(name: &str, client: SocketAddr, length: usize) -> Vec<u8> {
     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
     let mut answer = format!("{name} {client} ").into_bytes();
     answer.resize(answer.len().max(length.saturating_sub(1)), b'.');

@@ -19,9 +19,9 @@ pub enum Filter {
     /// All IP packets from the first node to the second node are lost. ARP and neighbour discovery work.
     OneWay {
         /// The node that sends.
-        from: usize,
+        from_node: usize,
         /// The node that does not receive these packets.
-        to: usize,
+        to_node: usize,
     },
     /// IP packets that are longer than this number of bytes are lost without an ICMP error.
     MaxPacketLen(u16),
@@ -30,8 +30,8 @@ pub enum Filter {
 }
 
 /// Returns the name of the segment's port to which the node is connected.
-pub(crate) fn port_name(node: usize) -> String {
-    format!("node{node}")
+pub(crate) fn bridge_port_name(node_number: usize) -> String {
+    format!("node{node_number}")
 }
 
 /// Returns the commands of nft(8) that replace the previous filters by `filters`. `macs` has the nodes' MAC addresses.
@@ -48,11 +48,11 @@ pub(crate) fn render(filters: &[Filter], macs: &[String]) -> String {
     )
 }
 
-/// Returns the rules that change frames when they arrive.
+/// Returns the rules that change a frame when the frame arrives.
 fn incoming_rules(filter: Filter, _macs: &[String]) -> Vec<String> {
     match filter {
-        Filter::GatewayMac(node) => {
-            let port = port_name(node);
+        Filter::GatewayMac(node_number) => {
+            let port = bridge_port_name(node_number);
             vec![format!("iifname {port} ether type {{ ip, ip6 }} ether saddr set 02:99:99:99:99:99")]
         }
         _ => Vec::new(),
@@ -61,18 +61,23 @@ fn incoming_rules(filter: Filter, _macs: &[String]) -> Vec<String> {
 
 fn forwarded_rules(filter: Filter, macs: &[String]) -> Vec<String> {
     match filter {
-        Filter::OwnAddressOnly(node) => {
-            let mut rules = own_address_rules(node, "iifname", "saddr");
-            rules.extend(own_address_rules(node, "oifname", "daddr"));
+        Filter::OwnAddressOnly(node_number) => {
+            let mut rules = own_address_rules(node_number, "iifname", "saddr");
+            rules.extend(own_address_rules(node_number, "oifname", "daddr"));
             rules
         }
-        Filter::OwnSourceAddressOnly(node) => own_address_rules(node, "iifname", "saddr"),
-        Filter::OwnMacOnly(node) => {
-            vec![format!("iifname {} ether saddr != {} drop", port_name(node), macs[node - 1])]
+        Filter::OwnSourceAddressOnly(node_number) => own_address_rules(node_number, "iifname", "saddr"),
+        Filter::OwnMacOnly(node_number) => {
+            vec![format!(
+                "iifname {} ether saddr != {} drop",
+                bridge_port_name(node_number),
+                macs[node_number - 1]
+            )]
         }
         Filter::GatewayMac(_) => Vec::new(),
-        Filter::OneWay { from, to } => {
-            let direction = format!("iifname {} oifname {}", port_name(from), port_name(to));
+        Filter::OneWay { from_node, to_node } => {
+            let direction =
+                format!("iifname {} oifname {}", bridge_port_name(from_node), bridge_port_name(to_node));
             vec![
                 format!("{direction} ether type ip drop"),
                 format!("{direction} ether type ip6 icmpv6 type != {{ 133-137 }} drop"),
@@ -87,9 +92,9 @@ fn forwarded_rules(filter: Filter, macs: &[String]) -> Vec<String> {
     }
 }
 
-fn own_address_rules(node: usize, port_match: &str, address_field: &str) -> Vec<String> {
-    let [v4, v6] = Family::ALL.map(|family| node_address(family, node));
-    let port = port_name(node);
+fn own_address_rules(node_number: usize, port_match: &str, address_field: &str) -> Vec<String> {
+    let [v4, v6] = Family::ALL.map(|family| node_address(family, node_number));
+    let port = bridge_port_name(node_number);
     vec![
         format!("{port_match} {port} ip {address_field} != {v4} drop"),
         format!("{port_match} {port} ip6 {address_field} != {{ {v6}, fe80::/10, ff00::/8, :: }} drop"),

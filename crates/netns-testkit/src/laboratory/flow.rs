@@ -65,7 +65,8 @@ impl Flow {
         .unwrap()
     }
 
-    /// Sends a request of `len` bytes, at least 1, and returns the answer. The answer must have at least `len` bytes.
+    /// Sends a request of `length` bytes, at least 1, and returns the answer. The answer must have at least `length`
+    /// bytes.
     pub fn ask(&mut self, length: usize) -> io::Result<Answer> {
         let mut request = vec![b'.'; length - 1];
         request.push(b'\n');
@@ -86,7 +87,9 @@ impl Flow {
 
 /// Opens a UDP socket. Several sockets can have the same address `local` if they connect to different addresses.
 fn open_udp_socket(local: Option<SocketAddr>, remote: SocketAddr) -> io::Result<UdpSocket> {
-    let Some(local) = local else { return UdpSocket::bind(SocketAddr::new(unspecified(remote.ip()), 0)) };
+    let Some(local) = local else {
+        return UdpSocket::bind(SocketAddr::new(unspecified_address(remote.ip()), 0));
+    };
     let family = if remote.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     set_socket_reuseaddr(&socket, true)?;
@@ -99,7 +102,7 @@ pub fn ask(protocol: Protocol, remote: SocketAddr, timeout: Duration) -> io::Res
     Flow::open(protocol, None, remote, timeout)?.ask(1)
 }
 
-fn unspecified(remote: IpAddr) -> IpAddr {
+fn unspecified_address(remote: IpAddr) -> IpAddr {
     if remote.is_ipv4() {
         std::net::Ipv4Addr::UNSPECIFIED.into()
     } else {

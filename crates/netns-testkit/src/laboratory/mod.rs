@@ -47,7 +47,8 @@ impl Laboratory {
         let client_addresses: Vec<_> =
             families.iter().map(|family| addresses::client_address(*family)).collect();
         node::add_segment_addresses(&client, segment::uplink_name(client_uplink), &client_addresses);
-        let nodes: Vec<_> = (1..=options.nodes).map(|number| Node::new(options, number, &segment)).collect();
+        let nodes: Vec<_> =
+            (1..=options.node_count).map(|number| Node::new(options, number, &segment)).collect();
         for (node, family) in nodes.iter().flat_map(|node| families.iter().map(move |family| (node, *family)))
         {
             let range = addresses::pod_range(family, node.number);
@@ -61,9 +62,9 @@ impl Laboratory {
         &self.nodes[number - 1]
     }
 
-    /// Returns pod `pod` of node `node`. The numbers of nodes and pods start at 1.
-    pub fn pod(&self, node: usize, pod: usize) -> &Pod {
-        &self.node(node).pods[pod - 1]
+    /// Returns pod `pod_number` of node `node_number`. The numbers of nodes and pods start at 1.
+    pub fn pod(&self, node_number: usize, pod_number: usize) -> &Pod {
+        &self.node(node_number).pods[pod_number - 1]
     }
 
     /// Replaces the filters of the segment.
@@ -73,18 +74,18 @@ impl Laboratory {
     }
 
     /// Disconnects a node from the segment.
-    pub fn disconnect(&self, node: usize) {
-        self.segment.set_node_connected(node, false);
+    pub fn disconnect(&self, node_number: usize) {
+        self.segment.set_node_connected(node_number, false);
     }
 
     /// Connects a node with the segment again.
-    pub fn reconnect(&self, node: usize) {
-        self.segment.set_node_connected(node, true);
+    pub fn reconnect(&self, node_number: usize) {
+        self.segment.set_node_connected(node_number, true);
     }
 }
 
 impl Uplink {
-    /// Returns true if the kernel can create this uplink. The kernel may lack `bonding` or `8021q`.
+    /// Returns true if the kernel can create this uplink. The kernel may lack the module `bonding` or `8021q`.
     pub fn is_supported(self) -> bool {
         segment::is_supported(self)
     }

@@ -57,9 +57,9 @@ impl Node {
         set_sysctls(&namespace, options);
         namespace.ip(&format!("link add {POD_BRIDGE} type bridge\nlink set {POD_BRIDGE} up"));
         namespace.add_addresses(POD_BRIDGE, &Family::ALL.map(|family| pod_gateway(family, number)));
-        namespace.ip(&pod_network::commands(options, number, uplink));
+        namespace.ip(&pod_network::ip_commands(options, number, uplink));
         if pod_network::pod_mtu(options).is_some() {
-            let entries = pod_network::forwarding_entries(options, number);
+            let entries = pod_network::bridge_commands(options, number);
             namespace.run_program(Command::new("bridge").args(["-batch", "-"]), &entries);
         }
         let pods =
@@ -70,14 +70,14 @@ impl Node {
         Self { number, namespace, uplink, mac, addresses, pods }
     }
 
-    /// Adds the node's addresses and routes again that the kernel has deleted, because the uplink was down or replaced.
+    /// Restores the node's addresses and routes, which the kernel deletes when the uplink is down or replaced.
     pub fn restore_uplink(&self, options: &Options) {
         self.namespace.ip(&format!("address flush dev {}", self.uplink));
         add_uplink_addresses(&self.namespace, options, self.uplink, &self.addresses);
-        self.namespace.ip(&pod_network::commands(options, self.number, self.uplink));
+        self.namespace.ip(&pod_network::ip_commands(options, self.number, self.uplink));
     }
 
-    /// Returns the node's address of a family. A node in an IPv6 underlay has no IPv4 address.
+    /// Returns the node's address in one family. A node in an IPv6 underlay has no IPv4 address.
     pub fn address(&self, family: Family) -> IpAddr {
         let address = self.addresses.iter().find(|address| Family::from_ip(**address) == family);
         *address.unwrap_or_else(|| panic!("node {} has no {family} address", self.number))
@@ -106,7 +106,7 @@ impl Pod {
         Self { name, namespace, addresses, _backend: backend }
     }
 
-    /// Returns the pod's address of a family.
+    /// Returns the pod's address in one family.
     pub fn address(&self, family: Family) -> IpAddr {
         self.addresses[usize::from(family == Family::V6)]
     }

@@ -42,12 +42,11 @@ pub enum Uplink {
     Interface,
     /// A bridge with the network interface as a port.
     Bridge,
-    /// A bond with the network interface as its only member. Needs the kernel's `bonding`.
+    /// A bond with the network interface as its only member. Needs the kernel module `bonding`.
     Bond,
-    /// A VLAN device on the network interface. The client has a VLAN device too. Needs the kernel's `8021q`.
+    /// A VLAN device on the network interface. The client has a VLAN device too. Needs the kernel module `8021q`.
     Vlan,
-    /// A macvlan device on the network interface. The device has its own MAC address, and the network interface has
-    /// another one.
+    /// A macvlan device on the network interface. The device and the network interface have different MAC addresses.
     Macvlan,
 }
 
@@ -70,7 +69,7 @@ pub enum Underlay {
 #[expect(clippy::struct_excessive_bools, reason = "these settings of a node are independent of each other")]
 pub struct Options {
     /// The number of nodes, from 1 to 50.
-    pub nodes: usize,
+    pub node_count: usize,
     /// The number of pods on each node, each with a backend.
     pub pods_per_node: usize,
     /// The network between pods of different nodes.
@@ -84,7 +83,7 @@ pub struct Options {
     /// True if portmap also forwards port 80 of each node to the node's last pod. portmap always forwards port 8099.
     pub has_host_port_80: bool,
     /// True if the filter table drops all forwarded packets except those that kube-proxy or the CNI accepts.
-    pub drops_forwarded: bool,
+    pub drops_forwarded_packets: bool,
     /// The mode of the reverse path filter (`rp_filter`) on all interfaces of the nodes.
     pub reverse_path_filter: u8,
     /// True if packets that a node's bridge forwards also pass the rules of iptables and nftables
@@ -100,14 +99,14 @@ impl Default for Options {
     /// Three nodes with two pods each, host routes, and kube-proxy and portmap in iptables mode.
     fn default() -> Self {
         Self {
-            nodes: 3,
+            node_count: 3,
             pods_per_node: 2,
             pod_network: PodNetwork::HostRoutes,
             pod_masquerade: PodMasquerade::OutsideCluster,
             kube_proxy: KubeProxy::Iptables,
             has_load_balancer_address: false,
             has_host_port_80: false,
-            drops_forwarded: true,
+            drops_forwarded_packets: true,
             reverse_path_filter: 0,
             filters_bridged_packets: true,
             uplink: Uplink::Interface,
@@ -125,10 +124,10 @@ impl Options {
         }
     }
 
-    /// Returns the Service to which kube-proxy forwards packets to node 1's address. The endpoint of this Service is on
-    /// node 2 if there are several nodes.
-    pub(crate) fn load_balancer_service(&self, family: Family) -> Option<usize> {
+    /// Returns the number of the Service that has node 1's address as its load balancer's address, or `None` if no
+    /// Service has it. The endpoint of this Service is on node 2 if there are several nodes.
+    pub(crate) fn load_balancer_service_number(&self, family: Family) -> Option<usize> {
         let is_forwarded = self.has_load_balancer_address && self.segment_families().contains(&family);
-        is_forwarded.then_some(self.nodes.min(2))
+        is_forwarded.then_some(self.node_count.min(2))
     }
 }

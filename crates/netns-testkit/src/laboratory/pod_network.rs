@@ -17,19 +17,21 @@ pub(crate) fn pod_mtu(options: &Options) -> Option<u16> {
     (options.pod_network == PodNetwork::Overlay).then_some(OVERLAY_MTU)
 }
 
-/// Returns the commands that connect the pods of `node` with the pods of the other nodes. `uplink` is the device that
-/// has the node's address.
-pub(crate) fn commands(options: &Options, node: usize, uplink: &str) -> String {
-    let peers = (1..=options.nodes).filter(|peer| *peer != node);
+/// Returns the commands of ip(8) that connect the pods of node `node_number` with the pods of the other nodes. `uplink`
+/// is the device that has the node's address.
+pub(crate) fn ip_commands(options: &Options, node_number: usize, uplink: &str) -> String {
+    let peers = (1..=options.node_count).filter(|peer| *peer != node_number);
     match options.pod_network {
         PodNetwork::HostRoutes => peers.map(|peer| host_routes(options, peer, uplink)).collect(),
-        PodNetwork::Overlay => overlay_device(options, node) + &peers.map(overlay_routes).collect::<String>(),
+        PodNetwork::Overlay => {
+            overlay_device(options, node_number) + &peers.map(overlay_routes).collect::<String>()
+        }
     }
 }
 
-/// Returns the commands of bridge(8) that tell the overlay's device the other nodes' addresses.
-pub(crate) fn forwarding_entries(options: &Options, node: usize) -> String {
-    let peers = (1..=options.nodes).filter(|peer| *peer != node);
+/// Returns the commands of bridge(8) that add a forwarding entry for each other node to the overlay's device.
+pub(crate) fn bridge_commands(options: &Options, node_number: usize) -> String {
+    let peers = (1..=options.node_count).filter(|peer| *peer != node_number);
     let entry = |peer| {
         let address = node_address(outer_family(options), peer);
         format!("fdb append {} dev {OVERLAY_DEVICE} dst {address}\n", overlay_mac(peer))
@@ -49,12 +51,12 @@ fn host_routes(options: &Options, peer: usize, uplink: &str) -> String {
     commands
 }
 
-fn overlay_device(options: &Options, node: usize) -> String {
-    let local = node_address(outer_family(options), node);
+fn overlay_device(options: &Options, node_number: usize) -> String {
+    let local = node_address(outer_family(options), node_number);
     format!(
         "link add {OVERLAY_DEVICE} address {} mtu {OVERLAY_MTU} type vxlan id 1 local {local} dstport 8472 nolearning\n\
-         address add 10.244.{node}.0/32 dev {OVERLAY_DEVICE}\nlink set {OVERLAY_DEVICE} up\n",
-        overlay_mac(node)
+         address add 10.244.{node_number}.0/32 dev {OVERLAY_DEVICE}\nlink set {OVERLAY_DEVICE} up\n",
+        overlay_mac(node_number)
     )
 }
 
@@ -79,6 +81,6 @@ fn outer_family(options: &Options) -> Family {
     if options.underlay == Underlay::Ipv6 { Family::V6 } else { Family::V4 }
 }
 
-fn overlay_mac(node: usize) -> String {
-    format!("0a:00:00:00:00:{node:02x}")
+fn overlay_mac(node_number: usize) -> String {
+    format!("0a:00:00:00:00:{node_number:02x}")
 }

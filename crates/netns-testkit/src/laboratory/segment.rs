@@ -1,13 +1,13 @@
 //! The Ethernet segment between the nodes and the client: a bridge in its own namespace. Does I/O.
 
-use super::filter::{self, Filter, port_name};
+use super::filter::{self, Filter, bridge_port_name};
 use super::options::{Options, Uplink};
 use crate::Namespace;
 
 /// The interface with which each node and the client are connected to the segment.
 pub(crate) const INTERFACE: &str = "eth0";
 /// The name of the client's port.
-const CLIENT_PORT: &str = "client";
+const CLIENT_BRIDGE_PORT: &str = "client";
 
 /// The segment, with one port for each node and one for the client.
 #[derive(Debug)]
@@ -22,19 +22,20 @@ impl Segment {
     }
 
     /// Connects a node.
-    pub(crate) fn attach_node(&self, node: usize, namespace: &Namespace) {
-        self.attach(&port_name(node), namespace);
+    pub(crate) fn attach_node(&self, node_number: usize, namespace: &Namespace) {
+        self.attach(&bridge_port_name(node_number), namespace);
     }
 
     /// Connects the client.
     pub(crate) fn attach_client(&self, namespace: &Namespace) {
-        self.attach(CLIENT_PORT, namespace);
+        self.attach(CLIENT_BRIDGE_PORT, namespace);
     }
 
-    fn attach(&self, port: &str, namespace: &Namespace) {
+    fn attach(&self, bridge_port: &str, namespace: &Namespace) {
         let path = namespace.path();
         self.0.ip(&format!(
-            "link add {port} type veth peer name {INTERFACE} netns {path}\nlink set {port} master bridge up"
+            "link add {bridge_port} type veth peer name {INTERFACE} netns {path}\n\
+             link set {bridge_port} master bridge up"
         ));
         // The kernel must not merge several TCP segments into one long packet, because a filter would then see a wrong
         // length.
@@ -49,9 +50,9 @@ impl Segment {
     }
 
     /// Disconnects a node, or connects the node again.
-    pub(crate) fn set_node_connected(&self, node: usize, is_connected: bool) {
+    pub(crate) fn set_node_connected(&self, node_number: usize, is_connected: bool) {
         let state = if is_connected { "up" } else { "down" };
-        self.0.ip(&format!("link set {} {state}", port_name(node)));
+        self.0.ip(&format!("link set {} {state}", bridge_port_name(node_number)));
     }
 }
 

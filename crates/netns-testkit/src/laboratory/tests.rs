@@ -17,7 +17,7 @@ const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 
 /// Sends a TCP and a UDP request to `address` and `port` from a namespace, and expects that `backend` answers. Returns
 /// true if the backend saw the address `client`.
-fn backend_sees_client(from: &Namespace, client: IpAddr, to: (IpAddr, u16), backend: &str) -> bool {
+fn backend_sees_client_address(from: &Namespace, client: IpAddr, to: (IpAddr, u16), backend: &str) -> bool {
     let answers = PROTOCOLS.map(|protocol| {
         let result = from.run(|| ask(protocol, to.into(), DEADLINE));
         let answer = result.unwrap_or_else(|error| panic!("{protocol} from {client} to {to:?}: {error}"));
@@ -39,21 +39,26 @@ fn check_connectivity(options: &Options) {
     for family in Family::ALL {
         let client = from.address(family);
         assert!(
-            backend_sees_client(&from.namespace, client, (to.address(family), BACKEND_PORT), "n2p1"),
+            backend_sees_client_address(&from.namespace, client, (to.address(family), BACKEND_PORT), "n2p1"),
             "{options:?}"
         );
         if options.kube_proxy != KubeProxy::Absent {
             let cluster_ip = (cluster_ip(family, 2), SERVICE_PORT);
-            assert!(backend_sees_client(&from.namespace, client, cluster_ip, "n2p1"), "{options:?}");
+            assert!(backend_sees_client_address(&from.namespace, client, cluster_ip, "n2p1"), "{options:?}");
         }
     }
     for family in options.segment_families() {
         let (client, node) = (client_address(*family), laboratory.node(1));
-        assert!(backend_sees_client(&laboratory.client, client, (node.address(*family), HOST_PORT), "n1p2"));
+        assert!(backend_sees_client_address(
+            &laboratory.client,
+            client,
+            (node.address(*family), HOST_PORT),
+            "n1p2"
+        ));
         if options.kube_proxy != KubeProxy::Absent {
             for (service, backend) in [(1, "n1p1"), (2, "n2p1")] {
                 let to = (node.address(*family), node_port(service));
-                assert!(!backend_sees_client(&laboratory.client, client, to, backend), "{options:?}");
+                assert!(!backend_sees_client_address(&laboratory.client, client, to, backend), "{options:?}");
             }
         }
     }
@@ -102,15 +107,21 @@ fn packets_reach_pods_and_services_with_each_uplink() {
 #[test]
 fn filtered_bridge_uplink_loses_packets_to_other_nodes() {
     isolated(|| {
-        // br_netfilter bridges a packet after DNAT if the packet leaves through the bridge on which it arrived. The
-        // bridge drops the packet, because it would leave through the same port. Hairpin mode does not help: the
-        // frame keeps the client's MAC address, and the switch then expects the client at the node's port.
+        // br_netfilter bridges a packet after DNAT if the packet leaves through the bridge on which the packet arrived.
+        // The bridge drops the packet, because a bridge does not send a packet back to its port of arrival. Hairpin
+        // mode does not help: the frame keeps the client's MAC address, and the switch then expects the client at the
+        // node's port.
         let options = Options { uplink: Uplink::Bridge, filters_bridged_packets: true, ..Options::default() };
         let laboratory = Laboratory::new(&options);
         for family in Family::ALL {
             let node = laboratory.node(1).address(family);
             assert!(is_lost(&laboratory.client, (node, node_port(2))), "{family}");
-            backend_sees_client(&laboratory.client, client_address(family), (node, node_port(1)), "n1p1");
+            backend_sees_client_address(
+                &laboratory.client,
+                client_address(family),
+                (node, node_port(1)),
+                "n1p1",
+            );
         }
     });
 }
@@ -136,13 +147,16 @@ fn cni_masquerades_the_packets_that_its_option_describes() {
             for family in Family::ALL {
                 let to = (laboratory.pod(2, 1).address(family), BACKEND_PORT);
                 let pod = laboratory.pod(1, 1);
-                assert_eq!(backend_sees_client(&pod.namespace, pod.address(family), to, "n2p1"), sees_pod);
-                // The client's packets and the replies to them pass through node 1.
+                assert_eq!(
+                    backend_sees_client_address(&pod.namespace, pod.address(family), to, "n2p1"),
+                    sees_pod
+                );
+                // The client's packets and the replies to these packets pass through node 1.
                 let (client, node) = (client_address(family), laboratory.node(1).address(family));
                 laboratory.client.ip(&format!("route add {} via {node}", to.0));
                 laboratory.node(2).namespace.ip(&format!("route add {client} via {node}"));
                 assert_eq!(
-                    backend_sees_client(&laboratory.client, client, to, "n2p1"),
+                    backend_sees_client_address(&laboratory.client, client, to, "n2p1"),
                     sees_external_client,
                     "{pod_masquerade:?}"
                 );
@@ -163,7 +177,7 @@ fn kube_proxy_and_portmap_forward_port_80_of_a_node() {
                 let laboratory = Laboratory::new(&options);
                 for family in Family::ALL {
                     let to = (laboratory.node(1).address(family), SERVICE_PORT);
-                    backend_sees_client(&laboratory.client, client_address(family), to, backend);
+                    backend_sees_client_address(&laboratory.client, client_address(family), to, backend);
                 }
             }
         }
@@ -173,14 +187,14 @@ fn kube_proxy_and_portmap_forward_port_80_of_a_node() {
 #[test]
 fn forwarded_packets_are_dropped_unless_a_program_accepts_them() {
     isolated(|| {
-        for drops_forwarded in [false, true] {
-            let laboratory = Laboratory::new(&Options { drops_forwarded, ..Options::default() });
-            // Only packets to pods are accepted by kube-proxy and the CNI. The address of node 2 is outside of the
-            // ranges of pods.
+        for drops_forwarded_packets in [false, true] {
+            let laboratory = Laboratory::new(&Options { drops_forwarded_packets, ..Options::default() });
+            // kube-proxy and the CNI accept only packets from or to pods. The addresses of the client and of node 2 are
+            // outside of the ranges of pods.
             let (client, address) = (&laboratory.client, laboratory.node(2).address(Family::V4));
             let _backend = Backend::start(&laboratory.node(2).namespace, "n2");
             client.ip(&format!("route add {address} via {}", laboratory.node(1).address(Family::V4)));
-            assert_eq!(is_lost(client, (address, BACKEND_PORT)), drops_forwarded);
+            assert_eq!(is_lost(client, (address, BACKEND_PORT)), drops_forwarded_packets);
         }
     });
 }
@@ -228,7 +242,7 @@ fn gateway_replaces_the_source_mac_of_a_node() {
 fn one_way_filter_drops_packets_in_one_direction() {
     isolated(|| {
         let laboratory = Laboratory::new(&Options::default());
-        laboratory.set_filters(&[Filter::OneWay { from: 1, to: 2 }]);
+        laboratory.set_filters(&[Filter::OneWay { from_node: 1, to_node: 2 }]);
         for family in Family::ALL {
             let is_delivered = |from: usize, to: usize| {
                 let address = SocketAddr::new(laboratory.node(to).address(family), 7000);

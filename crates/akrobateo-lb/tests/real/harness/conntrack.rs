@@ -14,7 +14,7 @@ const IPV4_HEADER: [u8; 4] = [2, 0, 0, 0];
 /// `struct nfgenmsg` with the family `NFPROTO_UNSPEC`.
 const ANY_FAMILY_HEADER: [u8; 4] = [0; 4];
 const ENTRIES_PER_REQUEST: u32 = 100;
-/// `IPS_SEEN_REPLY`, `IPS_ASSURED` and `IPS_CONFIRMED`: the kernel does not evict such an entry.
+/// `IPS_SEEN_REPLY`, `IPS_ASSURED` and `IPS_CONFIRMED`: the kernel does not evict an entry with this status.
 const ENTRY_STATUS: u32 = 0b1110;
 const ENTRY_TIMEOUT_SECONDS: u32 = 3600;
 /// The source port and destination port of each entry. No program listens on this port.

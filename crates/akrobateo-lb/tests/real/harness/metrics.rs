@@ -60,14 +60,14 @@ impl Metrics {
 
     /// Returns the value of the series of a port such as `tcp/80`; `labels` are additional labels, each with a comma
     /// before it.
-    pub fn port_value(&self, name: &str, port: &str, family: usize, labels: &str) -> u64 {
+    pub fn port_value(&self, name: &str, port: &str, family_index: usize, labels: &str) -> u64 {
         let (protocol, port) = port.split_once('/').unwrap();
-        let family = ["IPv4", "IPv6"][family];
+        let family = ["IPv4", "IPv6"][family_index];
         self.get(&format!("{name}{{protocol=\"{protocol}\",port=\"{port}\",family=\"{family}\"{labels}}}"))
     }
 
     /// Returns how many combinations of labels a metric has.
-    pub fn series_count(&self, name: &str) -> usize {
+    pub fn count_series(&self, name: &str) -> usize {
         self.0.keys().filter(|series| series.starts_with(&format!("akrobateo_lb_{name}{{"))).count()
     }
 }

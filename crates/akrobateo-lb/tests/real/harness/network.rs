@@ -24,7 +24,7 @@ impl Network {
     pub fn new() -> Self {
         let [client, node, pod, backend] = std::array::from_fn(|_| Namespace::new());
         for namespace in [&client, &node, &pod, &backend] {
-            // Switches off duplicate address detection, because it would delay each interface by a second.
+            // Switches off duplicate address detection, because this detection would delay each interface by a second.
             namespace.set_sysctl("ipv6/conf/default/accept_dad", "0");
         }
         connect_to_node(
@@ -50,7 +50,7 @@ impl Network {
 
     /// Waits until each path works. Without this wait, a missing reply could mean that a path does not work yet.
     fn wait_until_reachable(&self) {
-        for family in 0..2 {
+        for family_index in 0..2 {
             for (namespace, source, destination) in [
                 (&self.client, addr::CLIENT, addr::POD),
                 (&self.client, addr::CLIENT_2, addr::POD),
@@ -58,9 +58,9 @@ impl Network {
                 (&self.pod, addr::POD, addr::BACKEND),
                 (&self.pod, addr::POD, addr::BACKEND_2),
             ] {
-                let destination = with_port(destination[family], CLOSED_PORT);
+                let destination = with_port(destination[family_index], CLOSED_PORT);
                 eventually("a closed port refuses connections", || {
-                    let result = connect_tcp(namespace, source[family], &destination, NO_REPLY_TIMEOUT);
+                    let result = connect_tcp(namespace, source[family_index], &destination, NO_REPLY_TIMEOUT);
                     (result.unwrap_err().kind() == ErrorKind::ConnectionRefused).then_some(())
                 });
             }

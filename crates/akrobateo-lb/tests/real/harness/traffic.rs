@@ -20,20 +20,20 @@ const ECHO_LINE: &str = "echo this\n";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// The source address.
-    pub peer: SocketAddr,
+    pub source_address: SocketAddr,
     /// The destination address.
-    pub local_address: SocketAddr,
+    pub destination_address: SocketAddr,
 }
 
 impl Reply {
     fn to_line(&self) -> String {
-        format!("{} {}\n", self.peer, self.local_address)
+        format!("{} {}\n", self.source_address, self.destination_address)
     }
 
     fn parse(line: &str) -> Self {
-        let (peer, local_address) =
+        let (source, destination) =
             line.trim_end().split_once(' ').unwrap_or_else(|| panic!("reply {line:?}"));
-        Self { peer: peer.parse().unwrap(), local_address: local_address.parse().unwrap() }
+        Self { source_address: source.parse().unwrap(), destination_address: destination.parse().unwrap() }
     }
 }
 
@@ -48,7 +48,7 @@ pub fn serve_tcp(backend: &Namespace, address: &str) {
 }
 
 fn reply_and_echo(mut stream: TcpStream) -> io::Result<()> {
-    let reply = Reply { peer: stream.peer_addr()?, local_address: stream.local_addr()? };
+    let reply = Reply { source_address: stream.peer_addr()?, destination_address: stream.local_addr()? };
     stream.write_all(reply.to_line().as_bytes())?;
     let mut reader = stream.try_clone()?;
     io::copy(&mut reader, &mut stream)?;
@@ -58,11 +58,12 @@ fn reply_and_echo(mut stream: TcpStream) -> io::Result<()> {
 /// Serves UDP at `address`: sends a [`Reply`] for each datagram.
 pub fn serve_udp(backend: &Namespace, address: &str) {
     let socket = backend.run(|| UdpSocket::bind(address).unwrap());
-    let local_address = socket.local_addr().unwrap();
+    let destination_address = socket.local_addr().unwrap();
     std::thread::spawn(move || {
         let mut buffer = [0; 2048];
-        while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
-            let _ = socket.send_to(Reply { peer, local_address }.to_line().as_bytes(), peer);
+        while let Ok((_, source_address)) = socket.recv_from(&mut buffer) {
+            let _ = socket
+                .send_to(Reply { source_address, destination_address }.to_line().as_bytes(), source_address);
         }
     });
 }
@@ -85,7 +86,7 @@ impl Connection {
         self.stream.get_ref().set_read_timeout(Some(timeout)).unwrap();
     }
 
-    /// Sends a line and waits until it comes back.
+    /// Sends a line and waits until the line comes back.
     pub fn check_echo(&mut self) -> io::Result<()> {
         self.stream.get_mut().write_all(ECHO_LINE.as_bytes())?;
         let mut line = String::new();

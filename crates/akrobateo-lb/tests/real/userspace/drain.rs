@@ -111,7 +111,7 @@ fn check_handshake_during_start_of_drain(network: &Network) -> bool {
         settings.close_idle_timeout = LONGER_THAN_ANY_TEST;
     });
     let status = proxy.status();
-    // The proxy's SYN-ACK is lost. The kernel sends the SYN-ACK again after one second.
+    // The rule drops the proxy's SYN-ACK. The kernel sends the SYN-ACK again after one second.
     network.client.nft("add table inet lossy");
     network.client.nft("add chain inet lossy input { type filter hook input priority 0 ; }");
     network.client.nft("add rule inet lossy input tcp sport 80 counter drop");
@@ -163,7 +163,7 @@ fn draining_proxy_without_connections_exits_before_the_drain_timeout() {
 }
 
 /// Sends a request from a new client and checks the response. Returns an error only if the connection is refused.
-fn request(network: &Network, address: SocketAddr) -> Result<(), Error> {
+fn send_request(network: &Network, address: SocketAddr) -> Result<(), Error> {
     let mut stream = network.client.run(|| TcpStream::connect_timeout(&address, REPLY_TIMEOUT))?;
     stream.set_read_timeout(Some(REPLY_TIMEOUT)).unwrap();
     let mut send_question = || {
@@ -214,7 +214,7 @@ fn drain_under_load_does_not_break_accepted_connections() {
                     scope.spawn(|| {
                         let start = Instant::now();
                         while start.elapsed() < 20 * REPLY_TIMEOUT {
-                            match request(&network, address) {
+                            match send_request(&network, address) {
                                 Ok(()) => _ = completed_count.fetch_add(1, Relaxed),
                                 Err(_) => return is_refused.store(true, Relaxed),
                             }

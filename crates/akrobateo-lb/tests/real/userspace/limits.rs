@@ -24,13 +24,13 @@ fn clients_above_the_connection_limit_wait_for_a_free_place() {
             settings.max_connections = 3;
         });
         let mut open_connections: Vec<_> = (0..2).map(|_| connect_pair(&network, &backends, 0)).collect();
-        assert_eq!(proxy.metric("akrobateo_lb_connection_limit_reached_total", &[]), 0);
+        assert_eq!(proxy.sum_metric("akrobateo_lb_connection_limit_reached_total", &[]), 0);
         open_connections.push(connect_pair(&network, &backends, 0));
         let mut waiting_client = connect(&network, 0);
         waiting_client.write_all(b"request").unwrap();
         waiting_client.shutdown(Shutdown::Write).unwrap();
         eventually("the limit is reached", || {
-            (proxy.metric("akrobateo_lb_connection_limit_reached_total", &[]) > 0).then_some(())
+            (proxy.sum_metric("akrobateo_lb_connection_limit_reached_total", &[]) > 0).then_some(())
         });
         backends[0].set_nonblocking(true).unwrap();
         assert_eq!(backends[0].accept().unwrap_err().kind(), ErrorKind::WouldBlock);
@@ -49,13 +49,13 @@ pub(super) fn max_log_lines(start: Instant) -> usize {
 }
 
 #[test]
-fn open_connections_work_and_new_clients_wait_without_free_descriptors() {
+fn new_clients_wait_but_open_connections_work_if_no_descriptor_is_free() {
     isolated(|| {
         let network = Network::new();
         let backends = bind_backends(&network);
         let proxy = start_proxy(&network.pod, FORWARD_ARGS);
         let mut open_connections: Vec<_> =
-            (0..10).map(|family| connect_pair(&network, &backends, family % 2)).collect();
+            (0..10).map(|number| connect_pair(&network, &backends, number % 2)).collect();
         let limit = getrlimit(Resource::Nofile);
         let mut lowered_limit = limit;
         lowered_limit.current = Some(lowest_free_descriptor(proxy.pid()));
@@ -89,7 +89,7 @@ fn open_connections_work_and_new_clients_wait_without_free_descriptors() {
 }
 
 #[test]
-fn proxy_copies_bytes_without_available_pipes() {
+fn proxy_copies_bytes_if_no_pipe_is_available() {
     isolated(|| {
         let network = Network::new();
         let backends = bind_backends(&network);
@@ -147,7 +147,7 @@ fn idle_connection_is_closed_early_only_at_the_connection_limit() {
         let backends = bind_backends(&network);
         let proxy = EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |settings| {
             settings.max_connections = 2;
-            settings.idle_timeout_at_limit = IDLE_TIMEOUT;
+            settings.idle_timeout_at_connection_limit = IDLE_TIMEOUT;
         });
         let (idle_client, _idle_backend) = connect_pair(&network, &backends, 0);
         let (mut busy_client, mut busy_backend) = connect_pair(&network, &backends, 0);
@@ -160,7 +160,7 @@ fn idle_connection_is_closed_early_only_at_the_connection_limit() {
             use_busy_connection();
             std::thread::sleep(Duration::from_millis(50));
         }
-        assert_eq!(proxy.metric("akrobateo_lb_open_connections", &[]), 2);
+        assert_eq!(proxy.sum_metric("akrobateo_lb_open_connections", &[]), 2);
         let mut waiting_client = connect(&network, 0);
         waiting_client.write_all(b"request").unwrap();
         waiting_client.shutdown(Shutdown::Write).unwrap();

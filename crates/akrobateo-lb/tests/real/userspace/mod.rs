@@ -47,14 +47,14 @@ fn bind_backends(network: &Network) -> [TcpListener; 2] {
 }
 
 /// Connects from the client to port 80 of the pod.
-fn connect(network: &Network, family: usize) -> TcpStream {
-    let address: SocketAddr = with_port(addr::POD[family], 80).parse().unwrap();
+fn connect(network: &Network, family_index: usize) -> TcpStream {
+    let address: SocketAddr = with_port(addr::POD[family_index], 80).parse().unwrap();
     with_timeouts(network.client.run(|| TcpStream::connect_timeout(&address, REPLY_TIMEOUT).unwrap()))
 }
 
 /// Asserts that a connection from the client to port 80 of the pod is reset, at once or at the first read.
-fn assert_reset(network: &Network, family: usize) {
-    let address: SocketAddr = with_port(addr::POD[family], 80).parse().unwrap();
+fn assert_reset(network: &Network, family_index: usize) {
+    let address: SocketAddr = with_port(addr::POD[family_index], 80).parse().unwrap();
     let connect_result = network.client.run(|| TcpStream::connect_timeout(&address, REPLY_TIMEOUT));
     let error = connect_result.and_then(|stream| read_to_end(&with_timeouts(stream))).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
@@ -74,9 +74,13 @@ fn with_timeouts(stream: TcpStream) -> TcpStream {
 }
 
 /// Connects through the proxy. Returns the client's stream and the backend's stream.
-fn connect_pair(network: &Network, backends: &[TcpListener; 2], family: usize) -> (TcpStream, TcpStream) {
-    let client = connect(network, family);
-    (client, accept(&backends[family]))
+fn connect_pair(
+    network: &Network,
+    backends: &[TcpListener; 2],
+    family_index: usize,
+) -> (TcpStream, TcpStream) {
+    let client = connect(network, family_index);
+    (client, accept(&backends[family_index]))
 }
 
 /// Reads until the end of the stream.
@@ -141,14 +145,14 @@ impl EmbeddedProxy {
     }
 
     /// Returns the sum of a metric's samples that have all of these labels.
-    fn metric(&self, name: &str, labels: &[&str]) -> u64 {
+    fn sum_metric(&self, name: &str, labels: &[&str]) -> u64 {
         sum_metric(&self.proxy.status().metrics(), name, labels)
     }
 
     /// Waits until the sum of a metric's samples is `value`.
     fn wait_for_metric(&self, name: &str, labels: &[&str], value: u64) {
         eventually(&format!("{name} {labels:?} is {value}"), || {
-            (self.metric(name, labels) == value).then_some(())
+            (self.sum_metric(name, labels) == value).then_some(())
         });
     }
 }

@@ -84,7 +84,7 @@ fn userspace_path_works_without_nftables_rules_and_ip_forwarding() {
         let address = with_port(addr::POD[0], 80);
         let mut connection = connect_tcp(&network.client, addr::CLIENT[0], &address, REPLY_TIMEOUT).unwrap();
         connection.check_echo().unwrap();
-        assert_eq!(connection.reply.peer.ip().to_string(), addr::POD[0]);
+        assert_eq!(connection.reply.source_address.ip().to_string(), addr::POD[0]);
         assert_eq!(Metrics::scrape(&network.pod).port_value("connections_total", "tcp/80", 0, ""), 1);
         assert_eq!(network.pod.nft("list ruleset"), "");
         assert_eq!(network.pod.read_sysctl("ipv4/ip_forward"), "0");

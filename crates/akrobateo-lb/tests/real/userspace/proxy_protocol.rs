@@ -15,7 +15,7 @@ use super::{
 use crate::harness::addr::{self, with_port};
 use crate::harness::{Network, eventually, isolated};
 
-/// Reads the header and at least `content_len` bytes after the header. Returns the header and these bytes.
+/// Reads the header and at least `content_length` bytes after the header. Returns the header and these bytes.
 fn read_header(stream: &mut TcpStream, content_length: usize) -> (ParsedHeader, Vec<u8>) {
     let mut bytes = Vec::new();
     loop {
@@ -39,12 +39,12 @@ fn header_has_the_addresses_of_the_client_and_the_destination() {
         let backends = bind_backends(&network);
         for version in ["v1", "v2"] {
             let proxy = start_proxy(&network.pod, &format!("{FORWARD_ARGS} --proxy-protocol={version}"));
-            for family in 0..2 {
-                let (mut client, mut backend) = connect_pair(&network, &backends, family);
+            for family_index in 0..2 {
+                let (mut client, mut backend) = connect_pair(&network, &backends, family_index);
                 // If the server speaks first, as in SMTP, the server receives the header without other bytes.
                 let (header, content) = read_header(&mut backend, 0);
                 assert_eq!(header.client, client.local_addr().unwrap());
-                assert_eq!(header.destination.to_string(), with_port(addr::POD[family], 80));
+                assert_eq!(header.destination.to_string(), with_port(addr::POD[family_index], 80));
                 assert!(content.is_empty());
                 backend.write_all(b"220 ready\r\n").unwrap();
                 client.read_exact(&mut [0; 11]).unwrap();
@@ -63,7 +63,7 @@ fn header_and_first_bytes_of_the_client_share_one_segment() {
         let network = Network::new();
         let backends = bind_backends(&network);
         let _proxy = start_proxy(&network.pod, &format!("{FORWARD_ARGS} --proxy-protocol=v2"));
-        // The proxy's SYN is lost. The kernel sends the SYN again after one second.
+        // The rule drops the proxy's SYN. The kernel sends the SYN again after one second.
         network.backend.nft("add table inet slow");
         network.backend.nft("add chain inet slow input { type filter hook input priority 0 ; }");
         network.backend.nft("add rule inet slow input tcp dport 80 drop");

@@ -22,7 +22,7 @@ fn source_ranges_of_both_families_allow_only_their_clients() {
         }
         arguments.push("--source=192.0.2.0/25 --source=192.0.2.200/32 --source=2001:db8:1::/113".to_owned());
         let _proxy = start_proxy(&network.pod, &arguments.join(" "));
-        for (client, family, is_allowed) in [
+        for (client, family_index, is_allowed) in [
             (addr::CLIENT[0], 0, true),
             (addr::CLIENT_2[0], 0, false),
             (addr::CLIENT_3[0], 0, true),
@@ -30,7 +30,7 @@ fn source_ranges_of_both_families_allow_only_their_clients() {
             (addr::CLIENT_2[1], 1, false),
             (addr::CLIENT_3[1], 1, false),
         ] {
-            let address = with_port(addr::POD[family], 80);
+            let address = with_port(addr::POD[family_index], 80);
             let udp_client = UdpClient::new(&network.client, client, &address);
             if is_allowed {
                 connect_tcp(&network.client, client, &address, REPLY_TIMEOUT).unwrap().check_echo().unwrap();
@@ -62,11 +62,11 @@ fn source_ranges_of_one_family_refuse_the_other_family() {
             serve_tcp(&network.backend, &with_port(ip, 80));
         }
         let _proxy = start_proxy(&network.pod, &format!("{} --source=::/0", super::FORWARD_ARGS));
-        let connect = |family| {
+        let connect = |family_index| {
             connect_tcp(
                 &network.client,
-                addr::CLIENT[family],
-                &with_port(addr::POD[family], 80),
+                addr::CLIENT[family_index],
+                &with_port(addr::POD[family_index], 80),
                 REPLY_TIMEOUT,
             )
         };

@@ -15,13 +15,13 @@ use crate::harness::{Network, eventually, isolated};
 const LONG_STREAM_LENGTH: usize = 64 << 20;
 
 /// Returns a block of varying bytes. The block's length is odd, so that reads do not end at the end of a block.
-fn block() -> Vec<u8> {
+fn build_block() -> Vec<u8> {
     (0..1_048_573_u32).map(|index| u8::try_from(index.wrapping_mul(2_654_435_761) >> 24).unwrap()).collect()
 }
 
-/// Writes the block repeatedly, until `len` bytes are written.
+/// Writes the block repeatedly, until `length` bytes are written.
 pub(super) fn write_blocks(mut stream: &TcpStream, length: usize) -> std::io::Result<()> {
-    let block = block();
+    let block = build_block();
     let mut remaining_length = length;
     while remaining_length > 0 {
         let chunk = remaining_length.min(block.len());
@@ -31,9 +31,9 @@ pub(super) fn write_blocks(mut stream: &TcpStream, length: usize) -> std::io::Re
     Ok(())
 }
 
-/// Reads to the end of the stream. Asserts that the stream has `len` bytes and consists of repeated blocks.
+/// Reads to the end of the stream. Asserts that the stream has `length` bytes and consists of repeated blocks.
 pub(super) fn read_blocks(mut stream: &TcpStream, length: usize) {
-    let block = block();
+    let block = build_block();
     let mut buffer = vec![0; 1 << 18];
     let mut position = 0;
     loop {
@@ -59,8 +59,8 @@ fn half_closed_connection_still_receives_the_whole_stream() {
         let network = Network::new();
         let backends = bind_backends(&network);
         let _proxy = start_proxy(&network.pod, FORWARD_ARGS);
-        for family in 0..2 {
-            let (mut client, backend) = connect_pair(&network, &backends, family);
+        for family_index in 0..2 {
+            let (mut client, backend) = connect_pair(&network, &backends, family_index);
             client.write_all(b"question").unwrap();
             client.shutdown(Shutdown::Write).unwrap();
             assert_eq!(read_to_end(&backend).unwrap(), b"question");
@@ -71,7 +71,7 @@ fn half_closed_connection_still_receives_the_whole_stream() {
                 });
                 read_blocks(&client, LONG_STREAM_LENGTH);
             });
-            let (client, mut backend) = connect_pair(&network, &backends, family);
+            let (client, mut backend) = connect_pair(&network, &backends, family_index);
             backend.write_all(b"greeting").unwrap();
             backend.shutdown(Shutdown::Write).unwrap();
             assert_eq!(read_to_end(&client).unwrap(), b"greeting");
@@ -182,7 +182,7 @@ fn idle_timeout_closes_only_silent_connections() {
         let is_only_the_busy_connection_open = || {
             busy_client.write_all(b"?").unwrap();
             busy_backend.read_exact(&mut [0]).unwrap();
-            (proxy.metric("akrobateo_lb_open_connections", &[]) == 1).then_some(())
+            (proxy.sum_metric("akrobateo_lb_open_connections", &[]) == 1).then_some(())
         };
         eventually("the silent connection is closed", is_only_the_busy_connection_open);
         assert_eq!(read_to_end(&silent_client).unwrap_err().kind(), ErrorKind::ConnectionReset);

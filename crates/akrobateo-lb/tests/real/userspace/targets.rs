@@ -54,8 +54,8 @@ fn connect_timeout_resets_the_client_of_a_silent_target() {
         let proxy = EmbeddedProxy::new(&network.pod, &forwards, |settings| {
             settings.connect_timeout = Duration::from_millis(300);
         });
-        for (family, label) in ["IPv4", "IPv6"].into_iter().enumerate() {
-            assert_reset(&network, family);
+        for (family_index, label) in ["IPv4", "IPv6"].into_iter().enumerate() {
+            assert_reset(&network, family_index);
             proxy.wait_for_metric(DIAL_FAILURES_METRIC, &[label, "timed_out"], 1);
         }
         proxy.wait_for_metric("akrobateo_lb_open_connections", &[], 0);

@@ -11,7 +11,7 @@ use crate::harness::{Network, eventually, isolated};
 const FORWARDS: [&str; 2] = ["udp/80=10.96.3.7:80", "udp/80=[fd00:96::7]:80"];
 
 /// Returns a network whose backend answers datagrams on port 80.
-fn network_with_backend() -> Network {
+fn create_network_with_backend() -> Network {
     let network = Network::new();
     for ip in addr::BACKEND {
         serve_udp(&network.backend, &with_port(ip, 80));
@@ -20,44 +20,51 @@ fn network_with_backend() -> Network {
 }
 
 /// Returns a client that sends to port 80 of the pod from its own source port.
-fn new_client(network: &Network, family: usize) -> UdpClient {
-    UdpClient::new(&network.client, addr::CLIENT[family], &with_port(addr::POD[family], 80))
+fn new_client(network: &Network, family_index: usize) -> UdpClient {
+    UdpClient::new(&network.client, addr::CLIENT[family_index], &with_port(addr::POD[family_index], 80))
 }
 
 #[test]
 fn session_keeps_its_source_port() {
     isolated(|| {
-        let network = network_with_backend();
+        let network = create_network_with_backend();
         let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
             settings.udp_timeout = LONGER_THAN_ANY_TEST;
         });
-        for family in 0..2 {
-            let (client, other_client) = (new_client(&network, family), new_client(&network, family));
+        for family_index in 0..2 {
+            let (client, other_client) =
+                (new_client(&network, family_index), new_client(&network, family_index));
             let first_reply = client.request(REPLY_TIMEOUT).unwrap();
-            assert_eq!(first_reply.peer.ip().to_string(), addr::POD[family]);
-            assert_eq!(first_reply.local_address.to_string(), with_port(addr::BACKEND[family], 80));
-            assert_ne!(other_client.request(REPLY_TIMEOUT).unwrap().peer, first_reply.peer);
-            assert_eq!(client.request(REPLY_TIMEOUT).unwrap().peer, first_reply.peer);
+            assert_eq!(first_reply.source_address.ip().to_string(), addr::POD[family_index]);
+            assert_eq!(
+                first_reply.destination_address.to_string(),
+                with_port(addr::BACKEND[family_index], 80)
+            );
+            assert_ne!(
+                other_client.request(REPLY_TIMEOUT).unwrap().source_address,
+                first_reply.source_address
+            );
+            assert_eq!(client.request(REPLY_TIMEOUT).unwrap().source_address, first_reply.source_address);
         }
-        assert_eq!(proxy.metric("akrobateo_lb_connections_total", &["udp", "IPv6"]), 2);
-        assert_eq!(proxy.metric("akrobateo_lb_bytes_total", &["udp", "IPv4", "\"in\""]), 3);
-        assert!(proxy.metric("akrobateo_lb_bytes_total", &["udp", "IPv4", "\"out\""]) > 3);
+        assert_eq!(proxy.sum_metric("akrobateo_lb_connections_total", &["udp", "IPv6"]), 2);
+        assert_eq!(proxy.sum_metric("akrobateo_lb_bytes_total", &["udp", "IPv4", "\"in\""]), 3);
+        assert!(proxy.sum_metric("akrobateo_lb_bytes_total", &["udp", "IPv4", "\"out\""]) > 3);
     });
 }
 
 #[test]
 fn expired_session_loses_its_source_port() {
     isolated(|| {
-        let network = network_with_backend();
+        let network = create_network_with_backend();
         let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
             settings.udp_timeout = Duration::from_secs(2);
             settings.udp_stream_timeout = LONGER_THAN_ANY_TEST;
         });
-        for family in 0..2 {
-            let client = new_client(&network, family);
-            let first_peer = client.request(REPLY_TIMEOUT).unwrap().peer;
+        for family_index in 0..2 {
+            let client = new_client(&network, family_index);
+            let first_source_address = client.request(REPLY_TIMEOUT).unwrap().source_address;
             proxy.wait_for_metric("akrobateo_lb_open_connections", &[], 0);
-            assert_ne!(client.request(REPLY_TIMEOUT).unwrap().peer, first_peer);
+            assert_ne!(client.request(REPLY_TIMEOUT).unwrap().source_address, first_source_address);
             proxy.wait_for_metric("akrobateo_lb_open_connections", &[], 0);
         }
     });
@@ -66,43 +73,43 @@ fn expired_session_loses_its_source_port() {
 #[test]
 fn session_limit_evicts_unassured_sessions_first() {
     isolated(|| {
-        let network = network_with_backend();
+        let network = create_network_with_backend();
         let forwards = ["udp/80=10.96.3.7:80", "udp/81=10.96.3.8:9"];
         let proxy = EmbeddedProxy::new(&network.pod, &forwards, |settings| {
             settings.worker_count = 1;
             settings.max_udp_sessions = 4;
         });
         let assured_clients: Vec<_> = (0..2).map(|_| new_client(&network, 0)).collect();
-        let request = |client: &UdpClient| client.request(REPLY_TIMEOUT).unwrap().peer;
-        let peers: Vec<_> = assured_clients.iter().map(request).collect();
-        assert_eq!(assured_clients.iter().map(request).collect::<Vec<_>>(), peers);
+        let request = |client: &UdpClient| client.request(REPLY_TIMEOUT).unwrap().source_address;
+        let source_addresses: Vec<_> = assured_clients.iter().map(request).collect();
+        assert_eq!(assured_clients.iter().map(request).collect::<Vec<_>>(), source_addresses);
         for _ in 0..20 {
             let unanswered_client =
                 UdpClient::new(&network.client, addr::CLIENT[0], &with_port(addr::POD[0], 81));
             unanswered_client.send();
         }
         proxy.wait_for_metric("akrobateo_lb_connections_total", &["port=\"81\""], 20);
-        assert_eq!(proxy.metric("akrobateo_lb_open_connections", &[]), 4);
+        assert_eq!(proxy.sum_metric("akrobateo_lb_open_connections", &[]), 4);
         // A session whose client was answered only once is evicted too.
         for _ in 0..20 {
             request(&new_client(&network, 0));
         }
-        assert_eq!(assured_clients.iter().map(request).collect::<Vec<_>>(), peers);
+        assert_eq!(assured_clients.iter().map(request).collect::<Vec<_>>(), source_addresses);
         // If all sessions are assured, the session that has been silent longest is evicted.
         let new_clients: Vec<_> = (0..3).map(|_| new_client(&network, 0)).collect();
         for client in &new_clients {
             assert_eq!(request(client), request(client));
         }
-        assert_eq!(request(&assured_clients[1]), peers[1]);
-        assert_ne!(request(&assured_clients[0]), peers[0]);
-        assert_eq!(proxy.metric("akrobateo_lb_dropped_datagrams_total", &[]), 0);
+        assert_eq!(request(&assured_clients[1]), source_addresses[1]);
+        assert_ne!(request(&assured_clients[0]), source_addresses[0]);
+        assert_eq!(proxy.sum_metric("akrobateo_lb_dropped_datagrams_total", &[]), 0);
     });
 }
 
 #[test]
-fn source_limit_leaves_sessions_for_other_clients() {
+fn session_limit_of_one_source_leaves_sessions_for_other_clients() {
     isolated(|| {
-        let network = network_with_backend();
+        let network = create_network_with_backend();
         let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
             settings.max_udp_sessions = 400;
             settings.max_udp_sessions_per_source = 100;
@@ -111,8 +118,8 @@ fn source_limit_leaves_sessions_for_other_clients() {
         });
         let pod_port = with_port(addr::POD[0], 80);
         let early_client = UdpClient::new(&network.client, addr::CLIENT_3[0], &pod_port);
-        let early_peer = early_client.request(REPLY_TIMEOUT).unwrap().peer;
-        assert_eq!(early_client.request(REPLY_TIMEOUT).unwrap().peer, early_peer);
+        let early_source_address = early_client.request(REPLY_TIMEOUT).unwrap().source_address;
+        assert_eq!(early_client.request(REPLY_TIMEOUT).unwrap().source_address, early_source_address);
         for port in 10_000..10_500 {
             let client = UdpClient::bind(&network.client, &with_port(addr::CLIENT[0], port), &pod_port);
             client.request(REPLY_TIMEOUT).unwrap();
@@ -122,8 +129,8 @@ fn source_limit_leaves_sessions_for_other_clients() {
         }
         let late_client = UdpClient::new(&network.client, addr::CLIENT_2[0], &pod_port);
         late_client.request(REPLY_TIMEOUT).unwrap();
-        assert_eq!(early_client.request(REPLY_TIMEOUT).unwrap().peer, early_peer);
-        let open_sessions = proxy.metric("akrobateo_lb_open_connections", &[]);
+        assert_eq!(early_client.request(REPLY_TIMEOUT).unwrap().source_address, early_source_address);
+        let open_sessions = proxy.sum_metric("akrobateo_lb_open_connections", &[]);
         assert!(open_sessions <= 102, "one client has {open_sessions} sessions");
     });
 }
@@ -144,7 +151,7 @@ fn session_recovers_when_its_target_is_back() {
 #[test]
 fn draining_proxy_serves_new_clients_until_the_earlier_sessions_are_silent() {
     isolated(|| {
-        let network = network_with_backend();
+        let network = create_network_with_backend();
         let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
             settings.drain_timeout = LONGER_THAN_ANY_TEST;
             settings.drain_udp_idle_timeout = Duration::from_secs(3);

@@ -14,12 +14,12 @@ use super::super::options::{KubeProxy, Options};
 const PROTOCOLS: [&str; 2] = ["tcp", "udp"];
 
 /// Returns the rules of a node.
-pub(super) fn render(options: &Options, node: usize, family: Family) -> String {
+pub(super) fn render(options: &Options, node_number: usize, family: Family) -> String {
     let mut rules = Rules::default();
     if options.kube_proxy == KubeProxy::Iptables {
         add_services(&mut rules, options, family);
     }
-    add_host_ports(&mut rules, options, node, family);
+    add_host_ports(&mut rules, options, node_number, family);
     let mut text = rules.render("nat", "");
     let mut filter = Rules::default();
     if options.kube_proxy == KubeProxy::Iptables {
@@ -28,16 +28,17 @@ pub(super) fn render(options: &Options, node: usize, family: Family) -> String {
         filter.add("KUBE-FORWARD", "-m mark --mark 0x4000/0x4000 -j ACCEPT");
         filter.add("KUBE-FORWARD", "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT");
     }
-    if options.drops_forwarded {
+    if options.drops_forwarded_packets {
         let pods = cluster_pod_range(family);
         filter.add("FORWARD", &format!("-s {pods} -j ACCEPT"));
         filter.add("FORWARD", &format!("-d {pods} -j ACCEPT"));
     }
-    text += &filter.render("filter", if options.drops_forwarded { ":FORWARD DROP [0:0]\n" } else { "" });
+    text +=
+        &filter.render("filter", if options.drops_forwarded_packets { ":FORWARD DROP [0:0]\n" } else { "" });
     text
 }
 
-/// Adds one Service for each node. The first pod of that node is its only endpoint.
+/// Adds one Service for each node. The Service's only endpoint is the first pod of the node.
 fn add_services(rules: &mut Rules, options: &Options, family: Family) {
     rules.add("PREROUTING", "-j KUBE-SERVICES");
     rules.add("OUTPUT", "-j KUBE-SERVICES");
@@ -47,15 +48,17 @@ fn add_services(rules: &mut Rules, options: &Options, family: Family) {
     rules.add("KUBE-POSTROUTING", "-j MARK --xor-mark 0x4000");
     rules.add("KUBE-POSTROUTING", "-j MASQUERADE --random-fully");
     let pods = cluster_pod_range(family);
-    for (service, protocol) in (1..=options.nodes).flat_map(|service| PROTOCOLS.map(|name| (service, name))) {
-        let suffix = format!("{service}-{}", protocol.to_uppercase());
+    for (service_number, protocol) in
+        (1..=options.node_count).flat_map(|service_number| PROTOCOLS.map(|name| (service_number, name)))
+    {
+        let suffix = format!("{service_number}-{}", protocol.to_uppercase());
         let (service_chain, external_chain, endpoint_chain) =
             (format!("KUBE-SVC-{suffix}"), format!("KUBE-EXT-{suffix}"), format!("KUBE-SEP-{suffix}"));
         let match_cluster_ip =
-            format!("-d {} -p {protocol} --dport {SERVICE_PORT}", cluster_ip(family, service));
-        let endpoint = pod_address(family, service, 1);
+            format!("-d {} -p {protocol} --dport {SERVICE_PORT}", cluster_ip(family, service_number));
+        let endpoint = pod_address(family, service_number, 1);
         rules.add("KUBE-SERVICES", &format!("{match_cluster_ip} -j {service_chain}"));
-        if options.load_balancer_service(family) == Some(service) {
+        if options.load_balancer_service_number(family) == Some(service_number) {
             let address = node_address(family, 1);
             rules.add(
                 "KUBE-SERVICES",
@@ -64,7 +67,7 @@ fn add_services(rules: &mut Rules, options: &Options, family: Family) {
         }
         rules.add(
             "KUBE-NODEPORTS",
-            &format!("-p {protocol} --dport {} -j {external_chain}", node_port(service)),
+            &format!("-p {protocol} --dport {} -j {external_chain}", node_port(service_number)),
         );
         rules.add(&service_chain, &format!("! -s {pods} {match_cluster_ip} -j KUBE-MARK-MASQ"));
         rules.add(&service_chain, &format!("-j {endpoint_chain}"));
@@ -80,8 +83,8 @@ fn add_services(rules: &mut Rules, options: &Options, family: Family) {
 }
 
 /// Adds the host ports of the node's last pod.
-fn add_host_ports(rules: &mut Rules, options: &Options, node: usize, family: Family) {
-    let pod = pod_address(family, node, options.pods_per_node);
+fn add_host_ports(rules: &mut Rules, options: &Options, node_number: usize, family: Family) {
+    let pod = pod_address(family, node_number, options.pods_per_node);
     rules.add("PREROUTING", "-m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT");
     rules.add("OUTPUT", "-m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT");
     rules.add("POSTROUTING", "-j CNI-HOSTPORT-MASQ");

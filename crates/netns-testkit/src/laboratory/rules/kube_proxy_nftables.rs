@@ -12,19 +12,21 @@ use super::super::options::Options;
 const PROTOCOLS: [&str; 2] = ["tcp", "udp"];
 
 /// Returns the table of a node.
-pub(super) fn render(options: &Options, node: usize, family: Family) -> String {
+pub(super) fn render(options: &Options, node_number: usize, family: Family) -> String {
     let (ip, address_type) = match family {
         Family::V4 => ("ip", "ipv4_addr"),
         Family::V6 => ("ip6", "ipv6_addr"),
     };
-    let mut maps = Maps::default();
+    let mut map_elements = MapElements::default();
     let mut chains = String::new();
-    for (service, protocol) in (1..=options.nodes).flat_map(|service| PROTOCOLS.map(|name| (service, name))) {
-        maps.add_service(options, family, service, protocol);
-        add_service_chains(&mut chains, family, ip, service, protocol);
+    for (service_number, protocol) in
+        (1..=options.node_count).flat_map(|service_number| PROTOCOLS.map(|name| (service_number, name)))
+    {
+        map_elements.add_service(options, family, service_number, protocol);
+        add_service_chains(&mut chains, family, ip, service_number, protocol);
     }
     let node_addresses = if options.segment_families().contains(&family) {
-        format!("elements = {{ {} }}", node_address(family, node))
+        format!("elements = {{ {} }}", node_address(family, node_number))
     } else {
         String::new()
     };
@@ -62,37 +64,39 @@ pub(super) fn render(options: &Options, node: usize, family: Family) -> String {
   }}
 }}
 ",
-        maps.service_ips.join(", "),
-        maps.node_ports.join(", "),
+        map_elements.service_ips.join(", "),
+        map_elements.node_ports.join(", "),
     )
 }
 
-/// The elements of the maps from addresses and ports to chains.
+/// The elements of two maps: from an address and a port to a chain, and from a node port to a chain.
 #[derive(Debug, Default)]
-struct Maps {
+struct MapElements {
     service_ips: Vec<String>,
     node_ports: Vec<String>,
 }
 
-impl Maps {
-    fn add_service(&mut self, options: &Options, family: Family, service: usize, protocol: &str) {
+impl MapElements {
+    fn add_service(&mut self, options: &Options, family: Family, service_number: usize, protocol: &str) {
         let key = format!("{protocol} . {SERVICE_PORT}");
-        let address = cluster_ip(family, service);
-        self.service_ips.push(format!("{address} . {key} : goto service-{service}-{protocol}"));
-        self.node_ports
-            .push(format!("{protocol} . {} : goto external-{service}-{protocol}", node_port(service)));
-        if options.load_balancer_service(family) == Some(service) {
+        let address = cluster_ip(family, service_number);
+        self.service_ips.push(format!("{address} . {key} : goto service-{service_number}-{protocol}"));
+        self.node_ports.push(format!(
+            "{protocol} . {} : goto external-{service_number}-{protocol}",
+            node_port(service_number)
+        ));
+        if options.load_balancer_service_number(family) == Some(service_number) {
             let address = node_address(family, 1);
-            self.service_ips.push(format!("{address} . {key} : goto external-{service}-{protocol}"));
+            self.service_ips.push(format!("{address} . {key} : goto external-{service_number}-{protocol}"));
         }
     }
 }
 
-fn add_service_chains(chains: &mut String, family: Family, ip: &str, service: usize, protocol: &str) {
-    let (pods, endpoint) = (cluster_pod_range(family), pod_address(family, service, 1));
-    let cluster_ip = cluster_ip(family, service);
+fn add_service_chains(chains: &mut String, family: Family, ip: &str, service_number: usize, protocol: &str) {
+    let (pods, endpoint) = (cluster_pod_range(family), pod_address(family, service_number, 1));
+    let cluster_ip = cluster_ip(family, service_number);
     let target = std::net::SocketAddr::new(endpoint, BACKEND_PORT);
-    let id = format!("{service}-{protocol}");
+    let id = format!("{service_number}-{protocol}");
     write!(
         chains,
         "  chain endpoint-{id} {{ {ip} saddr {endpoint} jump mark-for-masquerade
