@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn server_answers_get_and_head_of_known_paths_only() {
+    async fn server_answers_only_get_and_head_requests_for_known_paths() {
         let (listener, address) = listen();
         start_server(listener);
         let response = request(address, "GET /readyz").await;
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn probe_does_not_wait_for_all_requests_for_metrics() {
+    async fn probe_does_not_wait_until_all_metrics_requests_are_answered() {
         let (listener, address) = listen();
         let metrics_count = start_server(listener);
         // Each request has its own source address. The number of requests is lower than the connection limit.

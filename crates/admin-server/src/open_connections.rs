@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn new_connection_at_the_source_limit_replaces_the_oldest_of_its_source() {
+    fn new_connection_at_the_limit_per_source_replaces_the_oldest_connection_of_that_source() {
         let mut open_connections = OpenConnections::new();
         assert_eq!(open_connections.add(source(0), "other").1, None);
         for _ in 0..MAX_CONNECTIONS_PER_SOURCE {

@@ -166,8 +166,8 @@ impl AgentReport {
 
 /// Returns the name of the Lease of a node's agent.
 #[must_use]
-pub fn lease_name(instance: &str, node: &str) -> String {
-    let name = format!("{instance}-{node}");
+pub fn lease_name(operator_instance: &str, node: &str) -> String {
+    let name = format!("{operator_instance}-{node}");
     if name.len() <= MAX_SUBDOMAIN_LENGTH {
         return name;
     }
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn report_is_read_as_it_was_written() {
+    fn report_in_a_lease_equals_the_written_report() {
         let mut lease = Lease::default();
         assert!(AgentReport::from_lease(&lease).is_none());
         let json = report().to_json().unwrap();
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn lease_name_is_short_enough_and_unique() {
+    fn lease_name_fits_the_length_limit_and_is_unique() {
         assert_eq!(lease_name("akrobateo", "n1"), "akrobateo-n1");
         let long_node = "n".repeat(253);
         let name = lease_name("akrobateo", &long_node);

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn other_modes_and_files_without_a_mode_allow_vip() {
+    fn modes_except_ipvs_and_files_without_a_mode_allow_vip() {
         for text in [
             "mode: \"\"\nipvs:\n  scheduler: rr\n",
             "mode: nftables",

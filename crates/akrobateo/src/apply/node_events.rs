@@ -36,12 +36,12 @@ impl Writer {
         };
         let event = Event {
             metadata: ObjectMeta {
-                name: Some(format!("{}.{}-{}", error.node, self.instance, akrobateo_core::digest(&note))),
+                name: Some(format!("{}.{}-{}", error.node, self.operator_instance, akrobateo_core::digest(&note))),
                 namespace: Some(NODE_EVENT_NAMESPACE.to_owned()),
                 ..ObjectMeta::default()
             },
             action: Some("ReadNode".to_owned()),
-            ..self.event(Reason::InvalidNodeAddress, &note, regarding, now)
+            ..self.build_event(Reason::InvalidNodeAddress, &note, regarding, now)
         };
         let api: Api<Event> = Api::namespaced(self.client.clone(), NODE_EVENT_NAMESPACE);
         match call(&self.metrics.api, "publish_event", api.create(&PostParams::default(), &event)).await {

@@ -34,8 +34,8 @@ const OPERATOR_CONTAINER: &str = "akrobateo";
 /// All Services and nodes, with the decisions of the operator in the cluster.
 pub(super) struct Cluster {
     /// The name of the operator.
-    pub(super) instance: String,
-    pub(super) reports: Vec<ServiceReport>,
+    pub(super) operator_instance: String,
+    pub(super) service_reports: Vec<ServiceReport>,
     pub(super) nodes: Arc<Vec<NodeInfo>>,
     /// The node agents.
     pub(super) agents: AgentStates,
@@ -75,11 +75,11 @@ impl Cluster {
         let scope = WatchScope {
             watch_namespace: config.watch_namespace(),
             operator_namespace: &agent_namespace,
-            has_proxies: defaults.allows_dedicated,
+            has_proxies: defaults.allows_dedicated_proxies,
         };
         let mut planner = Planner::list(&client, &scope, &proxy_config, defaults.clone(), &metrics).await?;
         let now = Timestamp::now();
-        let reports: Vec<_> = planner
+        let service_reports: Vec<_> = planner
             .resync()
             .into_iter()
             .map(|key| {
@@ -90,7 +90,7 @@ impl Cluster {
             })
             .collect();
         let (nodes, agents) = (planner.nodes(), planner.agents(now));
-        Ok(Self { instance: proxy_config.instance, reports, nodes, agents, defaults, now })
+        Ok(Self { operator_instance: proxy_config.instance, service_reports, nodes, agents, defaults, now })
     }
 }
 

@@ -35,12 +35,12 @@ pub(crate) enum Action {
 /// Returns the writes in the order of execution. The operator creates proxies before it publishes their addresses, and
 /// removes the addresses before it deletes the proxies.
 pub(crate) fn plan_actions(
-    instance: &str,
+    operator_instance: &str,
     state: &ServiceState,
     decision: &Decision,
     now: Timestamp,
 ) -> Vec<Action> {
-    let status_actions = plan_status(instance, state, decision, now);
+    let status_actions = plan_status(operator_instance, state, decision, now);
     let deletions_of_obsolete_workloads = state.obsolete_workloads.iter().cloned().map(Action::Delete);
     let pod_deletions = decision.rollout.pods_to_delete.iter().cloned().map(Action::DeletePod);
     let pod_deletions: Vec<_> = pod_deletions.collect();
@@ -112,7 +112,7 @@ fn plan_workload(state: &ServiceState, desired: &Workload, decision: &Decision) 
     actions
 }
 
-fn plan_status(instance: &str, state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
+fn plan_status(operator_instance: &str, state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
     let (Some(service), Some(desired)) = (&state.service, &decision.status) else { return Vec::new() };
     let limits = &decision.limits;
     let current_condition = current_condition(service);
@@ -120,7 +120,7 @@ fn plan_status(instance: &str, state: &ServiceState, decision: &Decision, now: T
         Some(exposure) => exposure.matches(current_condition),
         None => current_condition.is_none(),
     };
-    let is_status_unchanged = has_same_condition && has_addresses(instance, service, &desired.addresses);
+    let is_status_unchanged = has_same_condition && has_addresses(operator_instance, service, &desired.addresses);
     if is_status_unchanged || limits.status.delayed_until().is_some() {
         return Vec::new();
     }
@@ -138,7 +138,7 @@ fn plan_status(instance: &str, state: &ServiceState, decision: &Decision, now: T
     };
     let has_same_addresses = match &limits.previous_status {
         Some(previous) => previous.addresses == desired.addresses,
-        None => has_addresses(instance, service, &desired.addresses),
+        None => has_addresses(operator_instance, service, &desired.addresses),
     };
     let changed_exposure = exposure.filter(|_| limits.status == WriteLimit::Change);
     let events = changed_exposure

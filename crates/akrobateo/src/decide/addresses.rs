@@ -65,12 +65,12 @@ pub(super) fn select_nodes_to_publish<'nodes>(
         let readiness = (inputs.readiness)(node);
         if readiness == NodeReadiness::Ready || inputs.unclaimed_nodes.contains(&node.name) {
             ready_nodes.nodes.push(node);
-        } else if let NodeReadiness::Changing { until } = readiness
-            && until > inputs.now
+        } else if let NodeReadiness::Changing { grace_period_end } = readiness
+            && grace_period_end > inputs.now
             && is_published(service, node)
         {
             changing_nodes.nodes.push(node);
-            changing_nodes.recheck_at = changing_nodes.recheck_at.into_iter().chain([until]).min();
+            changing_nodes.recheck_at = changing_nodes.recheck_at.into_iter().chain([grace_period_end]).min();
         }
     }
     // If proxies can move, the next proxy may run on another node. A changing node then stays published only if no
@@ -95,7 +95,7 @@ pub(super) fn select_nodes_until_first_ready_node<'nodes>(
     let included_nodes = inputs.nodes.iter().filter(|node| node.exclusion_reason.is_none());
     let starting_nodes = included_nodes.clone().filter(|node| (inputs.may_be_published)(node));
     let grace_period_ends = starting_nodes.filter_map(|node| match (inputs.readiness)(node) {
-        NodeReadiness::Changing { until } => Some(until),
+        NodeReadiness::Changing { grace_period_end } => Some(grace_period_end),
         NodeReadiness::NotReady | NodeReadiness::Ready => None,
     });
     let Some(recheck_at) = grace_period_ends.filter(|end| *end > inputs.now).max() else {

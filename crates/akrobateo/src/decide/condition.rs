@@ -47,7 +47,7 @@ pub(super) struct ExposureFacts<'a> {
 impl Exposure {
     /// Returns the condition of a Service whose spec is invalid. `may_release_port` is true if the programs that
     /// forward the Service can release a reserved port and keep the other ports.
-    pub(super) fn rejected(
+    pub(super) fn for_rejected_service(
         error: &SpecError,
         has_addresses: bool,
         may_release_port: bool,
@@ -64,14 +64,14 @@ impl Exposure {
     }
 
     /// Returns the condition of an invalid Service whose previous proxies occupied a port that is now reserved.
-    pub(super) fn from_released_port(error: &SpecError, port: HostPort, note: Option<Note>) -> Self {
+    pub(super) fn for_released_port(error: &SpecError, port: HostPort, note: Option<Note>) -> Self {
         let effect =
             format!("The previous proxies were removed, because port {port} is now reserved for the nodes");
         Self::from_error(error, false, Some(effect), note)
     }
 
     /// Returns the condition of a Service whose ports belong to other Services on every node.
-    pub(super) fn conflicting(allocation: &Allocation, note: Option<Note>) -> Self {
+    pub(super) fn for_port_conflict(allocation: &Allocation, note: Option<Note>) -> Self {
         let reason = Reason::PortConflict;
         Self::from_notes(reason, false, conflict_note(allocation).into_iter().chain(note))
     }

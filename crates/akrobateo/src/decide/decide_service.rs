@@ -30,7 +30,7 @@ pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp)
         Some(AllocationResult::Rejected(error)) => {
             if let Some(port) = find_reserved_port(state) {
                 let note = other_addresses_note(&config.instance, service);
-                let exposure = Exposure::from_released_port(error, port, note);
+                let exposure = Exposure::for_released_port(error, port, note);
                 return decision_without_proxy(Some(status_without_addresses(Some(exposure))));
             }
             let RejectedStatus { addresses, exposure, recheck_at } =
@@ -50,7 +50,7 @@ pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp)
             }
             WorkloadSpec::Dedicated(_) if allocation.is_denied() => {
                 let note = other_addresses_note(&config.instance, service);
-                decision_without_proxy(Some(status_without_addresses(Some(Exposure::conflicting(
+                decision_without_proxy(Some(status_without_addresses(Some(Exposure::for_port_conflict(
                     allocation, note,
                 )))))
             }

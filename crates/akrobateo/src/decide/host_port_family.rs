@@ -2,7 +2,7 @@
 //!
 //! A hostPort without a hostIP occupies the port of both families. Proxies that only reserve ports can be limited to
 //! one family with a hostIP. Proxies that forward cannot be limited, because the programs that implement hostPorts
-//! differ. portmap accepts both unspecified addresses of [`host_ip`](super::host_ip::host_ip), and CRI-O accepts only
+//! differ. portmap accepts both unspecified addresses of [`unspecified_host_ip`](super::host_ip::unspecified_host_ip), and CRI-O accepts only
 //! the IPv6 address. Cilium 1.18 does not open ports for an unspecified address.
 
 use std::collections::BTreeSet;

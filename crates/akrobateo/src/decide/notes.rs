@@ -35,7 +35,7 @@ const ADDRESS_ANNOTATIONS: [&str; 9] = [
 /// Returns the notes about an accepted Service. `role` is the role of its proxies; `None` if the node agents forward.
 /// `addresses` are its desired addresses.
 pub(super) fn find_notes(
-    instance: &str,
+    operator_instance: &str,
     state: &ServiceState,
     service: &Service,
     spec: &LoadBalancerSpec,
@@ -56,7 +56,7 @@ pub(super) fn find_notes(
         (!addresses.is_empty()).then(|| missing_family_note(spec, addresses)).flatten(),
         ignored_requests_note(service),
         unknown_annotations_note(service),
-        addresses.is_empty().then(|| other_addresses_note(instance, service)).flatten(),
+        addresses.is_empty().then(|| other_addresses_note(operator_instance, service)).flatten(),
     ];
     notes.into_iter().flatten().chain(node_annotation_note(state, spec)).collect()
 }
@@ -170,8 +170,8 @@ fn unknown_annotations_note(service: &Service) -> Option<Note> {
 }
 
 /// Returns a note about the addresses that another field manager wrote. These addresses stay in the status.
-pub(super) fn other_addresses_note(instance: &str, service: &Service) -> Option<Note> {
-    let (manager, addresses) = find_other_address_owner(instance, service)?;
+pub(super) fn other_addresses_note(operator_instance: &str, service: &Service) -> Option<Note> {
+    let (manager, addresses) = find_other_address_owner(operator_instance, service)?;
     Some(Note::without_warning(format!(
         "the status lists {}, which the field manager {manager} wrote; these addresses stay, because \
         Akrobateo itself does not publish addresses; remove them from the status, or give the Service a \

@@ -20,7 +20,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::host_ip::host_ip;
+use super::host_ip::unspecified_host_ip;
 use super::pod_status::NODE_NAME_FIELD;
 
 /// Termination grace period of a proxy that forwards in the kernel, in seconds.
@@ -328,7 +328,7 @@ fn host_ports(spec: &LoadBalancerSpec, family: Option<Family>) -> Vec<ContainerP
     let container_port = |HostPort { protocol, port }| ContainerPort {
         container_port: port.into(),
         host_port: Some(port.into()),
-        host_ip: family.map(|family| host_ip(family).to_owned()),
+        host_ip: family.map(|family| unspecified_host_ip(family).to_owned()),
         protocol: Some(protocol.api_name().to_owned()),
         ..ContainerPort::default()
     };

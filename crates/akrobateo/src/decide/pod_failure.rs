@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn message_names_a_port_of_another_pod_with_its_node() {
+    fn message_mentions_a_port_of_another_pod_with_its_node() {
         let message = "0/3 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. \
                        preemption: 0/3 nodes are available: 3 No preemption victims found.";
         let waiting_pod = pod("a").host_port(8081).restricted_to_node("n1").unscheduled(message).build();

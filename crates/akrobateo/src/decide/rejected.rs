@@ -31,7 +31,7 @@ pub(super) struct RejectedStatus {
 
 /// Returns the published addresses of the nodes that can still serve clients, and the condition.
 pub(super) fn rejected_status(
-    instance: &str,
+    operator_instance: &str,
     state: &ServiceState,
     service: &Service,
     error: &SpecError,
@@ -66,9 +66,9 @@ pub(super) fn rejected_status(
     let remaining_ingress = published_addresses(service).iter().filter(can_stay_published).cloned();
     let addresses: Vec<_> =
         remaining_ingress.filter_map(|ingress| replace_dangerous_ip_mode(state, ingress)).collect();
-    let note = addresses.is_empty().then(|| other_addresses_note(instance, service)).flatten();
+    let note = addresses.is_empty().then(|| other_addresses_note(operator_instance, service)).flatten();
     let may_release_port = state.workloads.is_empty();
-    let exposure = Exposure::rejected(error, !addresses.is_empty(), may_release_port, note);
+    let exposure = Exposure::for_rejected_service(error, !addresses.is_empty(), may_release_port, note);
     RejectedStatus { addresses, exposure, recheck_at: publishable_nodes.recheck_at }
 }
 
@@ -113,7 +113,7 @@ fn replace_dangerous_ip_mode(
     if !state.is_vip_dangerous || ingress.ip_mode.as_deref() == Some(IpMode::Proxy.as_str()) {
         return Some(ingress);
     }
-    let is_reserving = state.workloads.iter().any(Workload::is_reserving);
-    (!is_reserving)
+    let only_reserves_ports = state.workloads.iter().any(Workload::only_reserves_ports);
+    (!only_reserves_ports)
         .then(|| LoadBalancerIngress { ip_mode: Some(IpMode::Proxy.as_str().to_owned()), ..ingress })
 }

@@ -157,9 +157,9 @@ impl Workload {
     /// Returns the fields that other field managers added.
     pub(super) fn added_fields(&self) -> Vec<ManagedFieldsEntry> {
         let metadata = self.metadata();
-        let instance = metadata.labels.as_ref().and_then(|labels| labels.get(labels::MANAGED_BY));
+        let operator_instance = metadata.labels.as_ref().and_then(|labels| labels.get(labels::MANAGED_BY));
         let entries = metadata.managed_fields.clone().unwrap_or_default();
-        added_fields(instance.map_or("", String::as_str), entries)
+        added_fields(operator_instance.map_or("", String::as_str), entries)
     }
 
     /// Returns the digest of the desired spec.
@@ -207,7 +207,7 @@ impl Workload {
 
     /// Returns true if the workload's controller has observed the current spec. A controller that has not observed the
     /// current spec may create pods from an earlier spec.
-    pub(super) fn is_observed(&self) -> bool {
+    pub(super) fn is_observed_by_controller(&self) -> bool {
         let observed_generation = match self {
             Self::DaemonSet(daemonset) => {
                 daemonset.status.as_ref().and_then(|status| status.observed_generation)
@@ -241,7 +241,7 @@ impl Workload {
     }
 
     /// Returns true if the pods only reserve the hostPorts.
-    pub(super) fn is_reserving(&self) -> bool {
+    pub(super) fn only_reserves_ports(&self) -> bool {
         self.pod_spec().is_some_and(|spec| spec.host_network == Some(true))
     }
 

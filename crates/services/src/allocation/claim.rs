@@ -14,7 +14,7 @@ use crate::spec::NodeSelection;
 ///
 /// Services of one `kubectl apply` have the same creation time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Seniority {
+pub(super) struct ClaimOrder {
     pub(super) created_at: Timestamp,
     pub(super) key: ServiceKey,
 }
@@ -32,7 +32,7 @@ pub struct OccupiedPorts {
 /// The claim of a Service. The Service claims all of its ports on each of its nodes.
 #[derive(Clone, Debug)]
 pub(super) struct Claim {
-    pub(super) seniority: Seniority,
+    pub(super) order: ClaimOrder,
     pub(super) frontends: BTreeSet<Frontend>,
     pub(super) nodes: ClaimedNodes,
     /// True if the node agents forward the Service; false if its own proxies forward the Service.
@@ -86,7 +86,7 @@ pub(super) enum PortEvidence {
 
 impl Claim {
     pub(super) const fn key(&self) -> &ServiceKey {
-        &self.seniority.key
+        &self.order.key
     }
 
     /// Returns true if the Service's proxies may run on the node.

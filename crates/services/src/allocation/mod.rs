@@ -18,7 +18,7 @@ use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 use crate::spec::{LoadBalancerSpec, ServiceDefaults, SpecError, is_eligible};
 pub use claim::OccupiedPorts;
-use claim::{Claim, ClaimedNodes, Seniority};
+use claim::{Claim, ClaimedNodes, ClaimOrder};
 use claims::allocate_claims;
 pub use claims::{Allocation, Conflict, ConflictScope};
 use node_ports::NodePorts;
@@ -81,7 +81,7 @@ impl Observations for NothingObserved {
 }
 
 /// An eligible Service, its spec, and the ports that it needs.
-struct Request<'a> {
+struct PortRequest<'a> {
     service: &'a Service,
     spec: Result<Arc<LoadBalancerSpec>, SpecError>,
     frontends: BTreeSet<Frontend>,
@@ -120,10 +120,10 @@ impl PortAllocations {
         let eligible_services =
             services.iter().filter(|service| is_eligible(service, defaults.is_default_class));
         let requests: Vec<_> =
-            eligible_services.map(|service| Request::from_service(service, defaults, observations)).collect();
+            eligible_services.map(|service| PortRequest::from_service(service, defaults, observations)).collect();
         let node_ports = NodePorts::from_services(services);
         let contested_ports = contested_frontends(&requests);
-        let is_contested = |request: &&Request| {
+        let is_contested = |request: &&PortRequest| {
             let key = ServiceKey::from_service(request.service);
             let mut frontends = request.frontends.iter();
             frontends.any(|port| {
@@ -135,7 +135,7 @@ impl PortAllocations {
         let claims: Vec<_> =
             contested_requests.map(|request| self.create_claim(request, nodes, observations)).collect();
         let mut allocations = allocate_claims(&claims, nodes, &node_ports);
-        let entries = requests.into_iter().map(|Request { service, spec, frontends }| {
+        let entries = requests.into_iter().map(|PortRequest { service, spec, frontends }| {
             let key = ServiceKey::from_service(service);
             let (allocation, granted_nodes) = allocations
                 .remove(&key)
@@ -149,8 +149,8 @@ impl PortAllocations {
     }
 
     /// Returns the claim of a Service, with all facts that decide its precedence.
-    fn create_claim(&self, request: &Request, nodes: &[NodeInfo], observations: &impl Observations) -> Claim {
-        let Request { service, spec, frontends } = request;
+    fn create_claim(&self, request: &PortRequest, nodes: &[NodeInfo], observations: &impl Observations) -> Claim {
+        let PortRequest { service, spec, frontends } = request;
         let key = ServiceKey::from_service(service);
         let occupied_ports = observations.occupied_ports(&key);
         let claimed_nodes = match spec {
@@ -179,7 +179,7 @@ impl PortAllocations {
             occupied_ports,
             allocated_ports: self.allocated_ports(&key, service.uid().as_ref(), nodes),
             published_nodes: observations.published_nodes(service),
-            seniority: Seniority {
+            order: ClaimOrder {
                 created_at: service.creation_timestamp().map_or(Timestamp::MAX, |time| time.0),
                 key,
             },
@@ -239,7 +239,7 @@ impl PortAllocations {
     }
 }
 
-impl<'a> Request<'a> {
+impl<'a> PortRequest<'a> {
     fn from_service(
         service: &'a Service,
         defaults: &ServiceDefaults,
@@ -260,7 +260,7 @@ impl<'a> Request<'a> {
 }
 
 /// Returns the ports that more than one Service needs.
-fn contested_frontends(requests: &[Request]) -> BTreeSet<Frontend> {
+fn contested_frontends(requests: &[PortRequest]) -> BTreeSet<Frontend> {
     let (mut needed, mut contested) = (BTreeSet::new(), BTreeSet::new());
     for frontend in requests.iter().flat_map(|request| &request.frontends) {
         if !needed.insert(*frontend) {

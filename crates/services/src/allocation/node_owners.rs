@@ -17,7 +17,7 @@ impl<'a> NodeOwners<'a> {
     ///
     /// Claims that a nodePort of another Service blocks are not in `claims`.
     pub(super) fn new(node: &'a str, mut claims: Vec<&'a Claim>) -> Self {
-        claims.sort_by_key(|claim| (!claim.published_nodes.contains(node), &claim.seniority));
+        claims.sort_by_key(|claim| (!claim.published_nodes.contains(node), &claim.order));
         let (low_precedence_claims, normal_claims): (Vec<_>, Vec<_>) =
             claims.into_iter().partition(|claim| claim.has_lowest_precedence());
         let mut owners = Self { node, owners: BTreeMap::new() };

@@ -12,11 +12,11 @@ const RETENTION_TIME: Duration = Duration::from_mins(1);
 
 /// The nodes with an endpoint of each Service, now or a short time ago.
 #[derive(Debug, Default)]
-pub struct RecentEndpoints(HashMap<ServiceKey, ServiceRecord>);
+pub struct RecentEndpoints(HashMap<ServiceKey, ServiceEndpointRecord>);
 
 /// The nodes with an endpoint of one Service.
 #[derive(Debug, Default)]
-struct ServiceRecord {
+struct ServiceEndpointRecord {
     /// The UID of the Service. A new Service with the same name gets a new record.
     uid: Option<String>,
     nodes: BTreeMap<String, LastSeen>,
@@ -38,20 +38,20 @@ impl RecentEndpoints {
         &mut self,
         key: &ServiceKey,
         uid: Option<&String>,
-        current: &BTreeSet<String>,
+        current_nodes: &BTreeSet<String>,
         now: Instant,
     ) -> bool {
         let record = self.0.entry(key.clone()).or_default();
         let previous_nodes = record.nodes.clone();
         if record.uid.as_ref() != uid {
-            *record = ServiceRecord { uid: uid.cloned(), ..ServiceRecord::default() };
+            *record = ServiceEndpointRecord { uid: uid.cloned(), ..ServiceEndpointRecord::default() };
         }
         for (node, last_seen) in &mut record.nodes {
-            if !current.contains(node) && *last_seen == LastSeen::Now {
+            if !current_nodes.contains(node) && *last_seen == LastSeen::Now {
                 *last_seen = LastSeen::Until(now);
             }
         }
-        record.nodes.extend(current.iter().map(|node| (node.clone(), LastSeen::Now)));
+        record.nodes.extend(current_nodes.iter().map(|node| (node.clone(), LastSeen::Now)));
         record.nodes != previous_nodes
     }
 

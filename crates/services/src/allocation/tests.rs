@@ -248,7 +248,7 @@ fn rejected_service_releases_a_port_that_becomes_reserved() {
 }
 
 #[test]
-fn new_node_goes_to_the_older_service_only() {
+fn only_the_older_service_gets_a_new_node() {
     let mut cluster = ClusterModel::new();
     cluster.apply([
         service("older").tcp(80).created_at(1).annotation(NODE_SELECTOR, "name!=n3"),
@@ -344,7 +344,7 @@ fn service_without_nodes_does_not_own_ports() {
 }
 
 #[test]
-fn conflict_names_the_first_node_of_each_port() {
+fn conflict_mentions_the_first_node_of_each_port() {
     let mut cluster = ClusterModel::new();
     cluster.apply([
         service("a").tcp(80).tcp(443).created_at(1).annotation(NODE_SELECTOR, "name in (n1,n2)"),
