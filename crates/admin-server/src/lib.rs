@@ -42,10 +42,10 @@ pub use hyper::{Response, StatusCode};
 use metrics_throttle::MetricsThrottle;
 use open_connections::OpenConnections;
 
-/// The time from accept to the end of the request. This time is enough for one retransmission.
+/// The maximum time from accept to the end of the request. This time is enough for one retransmission.
 const HEADER_DEADLINE: Duration = Duration::from_millis(500);
-/// The time for one connection, from accept to the end of the response. A request for metrics may wait for earlier
-/// requests for metrics.
+/// The maximum time for one connection, from accept to the end of the response. A request for metrics may wait for
+/// earlier requests for metrics.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(5);
 /// The pause after a failed accept. Usually the accept fails because no file descriptor is free, and an immediate retry
 /// would fail again.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-/// The pause after a response with metrics, as a multiple of the time in which the response was written.
+/// The pause after a response with metrics, as a multiple of the time that the response took.
 const PAUSE_FACTOR: u32 = 9;
 /// The longest pause.
 const MAX_PAUSE: Duration = Duration::from_millis(200);
@@ -24,7 +24,8 @@ impl MetricsThrottle {
         Self { next_response_start: Mutex::new(None) }
     }
 
-    /// Waits for the earlier responses and for the pause. After the wait, calls `write` and returns its result.
+    /// Waits until the earlier responses are written and the pause is over, then calls `write` and returns the result
+    /// of `write`.
     pub(crate) async fn run<T>(&self, write: impl FnOnce() -> T) -> T {
         let mut next_response_start = self.next_response_start.lock().await;
         if let Some(time) = *next_response_start {

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 /// The maximum number of connections that are open at the same time. Every pod of the cluster can connect, and each
 /// connection needs memory.
 pub(crate) const MAX_CONNECTIONS: usize = 64;
-/// The maximum number of connections of one source address. The kubelet and Prometheus have two or three connections.
+/// The maximum number of connections of one source address. Neither the kubelet nor Prometheus needs more than three
+/// connections.
 pub(crate) const MAX_CONNECTIONS_PER_SOURCE: usize = 8;
 
 /// An open connection. Dropping `handle` closes the connection.

@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn operator_is_ready_after_the_cache_sync_and_has_metrics_before() {
+    fn operator_serves_metrics_before_the_cache_sync_and_is_ready_after_it() {
         let operator_state = OperatorState { is_ready: AtomicBool::new(false), metrics: Metrics::new() };
         assert!(operator_state.not_ready_reason().is_some());
         assert!(operator_state.metrics_text().unwrap().ends_with("# EOF\n"));

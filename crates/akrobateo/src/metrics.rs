@@ -28,7 +28,7 @@ pub(crate) struct Metrics {
     pub(crate) reconcile_seconds: Histogram,
     /// Services by the reason of their condition `akrobateo.io/Exposed`.
     services: Family<ServiceLabels, Gauge>,
-    /// The label under which each Service is counted.
+    /// The value of the label `state` under which each Service is counted.
     states_by_service: Mutex<HashMap<ServiceKey, &'static str>>,
     /// Proxies that were created before the last change of their Service.
     outdated_proxies: Gauge,
@@ -126,7 +126,8 @@ impl Metrics {
 
     /// Records the number of outdated proxies of a Service.
     pub(crate) fn set_outdated_proxies(&self, key: &ServiceKey, count: usize) {
-        let mut counts_by_service = self.outdated_proxy_counts_by_service.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts_by_service =
+            self.outdated_proxy_counts_by_service.lock().unwrap_or_else(PoisonError::into_inner);
         if count == 0 {
             counts_by_service.remove(key);
         } else {
@@ -153,7 +154,7 @@ impl Metrics {
     }
 
     /// Returns the metrics in the `OpenMetrics` text format.
-    pub(crate) fn encode_text(&self) -> Result<String, std::fmt::Error> {
+    pub(crate) fn text(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)

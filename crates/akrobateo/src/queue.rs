@@ -74,7 +74,7 @@ impl Queue {
     pub(crate) fn add(&mut self, key: ServiceKey) {
         let now = Instant::now();
         let first_requested_at = *self.first_request_times.entry(key.clone()).or_insert(now);
-        // The scheduler does not receive later requests, because each request delays the reconciliation again.
+        // Later requests are not sent to the scheduler, because each of them would delay the reconciliation again.
         if now + DEBOUNCE_DELAY <= first_requested_at + MAX_DEBOUNCE_DELAY {
             self.add_at(key, now);
         }

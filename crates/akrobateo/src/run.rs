@@ -56,7 +56,8 @@ pub enum RunError {
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(config: OperatorConfig) -> Result<(), RunError> {
     let metrics = Metrics::new();
-    let operator_state = Arc::new(OperatorState { is_ready: AtomicBool::new(false), metrics: metrics.clone() });
+    let operator_state =
+        Arc::new(OperatorState { is_ready: AtomicBool::new(false), metrics: metrics.clone() });
     let listener = TcpListener::bind(config.http_address).await;
     let listener = listener.map_err(|error| RunError::Http(config.http_address, error))?;
     tokio::spawn(serve_program(listener, operator_state.clone()));
@@ -84,8 +85,13 @@ pub async fn run(config: OperatorConfig) -> Result<(), RunError> {
         lb_image = proxy_config.image,
         "starting"
     );
-    let elector =
-        LeaderElector::new(client.clone(), &operator_namespace, &proxy_config, unique_identity(), metrics.clone());
+    let elector = LeaderElector::new(
+        client.clone(),
+        &operator_namespace,
+        &proxy_config,
+        unique_identity(),
+        metrics.clone(),
+    );
     let recorded_namespace = tokio::select! {
         namespace = elector.recorded_proxy_namespace() => namespace,
         () = &mut shutdown => return Ok(()),

@@ -20,7 +20,10 @@ const LONG_DIGEST_LENGTH: usize = 16;
 pub fn proxy_name(operator_instance: &str, namespace: &str, service: &str) -> String {
     // A slash separates the names in the text of the digest, and no name contains a slash. The texts of two Services
     // are therefore always different.
-    append_digest(&format!("{operator_instance}-{namespace}-{service}"), &format!("{operator_instance}/{namespace}/{service}"))
+    append_digest(
+        &format!("{operator_instance}-{namespace}-{service}"),
+        &format!("{operator_instance}/{namespace}/{service}"),
+    )
 }
 
 /// Returns the name of a Service's workload in the Service's own namespace: `<instance>-<service>-<digest>`.

@@ -9,7 +9,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
-/// The label of the Leases of agents. The value of the label is the name of the operator's instance.
+/// The label of the Leases of agents. The value of the label is the name of the operator instance.
 pub const AGENT_LABEL: &str = "akrobateo.io/agent";
 /// The annotation of a Lease that contains the report in JSON.
 pub const REPORT_ANNOTATION: &str = "akrobateo.io/report";
@@ -36,8 +36,8 @@ pub struct AgentReport {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused_ports: Vec<PortProblem>,
     /// The Services with an invalid spec that the agent does not serve, although their status has an address of the
-    /// node. Each entry is `<namespace>/<name>`. The rules in the kernel have no earlier settings of such a Service,
-    /// for example because the node was restarted.
+    /// node. Each entry is `<namespace>/<name>`. The agent does not know the last valid settings of these Services, for
+    /// example because the node was restarted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unserved_services: Vec<String>,
     /// The ports that the agent serves, and that a pod or a process of the node started to use later.
@@ -73,7 +73,7 @@ pub struct AppliedVersions {
     pub endpoint_slices: u64,
 }
 
-/// A port of a Service that another Service, a pod or a process uses on the node.
+/// A Service's port that is in use on the node by another Service, a pod or a process.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortProblem {
@@ -101,7 +101,7 @@ pub enum PortOwner {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeNetwork {
-    /// The number of the node. No other node has the same number.
+    /// The number that identifies the node. Each node has a different number.
     pub number: u16,
     /// The addresses of the node.
     pub addresses: Vec<IpAddr>,

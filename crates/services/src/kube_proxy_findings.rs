@@ -11,7 +11,7 @@ pub const KUBE_PROXY_NAMESPACE: &str = "kube-system";
 /// The `ConfigMaps` with the configuration of kube-proxy (kubeadm, EKS) and of Cilium.
 pub const CONFIG_MAPS: [&str; 3] = ["kube-proxy", "kube-proxy-config", CILIUM_CONFIG];
 const CILIUM_CONFIG: &str = "cilium-config";
-/// The labels of the pods of kube-proxy (kubeadm, kOps; RKE2) and of kube-router.
+/// The labels of the pods of kube-proxy (`k8s-app` in kubeadm and kOps, `component` in RKE2) and of kube-router.
 pub const POD_SELECTORS: [&str; 3] = ["k8s-app=kube-proxy", "component=kube-proxy", "k8s-app=kube-router"];
 /// The annotations in which K3s and RKE2 record the arguments of a node. On such a node, kube-proxy is a part
 /// of the process of K3s or RKE2.

@@ -20,7 +20,12 @@ const MAX_NOTE_BYTES: usize = 1024;
 impl Writer {
     /// Emits an event of a Service. If an equal event was emitted a short time ago, only increases the count in its
     /// Event object.
-    pub(super) async fn emit_service_event(&self, service: &Service, reason: Reason, note: &str) -> Result<(), CallError> {
+    pub(super) async fn emit_service_event(
+        &self,
+        service: &Service,
+        reason: Reason,
+        note: &str,
+    ) -> Result<(), CallError> {
         let now = Timestamp::now();
         let namespace = service.namespace().unwrap_or_default();
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);

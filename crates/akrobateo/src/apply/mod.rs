@@ -76,7 +76,7 @@ impl ApplyError {
         }
     }
 
-    /// Returns true if another client changed or replaced the object first.
+    /// Returns true if another client changed or replaced the object before this write.
     pub(crate) fn is_conflict(&self) -> bool {
         match self {
             Self::ApplyWorkload(error)

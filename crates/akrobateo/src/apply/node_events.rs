@@ -18,8 +18,8 @@ const NODE_EVENT_NAMESPACE: &str = "default";
 impl Writer {
     /// Emits a Warning event about an invalid annotation of a node.
     ///
-    /// The name of the event depends only on the node, the instance and the message. Each error therefore has one
-    /// event, even if the operator restarts.
+    /// The name of the event depends only on the node, the operator instance and the message. Each error therefore has
+    /// one event, even if the operator restarts.
     pub(crate) async fn emit_address_warning(
         &self,
         error: &NodeAddressError,
@@ -36,7 +36,12 @@ impl Writer {
         };
         let event = Event {
             metadata: ObjectMeta {
-                name: Some(format!("{}.{}-{}", error.node, self.operator_instance, akrobateo_core::digest(&note))),
+                name: Some(format!(
+                    "{}.{}-{}",
+                    error.node,
+                    self.operator_instance,
+                    akrobateo_core::digest(&note)
+                )),
                 namespace: Some(NODE_EVENT_NAMESPACE.to_owned()),
                 ..ObjectMeta::default()
             },

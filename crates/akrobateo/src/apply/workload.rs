@@ -24,7 +24,11 @@ impl Writer {
 
     /// Deletes a workload. Succeeds if the workload no longer exists. The request contains the UID, so that the API
     /// server never deletes a new workload with the same name.
-    pub(super) async fn delete_workload(&self, workload: &Workload, params: DeleteParams) -> Result<(), CallError> {
+    pub(super) async fn delete_workload(
+        &self,
+        workload: &Workload,
+        params: DeleteParams,
+    ) -> Result<(), CallError> {
         let metadata = workload.metadata();
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
         let name = metadata.name.as_deref().unwrap_or_default();

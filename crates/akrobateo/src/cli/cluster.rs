@@ -97,7 +97,7 @@ impl Cluster {
 /// An operator that is deployed in the cluster.
 struct DeployedOperator {
     /// `namespace/name` of its Deployment.
-    deployment: String,
+    deployment_name: String,
     container: Container,
 }
 
@@ -105,7 +105,10 @@ impl DeployedOperator {
     /// Returns the configuration of the operator. The flags of this command override the configuration.
     fn merge_config(&self, command_line_matches: &ArgMatches) -> Result<OperatorConfig, CliError> {
         merge_operator_config(command_line_matches, &self.container).map_err(|error| {
-            CliError::OperatorConfig { deployment: self.deployment.clone(), message: error.to_string() }
+            CliError::OperatorConfig {
+                deployment_name: self.deployment_name.clone(),
+                message: error.to_string(),
+            }
         })
     }
 
@@ -113,7 +116,7 @@ impl DeployedOperator {
         let name = format!("{}/{}", deployment.namespace().unwrap_or_default(), deployment.name_any());
         let containers = deployment.spec?.template.spec?.containers;
         let container = containers.into_iter().find(|container| container.name == OPERATOR_CONTAINER)?;
-        Some(Self { deployment: name, container })
+        Some(Self { deployment_name: name, container })
     }
 }
 
@@ -138,7 +141,7 @@ async fn find_operator(client: &Client, namespace: &str, metrics: &Metrics) -> O
         );
         return None;
     };
-    let other_deployments: Vec<_> = operators.map(|other| other.deployment).collect();
+    let other_deployments: Vec<_> = operators.map(|other| other.deployment_name).collect();
     let ignored_deployments = if other_deployments.is_empty() {
         String::new()
     } else {
@@ -146,7 +149,7 @@ async fn find_operator(client: &Client, namespace: &str, metrics: &Metrics) -> O
     };
     eprintln!(
         "akrobateo: using the configuration of Deployment {}{ignored_deployments}",
-        operator.deployment
+        operator.deployment_name
     );
     add_config_map_settings(&mut operator.container, client, namespace, metrics).await;
     Some(operator)
@@ -202,7 +205,7 @@ mod tests {
         let server = tokio::spawn(api.serve_lists(vec![deployment("a-tenant"), deployment("kube-system")]));
         let metrics = Metrics::new();
         let operator = find_operator(&client, "kube-system", &metrics).await.unwrap();
-        assert_eq!(operator.deployment, "kube-system/akrobateo");
+        assert_eq!(operator.deployment_name, "kube-system/akrobateo");
         assert!(find_operator(&client, "elsewhere", &metrics).await.is_none());
         server.abort();
     }

@@ -168,8 +168,8 @@ fn explain_node(
     reason.to_owned()
 }
 
-/// Explains why the agent of a node does not serve the Service. Also lists the pods and processes that use its ports,
-/// and the error in the node's annotation.
+/// Explains why the agent of a node does not serve the Service. Also lists the pods and processes that use the
+/// Service's ports, and the error in the node's annotation.
 fn explain_agent(
     report: &ServiceReport,
     node: &NodeInfo,

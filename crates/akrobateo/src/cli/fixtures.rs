@@ -45,5 +45,12 @@ pub(super) fn cluster_with_defaults(
         ServiceReport { key, state, decision }
     };
     let service_reports = services.iter().map(report).collect();
-    Cluster { operator_instance: INSTANCE.to_owned(), service_reports, nodes, agents: AgentStates::new(), defaults, now }
+    Cluster {
+        operator_instance: INSTANCE.to_owned(),
+        service_reports,
+        nodes,
+        agents: AgentStates::new(),
+        defaults,
+        now,
+    }
 }

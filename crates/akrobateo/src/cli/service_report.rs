@@ -62,7 +62,7 @@ impl ServiceReport {
         self.accepted_spec().is_some_and(LoadBalancerSpec::is_shared)
     }
 
-    /// Returns the workload of an accepted Service in the words of the annotation `akrobateo.io/workload`.
+    /// Returns the workload of an accepted Service as a value of the annotation `akrobateo.io/workload`.
     pub(super) fn forwarding_mode(&self) -> Option<&'static str> {
         Some(match self.accepted_spec()?.workload {
             WorkloadSpec::Shared => "Shared",

@@ -95,7 +95,7 @@ impl StatusRow {
             0 => String::new(),
             count => format!(", {count} outdated"),
         };
-        // No node should serve a Service that is rejected or not served, unless earlier proxies remain.
+        // A Service without a mode is rejected or not served. The counts mean something only if earlier proxies remain.
         if self.mode.is_none() && self.desired_proxy_count == 0 {
             return format!("{name}: {state}\n{message}");
         }
@@ -171,7 +171,8 @@ fn unserved_reason(report: &ServiceReport, is_default_class: bool) -> Option<Str
 pub(super) fn status_rows(cluster: &Cluster, namespace: Option<&str>) -> Vec<StatusRow> {
     let is_in_namespace =
         |report: &&ServiceReport| namespace.is_none_or(|namespace| report.key.namespace == namespace);
-    let reports = cluster.service_reports.iter().filter(|report| report.is_shown_by_commands()).filter(is_in_namespace);
+    let reports =
+        cluster.service_reports.iter().filter(|report| report.is_shown_by_commands()).filter(is_in_namespace);
     reports.map(|report| StatusRow::new(report, cluster.defaults.is_default_class)).collect()
 }
 

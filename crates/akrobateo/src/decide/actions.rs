@@ -66,13 +66,13 @@ fn plan_deletion(state: &ServiceState) -> Vec<Action> {
     let workloads = state.workloads.iter().chain(&state.obsolete_workloads);
     let mut actions: Vec<_> = workloads.cloned().map(Action::Delete).collect();
     if state.service.is_some() && !actions.is_empty() {
-        actions.push(event(Reason::DeletingLoadBalancer, "deleted the proxies"));
+        actions.push(emit_event_action(Reason::DeletingLoadBalancer, "deleted the proxies"));
     }
     actions
 }
 
 fn plan_workload(state: &ServiceState, desired: &Workload, decision: &Decision) -> Vec<Action> {
-    let limit = decision.limits.workload;
+    let limit = decision.write_limits.workload;
     let (same_workloads, other_workloads): (Vec<_>, Vec<_>) =
         state.workloads.iter().partition(|workload| workload.has_same_identity(desired));
     // Other workloads of the Service use the same hostPorts, so they are deleted first.
@@ -93,7 +93,7 @@ fn plan_workload(state: &ServiceState, desired: &Workload, decision: &Decision) 
     match same_workloads.first().map(|existing_workload| existing_workload.data_path_arguments()) {
         None => {
             let note = "created the proxies; waiting for them to become ready";
-            actions.push(event(Reason::EnsuringLoadBalancer, note));
+            actions.push(emit_event_action(Reason::EnsuringLoadBalancer, note));
         }
         Some(previous_arguments)
             if limit == WriteLimit::Change && previous_arguments != desired.data_path_arguments() =>
@@ -105,22 +105,28 @@ fn plan_workload(state: &ServiceState, desired: &Workload, decision: &Decision) 
                 format!("with {}", arguments.join(" "))
             };
             let note = format!("replacing the proxies: they now forward {data_path}");
-            actions.push(event(Reason::DataPathChanged, note));
+            actions.push(emit_event_action(Reason::DataPathChanged, note));
         }
         Some(_) => (),
     }
     actions
 }
 
-fn plan_status(operator_instance: &str, state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
+fn plan_status(
+    operator_instance: &str,
+    state: &ServiceState,
+    decision: &Decision,
+    now: Timestamp,
+) -> Vec<Action> {
     let (Some(service), Some(desired)) = (&state.service, &decision.status) else { return Vec::new() };
-    let limits = &decision.limits;
+    let limits = &decision.write_limits;
     let current_condition = current_condition(service);
     let has_same_condition = match &desired.exposure {
         Some(exposure) => exposure.matches(current_condition),
         None => current_condition.is_none(),
     };
-    let is_status_unchanged = has_same_condition && has_addresses(operator_instance, service, &desired.addresses);
+    let is_status_unchanged =
+        has_same_condition && has_addresses(operator_instance, service, &desired.addresses);
     if is_status_unchanged || limits.status.delayed_until().is_some() {
         return Vec::new();
     }
@@ -156,19 +162,19 @@ fn status_events(
 ) -> Vec<Action> {
     let warnings: Vec<_> = exposure
         .new_warnings(previous_condition)
-        .map(|(reason, text)| event(*reason, text.clone()))
+        .map(|(reason, text)| emit_event_action(*reason, text.clone()))
         .collect();
     let was_exposed = previous_condition.is_some_and(|condition| condition.status == "True");
     let is_exposed = exposure.status() == "True";
     let address_event = match (is_exposed, was_exposed) {
         (true, _) if exposure.reason.is_rejection() => None,
-        (true, false) => Some(event(Reason::EnsuredLoadBalancer, addresses_note(&desired.addresses))),
+        (true, false) => Some(emit_event_action(Reason::EnsuredLoadBalancer, addresses_note(&desired.addresses))),
         (true, true) if !has_same_addresses => {
-            Some(event(Reason::UpdatedLoadBalancer, addresses_note(&desired.addresses)))
+            Some(emit_event_action(Reason::UpdatedLoadBalancer, addresses_note(&desired.addresses)))
         }
         // If a Warning names the cause, no event about the addresses is necessary.
         (false, true) if warnings.is_empty() => {
-            Some(event(Reason::UnAvailableLoadBalancer, exposure.message.clone()))
+            Some(emit_event_action(Reason::UnAvailableLoadBalancer, exposure.message.clone()))
         }
         _ => None,
     };
@@ -180,6 +186,6 @@ fn addresses_note(addresses: &[LoadBalancerIngress]) -> String {
     format!("published addresses: {}", addresses.join(", "))
 }
 
-fn event(reason: Reason, note: impl Into<String>) -> Action {
+fn emit_event_action(reason: Reason, note: impl Into<String>) -> Action {
     Action::EmitEvent { reason, note: note.into() }
 }

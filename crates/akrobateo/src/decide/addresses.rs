@@ -26,7 +26,7 @@ pub(super) struct AddressInputs<'a, 'nodes> {
     pub(super) may_be_published: &'a dyn Fn(&NodeInfo) -> bool,
     /// The nodes that are published although they are not ready.
     pub(super) unclaimed_nodes: &'a BTreeSet<String>,
-    /// True if the replacement of a proxy can run on another node than the proxy.
+    /// True if Kubernetes may start the replacement of a proxy on another node.
     pub(super) proxies_can_move: bool,
     pub(super) now: Timestamp,
 }

@@ -33,7 +33,7 @@ pub(crate) struct ObservedReport {
 }
 
 impl ObservedReport {
-    /// Returns true if both states lead to the same decisions.
+    /// Returns true if both reports lead to the same decisions.
     pub(crate) fn is_equivalent(&self, other: &Self) -> bool {
         self.is_silent == other.is_silent && self.report.equals_except_conntrack(&other.report)
     }

@@ -109,7 +109,7 @@ impl Blocker {
         (state.pods.is_empty() && (are_pods_overdue || is_reported)).then_some(no_pod_blocker)
     }
 
-    /// Returns the first blocker that does not depend on the programs that forward.
+    /// Returns the first blocker that can occur in both cases: proxies forward, or the node agents forward.
     pub(super) fn find_independent_of_forwarding(
         state: &ServiceState,
         spec: &LoadBalancerSpec,

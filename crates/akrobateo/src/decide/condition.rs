@@ -1,4 +1,5 @@
-//! The condition `akrobateo.io/Exposed` shows if a Service has addresses, and why a Service has no address. Pure.
+//! The condition `akrobateo.io/Exposed` shows whether a Service has addresses, and the reason if the Service has none.
+//! Pure.
 
 use std::sync::Arc;
 
@@ -167,7 +168,7 @@ impl Exposure {
         if self.has_addresses { "True" } else { "False" }
     }
 
-    /// Returns true if a Service's current condition has the same content.
+    /// Returns true if a Service's current condition already has the content of this exposure.
     pub(super) fn matches(&self, current: Option<&Condition>) -> bool {
         current.is_some_and(|current| {
             current.status == self.status()

@@ -1,4 +1,4 @@
-//! Decides the desired state of an accepted Service that proxies of its own forward. Pure.
+//! Decides the desired state of an accepted Service in dedicated mode: the Service's own proxies forward. Pure.
 
 use akrobateo_services::allocation::Allocation;
 use akrobateo_services::key::ServiceKey;
@@ -37,7 +37,7 @@ fn find_applied_workload<'a>(state: &'a ServiceState, desired: &Workload) -> Opt
     existing_workload.filter(|existing_workload| existing_workload.matches(desired))
 }
 
-/// Decides the desired state of an accepted Service that proxies of its own forward.
+/// Decides the desired state of an accepted Service in dedicated mode: the Service's own proxies forward.
 pub(super) fn decide_dedicated_service(
     config: &ProxyConfig,
     state: &ServiceState,

@@ -66,8 +66,8 @@ fn find_excluded_nodes(workload: &Workload) -> Option<BTreeSet<String>> {
 /// Returns true if the list of excluded nodes may stay unchanged. The list may stay under two conditions: enough nodes
 /// remain, and the list contains each node of another Service on which a pod of this Service runs.
 ///
-/// Other nodes of other Services need no exclusion, because the scheduler does not assign a pod to a node on which its
-/// hostPorts are in use.
+/// The list need not contain further nodes of other Services, because the scheduler does not assign a pod to a node on
+/// which the hostPorts of the pod are in use.
 fn may_keep_excluded_nodes(
     excluded_nodes: &BTreeSet<String>,
     state: &ServiceState,

@@ -23,7 +23,8 @@ pub(super) fn first_publication_time(shared: &SharedService, now: Timestamp) -> 
         return None;
     }
     let nodes = shared.state.nodes.iter();
-    let expected_nodes = nodes.filter(|node| node.exclusion_reason.is_none() && shared.is_expected_to_serve(node));
+    let expected_nodes =
+        nodes.filter(|node| node.exclusion_reason.is_none() && shared.is_expected_to_serve(node));
     let agent_statuses: Vec<_> = expected_nodes.map(|node| shared.agent_status(node)).collect();
     if !agent_statuses.contains(&&AgentStatus::Outdated) {
         return None;

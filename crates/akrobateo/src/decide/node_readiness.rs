@@ -31,7 +31,7 @@ pub(super) enum NodeReadiness {
     Ready,
 }
 
-/// Returns the readiness of a node by the Service's own proxies.
+/// Returns the readiness of a node, as far as the Service's own proxies determine it.
 ///
 /// The grace period starts when the operator sees that a pod was created or deleted. The period also starts when the
 /// operator allocates the node to the Service. A failure of a proxy does not start a new grace period. `may_run_proxy`
@@ -70,7 +70,7 @@ pub(crate) fn agent_status(
     AgentStatus::new(observed_report, key, required_versions)
 }
 
-/// Returns the readiness of a node by its agent.
+/// Returns the readiness of a node according to the report of its agent.
 pub(super) fn agent_readiness(state: &ServiceState, node: &NodeInfo, status: &AgentStatus) -> NodeReadiness {
     let Some(agent) = state.agents.get(&node.name) else { return NodeReadiness::NotReady };
     match status {
@@ -90,8 +90,8 @@ pub(super) fn agent_readiness(state: &ServiceState, node: &NodeInfo, status: &Ag
     }
 }
 
-/// Returns the readiness of a node by its agent, for a Service that has moved from shared to dedicated mode. The agent
-/// serves such a Service until a proxy is ready on the node.
+/// Returns the readiness of a node according to the report of its agent, for a Service that has moved from shared to
+/// dedicated mode. The agent serves such a Service until a proxy is ready on the node.
 pub(super) fn previous_agent_readiness(
     state: &ServiceState,
     key: &ServiceKey,

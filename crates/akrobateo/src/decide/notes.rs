@@ -113,7 +113,7 @@ fn source_ranges_note(spec: &LoadBalancerSpec) -> Option<Note> {
     })
 }
 
-/// Returns a note about the address families of the Service in which all nodes lack an address to publish.
+/// Returns a note about the address families of the Service for which no node has an address to publish.
 fn missing_family_note(spec: &LoadBalancerSpec, addresses: &[LoadBalancerIngress]) -> Option<Note> {
     let published_families = addresses.iter().filter_map(|ingress| ingress.ip.as_deref()?.parse().ok());
     let published_families: Vec<_> = published_families.map(Family::from_ip).collect();

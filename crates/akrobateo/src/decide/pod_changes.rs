@@ -65,8 +65,13 @@ impl PodChanges {
                 previous_record.as_mut().and_then(|record| record.nodes.remove(&node.name));
             // Just after the operator's start, a replacement of the proxy may be in progress.
             let may_have_been_ready = previous_record.is_none() && pods.iter().any(|pod| is_scheduled(pod));
-            let node_record =
-                NodePodRecord::new(&pods, may_run_proxy(node), previous_node_record, may_have_been_ready, now);
+            let node_record = NodePodRecord::new(
+                &pods,
+                may_run_proxy(node),
+                previous_node_record,
+                may_have_been_ready,
+                now,
+            );
             record.nodes.insert(node.name.clone(), node_record);
         }
         let earlier_time = previous_record.and_then(|record| record.without_pods_since);

@@ -23,8 +23,8 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// Finds the ports that the agents of expected nodes refuse, and the conflicts that the port allocation found on
-    /// other nodes.
+    /// Finds the ports that the agents refuse on nodes that should serve the Service, and the conflicts that the port
+    /// allocation found on other nodes.
     pub(super) fn find(shared: &SharedService) -> Self {
         let mut problems: BTreeMap<(String, PortOwner), String> = BTreeMap::new();
         for node in shared.state.nodes.iter().filter(|node| shared.is_expected_to_serve(node)) {
@@ -75,7 +75,8 @@ impl Refusals {
                 warning_reason: Some(reason),
             })
         };
-        let conflicts = note(&self.conflict_descriptions, "use other ports, or select other nodes", Reason::PortConflict);
+        let conflicts =
+            note(&self.conflict_descriptions, "use other ports, or select other nodes", Reason::PortConflict);
         let solution = "use other ports, select other nodes, or stop the other program";
         conflicts.into_iter().chain(note(&self.port_in_use_descriptions, solution, Reason::PortInUse))
     }

@@ -72,8 +72,8 @@ pub(super) fn rejected_status(
     RejectedStatus { addresses, exposure, recheck_at: publishable_nodes.recheck_at }
 }
 
-/// Returns the readiness of a node by its agent. The node agents keep the last valid settings of a rejected Service in
-/// force. An agent that does not know these settings reports this.
+/// Returns the readiness of a node according to the report of its agent. The node agents keep the last valid settings
+/// of a rejected Service in force. If an agent does not know these settings, its report lists the Service.
 fn agent_readiness_of_rejected_service(
     state: &ServiceState,
     service: &Service,
@@ -95,7 +95,7 @@ fn agent_readiness_of_rejected_service(
 }
 
 /// Returns true if a node needs its own endpoint to serve clients. If the ipMode is Proxy, the proxies forward, so
-/// internalTrafficPolicy Local also requires such an endpoint.
+/// internalTrafficPolicy Local also requires an endpoint on the node.
 fn requires_local_endpoint(service: &Service) -> bool {
     let proxies_forward = || {
         let mode = published_addresses(service).first().and_then(|ingress| ingress.ip_mode.as_deref());

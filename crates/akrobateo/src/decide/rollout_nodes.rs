@@ -116,7 +116,11 @@ impl<'a> ProxyState<'a> {
             Self::Ready
         } else if let Some(change_ends_at) = change_end_times.change_end {
             let was_ready = change_end_times.interruption_end.is_some();
-            Self::Changing { was_ready, is_failing: existing_pods.iter().any(|pod| is_failing(pod)), change_ends_at }
+            Self::Changing {
+                was_ready,
+                is_failing: existing_pods.iter().any(|pod| is_failing(pod)),
+                change_ends_at,
+            }
         } else if !existing_pods.is_empty() {
             Self::Failed
         } else if pods.is_empty() {

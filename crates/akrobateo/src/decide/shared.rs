@@ -24,8 +24,8 @@ use super::unpublished::UnpublishedNode;
 use super::write_limits::{WriteLimit, WriteLimits};
 use crate::reason::Reason;
 
-/// Decides the desired state of an accepted Service that the node agents forward. A shared Service has no workload. If
-/// the Service had a workload until now, the workload stays until the agents serve the Service.
+/// Decides the desired state of an accepted Service that the node agents forward. A shared Service needs no workload.
+/// If the Service still has a workload from dedicated mode, the workload stays until the agents serve the Service.
 pub(super) fn decide_shared_service(
     operator_instance: &str,
     state: &ServiceState,
@@ -48,7 +48,7 @@ pub(super) fn decide_shared_service(
     Decision {
         unpublished_nodes,
         recheck_at: recheck_times.into_iter().flatten().min(),
-        limits: WriteLimits {
+        write_limits: WriteLimits {
             status: first_publication_time.map_or(WriteLimit::Change, WriteLimit::DelayUntil),
             ..WriteLimits::default()
         },
@@ -101,11 +101,9 @@ fn masqueraded_peers_note(shared: &SharedService) -> Option<Note> {
     if spec.client_address == ClientAddress::Masquerade || spec.is_external_traffic_policy_local {
         return None;
     }
-    let nodes = shared
-        .state
-        .nodes
-        .iter()
-        .filter(|node| shared.is_expected_to_serve(node) && *shared.agent_status(node) == AgentStatus::Serving);
+    let nodes = shared.state.nodes.iter().filter(|node| {
+        shared.is_expected_to_serve(node) && *shared.agent_status(node) == AgentStatus::Serving
+    });
     let mut reasons: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for agent in nodes.filter_map(|node| shared.state.agents.get(&node.name)) {
         for peer in &agent.observed_report.report.masqueraded_peers {

@@ -40,7 +40,8 @@ pub(super) fn find_shared_blocker(
         return (reason, None);
     }
     let excluded_node_blocker = shared.state.nodes.iter().find_map(|node| {
-        let is_serving = *shared.agent_status(node) == AgentStatus::Serving && shared.is_expected_to_serve(node);
+        let is_serving =
+            *shared.agent_status(node) == AgentStatus::Serving && shared.is_expected_to_serve(node);
         let reason = node.exclusion_reason.filter(|_| is_serving)?;
         Some(Blocker::NodeExcluded { node: node.name.clone(), reason })
     });
@@ -66,8 +67,8 @@ fn missing_agents_note(shared: &SharedService) -> Option<Note> {
     })
 }
 
-/// Returns a note with the reason why the agents of the expected nodes do not serve the Service. The note is a Warning,
-/// except if an agent only needs more time.
+/// Returns a note with the reason why no agent of the nodes that should serve the Service serves it. The note is a
+/// Warning, except if an agent only needs more time.
 fn agents_not_ready_note(shared: &SharedService) -> Note {
     let expected_nodes = || shared.state.nodes.iter().filter(|node| shared.is_expected_to_serve(node));
     let failing_agent = expected_nodes().find_map(|node| match shared.agent_status(node) {
@@ -81,7 +82,8 @@ fn agents_not_ready_note(shared: &SharedService) -> Note {
              other nodes"
         ));
     }
-    if expected_nodes().any(|node| matches!(shared.agent_status(node), AgentStatus::Outdated | AgentStatus::Paused))
+    if expected_nodes()
+        .any(|node| matches!(shared.agent_status(node), AgentStatus::Outdated | AgentStatus::Paused))
     {
         return Note::without_warning("no node agent serves the Service yet; waiting for the agents");
     }

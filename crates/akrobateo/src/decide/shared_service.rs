@@ -57,7 +57,9 @@ impl<'a> SharedService<'a> {
             spec,
             allocation,
             missing_endpoints_policy: MissingEndpointsPolicy::find(state, spec),
-            agent_statuses: nodes.map(|node| (node.name.as_str(), agent_status(state, &key, spec, node))).collect(),
+            agent_statuses: nodes
+                .map(|node| (node.name.as_str(), agent_status(state, &key, spec, node)))
+                .collect(),
             nodes_with_ready_proxy: nodes_with_ready_pod(&state.pods),
             are_all_agents_silent: are_all_silent(&state.agents),
         }
@@ -189,7 +191,9 @@ impl<'a> SharedService<'a> {
     /// Service are omitted, because other notes name these nodes.
     pub(super) fn find_unpublished_nodes(&self, published_nodes: &[&NodeInfo]) -> Vec<UnpublishedNode> {
         let expected_nodes = self.state.nodes.iter().filter(|node| {
-            node.exclusion_reason.is_none() && self.spec.nodes.matches(node) && self.endpoints_allow_node(node)
+            node.exclusion_reason.is_none()
+                && self.spec.nodes.matches(node)
+                && self.endpoints_allow_node(node)
         });
         let unpublished_nodes = expected_nodes.filter_map(|node| {
             let is_published = published_nodes.iter().any(|published| published.name == node.name);

@@ -32,19 +32,29 @@ pub(super) fn find_other_address_owner<'a>(
     }
     let mut owners = status_entries(service).filter(|entry| owns_addresses(entry)).peekable();
     let first_owner = owners.peek()?.manager.as_deref()?;
-    (!owners.any(|entry| is_written_by_operator(operator_instance, entry))).then_some((first_owner, addresses))
+    (!owners.any(|entry| is_written_by_operator(operator_instance, entry)))
+        .then_some((first_owner, addresses))
 }
 
 /// Returns true if the status already has these addresses. If the operator publishes nothing, the addresses of another
 /// field manager are ignored, because server-side apply cannot remove them.
-pub(super) fn has_addresses(operator_instance: &str, service: &Service, addresses: &[LoadBalancerIngress]) -> bool {
-    let keeps_other_addresses = addresses.is_empty() && find_other_address_owner(operator_instance, service).is_some();
+pub(super) fn has_addresses(
+    operator_instance: &str,
+    service: &Service,
+    addresses: &[LoadBalancerIngress],
+) -> bool {
+    let keeps_other_addresses =
+        addresses.is_empty() && find_other_address_owner(operator_instance, service).is_some();
     keeps_other_addresses || published_addresses(service) == addresses
 }
 
 /// Returns the field manager that last wrote a field of the status; `None` if the field no longer exists. If this
 /// operator and another field manager own parts of the field, returns the other field manager.
-pub(super) fn find_last_writer(operator_instance: &str, service: &Service, field: StatusField) -> Option<String> {
+pub(super) fn find_last_writer(
+    operator_instance: &str,
+    service: &Service,
+    field: StatusField,
+) -> Option<String> {
     let path = match field {
         StatusField::Addresses => "/f:status/f:loadBalancer".to_owned(),
         StatusField::Condition => {
@@ -56,7 +66,8 @@ pub(super) fn find_last_writer(operator_instance: &str, service: &Service, field
         entry.fields_v1.as_ref().is_none_or(|fields| fields.0.pointer(&path).is_some())
     };
     let managers = status_entries(service).filter(owns_field).filter_map(|entry| entry.manager.clone());
-    let (own_managers, other_managers): (Vec<_>, Vec<_>) = managers.partition(|manager| manager == operator_instance);
+    let (own_managers, other_managers): (Vec<_>, Vec<_>) =
+        managers.partition(|manager| manager == operator_instance);
     other_managers.into_iter().next().or_else(|| own_managers.into_iter().next())
 }
 

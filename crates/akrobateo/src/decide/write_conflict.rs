@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn status_restores_become_rare_during_a_conflict() {
+    fn status_is_restored_rarely_during_a_conflict() {
         let mut tracker = ConflictTracker::new(&STATUS_POLICY);
         let restore_times = simulate_restore_times(&mut tracker, 0, 2000);
         assert_eq!(restore_times, [0, 1, 2, 13, 33, 73, 153, 313, 613, 913, 1213, 1513, 1813]);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn conflict_limits_the_rate_of_changed_writes() {
+    fn conflict_limits_the_rate_of_writes_with_new_content() {
         let mut tracker = ConflictTracker::new(&STATUS_POLICY);
         simulate_restore_times(&mut tracker, 0, 20);
         assert_eq!(tracker.delayed_until(false, at(22)), Some(at(23)));

@@ -83,18 +83,18 @@ impl WriteHistory {
             if let Some(message) = tracker.message() {
                 decision.add_note(Note { text: message.to_owned(), warning_reason: Some(reason) });
             }
-            decision.recheck_by(tracker.conflict_ends_at().filter(|end| *end > now));
+            decision.recheck_no_later_than(tracker.conflict_ends_at().filter(|end| *end > now));
         }
         let desired = decision.status.as_ref();
-        let status_write_limit = match decision.limits.status {
+        let status_write_limit = match decision.write_limits.status {
             delay @ WriteLimit::DelayUntil(_) => delay,
             WriteLimit::Change | WriteLimit::Restore => {
                 desired.map_or(WriteLimit::Change, |desired| record.status.limit_write(desired, now))
             }
         };
-        decision.recheck_by(status_write_limit.delayed_until());
-        decision.recheck_by(workload_write_limit.delayed_until());
-        decision.limits = WriteLimits {
+        decision.recheck_no_later_than(status_write_limit.delayed_until());
+        decision.recheck_no_later_than(workload_write_limit.delayed_until());
+        decision.write_limits = WriteLimits {
             status: status_write_limit,
             workload: workload_write_limit,
             previous_status: record.status.last_written_status.clone(),
@@ -191,7 +191,9 @@ impl StatusWriteRecord {
             return self.tracker.on_unchanged(now);
         };
         let version = service.metadata.resource_version.as_deref();
-        self.tracker.on_change_by_other_program(version, now, || status_conflict_message(operator_instance, service, field));
+        self.tracker.on_change_by_other_program(version, now, || {
+            status_conflict_message(operator_instance, service, field)
+        });
     }
 
     fn limit_write(&self, desired: &DesiredStatus, now: Timestamp) -> WriteLimit {
@@ -248,7 +250,8 @@ impl WorkloadWriteRecord {
             return WriteLimit::Change;
         }
         let version = existing_workload.metadata().resource_version.as_deref();
-        self.tracker.on_change_by_other_program(version, now, || workload_conflict_message(existing_workload));
+        self.tracker
+            .on_change_by_other_program(version, now, || workload_conflict_message(existing_workload));
         self.tracker.delayed_until(true, now).map_or(WriteLimit::Restore, WriteLimit::DelayUntil)
     }
 }

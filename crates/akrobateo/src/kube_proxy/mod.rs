@@ -70,7 +70,8 @@ async fn repeat_detection(
             Ok(findings) => {
                 log_findings(&findings);
                 let danger = vip_danger(&findings);
-                vip_danger_sender.send_if_modified(|current| std::mem::replace(current, danger.clone()) != danger);
+                vip_danger_sender
+                    .send_if_modified(|current| std::mem::replace(current, danger.clone()) != danger);
                 known_findings = findings;
             }
             Err(error) => {
@@ -140,7 +141,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn first_detection_is_repeated_until_it_succeeds() {
         let (client, mut api) = scripted_api();
-        let receiver = tokio::spawn(async move { start_vip_danger_detection(&client, &Metrics::new()).await });
+        let receiver =
+            tokio::spawn(async move { start_vip_danger_detection(&client, &Metrics::new()).await });
         api.next_request().await.answer_error(503, "ServiceUnavailable");
         answer_detection(&mut api, Some(&json!("mode: ipvs # fast"))).await;
         assert!(receiver.await.unwrap().borrow().is_some());
@@ -149,7 +151,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn changed_mode_is_detected_after_a_failed_detection() {
         let (client, mut api) = scripted_api();
-        let receiver = tokio::spawn(async move { start_vip_danger_detection(&client, &Metrics::new()).await });
+        let receiver =
+            tokio::spawn(async move { start_vip_danger_detection(&client, &Metrics::new()).await });
         answer_detection(&mut api, None).await;
         let mut receiver = receiver.await.unwrap();
         assert_eq!(*receiver.borrow_and_update(), None);

@@ -32,7 +32,7 @@ const RETRY_PERIOD: Duration = Duration::from_secs(2);
 /// Acquires, renews and releases the Lease for one replica.
 pub(crate) struct LeaderElector {
     api: Api<Lease>,
-    /// The name of the Lease, which is the name of the operator's instance.
+    /// The name of the Lease, which is the name of the operator instance.
     lease_name: String,
     identity: String,
     /// The namespace of the proxies (`--lb-namespace`), which the Lease records.
@@ -110,10 +110,12 @@ impl LeaderElector {
     /// Removes this replica from the Lease, so that another replica can acquire the Lease immediately.
     pub(crate) async fn release(&self) -> Result<(), CallError> {
         match self.read_lease().await? {
-            Some(lease) if self.is_holder(&lease) => match self.replace_lease(&without_holder(&lease)).await {
-                Err(error) if !error.is_conflict() => Err(error),
-                _ => Ok(()),
-            },
+            Some(lease) if self.is_holder(&lease) => {
+                match self.replace_lease(&without_holder(&lease)).await {
+                    Err(error) if !error.is_conflict() => Err(error),
+                    _ => Ok(()),
+                }
+            }
             _ => Ok(()),
         }
     }
@@ -137,7 +139,9 @@ impl LeaderElector {
         record.observe(self.read_lease().await?, Instant::now());
         let step = next_step(&self.identity, record, Instant::now());
         match (&step, &record.lease) {
-            (ElectionStep::Acquire, Some(lease)) => self.replace_lease(&self.with_self_as_holder(lease)).await?,
+            (ElectionStep::Acquire, Some(lease)) => {
+                self.replace_lease(&self.with_self_as_holder(lease)).await?
+            }
             (ElectionStep::Create, _) => self.create_lease().await?,
             _ => (),
         }
@@ -177,6 +181,8 @@ impl LeaderElector {
     /// Replaces the Lease. The resource version in the Lease makes the request fail if another replica wrote first.
     async fn replace_lease(&self, lease: &Lease) -> Result<(), CallError> {
         let params = PostParams::default();
-        call(&self.metrics.api, "write_lease", self.api.replace(&self.lease_name, &params, lease)).await.map(drop)
+        call(&self.metrics.api, "write_lease", self.api.replace(&self.lease_name, &params, lease))
+            .await
+            .map(drop)
     }
 }

@@ -10,7 +10,7 @@ use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 use crate::spec::NodeSelection;
 
-/// The order of claims on ports that no Service has yet: by creation time, then by namespace and name.
+/// The sort key of claims on ports that no Service has yet: the creation time, then the namespace and the name.
 ///
 /// Services of one `kubectl apply` have the same creation time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

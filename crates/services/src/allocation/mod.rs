@@ -18,7 +18,7 @@ use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 use crate::spec::{LoadBalancerSpec, ServiceDefaults, SpecError, is_eligible};
 pub use claim::OccupiedPorts;
-use claim::{Claim, ClaimedNodes, ClaimOrder};
+use claim::{Claim, ClaimOrder, ClaimedNodes};
 use claims::allocate_claims;
 pub use claims::{Allocation, Conflict, ConflictScope};
 use node_ports::NodePorts;
@@ -119,8 +119,9 @@ impl PortAllocations {
     ) -> Self {
         let eligible_services =
             services.iter().filter(|service| is_eligible(service, defaults.is_default_class));
-        let requests: Vec<_> =
-            eligible_services.map(|service| PortRequest::from_service(service, defaults, observations)).collect();
+        let requests: Vec<_> = eligible_services
+            .map(|service| PortRequest::from_service(service, defaults, observations))
+            .collect();
         let node_ports = NodePorts::from_services(services);
         let contested_ports = contested_frontends(&requests);
         let is_contested = |request: &&PortRequest| {
@@ -130,7 +131,8 @@ impl PortAllocations {
                 contested_ports.contains(port) || node_ports.get_other_owner(*port, &key).is_some()
             })
         };
-        // Most Services share no port with another Service. The nodes of these Services need no check.
+        // Most Services have no port in common with another Service. For these Services, the allocation does not check
+        // the nodes.
         let contested_requests = requests.iter().filter(is_contested);
         let claims: Vec<_> =
             contested_requests.map(|request| self.create_claim(request, nodes, observations)).collect();
@@ -149,7 +151,12 @@ impl PortAllocations {
     }
 
     /// Returns the claim of a Service, with all facts that decide its precedence.
-    fn create_claim(&self, request: &PortRequest, nodes: &[NodeInfo], observations: &impl Observations) -> Claim {
+    fn create_claim(
+        &self,
+        request: &PortRequest,
+        nodes: &[NodeInfo],
+        observations: &impl Observations,
+    ) -> Claim {
         let PortRequest { service, spec, frontends } = request;
         let key = ServiceKey::from_service(service);
         let occupied_ports = observations.occupied_ports(&key);

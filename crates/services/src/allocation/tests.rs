@@ -139,7 +139,7 @@ fn services_of_different_families_share_a_port() {
 }
 
 #[test]
-fn equal_tcp_and_udp_ports_do_not_conflict() {
+fn tcp_and_udp_ports_with_the_same_number_do_not_conflict() {
     let mut cluster = ClusterModel::new();
     cluster.apply([service("tcp").tcp(53), service("udp").udp(53)]);
     assert_eq!(*cluster.allocation("tcp"), Allocation::default());

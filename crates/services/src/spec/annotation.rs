@@ -25,7 +25,12 @@ pub(super) fn annotation_or_default<T: Clone, E: Display>(
 }
 
 /// Returns the error about an annotation with an invalid value.
-pub(super) fn invalid_annotation(name: &'static str, value: &str, reason: &str, allowed_values: &str) -> SpecError {
+pub(super) fn invalid_annotation(
+    name: &'static str,
+    value: &str,
+    reason: &str,
+    allowed_values: &str,
+) -> SpecError {
     SpecError::InvalidAnnotation {
         name,
         value: excerpt(value),

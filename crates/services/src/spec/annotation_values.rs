@@ -62,7 +62,8 @@ pub(super) fn read_workload(
     defaults: &ServiceDefaults,
     data_path: DataPath,
 ) -> Result<WorkloadSpec, SpecError> {
-    let (needs_proxies, allows_proxies) = (data_path == DataPath::Userspace, defaults.allows_dedicated_proxies);
+    let (needs_proxies, allows_proxies) =
+        (data_path == DataPath::Userspace, defaults.allows_dedicated_proxies);
     if needs_proxies && !allows_proxies {
         return Err(SpecError::UnsupportedSpec(no_proxies_message(
             "forwards in userspace",
@@ -160,8 +161,8 @@ pub(super) fn read_address_types(
 }
 
 /// Returns the ipMode. If the proxies forward in userspace, the ipMode is Proxy, because with VIP kube-proxy would
-/// forward instead of the proxies. If the node agents forward, `auto` also selects Proxy, because only the agents keep
-/// the client's address.
+/// forward instead of the proxies. If the node agents forward, `auto` also selects Proxy, because with VIP kube-proxy
+/// may forward instead of the agents, and only the agents keep the client's address.
 pub(super) fn read_ip_mode(
     service: &Service,
     defaults: &ServiceDefaults,
@@ -194,7 +195,10 @@ pub(super) fn read_ip_mode(
     })
 }
 
-pub(super) fn read_priority_class(service: &Service, defaults: &ServiceDefaults) -> Result<String, SpecError> {
+pub(super) fn read_priority_class(
+    service: &Service,
+    defaults: &ServiceDefaults,
+) -> Result<String, SpecError> {
     let default = &defaults.priority_class;
     let allowed_classes = std::iter::once(default).chain(&defaults.bounds.priority_classes);
     let allowed_classes: Vec<_> =

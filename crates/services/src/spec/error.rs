@@ -17,7 +17,7 @@ pub enum SpecError {
         /// The allowed values.
         allowed_values: String,
     },
-    /// The API server accepts a field or value of the spec that the proxies do not support.
+    /// The spec has a field or value that the API server accepts, but that the proxies do not support.
     #[error("{0}")]
     UnsupportedSpec(String),
     /// The administrator has reserved the port for programs of the nodes.

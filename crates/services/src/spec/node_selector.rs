@@ -103,7 +103,11 @@ fn parse_requirement(text: &str) -> Result<LabelRequirement, ParseSelectorError>
         return validate_requirement(key, SelectorOperator::NotIn, vec![value]);
     }
     if let Some((key, value)) = text.split_once('=') {
-        return validate_requirement(key, SelectorOperator::In, vec![value.strip_prefix('=').unwrap_or(value)]);
+        return validate_requirement(
+            key,
+            SelectorOperator::In,
+            vec![value.strip_prefix('=').unwrap_or(value)],
+        );
     }
     if let Some((key_and_operator, values)) = text.strip_suffix(')').and_then(|text| text.split_once('(')) {
         let words: Vec<_> = key_and_operator.split_whitespace().collect();

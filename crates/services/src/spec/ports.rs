@@ -37,7 +37,7 @@ fn build_proxy_args(spec: &ServiceSpec, max_ports: u16) -> Result<ProxyArgs, Str
     forwards.sort();
     let tcp_forwards = forwards.iter().filter(|forward| forward.protocol == Protocol::Tcp);
     let tcp_ports: Vec<u16> = tcp_forwards.map(|forward| forward.port.get()).collect();
-    let probe_port = probe::choose_port(&tcp_ports).ok_or_else(|| {
+    let probe_port = probe::choose_probe_port(&tcp_ports).ok_or_else(|| {
         "the Service has all TCP ports from 1024 to 10290; remove one of them, because the probe needs a port".to_owned()
     })?;
     Ok(ProxyArgs { sources: read_source_ranges(spec)?, probe_port, ..ProxyArgs::new(forwards) })
@@ -118,10 +118,11 @@ mod tests {
     }
 
     #[test]
-    fn source_ranges_lose_spaces_host_bits_and_duplicates() {
+    fn spaces_host_bits_and_duplicates_are_removed_from_source_ranges() {
         let service =
             service("web").tcp(80).source_ranges(&["10.0.0.1/8", " 10.0.0.0/8 ", "fd00::/8"]).build();
-        let ranges: Vec<_> = read_proxy_args(&service).unwrap().sources.iter().map(ToString::to_string).collect();
+        let ranges: Vec<_> =
+            read_proxy_args(&service).unwrap().sources.iter().map(ToString::to_string).collect();
         assert_eq!(ranges, ["10.0.0.0/8", "fd00::/8"]);
     }
 

@@ -83,7 +83,10 @@ fn validate(toleration: UncheckedToleration) -> Result<Toleration, &'static str>
 }
 
 /// Returns the position, from 1, of the first toleration that no bound covers.
-pub(super) fn find_position_of_uncovered_toleration(tolerations: &[Toleration], bounds: &[Toleration]) -> Option<usize> {
+pub(super) fn find_position_of_uncovered_toleration(
+    tolerations: &[Toleration],
+    bounds: &[Toleration],
+) -> Option<usize> {
     let is_covered =
         |toleration: &Toleration| bounds.iter().any(|bound| tolerates_at_least(bound, toleration));
     tolerations.iter().position(|toleration| !is_covered(toleration)).map(|index| index + 1)

@@ -29,16 +29,21 @@ pub(crate) fn is_applied_by(operator_instance: &str, metadata: &ObjectMeta) -> b
 }
 
 fn is_spec_applied_by(operator_instance: &str, entry: &ManagedFieldsEntry) -> bool {
-    is_entry_applied_by(operator_instance, entry) && entry.subresource.is_none() && spec_fields(entry).is_some()
+    is_entry_applied_by(operator_instance, entry)
+        && entry.subresource.is_none()
+        && spec_fields(entry).is_some()
 }
 
 fn is_entry_applied_by(operator_instance: &str, entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(operator_instance) && entry.operation.as_deref() == Some(APPLY_OPERATION)
 }
 
-/// Returns the spec fields that other field managers own and the operator with the name `operator_instance` does not own.
-/// Returns one entry for each field manager.
-pub(crate) fn added_fields(operator_instance: &str, entries: Vec<ManagedFieldsEntry>) -> Vec<ManagedFieldsEntry> {
+/// Returns the spec fields that other field managers own and the operator with the name `operator_instance` does not
+/// own. Returns one entry for each field manager.
+pub(crate) fn added_fields(
+    operator_instance: &str,
+    entries: Vec<ManagedFieldsEntry>,
+) -> Vec<ManagedFieldsEntry> {
     let (own_entries, other_entries): (Vec<_>, Vec<_>) =
         entries.into_iter().partition(|entry| is_entry_applied_by(operator_instance, entry));
     let empty_fields = Map::new();
@@ -87,7 +92,8 @@ fn collect_field_paths(parent: &str, fields: &Map<String, Value>) -> Vec<String>
             Some((_, item)) => format!("{parent}[{}]", item.replace(['{', '}', '"'], "").replace(':', "=")),
             None => parent.to_owned(),
         };
-        let children = value.as_object().map(|children| collect_field_paths(&path, children)).unwrap_or_default();
+        let children =
+            value.as_object().map(|children| collect_field_paths(&path, children)).unwrap_or_default();
         if children.is_empty() { vec![path] } else { children }
     });
     paths.collect()
@@ -134,7 +140,11 @@ mod tests {
         ] {
             let edit_entry = entry("kubectl-edit", "Update", None, &added_field);
             let entries = vec![own_entry(), edit_entry.clone()];
-            assert_eq!(added_fields(INSTANCE, entries), [without_metadata_fields(edit_entry)], "{added_field}");
+            assert_eq!(
+                added_fields(INSTANCE, entries),
+                [without_metadata_fields(edit_entry)],
+                "{added_field}"
+            );
         }
     }
 

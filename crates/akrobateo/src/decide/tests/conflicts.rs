@@ -31,7 +31,8 @@ impl Simulation {
         let pods = ["n1", "n2"].map(|name| pod(name).on(name).ready().build());
         let state = observe_with_other_services(service.build(), Vec::new(), pods.into(), &nodes);
         let history = WriteHistory::default();
-        let mut simulation = Self { state, history, last_written_version: 0, now_milliseconds: 0, actions: Vec::new() };
+        let mut simulation =
+            Self { state, history, last_written_version: 0, now_milliseconds: 0, actions: Vec::new() };
         simulation.reconcile();
         assert_eq!(simulation.addresses(), ["10.0.0.1", "10.0.0.2"]);
         simulation.actions.clear();

@@ -24,7 +24,7 @@ fn state_with_late_agents(service: ServiceBuilder, late_nodes: &[&str]) -> Servi
 fn written_address_count(state: &ServiceState, milliseconds_since_start: i64) -> Option<usize> {
     let now = at(100) + SignedDuration::from_millis(milliseconds_since_start);
     let decision = decide(&proxy_config(), state, now);
-    let delayed_until = decision.limits.status.delayed_until();
+    let delayed_until = decision.write_limits.status.delayed_until();
     assert!(delayed_until.is_none_or(|until| until > now && decision.recheck_at == Some(until)));
     plan_actions(INSTANCE, state, &decision, now).into_iter().find_map(|action| match action {
         Action::PatchStatus { addresses, .. } => Some(addresses.len()),

@@ -64,7 +64,7 @@ fn previous_proxies_stay_when_the_service_changes_to_a_reserved_port() {
 }
 
 #[test]
-fn equal_node_port_of_another_service_causes_a_warning() {
+fn node_port_of_another_service_with_the_same_number_causes_a_warning() {
     let mut state = observe(service("web").tcp(30_500).build());
     let Some(AllocationResult::Accepted(_, allocation)) = &mut state.allocation_result else {
         panic!("not accepted")

@@ -80,7 +80,13 @@ impl SimulatedCluster {
             pod.metadata.name = Some(format!("pod{}", self.created_pod_count));
             pod.metadata.uid = pod.metadata.name.clone();
             let ready_at_seconds = self.now_seconds + start_seconds;
-            self.pods.push(SimulatedPod { node_index: node, pod, ready_at_seconds, ends_at_seconds: None, is_replacement });
+            self.pods.push(SimulatedPod {
+                node_index: node,
+                pod,
+                ready_at_seconds,
+                ends_at_seconds: None,
+                is_replacement,
+            });
         }
     }
 

@@ -261,7 +261,7 @@ impl ClusterModel {
     }
 
     /// Returns true if a new operator assumes an endpoint on a node that has none.
-    pub(super) fn has_assumed_endpoints(&self) -> bool {
+    pub(super) fn assumes_missing_endpoints(&self) -> bool {
         self.services.keys().any(|key| self.recent_endpoint_nodes(key) != self.endpoint_nodes(key))
     }
 
