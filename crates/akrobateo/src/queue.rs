@@ -39,7 +39,7 @@ pub(crate) enum Outcome {
     Done,
     /// The reconciliation succeeded, and the Service needs the next reconciliation after this delay.
     RequeueAfter(Duration),
-    /// The reconciliation failed; the queue repeats it with a backoff.
+    /// The reconciliation failed; the queue repeats the reconciliation with a backoff.
     Failed,
 }
 
@@ -80,8 +80,8 @@ impl Queue {
         }
     }
 
-    /// Waits until the next reconciliation may start, and returns its Service. The running reconciliations make
-    /// progress during the wait.
+    /// Waits until the next reconciliation may start, and returns the Service to reconcile. The running reconciliations
+    /// make progress during the wait.
     pub(crate) async fn next(&mut self) -> ServiceKey {
         loop {
             let has_capacity = self.running_reconciliations.len() < MAX_CONCURRENT_RECONCILIATIONS;

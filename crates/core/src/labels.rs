@@ -7,7 +7,7 @@ pub const SERVICE_NAME: &str = "akrobateo.io/service-name";
 /// The label with the Service's namespace.
 pub const SERVICE_NAMESPACE: &str = "akrobateo.io/service-namespace";
 /// The label with the probe port, on pods whose Service uses the preferred probe port itself. The `NetworkPolicy` of
-/// the proxies does not select these pods, because its rules name the preferred port.
+/// the proxies does not select these pods, because the rules of the policy contain only the preferred port.
 pub const PROBE_PORT: &str = "akrobateo.io/probe-port";
 /// The recommended label for the application that an object runs; on proxies the value is [`PROXY_APP_NAME`].
 pub const APP_NAME: &str = "app.kubernetes.io/name";

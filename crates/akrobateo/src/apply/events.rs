@@ -18,8 +18,8 @@ use crate::reason::Reason;
 const MAX_NOTE_BYTES: usize = 1024;
 
 impl Writer {
-    /// Emits an event of a Service. If an equal event was emitted a short time ago, only increases the count in its
-    /// Event object.
+    /// Emits an event of a Service. If an equal event was emitted a short time ago, only increases the count in the
+    /// existing Event object.
     pub(super) async fn emit_service_event(
         &self,
         service: &Service,

@@ -30,7 +30,8 @@ impl Writer {
             api_version: Some("v1".to_owned()),
             kind: Some("Node".to_owned()),
             name: Some(error.node.clone()),
-            // kubectl finds events whose UID is the node's name, because the kubelet writes its events with this UID.
+            // `kubectl describe node` also finds events with the node's name as the UID of the node, because the
+            // kubelet writes this UID in its events.
             uid: Some(error.node.clone()),
             ..ObjectReference::default()
         };

@@ -174,7 +174,7 @@ async fn detect_vip_danger(client: &Client, metrics: &Metrics) -> Option<String>
         Err(error) => {
             let error = error_chain(&error);
             eprintln!(
-                "akrobateo: cannot read the mode of kube-proxy ({error}); using ipMode VIP; --ip-mode selects another mode"
+                "akrobateo: cannot read the mode of kube-proxy ({error}); using ipMode VIP; --ip-mode selects another ipMode"
             );
             None
         }

@@ -6,8 +6,8 @@ use kube::{Api, Client};
 
 use crate::metrics::Metrics;
 
-/// Adds the settings of the container's `ConfigMaps` to its environment variables. If a `ConfigMap` cannot be read,
-/// prints a message and uses the defaults of its settings.
+/// Adds the settings in the container's `ConfigMaps` to the environment variables of the container. If a `ConfigMap`
+/// cannot be read, prints a message; the settings in this `ConfigMap` then have their defaults.
 pub(super) async fn add_config_map_settings(
     container: &mut Container,
     client: &Client,

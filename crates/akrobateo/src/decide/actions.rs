@@ -75,7 +75,7 @@ fn plan_workload(state: &ServiceState, desired: &Workload, decision: &Decision) 
     let limit = decision.write_limits.workload;
     let (same_workloads, other_workloads): (Vec<_>, Vec<_>) =
         state.workloads.iter().partition(|workload| workload.has_same_identity(desired));
-    // Other workloads of the Service use the same hostPorts, so they are deleted first.
+    // The Service's other workloads use the same hostPorts, so the operator deletes these workloads first.
     let mut actions: Vec<_> = other_workloads.into_iter().cloned().map(Action::Delete).collect();
     if limit.delayed_until().is_some() {
         return actions;
@@ -168,7 +168,9 @@ fn status_events(
     let is_exposed = exposure.status() == "True";
     let address_event = match (is_exposed, was_exposed) {
         (true, _) if exposure.reason.is_rejection() => None,
-        (true, false) => Some(emit_event_action(Reason::EnsuredLoadBalancer, addresses_note(&desired.addresses))),
+        (true, false) => {
+            Some(emit_event_action(Reason::EnsuredLoadBalancer, addresses_note(&desired.addresses)))
+        }
         (true, true) if !has_same_addresses => {
             Some(emit_event_action(Reason::UpdatedLoadBalancer, addresses_note(&desired.addresses)))
         }

@@ -51,7 +51,7 @@ impl Decision {
         }
     }
 
-    /// Moves the next reconciliation to `latest_time` if it would happen later.
+    /// Moves the next reconciliation to `latest_time` if the next reconciliation would be later.
     pub(super) fn recheck_no_later_than(&mut self, latest_time: Option<Timestamp>) {
         self.recheck_at = self.recheck_at.into_iter().chain(latest_time).min();
     }

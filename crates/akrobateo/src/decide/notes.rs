@@ -32,8 +32,8 @@ const ADDRESS_ANNOTATIONS: [&str; 9] = [
     "networking.gke.io/load-balancer-ip-addresses",
 ];
 
-/// Returns the notes about an accepted Service. `role` is the role of its proxies; `None` if the node agents forward.
-/// `addresses` are its desired addresses.
+/// Returns the notes about an accepted Service. `role` is the role of the Service's proxies; `None` if the node agents
+/// forward. `addresses` are the desired addresses in the Service's status.
 pub(super) fn find_notes(
     operator_instance: &str,
     state: &ServiceState,

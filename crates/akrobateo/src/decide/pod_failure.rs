@@ -78,8 +78,8 @@ fn scheduling_failure(pod: &Pod) -> Option<PodFailure> {
 
 /// Returns the message about a pod that waits for a port.
 ///
-/// The scheduler's message does not name the port or the pod that uses it. To find that pod, the operator would need
-/// the right to read all pods of the cluster.
+/// The scheduler's message mentions neither the port nor the pod that uses the port. To find that pod, the operator
+/// would need the right to read all pods of the cluster.
 fn port_in_use_message(pod: &Pod) -> String {
     let ports = host_ports(pod).into_iter().map(|port| port.to_string()).collect::<Vec<_>>();
     let (subject, listed_ports) = match ports.len() {

@@ -32,7 +32,7 @@ pub(super) enum ProxyState<'a> {
     Ready,
     /// No proxy is ready, but the node's pods have changed recently.
     Changing {
-        /// True if a proxy was ready recently, so the replacement interrupts the node.
+        /// True if a proxy was ready recently. The replacement then interrupts the forwarding on this node.
         was_ready: bool,
         is_failing: bool,
         change_ends_at: Timestamp,

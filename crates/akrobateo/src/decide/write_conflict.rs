@@ -113,8 +113,8 @@ impl ConflictTracker {
         }
     }
 
-    /// Records a successful write of the operator. `is_restore` is true if the operator has written the same content
-    /// before.
+    /// Records a successful write of the operator. `is_restore` is true if the operator's previous write had this
+    /// content.
     pub(super) fn on_write(&mut self, version: Option<&str>, is_restore: bool, now: Timestamp) {
         self.newest_version = parse_version(version).max(self.newest_version);
         self.has_counted_change = false;
@@ -163,8 +163,8 @@ mod tests {
     use super::*;
     use crate::decide::fixtures::at;
 
-    /// Simulates a program that changes the object every second from `start_second` to `end_second`. Returns the times of the
-    /// operator's restores. When the conflict begins, the operator writes the new message once.
+    /// Simulates a program that changes the object every second from `start_second` to `end_second`. Returns the times
+    /// of the operator's restores. When the conflict begins, the operator writes the new message once.
     fn simulate_restore_times(tracker: &mut ConflictTracker, start_second: i64, end_second: i64) -> Vec<i64> {
         let mut restore_times = Vec::new();
         for second in start_second..end_second {

@@ -21,7 +21,7 @@ pub(super) enum WriteLimit {
     /// The operator has not written the desired content before. The write may cause events.
     #[default]
     Change,
-    /// The operator's last write had the same content. The write does not cause an event.
+    /// The operator's last write already had the desired content. The write does not cause an event.
     Restore,
     /// The operator must not write before this time.
     DelayUntil(Timestamp),

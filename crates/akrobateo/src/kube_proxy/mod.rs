@@ -23,7 +23,8 @@ use crate::metrics::Metrics;
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
 /// The time between two detections after the first success.
 const DETECTION_PERIOD: Duration = Duration::from_mins(1);
-/// The number of pods to read for each label. All pods of kube-proxy have the same arguments in most clusters.
+/// The number of pods to read for each label. In most clusters all pods of kube-proxy have the same arguments, so a few
+/// pods are enough.
 const MAX_PODS_PER_LABEL: u32 = 20;
 
 /// Repeats the detection until it succeeds, because a wrong guess would break published addresses that work. After the

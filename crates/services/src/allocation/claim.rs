@@ -115,7 +115,8 @@ impl Claim {
         }
     }
 
-    /// Returns true if the Service has no endpoint on any node. All other claims come before such a claim.
+    /// Returns true if the Service has no endpoint on any node. The claim of such a Service comes after all other
+    /// claims.
     pub(super) const fn has_lowest_precedence(&self) -> bool {
         matches!(self.nodes, ClaimedNodes::SelectedWithoutEndpoint(_))
     }

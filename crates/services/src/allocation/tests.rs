@@ -88,7 +88,7 @@ fn denied_service_does_not_block_other_services() {
     let younger_service = || service("younger").tcp(82).created_at(4);
     cluster.apply([older_service(), edited_service(), younger_service()]);
     cluster.apply([service("waiting").tcp(82).created_at(3)]);
-    // Two Services add each other's port. One of them also adds a port that it cannot get.
+    // Two Services add each other's port. One of the two Services also adds a port that this Service cannot get.
     cluster.apply([edited_service().tcp(80).tcp(82), younger_service().tcp(81)]);
     assert_eq!(
         (cluster.allowed_nodes("older"), cluster.allowed_nodes("younger")),

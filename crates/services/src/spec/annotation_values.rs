@@ -17,7 +17,8 @@ use crate::address_type::AddressType;
 /// The maximum number of replicas of a Deployment. Each replica needs its own node.
 const MAX_REPLICAS: u16 = 1000;
 
-/// Returns the requirements of the annotation and the requirements of the administrator. A node must match all of them.
+/// Returns the requirements of the annotation and the requirements of the administrator. A node must match all these
+/// requirements.
 pub(super) fn read_node_selector(
     service: &Service,
     defaults: &ServiceDefaults,
@@ -55,8 +56,8 @@ pub(super) fn read_tolerations(
 }
 
 /// Returns the programs that forward the Service. The node agents cannot forward in userspace, so a Service with the
-/// userspace data path needs proxies. The administrator can forbid proxies, because the operator needs more rights to
-/// run them.
+/// userspace data path needs proxies. The administrator can forbid proxies, because the operator needs additional
+/// rights to run proxies.
 pub(super) fn read_workload(
     service: &Service,
     defaults: &ServiceDefaults,

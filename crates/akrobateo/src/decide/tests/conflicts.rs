@@ -1,4 +1,4 @@
-//! Tests of conflicts with other programs that write the same fields, with a simulated clock.
+//! Tests of conflicts with other programs that write the fields of the operator, with a simulated clock.
 
 use akrobateo_services::published::published_addresses;
 use k8s_openapi::api::core::v1::LoadBalancerIngress;

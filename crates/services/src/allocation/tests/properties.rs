@@ -102,7 +102,7 @@ impl ClusterModel {
     }
 
     /// Returns true if the Service claims its ports on a node. The Service must select the node, and must have an
-    /// endpoint there if it needs one.
+    /// endpoint on the node if the traffic policy requires a local endpoint.
     fn is_claiming(&self, key: &ServiceKey, spec: &LoadBalancerSpec, node: &NodeInfo) -> bool {
         let needs_endpoint = spec.is_external_traffic_policy_local;
         spec.nodes.matches(node) && (!needs_endpoint || self.recent_endpoint_nodes(key).contains(&node.name))
