@@ -169,8 +169,8 @@ mod tests {
     use crate::decide::rollout_limits::replacement_time;
     use crate::decide::{PodChangeTimes, ServiceState};
 
-    /// Returns the addresses to publish at the time `now`. The pods of all nodes changed at 100 s.
-    fn published_ips(service: &Service, pods: Vec<Pod>, nodes: &[Node], now: i64) -> Vec<String> {
+    /// Returns the addresses to publish at the time `now_seconds`. The pods of all nodes changed at 100 s.
+    fn published_ips(service: &Service, pods: Vec<Pod>, nodes: &[Node], now_seconds: i64) -> Vec<String> {
         let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
         let nodes: Vec<_> = nodes.iter().map(NodeInfo::from_node).collect();
         let last_change_times = nodes.iter().map(|node| (node.name.clone(), at(100))).collect();
@@ -184,7 +184,7 @@ mod tests {
             may_be_published: &|_| true,
             unclaimed_nodes: &unclaimed_nodes,
             proxies_can_move: false,
-            now: at(now),
+            now: at(now_seconds),
         };
         let publishable_nodes = select_nodes_to_publish(service, &inputs);
         let spec = LoadBalancerSpec::from_service(service, &defaults()).unwrap();
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_address_has_ip_mode_proxy_if_one_node_has_it() {
+    fn address_of_several_nodes_has_ip_mode_proxy_if_one_node_has_ip_mode_proxy() {
         let service = service("web").tcp(80).build();
         let spec = LoadBalancerSpec::from_service(&service, &defaults()).unwrap();
         let nodes = [

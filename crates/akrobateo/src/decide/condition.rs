@@ -14,7 +14,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::blocker::Blocker;
 use super::current_condition::CONDITION_TYPE;
 use super::note::{Note, join_first_items};
-use super::pod_failure::pod_failure;
+use super::pod_failure::find_pod_failure;
 use super::rollout::{OutdatedProxy, RolloutDelay};
 use super::unpublished::UnpublishedNode;
 use crate::reason::Reason;
@@ -82,7 +82,7 @@ impl Exposure {
         let conflicts_note = conflict_note(facts.allocation);
         let node_ports_note = shared_node_ports_note(&facts.allocation.shared_node_ports);
         let outdated_note = outdated_proxies_note(facts.outdated_proxies);
-        let failure = pod_failure(facts.pods, facts.proxy_nodes);
+        let failure = find_pod_failure(facts.pods, facts.proxy_nodes);
         let failure_reason = failure.as_ref().map(|failure| failure.reason);
         let failure_note =
             failure.map(|failure| Note { text: failure.message, warning_reason: Some(failure.reason) });

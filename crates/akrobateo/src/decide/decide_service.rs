@@ -11,7 +11,7 @@ use super::decision::{Decision, DesiredStatus, ProxyDecision};
 use super::dedicated::decide_dedicated_service;
 use super::notes::other_addresses_note;
 use super::proxy_config::ProxyConfig;
-use super::rejected::{RejectedStatus, rejected_status};
+use super::rejected::{RejectedStatus, decide_rejected_status};
 use super::rollout::Rollout;
 use super::service_state::ServiceState;
 use super::shared::decide_shared_service;
@@ -34,7 +34,7 @@ pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp)
                 return decision_without_proxy(Some(status_without_addresses(Some(exposure))));
             }
             let RejectedStatus { addresses, exposure, recheck_at } =
-                rejected_status(&config.instance, state, service, error, now);
+                decide_rejected_status(&config.instance, state, service, error, now);
             let rollout = plan_rollout_for_existing_workload(state, now);
             let status = Some(DesiredStatus { addresses, exposure: Some(exposure) });
             Decision {

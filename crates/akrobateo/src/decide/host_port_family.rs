@@ -12,7 +12,7 @@ use akrobateo_services::node_info::NodeInfo;
 use akrobateo_services::spec::LoadBalancerSpec;
 
 use super::pod::ProxyRole;
-use super::traffic_policy::proxy_role;
+use super::traffic_policy::choose_proxy_role;
 
 /// Returns the only family for which a Service's proxies occupy their ports; `None` if the proxies occupy the ports for
 /// both families.
@@ -35,7 +35,7 @@ pub(crate) fn needed_frontends(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> B
     if spec.is_shared() {
         return spec.frontends();
     }
-    match host_port_family(spec, || proxy_role(spec, nodes), nodes) {
+    match host_port_family(spec, || choose_proxy_role(spec, nodes), nodes) {
         Some(_) => spec.frontends(),
         None => spec.frontends().into_iter().flat_map(to_both_families).collect(),
     }

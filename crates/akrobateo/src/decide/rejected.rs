@@ -30,7 +30,7 @@ pub(super) struct RejectedStatus {
 }
 
 /// Returns the published addresses of the nodes that can still serve clients, and the condition.
-pub(super) fn rejected_status(
+pub(super) fn decide_rejected_status(
     operator_instance: &str,
     state: &ServiceState,
     service: &Service,

@@ -28,7 +28,7 @@ const ALL_NODES_PUBLISHED_TEXT: &str = "all ready nodes are published until an e
 /// reserve the ports, because portmap would redirect packets to loopback addresses too. With externalTrafficPolicy
 /// Local, only kube-proxy keeps the client's address. With this policy the majority of the nodes decides the role, so
 /// that one node cannot change the data path of all nodes.
-pub(super) fn proxy_role(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> ProxyRole {
+pub(super) fn choose_proxy_role(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> ProxyRole {
     if spec.ip_mode == IpMode::Proxy {
         return ProxyRole::Forward;
     }

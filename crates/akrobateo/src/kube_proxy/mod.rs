@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use akrobateo_services::kube_proxy_findings::{
-    CONFIG_MAPS, Finding, KUBE_PROXY_NAMESPACE, POD_SELECTORS, config_map_findings, pod_finding, vip_danger,
+    CONFIG_MAPS, Finding, KUBE_PROXY_NAMESPACE, POD_SELECTORS, config_map_findings, find_vip_danger,
+    pod_finding,
 };
 use api_client::{CallError, call};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -47,14 +48,14 @@ pub(crate) async fn start_vip_danger_detection(
         sleep(RETRY_PERIOD).await;
     };
     log_findings(&findings);
-    let (vip_danger_sender, receiver) = watch::channel(vip_danger(&findings));
+    let (vip_danger_sender, receiver) = watch::channel(find_vip_danger(&findings));
     tokio::spawn(repeat_detection(client.clone(), metrics.clone(), findings, vip_danger_sender));
     receiver
 }
 
 /// Detects once. Returns the reason why ipMode VIP is dangerous; `None` if VIP is safe.
 pub(crate) async fn read_vip_danger(client: &Client, metrics: &Metrics) -> Result<Option<String>, CallError> {
-    read_findings(client, metrics).await.map(|findings| vip_danger(&findings))
+    read_findings(client, metrics).await.map(|findings| find_vip_danger(&findings))
 }
 
 /// Repeats the detection until the receiver no longer exists. After a failed detection, the last result stays valid.
@@ -70,7 +71,7 @@ async fn repeat_detection(
             Ok(findings) if findings == known_findings => (),
             Ok(findings) => {
                 log_findings(&findings);
-                let danger = vip_danger(&findings);
+                let danger = find_vip_danger(&findings);
                 vip_danger_sender
                     .send_if_modified(|current| std::mem::replace(current, danger.clone()) != danger);
                 known_findings = findings;

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn is_applied_by_requires_an_apply_of_the_spec_by_the_instance() {
+    fn is_applied_by_requires_an_apply_of_the_spec_by_the_operator_instance() {
         let is_applied = |entry| {
             let entries = relevant_managed_fields(INSTANCE, vec![entry]);
             is_applied_by(INSTANCE, &ObjectMeta { managed_fields: Some(entries), ..ObjectMeta::default() })

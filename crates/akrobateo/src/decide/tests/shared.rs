@@ -45,8 +45,8 @@ pub(super) fn desired_addresses(state: &ServiceState) -> Vec<String> {
     desired_addresses_at(state, 1000)
 }
 
-pub(super) fn desired_addresses_at(state: &ServiceState, now: i64) -> Vec<String> {
-    let decision = decide(&proxy_config(), state, at(now));
+pub(super) fn desired_addresses_at(state: &ServiceState, now_seconds: i64) -> Vec<String> {
+    let decision = decide(&proxy_config(), state, at(now_seconds));
     decision.status.unwrap().addresses.into_iter().filter_map(|ingress| ingress.ip).collect()
 }
 
