@@ -27,7 +27,7 @@ pub(super) struct EventKey {
 /// The Event object of a series, and the number of events in the series.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct RecordedSeries {
-    name: String,
+    object_name: String,
     count: i32,
     last_event_at: Timestamp,
 }
@@ -37,12 +37,12 @@ impl RecentEvents {
     /// event is new.
     pub(super) fn continue_series(&mut self, key: &EventKey, now: Timestamp) -> Option<(String, i32)> {
         self.0.retain(|_, series| series.last_event_at + SERIES_TIMEOUT > now);
-        self.0.get(key).map(|series| (series.name.clone(), series.count.saturating_add(1)))
+        self.0.get(key).map(|series| (series.object_name.clone(), series.count.saturating_add(1)))
     }
 
     /// Records a successful write of the Event object.
-    pub(super) fn record(&mut self, key: EventKey, name: String, count: i32, now: Timestamp) {
-        self.0.insert(key, RecordedSeries { name, count, last_event_at: now });
+    pub(super) fn record(&mut self, key: EventKey, object_name: String, count: i32, now: Timestamp) {
+        self.0.insert(key, RecordedSeries { object_name, count, last_event_at: now });
     }
 }
 

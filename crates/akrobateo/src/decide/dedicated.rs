@@ -58,8 +58,15 @@ pub(super) fn decide_dedicated_service(
     let missing_endpoints_policy = MissingEndpointsPolicy::find(state, spec);
     let endpoints_allow_node =
         |node: &NodeInfo| endpoints_allow_publication(state, spec, missing_endpoints_policy, node);
-    let publishable_nodes =
-        select_nodes(state, service, (spec, workload_kind), allocation, role, &endpoints_allow_node, now);
+    let publishable_nodes = select_publishable_nodes(
+        state,
+        service,
+        (spec, workload_kind),
+        allocation,
+        role,
+        &endpoints_allow_node,
+        now,
+    );
     // Several Services may publish an unclaimed node with the same port. kube-proxy must not forward for any of these
     // Services, because its rules for one Service would reject the clients of another Service.
     let addresses = build_ingress(spec, &publishable_nodes.nodes, &|node, address| {

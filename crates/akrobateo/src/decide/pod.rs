@@ -204,7 +204,7 @@ fn build_forwarding_container(image: &str, args: &ProxyArgs, host_ports: Vec<Con
         readiness_probe: Some(Probe {
             period_seconds: Some(2),
             timeout_seconds: Some(READINESS_TIMEOUT_SECONDS),
-            ..http_probe(probe::READY_PATH, args.probe_port)
+            ..build_http_probe(probe::READY_PATH, args.probe_port)
         }),
         // A proxy on a busy node answers probes late but still forwards. Kubernetes restarts the proxy only after a
         // minute without an answer, because a restart interrupts connections in userspace.
@@ -212,7 +212,7 @@ fn build_forwarding_container(image: &str, args: &ProxyArgs, host_ports: Vec<Con
             period_seconds: Some(10),
             timeout_seconds: Some(10),
             failure_threshold: Some(6),
-            ..http_probe(probe::HEALTH_PATH, args.probe_port)
+            ..build_http_probe(probe::HEALTH_PATH, args.probe_port)
         }),
         security_context: Some(match args.data_path {
             DataPath::Kernel => SecurityContext {
@@ -226,7 +226,7 @@ fn build_forwarding_container(image: &str, args: &ProxyArgs, host_ports: Vec<Con
             },
             DataPath::Userspace => build_unprivileged_security_context(),
         }),
-        ..base_container(image, cpu, memory)
+        ..build_base_container(image, cpu, memory)
     }
 }
 
@@ -249,7 +249,7 @@ fn build_port_reserving_container(image: &str, host_ports: Vec<ContainerPort>) -
         args: Some(vec![RESERVE_PORTS_COMMAND.to_owned()]),
         ports: Some(host_ports),
         security_context: Some(build_unprivileged_security_context()),
-        ..base_container(image, KERNEL_DATA_PATH_CPU_REQUEST, KERNEL_DATA_PATH_MEMORY_LIMIT)
+        ..build_base_container(image, KERNEL_DATA_PATH_CPU_REQUEST, KERNEL_DATA_PATH_MEMORY_LIMIT)
     }
 }
 
@@ -291,7 +291,7 @@ fn build_ipv6_forwarding_container(image: &str) -> Container {
             run_as_user: Some(0),
             ..SecurityContext::default()
         }),
-        ..base_container(image, KERNEL_DATA_PATH_CPU_REQUEST, KERNEL_DATA_PATH_MEMORY_LIMIT)
+        ..build_base_container(image, KERNEL_DATA_PATH_CPU_REQUEST, KERNEL_DATA_PATH_MEMORY_LIMIT)
     }
 }
 

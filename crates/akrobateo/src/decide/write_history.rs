@@ -37,7 +37,7 @@ pub(crate) struct WriteHistory(HashMap<ServiceKey, ServiceWriteRecord>);
 #[derive(Debug)]
 struct ServiceWriteRecord {
     /// The UID of the Service. A new Service with the same name gets a new record.
-    uid: Option<String>,
+    service_uid: Option<String>,
     status: StatusWriteRecord,
     workload: WorkloadWriteRecord,
 }
@@ -107,7 +107,7 @@ impl WriteHistory {
     pub(crate) fn on_written(
         &mut self,
         key: &ServiceKey,
-        uid: Option<&str>,
+        service_uid: Option<&str>,
         action: &Action,
         version: Option<&str>,
         now: Timestamp,
@@ -116,14 +116,18 @@ impl WriteHistory {
             Action::PatchStatus { addresses, condition, .. } => {
                 let written_status =
                     WrittenStatus { addresses: addresses.clone(), condition: condition.clone() };
-                self.get_or_create_record(key, uid).status.on_written(written_status, version, now);
+                self.get_or_create_record(key, service_uid).status.on_written(written_status, version, now);
             }
             Action::Apply(workload) => {
-                self.get_or_create_record(key, uid).workload.on_applied(workload.spec_digest(), version, now);
+                self.get_or_create_record(key, service_uid).workload.on_applied(
+                    workload.spec_digest(),
+                    version,
+                    now,
+                );
             }
             Action::DeleteKeepingPods(_) => {
                 // The apply that follows completes the restore.
-                self.get_or_create_record(key, uid).workload.tracker.on_write(None, false, now);
+                self.get_or_create_record(key, service_uid).workload.tracker.on_write(None, false, now);
             }
             Action::Delete(_) | Action::DeletePod(_) | Action::EmitEvent { .. } => (),
         }
@@ -134,9 +138,13 @@ impl WriteHistory {
         self.0.clear();
     }
 
-    fn get_or_create_record(&mut self, key: &ServiceKey, uid: Option<&str>) -> &mut ServiceWriteRecord {
+    fn get_or_create_record(
+        &mut self,
+        key: &ServiceKey,
+        service_uid: Option<&str>,
+    ) -> &mut ServiceWriteRecord {
         let new_record = || ServiceWriteRecord {
-            uid: uid.map(str::to_owned),
+            service_uid: service_uid.map(str::to_owned),
             status: StatusWriteRecord::new(),
             workload: WorkloadWriteRecord {
                 applied_spec_digest: None,
@@ -144,7 +152,7 @@ impl WriteHistory {
             },
         };
         let record = self.0.entry(key.clone()).or_insert_with(new_record);
-        if record.uid.as_deref() != uid {
+        if record.service_uid.as_deref() != service_uid {
             *record = new_record();
         }
         record

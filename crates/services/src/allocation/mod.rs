@@ -90,7 +90,7 @@ struct PortRequest<'a> {
 /// The allocation result of a Service, with the UID of that Service and the ports that it needs.
 #[derive(Clone, Debug)]
 struct ServiceEntry {
-    uid: Option<String>,
+    service_uid: Option<String>,
     allocation_result: AllocationResult,
     frontends: BTreeSet<Frontend>,
     /// The nodes on which the Service got its ports; `None` if the allocation did not check the nodes. A node that
@@ -145,7 +145,7 @@ impl PortAllocations {
                 .unwrap_or_default();
             let accept = |spec| AllocationResult::Accepted(spec, allocation);
             let allocation_result = spec.map_or_else(AllocationResult::Rejected, accept);
-            (key, ServiceEntry { uid: service.uid(), allocation_result, frontends, granted_nodes })
+            (key, ServiceEntry { service_uid: service.uid(), allocation_result, frontends, granted_nodes })
         });
         Self { entries: entries.collect() }
     }
@@ -195,8 +195,13 @@ impl PortAllocations {
 
     /// Returns the ports of a Service in this allocation. Ignores an earlier Service with the same name and another
     /// UID.
-    fn allocated_ports(&self, key: &ServiceKey, uid: Option<&String>, nodes: &[NodeInfo]) -> OccupiedPorts {
-        let entry = self.entries.get(key).filter(|entry| entry.uid.as_ref() == uid);
+    fn allocated_ports(
+        &self,
+        key: &ServiceKey,
+        service_uid: Option<&String>,
+        nodes: &[NodeInfo],
+    ) -> OccupiedPorts {
+        let entry = self.entries.get(key).filter(|entry| entry.service_uid.as_ref() == service_uid);
         let Some(ServiceEntry {
             allocation_result: AllocationResult::Accepted(spec, allocation),
             frontends,
@@ -217,10 +222,10 @@ impl PortAllocations {
     fn kept_nodes(
         &self,
         key: &ServiceKey,
-        uid: Option<&String>,
+        service_uid: Option<&String>,
         occupied_ports: &OccupiedPorts,
     ) -> BTreeSet<String> {
-        let entry = self.entries.get(key).filter(|entry| entry.uid.as_ref() == uid);
+        let entry = self.entries.get(key).filter(|entry| entry.service_uid.as_ref() == service_uid);
         let kept_nodes = entry.map(|entry| entry.granted_nodes.as_ref().unwrap_or(&occupied_ports.nodes));
         kept_nodes.cloned().unwrap_or_default()
     }

@@ -18,7 +18,7 @@ pub struct RecentEndpoints(HashMap<ServiceKey, ServiceEndpointRecord>);
 #[derive(Debug, Default)]
 struct ServiceEndpointRecord {
     /// The UID of the Service. A new Service with the same name gets a new record.
-    uid: Option<String>,
+    service_uid: Option<String>,
     nodes: BTreeMap<String, LastSeen>,
 }
 
@@ -37,14 +37,17 @@ impl RecentEndpoints {
     pub fn record(
         &mut self,
         key: &ServiceKey,
-        uid: Option<&String>,
+        service_uid: Option<&String>,
         current_nodes: &BTreeSet<String>,
         now: Instant,
     ) -> bool {
         let record = self.0.entry(key.clone()).or_default();
         let previous_nodes = record.nodes.clone();
-        if record.uid.as_ref() != uid {
-            *record = ServiceEndpointRecord { uid: uid.cloned(), ..ServiceEndpointRecord::default() };
+        if record.service_uid.as_ref() != service_uid {
+            *record = ServiceEndpointRecord {
+                service_uid: service_uid.cloned(),
+                ..ServiceEndpointRecord::default()
+            };
         }
         for (node, last_seen) in &mut record.nodes {
             if !current_nodes.contains(node) && *last_seen == LastSeen::Now {
