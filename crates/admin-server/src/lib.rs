@@ -42,10 +42,10 @@ pub use hyper::{Response, StatusCode};
 use metrics_throttle::MetricsThrottle;
 use open_connections::OpenConnections;
 
-/// The time from accept to the end of the request. This time is enough for one retransmission.
+/// The maximum time from accept to the end of the request. This time is enough for one retransmission.
 const HEADER_DEADLINE: Duration = Duration::from_millis(500);
-/// The time for one connection, from accept to the end of the response. A request for metrics may wait for earlier
-/// requests for metrics.
+/// The maximum time for one connection, from accept to the end of the response. A request for metrics may wait for
+/// earlier requests for metrics.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(5);
 /// The pause after a failed accept. Usually the accept fails because no file descriptor is free, and an immediate retry
 /// would fail again.
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn server_answers_get_and_head_of_known_paths_only() {
+    async fn server_answers_only_get_and_head_requests_for_known_paths() {
         let (listener, address) = listen();
         start_server(listener);
         let response = request(address, "GET /readyz").await;
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn probe_does_not_wait_for_all_requests_for_metrics() {
+    async fn probe_does_not_wait_until_all_metrics_requests_are_answered() {
         let (listener, address) = listen();
         let metrics_count = start_server(listener);
         // Each request has its own source address. The number of requests is lower than the connection limit.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-/// The pause after a response with metrics, as a multiple of the time in which the response was written.
+/// The pause after a response with metrics, as a multiple of the time that the response took.
 const PAUSE_FACTOR: u32 = 9;
 /// The longest pause.
 const MAX_PAUSE: Duration = Duration::from_millis(200);
@@ -16,24 +16,25 @@ const MAX_PAUSE: Duration = Duration::from_millis(200);
 /// responses with metrics take at most a tenth of the time, and a probe waits for at most one of these responses.
 #[derive(Debug)]
 pub(crate) struct MetricsThrottle {
-    next_start: Mutex<Option<Instant>>,
+    next_response_start: Mutex<Option<Instant>>,
 }
 
 impl MetricsThrottle {
     pub(crate) fn new() -> Self {
-        Self { next_start: Mutex::new(None) }
+        Self { next_response_start: Mutex::new(None) }
     }
 
-    /// Waits for the earlier responses and for the pause. After the wait, calls `write` and returns its result.
+    /// Waits until the earlier responses are written and the pause is over, then calls `write` and returns the result
+    /// of `write`.
     pub(crate) async fn run<T>(&self, write: impl FnOnce() -> T) -> T {
-        let mut next_start = self.next_start.lock().await;
-        if let Some(time) = *next_start {
+        let mut next_response_start = self.next_response_start.lock().await;
+        if let Some(time) = *next_response_start {
             sleep_until(time).await;
         }
         let start = std::time::Instant::now();
         let result = write();
         let pause = (start.elapsed() * PAUSE_FACTOR).min(MAX_PAUSE);
-        *next_start = Some(Instant::now() + pause);
+        *next_response_start = Some(Instant::now() + pause);
         result
     }
 }

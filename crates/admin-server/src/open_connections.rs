@@ -6,14 +6,15 @@ use std::net::IpAddr;
 /// The maximum number of connections that are open at the same time. Every pod of the cluster can connect, and each
 /// connection needs memory.
 pub(crate) const MAX_CONNECTIONS: usize = 64;
-/// The maximum number of connections of one source address. The kubelet and Prometheus have two or three connections.
+/// The maximum number of connections of one source address. Neither the kubelet nor Prometheus needs more than three
+/// connections.
 pub(crate) const MAX_CONNECTIONS_PER_SOURCE: usize = 8;
 
 /// An open connection. Dropping `handle` closes the connection.
 #[derive(Debug)]
 struct OpenConnection<T> {
     id: u64,
-    source: IpAddr,
+    source_address: IpAddr,
     handle: T,
 }
 
@@ -34,12 +35,12 @@ impl<T> OpenConnections<T> {
     ///
     /// A new connection at a limit replaces the oldest connection. A probe is answered within milliseconds, so the
     /// oldest connection is usually silent. The new connection may belong to the kubelet.
-    pub(crate) fn add(&mut self, source: IpAddr, handle: T) -> (u64, Option<T>) {
+    pub(crate) fn add(&mut self, source_address: IpAddr, handle: T) -> (u64, Option<T>) {
         let evicted_connection =
-            self.find_connection_to_evict(source).and_then(|index| self.connections.remove(index));
+            self.find_connection_to_evict(source_address).and_then(|index| self.connections.remove(index));
         let id = self.next_id;
         self.next_id += 1;
-        self.connections.push_back(OpenConnection { id, source, handle });
+        self.connections.push_back(OpenConnection { id, source_address, handle });
         (id, evicted_connection.map(|connection| connection.handle))
     }
 
@@ -50,10 +51,13 @@ impl<T> OpenConnections<T> {
         }
     }
 
-    /// Returns the index of the connection that a new connection from `source` replaces.
-    fn find_connection_to_evict(&self, source: IpAddr) -> Option<usize> {
-        let mut connections_of_source =
-            self.connections.iter().enumerate().filter(|(_, connection)| connection.source == source);
+    /// Returns the index of the connection that a new connection from `source_address` replaces.
+    fn find_connection_to_evict(&self, source_address: IpAddr) -> Option<usize> {
+        let mut connections_of_source = self
+            .connections
+            .iter()
+            .enumerate()
+            .filter(|(_, connection)| connection.source_address == source_address);
         let oldest_of_source = connections_of_source.next().map(|(index, _)| index);
         if 1 + connections_of_source.count() >= MAX_CONNECTIONS_PER_SOURCE {
             return oldest_of_source;
@@ -66,20 +70,20 @@ impl<T> OpenConnections<T> {
 mod tests {
     use super::*;
 
-    fn source(number: u8) -> IpAddr {
+    fn source_address(number: u8) -> IpAddr {
         [10, 244, 0, number].into()
     }
 
     #[test]
-    fn new_connection_at_the_source_limit_replaces_the_oldest_of_its_source() {
+    fn new_connection_at_the_limit_per_source_replaces_the_oldest_connection_of_that_source() {
         let mut open_connections = OpenConnections::new();
-        assert_eq!(open_connections.add(source(0), "other").1, None);
+        assert_eq!(open_connections.add(source_address(0), "other").1, None);
         for _ in 0..MAX_CONNECTIONS_PER_SOURCE {
-            assert_eq!(open_connections.add(source(1), "silent").1, None);
+            assert_eq!(open_connections.add(source_address(1), "silent").1, None);
         }
-        assert_eq!(open_connections.add(source(2), "kubelet").1, None);
+        assert_eq!(open_connections.add(source_address(2), "kubelet").1, None);
         for _ in 0..200 {
-            assert_eq!(open_connections.add(source(1), "silent").1, Some("silent"));
+            assert_eq!(open_connections.add(source_address(1), "silent").1, Some("silent"));
         }
         assert_eq!(open_connections.connections.len(), 2 + MAX_CONNECTIONS_PER_SOURCE);
     }
@@ -88,21 +92,23 @@ mod tests {
     fn new_connection_at_the_total_limit_replaces_the_oldest_connection() {
         let mut open_connections = OpenConnections::new();
         for number in 0..MAX_CONNECTIONS {
-            let source = source(u8::try_from(number / MAX_CONNECTIONS_PER_SOURCE).unwrap());
-            assert_eq!(open_connections.add(source, number), (number as u64, None));
+            let source_address = source_address(u8::try_from(number / MAX_CONNECTIONS_PER_SOURCE).unwrap());
+            assert_eq!(open_connections.add(source_address, number), (number as u64, None));
         }
-        assert_eq!(open_connections.add(source(200), 64).1, Some(0));
-        assert_eq!(open_connections.add(source(201), 65).1, Some(1));
+        assert_eq!(open_connections.add(source_address(200), 64).1, Some(0));
+        assert_eq!(open_connections.add(source_address(201), 65).1, Some(1));
     }
 
     #[test]
     fn new_connection_takes_the_place_of_an_ended_connection() {
         let mut open_connections = OpenConnections::new();
-        let ids: Vec<_> =
-            (0..MAX_CONNECTIONS_PER_SOURCE).map(|number| open_connections.add(source(1), number).0).collect();
+        let ids: Vec<_> = (0..MAX_CONNECTIONS_PER_SOURCE)
+            .map(|number| open_connections.add(source_address(1), number).0)
+            .collect();
         open_connections.remove(ids[1]);
         open_connections.remove(ids[1]);
-        let replaced_connections = [100, 101, 102].map(|number| open_connections.add(source(1), number).1);
+        let replaced_connections =
+            [100, 101, 102].map(|number| open_connections.add(source_address(1), number).1);
         assert_eq!(replaced_connections, [None, Some(0), Some(2)]);
     }
 }

@@ -13,7 +13,7 @@ const READY_PATH: &str = "/readyz";
 const METRICS_PATH: &str = "/metrics";
 const OPENMETRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The state of a program that determines the responses.
+/// The part of a program's state that determines the HTTP responses.
 pub trait ProgramState: Send + Sync + 'static {
     /// Returns the reason why the program is not ready; `None` if it is ready.
     fn not_ready_reason(&self) -> Option<&'static str>;

@@ -28,12 +28,12 @@ pub(crate) struct Metrics {
     pub(crate) reconcile_seconds: Histogram,
     /// Services by the reason of their condition `akrobateo.io/Exposed`.
     services: Family<ServiceLabels, Gauge>,
-    /// The label under which each Service is counted.
-    counted_states: Mutex<HashMap<ServiceKey, &'static str>>,
+    /// The value of the label `state` under which each Service is counted.
+    states_by_service: Mutex<HashMap<ServiceKey, &'static str>>,
     /// Proxies that were created before the last change of their Service.
     outdated_proxies: Gauge,
     /// The number of outdated proxies of each Service with outdated proxies.
-    outdated_by_service: Mutex<HashMap<ServiceKey, usize>>,
+    outdated_proxy_counts_by_service: Mutex<HashMap<ServiceKey, usize>>,
     /// Node agents by state.
     agents: Family<AgentLabels, Gauge>,
     /// 1 if this replica is the leader, otherwise 0.
@@ -94,15 +94,15 @@ impl Metrics {
         let agents = Family::default();
         registry.register("agents", "Node agents by state", agents.clone());
         registry.register("leader", "1 if this replica is the leader, otherwise 0", leader.clone());
-        let counted_states = Mutex::default();
+        let states_by_service = Mutex::default();
         Arc::new(Self {
             api,
             reconciliations,
             reconcile_seconds,
             services,
-            counted_states,
+            states_by_service,
             outdated_proxies,
-            outdated_by_service: Mutex::default(),
+            outdated_proxy_counts_by_service: Mutex::default(),
             agents,
             leader,
             registry,
@@ -111,10 +111,10 @@ impl Metrics {
 
     /// Counts a Service under its state. With the state `None` the Service is no longer counted.
     pub(crate) fn set_service_state(&self, key: &ServiceKey, state: Option<&'static str>) {
-        let mut counted_states = self.counted_states.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut states_by_service = self.states_by_service.lock().unwrap_or_else(PoisonError::into_inner);
         let previous_state = match state {
-            Some(state) => counted_states.insert(key.clone(), state),
-            None => counted_states.remove(key),
+            Some(state) => states_by_service.insert(key.clone(), state),
+            None => states_by_service.remove(key),
         };
         if let Some(state) = previous_state {
             self.services.get_or_create(&ServiceLabels { state }).dec();
@@ -126,7 +126,8 @@ impl Metrics {
 
     /// Records the number of outdated proxies of a Service.
     pub(crate) fn set_outdated_proxies(&self, key: &ServiceKey, count: usize) {
-        let mut counts_by_service = self.outdated_by_service.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts_by_service =
+            self.outdated_proxy_counts_by_service.lock().unwrap_or_else(PoisonError::into_inner);
         if count == 0 {
             counts_by_service.remove(key);
         } else {
@@ -145,9 +146,9 @@ impl Metrics {
     /// Resets the metrics that only the leader sets.
     pub(crate) fn on_lost_leadership(&self) {
         self.leader.set(0.0);
-        self.counted_states.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.states_by_service.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.services.clear();
-        self.outdated_by_service.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.outdated_proxy_counts_by_service.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.outdated_proxies.set(0);
         self.agents.clear();
     }

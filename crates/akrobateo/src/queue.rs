@@ -39,7 +39,7 @@ pub(crate) enum Outcome {
     Done,
     /// The reconciliation succeeded, and the Service needs the next reconciliation after this delay.
     RequeueAfter(Duration),
-    /// The reconciliation failed; the queue repeats it with a backoff.
+    /// The reconciliation failed; the queue repeats the reconciliation with a backoff.
     Failed,
 }
 
@@ -74,14 +74,14 @@ impl Queue {
     pub(crate) fn add(&mut self, key: ServiceKey) {
         let now = Instant::now();
         let first_requested_at = *self.first_request_times.entry(key.clone()).or_insert(now);
-        // The scheduler does not receive later requests, because each request delays the reconciliation again.
+        // Later requests are not sent to the scheduler, because each of them would delay the reconciliation again.
         if now + DEBOUNCE_DELAY <= first_requested_at + MAX_DEBOUNCE_DELAY {
             self.add_at(key, now);
         }
     }
 
-    /// Waits until the next reconciliation may start, and returns its Service. The running reconciliations make
-    /// progress during the wait.
+    /// Waits until the next reconciliation may start, and returns the Service to reconcile. The running reconciliations
+    /// make progress during the wait.
     pub(crate) async fn next(&mut self) -> ServiceKey {
         loop {
             let has_capacity = self.running_reconciliations.len() < MAX_CONCURRENT_RECONCILIATIONS;

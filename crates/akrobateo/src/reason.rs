@@ -7,7 +7,7 @@ use akrobateo_services::spec::SpecError;
 /// The reason of a condition or an event.
 ///
 /// The names are part of the user interface: alerts, scripts and docs/reference.md use them. If Kubernetes' service
-/// controller emits the same event, the reason has the same name.
+/// controller emits an event with this meaning, the reason has the name that Kubernetes uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Reason {
     // Reasons of the condition.

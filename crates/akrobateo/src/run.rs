@@ -17,8 +17,8 @@ use crate::apply::{ApplyError, Writer};
 use crate::cache::{WatchEnded, WatchScope};
 use crate::decide::{ProxyNamespaceMismatch, ServiceState};
 use crate::host_name::host_name;
-use crate::http::Health;
-use crate::kube_proxy::follow_vip_danger;
+use crate::http::OperatorState;
+use crate::kube_proxy::start_vip_danger_detection;
 use crate::lease::LeaderElector;
 use crate::metrics::{Metrics, ReconcileLabels};
 use crate::planner::Planner;
@@ -56,10 +56,11 @@ pub enum RunError {
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(config: OperatorConfig) -> Result<(), RunError> {
     let metrics = Metrics::new();
-    let health = Arc::new(Health { is_ready: AtomicBool::new(false), metrics: metrics.clone() });
+    let operator_state =
+        Arc::new(OperatorState { is_ready: AtomicBool::new(false), metrics: metrics.clone() });
     let listener = TcpListener::bind(config.http_address).await;
     let listener = listener.map_err(|error| RunError::Http(config.http_address, error))?;
-    tokio::spawn(serve_program(listener, health.clone()));
+    tokio::spawn(serve_program(listener, operator_state.clone()));
     let mut shutdown = Box::pin(shutdown_signal()?);
 
     let (client, pod_namespace) = connect(&config.connection).await?;
@@ -67,7 +68,7 @@ pub async fn run(config: OperatorConfig) -> Result<(), RunError> {
     let operator_namespace = pod_namespace.unwrap_or_else(|| DEFAULT_OPERATOR_NAMESPACE.to_owned());
     let vip_danger_detection = async {
         if defaults.must_detect_vip_danger() {
-            Some(follow_vip_danger(&client, &metrics).await)
+            Some(start_vip_danger_detection(&client, &metrics).await)
         } else {
             None
         }
@@ -84,14 +85,19 @@ pub async fn run(config: OperatorConfig) -> Result<(), RunError> {
         lb_image = proxy_config.image,
         "starting"
     );
-    let elector =
-        LeaderElector::new(client.clone(), &operator_namespace, &proxy_config, identity(), metrics.clone());
+    let elector = LeaderElector::new(
+        client.clone(),
+        &operator_namespace,
+        &proxy_config,
+        unique_identity(),
+        metrics.clone(),
+    );
     let recorded_namespace = tokio::select! {
         namespace = elector.recorded_proxy_namespace() => namespace,
         () = &mut shutdown => return Ok(()),
     };
     proxy_config.check_proxy_namespace(recorded_namespace.as_deref())?;
-    let has_proxies = defaults.allows_dedicated;
+    let has_proxies = defaults.allows_dedicated_proxies;
     let scope = WatchScope { watch_namespace, operator_namespace: &operator_namespace, has_proxies };
     let mut planner = Planner::watch(&client, &scope, &proxy_config, defaults, &metrics);
     if let Some(receiver) = vip_danger_receiver {
@@ -103,7 +109,7 @@ pub async fn run(config: OperatorConfig) -> Result<(), RunError> {
         synced = planner.wait_until_synced() => synced?,
         () = &mut shutdown => return Ok(()),
     }
-    health.is_ready.store(true, Ordering::Relaxed);
+    operator_state.is_ready.store(true, Ordering::Relaxed);
     run_when_elected(planner, context, &elector, shutdown).await
 }
 
@@ -214,7 +220,7 @@ async fn reconcile_and_record(
 }
 
 /// Returns the host name with a suffix that differs for each process.
-fn identity() -> String {
+fn unique_identity() -> String {
     format!("{}_{}_{}", host_name(), std::process::id(), Timestamp::now().as_nanosecond())
 }
 

@@ -27,14 +27,15 @@ impl CallError {
         matches!(self, Self::RequestFailed(kube::Error::Api(status)) if status.is_not_found())
     }
 
-    /// Returns true if another client changed the object first, or if an object with the same name exists.
+    /// Returns true if another client changed the object before this request, or if an object with the same name
+    /// exists.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::RequestFailed(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists())
     }
 }
 
-/// Waits for the answer to a request, and counts the request under the name of its step.
+/// Waits for the answer to a request, and counts the request in the metrics with the label `step`.
 pub async fn call<T>(
     metrics: &ApiMetrics,
     step: &'static str,

@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn parse_error_names_the_unknown_data_path() {
+    fn parse_error_mentions_the_unknown_data_path() {
         let error = "ebpf".parse::<DataPath>().unwrap_err().to_string();
         assert_eq!(error, "\"ebpf\" is not a data path; expected kernel or userspace");
     }

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn parse_error_names_the_invalid_part_of_a_forward() {
+    fn parse_error_mentions_the_invalid_part_of_a_forward() {
         for (text, expected) in [
             ("80=10.0.0.1:80", "expected PROTOCOL/PORT"),
             ("tcp/80", "expected PROTOCOL/PORT"),

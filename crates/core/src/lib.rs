@@ -29,8 +29,8 @@ pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
 /// The default name of an operator instance. Each operator in a cluster needs its own name.
 ///
 /// The name is the field manager of each server-side apply, the reporting controller of each event, and the name of the
-/// Lease. The label of each proxy contains the name, and the name of each proxy starts with it. Operators with
-/// different names therefore ignore each other's objects.
+/// Lease. The label of each proxy contains the name, and the name of each proxy starts with the instance name.
+/// Operators with different names therefore ignore each other's objects.
 pub const DEFAULT_INSTANCE: &str = "akrobateo";
 
 /// The `loadBalancerClass` of Akrobateo. No other load balancer serves a Service with this class.

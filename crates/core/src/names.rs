@@ -17,16 +17,19 @@ const LONG_DIGEST_LENGTH: usize = 16;
 ///
 /// Each name ends with a digest, so that the workloads of two Services never have the same name.
 #[must_use]
-pub fn proxy_name(instance: &str, namespace: &str, service: &str) -> String {
+pub fn proxy_name(operator_instance: &str, namespace: &str, service: &str) -> String {
     // A slash separates the names in the text of the digest, and no name contains a slash. The texts of two Services
     // are therefore always different.
-    append_digest(&format!("{instance}-{namespace}-{service}"), &format!("{instance}/{namespace}/{service}"))
+    append_digest(
+        &format!("{operator_instance}-{namespace}-{service}"),
+        &format!("{operator_instance}/{namespace}/{service}"),
+    )
 }
 
 /// Returns the name of a Service's workload in the Service's own namespace: `<instance>-<service>-<digest>`.
 #[must_use]
-pub fn proxy_name_in_service_namespace(instance: &str, service: &str) -> String {
-    append_digest(&format!("{instance}-{service}"), &format!("{instance}/{service}"))
+pub fn proxy_name_in_service_namespace(operator_instance: &str, service: &str) -> String {
+    append_digest(&format!("{operator_instance}-{service}"), &format!("{operator_instance}/{service}"))
 }
 
 /// Appends the digest of `identity` to `name`. Truncates `name` if the result would be too long.

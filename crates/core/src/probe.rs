@@ -20,7 +20,7 @@ pub const PREFERRED_PROBE_PORT: u16 = 10_290;
 ///
 /// If no TCP port of the Service has the preferred number, the pod uses the preferred port.
 #[must_use]
-pub fn choose_port(forwarded_tcp_ports: &[u16]) -> Option<u16> {
+pub fn choose_probe_port(forwarded_tcp_ports: &[u16]) -> Option<u16> {
     (1024..=PREFERRED_PROBE_PORT).rev().find(|port| !forwarded_tcp_ports.contains(port))
 }
 
@@ -30,9 +30,9 @@ mod tests {
 
     #[test]
     fn probe_port_is_not_a_forwarded_port() {
-        assert_eq!(choose_port(&[80, 443]), Some(PREFERRED_PROBE_PORT));
+        assert_eq!(choose_probe_port(&[80, 443]), Some(PREFERRED_PROBE_PORT));
         assert_eq!(
-            choose_port(&[PREFERRED_PROBE_PORT, PREFERRED_PROBE_PORT - 1]),
+            choose_probe_port(&[PREFERRED_PROBE_PORT, PREFERRED_PROBE_PORT - 1]),
             Some(PREFERRED_PROBE_PORT - 2)
         );
     }

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn parse_error_names_the_invalid_part_of_a_proxy_protocol() {
+    fn parse_error_mentions_the_invalid_part_of_a_proxy_protocol() {
         for (text, expected) in [
             ("", "\"\" is not a PROXY protocol"),
             ("true", "\"true\" is not a PROXY protocol"),

@@ -9,7 +9,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
-/// The label of the Leases of agents. The value of the label is the name of the operator's instance.
+/// The label of the Leases of agents. The value of the label is the name of the operator instance.
 pub const AGENT_LABEL: &str = "akrobateo.io/agent";
 /// The annotation of a Lease that contains the report in JSON.
 pub const REPORT_ANNOTATION: &str = "akrobateo.io/report";
@@ -36,8 +36,8 @@ pub struct AgentReport {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused_ports: Vec<PortProblem>,
     /// The Services with an invalid spec that the agent does not serve, although their status has an address of the
-    /// node. Each entry is `<namespace>/<name>`. The rules in the kernel have no earlier settings of such a Service,
-    /// for example because the node was restarted.
+    /// node. Each entry is `<namespace>/<name>`. The agent does not know the last valid settings of these Services, for
+    /// example because the node was restarted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unserved_services: Vec<String>,
     /// The ports that the agent serves, and that a pod or a process of the node started to use later.
@@ -73,7 +73,7 @@ pub struct AppliedVersions {
     pub endpoint_slices: u64,
 }
 
-/// A port of a Service that another Service, a pod or a process uses on the node.
+/// A Service's port that is in use on the node by another Service, a pod or a process.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortProblem {
@@ -101,7 +101,7 @@ pub enum PortOwner {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeNetwork {
-    /// The number of the node. No other node has the same number.
+    /// The number that identifies the node. Each node has a different number.
     pub number: u16,
     /// The addresses of the node.
     pub addresses: Vec<IpAddr>,
@@ -166,8 +166,8 @@ impl AgentReport {
 
 /// Returns the name of the Lease of a node's agent.
 #[must_use]
-pub fn lease_name(instance: &str, node: &str) -> String {
-    let name = format!("{instance}-{node}");
+pub fn lease_name(operator_instance: &str, node: &str) -> String {
+    let name = format!("{operator_instance}-{node}");
     if name.len() <= MAX_SUBDOMAIN_LENGTH {
         return name;
     }
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn report_is_read_as_it_was_written() {
+    fn report_in_a_lease_equals_the_written_report() {
         let mut lease = Lease::default();
         assert!(AgentReport::from_lease(&lease).is_none());
         let json = report().to_json().unwrap();
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn lease_name_is_short_enough_and_unique() {
+    fn lease_name_fits_the_length_limit_and_is_unique() {
         assert_eq!(lease_name("akrobateo", "n1"), "akrobateo-n1");
         let long_node = "n".repeat(253);
         let name = lease_name("akrobateo", &long_node);

@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn terminating_endpoint_serves_only_without_ready_endpoints() {
+    fn terminating_endpoint_serves_only_if_no_endpoint_is_ready() {
         let ready_conditions = || json!({ "ready": true, "serving": true, "terminating": false });
         let terminating_conditions = || json!({ "ready": false, "serving": true, "terminating": true });
         let ended_conditions = || json!({ "ready": false, "serving": false, "terminating": true });

@@ -25,7 +25,7 @@ pub fn defaults() -> ServiceDefaults {
         requirements: Vec::new(),
         tolerations: Vec::new(),
         workload: WorkloadKind::DaemonSet,
-        allows_dedicated: true,
+        allows_dedicated_proxies: true,
         client_address: ClientAddress::Keep,
         replicas: 2,
         address_types: vec![AddressType::ExternalIP, AddressType::InternalIP],

@@ -11,7 +11,7 @@ pub const KUBE_PROXY_NAMESPACE: &str = "kube-system";
 /// The `ConfigMaps` with the configuration of kube-proxy (kubeadm, EKS) and of Cilium.
 pub const CONFIG_MAPS: [&str; 3] = ["kube-proxy", "kube-proxy-config", CILIUM_CONFIG];
 const CILIUM_CONFIG: &str = "cilium-config";
-/// The labels of the pods of kube-proxy (kubeadm, kOps; RKE2) and of kube-router.
+/// The labels of the pods of kube-proxy (`k8s-app` in kubeadm and kOps, `component` in RKE2) and of kube-router.
 pub const POD_SELECTORS: [&str; 3] = ["k8s-app=kube-proxy", "component=kube-proxy", "k8s-app=kube-router"];
 /// The annotations in which K3s and RKE2 record the arguments of a node. On such a node, kube-proxy is a part
 /// of the process of K3s or RKE2.
@@ -30,7 +30,7 @@ pub struct Finding {
 
 /// Returns the reason why ipMode VIP is dangerous in this cluster; `None` if VIP is safe.
 #[must_use]
-pub fn vip_danger(findings: &[Finding]) -> Option<String> {
+pub fn find_vip_danger(findings: &[Finding]) -> Option<String> {
     let finding = findings.iter().find(|finding| finding.forbids_vip)?;
     Some(format!("{} ({})", finding.fact, finding.place))
 }
@@ -40,8 +40,11 @@ pub fn vip_danger(findings: &[Finding]) -> Option<String> {
 pub fn config_map_findings(name: &str, config_map: &ConfigMap) -> Vec<Finding> {
     let data = config_map.data.iter().flatten();
     let findings = data.filter_map(|(key, text)| {
-        let (fact, forbids_vip) =
-            if name == CILIUM_CONFIG { cilium_fact(key, text)? } else { mode_fact(&configured_mode(text)?) };
+        let (fact, forbids_vip) = if name == CILIUM_CONFIG {
+            describe_cilium_setting(key, text)?
+        } else {
+            describe_mode(&parse_mode(text)?)
+        };
         Some(Finding {
             place: format!("ConfigMap {KUBE_PROXY_NAMESPACE}/{name}, key {key}"),
             fact,
@@ -62,7 +65,7 @@ pub fn pod_finding(selector: &str, pod: &Pod) -> Option<Finding> {
         let is_disabled = words.contains(&"--run-service-proxy=false");
         (!is_disabled).then(|| ("kube-router implements Services with IPVS".to_owned(), true))?
     } else {
-        mode_fact(&mode_argument(&words)?)
+        describe_mode(&find_mode_argument(&words)?)
     };
     // The place does not name the pod, because the name changes with each restart.
     let place = format!("arguments of the pods in {KUBE_PROXY_NAMESPACE} with the label {selector}");
@@ -79,13 +82,13 @@ pub fn node_vip_danger(annotations: &BTreeMap<String, String>) -> Option<String>
             .iter()
             .map(|argument| argument.strip_prefix("--kube-proxy-arg=").unwrap_or(argument))
             .collect();
-        let (fact, forbids_vip) = mode_fact(&mode_argument(&words)?);
+        let (fact, forbids_vip) = describe_mode(&find_mode_argument(&words)?);
         forbids_vip.then(|| format!("{fact} (annotation {name} of a node)"))
     })
 }
 
 /// Returns the fact about a mode of kube-proxy, and true if the mode forbids ipMode VIP.
-fn mode_fact(mode: &str) -> (String, bool) {
+fn describe_mode(mode: &str) -> (String, bool) {
     let is_ipvs = mode.eq_ignore_ascii_case("ipvs");
     let shown_mode = if mode.is_empty() { "its default mode" } else { &format!("{mode} mode") };
     let shown_mode = if is_ipvs { "IPVS mode" } else { shown_mode };
@@ -93,7 +96,7 @@ fn mode_fact(mode: &str) -> (String, bool) {
 }
 
 /// Returns the mode in a configuration file of kube-proxy in YAML or JSON. Returns `None` for a file of another kind.
-fn configured_mode(text: &str) -> Option<String> {
+fn parse_mode(text: &str) -> Option<String> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text).ok()?;
     documents.iter().find_map(|document| match document.get("mode")? {
         Value::String(mode) => Some(mode.trim().to_owned()),
@@ -103,7 +106,7 @@ fn configured_mode(text: &str) -> Option<String> {
 }
 
 /// Returns the value of the argument `proxy-mode`.
-fn mode_argument(words: &[&str]) -> Option<String> {
+fn find_mode_argument(words: &[&str]) -> Option<String> {
     let remove_quotes = |text: &str| text.trim_matches(['"', '\'', ';']).to_owned();
     words.iter().enumerate().find_map(|(index, word)| {
         let argument = word.trim_matches(['"', '\'']).trim_start_matches("--").strip_prefix("proxy-mode")?;
@@ -116,7 +119,7 @@ fn mode_argument(words: &[&str]) -> Option<String> {
 }
 
 /// Returns the fact about kube-proxy in a setting of Cilium, and true if the fact forbids ipMode VIP.
-fn cilium_fact(key: &str, value: &str) -> Option<(String, bool)> {
+fn describe_cilium_setting(key: &str, value: &str) -> Option<(String, bool)> {
     (key == "kube-proxy-replacement").then_some(())?;
     let value = value.trim();
     let is_replaced = !["", "false", "disabled"].contains(&value);
@@ -132,13 +135,13 @@ mod tests {
 
     fn danger_in_config_map(name: &str, key: &str, text: &str) -> Option<String> {
         let config_map = serde_json::from_value(json!({ "data": { key: text } })).unwrap();
-        vip_danger(&config_map_findings(name, &config_map))
+        find_vip_danger(&config_map_findings(name, &config_map))
     }
 
     fn danger_in_pod(selector: &str, command: &[&str]) -> Option<String> {
         let containers = json!([{ "name": "main", "command": command }]);
         let pod = serde_json::from_value(json!({ "spec": { "containers": containers } })).unwrap();
-        vip_danger(pod_finding(selector, &pod).as_slice())
+        find_vip_danger(pod_finding(selector, &pod).as_slice())
     }
 
     #[test]
@@ -159,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn other_modes_and_files_without_a_mode_allow_vip() {
+    fn modes_except_ipvs_and_files_without_a_mode_allow_vip() {
         for text in [
             "mode: \"\"\nipvs:\n  scheduler: rr\n",
             "mode: nftables",

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-/// Returns the addresses of the annotation, and its invalid parts in quotes. An invalid part does not invalidate the
-/// other parts.
+/// Returns the addresses in the annotation, and the annotation's invalid parts in quotes. An invalid part does not
+/// invalidate the other parts.
 pub(crate) fn parse_addresses(text: &str) -> (Vec<IpAddr>, Vec<String>) {
     let (mut addresses, mut invalid_parts) = (Vec::new(), Vec::new());
     for part in text.split(',').map(str::trim) {

@@ -63,7 +63,7 @@ impl Default for NodePolicy {
     }
 }
 
-/// Parts of a node's annotation that cannot be published.
+/// The error about parts of a node's annotation that cannot be published.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "annotation {} of node {node} is {value:?}: {invalid_parts} cannot be published and is ignored; in a family without a valid \
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn first_address_type_is_chosen_in_each_family() {
+    fn address_type_is_chosen_separately_for_each_family() {
         let node =
             node("n1").external_ip("203.0.113.1").internal_ip("10.0.0.1").internal_ip("fd00::1").build();
         assert_eq!(addresses_to_publish(&node, &TYPES_WITH_EXTERNAL_FIRST), ["203.0.113.1", "fd00::1"]);

@@ -1,4 +1,4 @@
-//! Each test writes a small crate to a temporary directory and checks it.
+//! Each test writes a small crate to a temporary directory, and checks this crate.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};

@@ -18,13 +18,18 @@ use crate::reason::Reason;
 const MAX_NOTE_BYTES: usize = 1024;
 
 impl Writer {
-    /// Emits an event of a Service. If an equal event was emitted a short time ago, only increases the count in its
-    /// Event object.
-    pub(super) async fn emit(&self, service: &Service, reason: Reason, note: &str) -> Result<(), CallError> {
+    /// Emits an event of a Service. If an equal event was emitted a short time ago, only increases the count in the
+    /// existing Event object.
+    pub(super) async fn emit_service_event(
+        &self,
+        service: &Service,
+        reason: Reason,
+        note: &str,
+    ) -> Result<(), CallError> {
         let now = Timestamp::now();
         let namespace = service.namespace().unwrap_or_default();
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
-        let key = EventKey { uid: service.uid(), reason, note: truncate_note(note).to_owned() };
+        let key = EventKey { object_uid: service.uid(), reason, note: truncate_note(note).to_owned() };
         let continued_series = self.recent_events().continue_series(&key, now);
         if let Some((name, count)) = continued_series {
             let series = EventSeries { count, last_observed_time: MicroTime(now) };
@@ -46,7 +51,7 @@ impl Writer {
         let event = Event {
             metadata,
             action: Some("SyncLoadBalancer".to_owned()),
-            ..self.event(reason, note, service.object_ref(&()), now)
+            ..self.build_event(reason, note, service.object_ref(&()), now)
         };
         call(&self.metrics.api, "publish_event", api.create(&PostParams::default(), &event)).await?;
         self.recent_events().record(key, name, 1, now);
@@ -54,7 +59,7 @@ impl Writer {
     }
 
     /// Returns an event without a name.
-    pub(super) fn event(
+    pub(super) fn build_event(
         &self,
         reason: Reason,
         note: &str,
@@ -67,7 +72,7 @@ impl Writer {
             reason: Some(reason.as_str().to_owned()),
             note: Some(truncate_note(note).to_owned()),
             event_time: Some(MicroTime(now)),
-            reporting_controller: Some(self.instance.clone()),
+            reporting_controller: Some(self.operator_instance.clone()),
             reporting_instance: Some(self.reporting_instance.clone()),
             regarding: Some(regarding),
             ..Event::default()
@@ -112,7 +117,7 @@ mod tests {
         let (client, mut api) = scripted_api();
         let writer = Writer::new(client, INSTANCE, Metrics::new());
         let service = service("web").build();
-        let emit = async |note| writer.emit(&service, Reason::PortInUse, note).await.unwrap();
+        let emit = async |note| writer.emit_service_event(&service, Reason::PortInUse, note).await.unwrap();
         let ((), first_name) = tokio::join!(emit("x"), async {
             let request = api.next_request().await;
             assert_eq!(request.method, Method::POST);

@@ -27,7 +27,7 @@ use crate::reason::Reason;
 pub(crate) struct Writer {
     client: Client,
     /// The name of this operator: the field manager of its writes, and the source of its events.
-    instance: String,
+    operator_instance: String,
     metrics: Arc<Metrics>,
     /// The name of this replica in its events.
     reporting_instance: String,
@@ -40,7 +40,7 @@ pub(crate) struct Writer {
 #[derive(PartialEq)]
 struct ReportedFailure {
     /// The UID of the Service. A new Service with the same name gets its own report.
-    uid: String,
+    service_uid: String,
     note: String,
 }
 
@@ -76,7 +76,7 @@ impl ApplyError {
         }
     }
 
-    /// Returns true if another client changed or replaced the object first.
+    /// Returns true if another client changed or replaced the object before this write.
     pub(crate) fn is_conflict(&self) -> bool {
         match self {
             Self::ApplyWorkload(error)
@@ -90,12 +90,12 @@ impl ApplyError {
 
 impl Writer {
     /// Returns a writer without reported failures.
-    pub(crate) fn new(client: Client, instance: &str, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(client: Client, operator_instance: &str, metrics: Arc<Metrics>) -> Self {
         let host_name = host_name();
-        let reporting_instance = if host_name.is_empty() { instance.to_owned() } else { host_name };
+        let reporting_instance = if host_name.is_empty() { operator_instance.to_owned() } else { host_name };
         Self {
             client,
-            instance: instance.to_owned(),
+            operator_instance: operator_instance.to_owned(),
             metrics,
             reporting_instance,
             recent_events: Mutex::default(),
@@ -114,17 +114,17 @@ impl Writer {
         let mut resource_version = None;
         match action {
             Action::Apply(workload) => {
-                resource_version = self.apply(workload).await.map_err(ApplyError::ApplyWorkload)?;
+                resource_version = self.apply_workload(workload).await.map_err(ApplyError::ApplyWorkload)?;
                 tracing::info!(service = %key, "applied the workload of the proxies");
             }
             Action::Delete(workload) => {
-                let result = self.delete(workload, DeleteParams::background()).await;
+                let result = self.delete_workload(workload, DeleteParams::background()).await;
                 result.map_err(ApplyError::DeleteWorkload)?;
                 let metadata = workload.metadata();
                 tracing::info!(service = %key, namespace = ?metadata.namespace, name = ?metadata.name, "deleted the workload of the proxies");
             }
             Action::DeleteKeepingPods(workload) => {
-                let result = self.delete(workload, DeleteParams::orphan()).await;
+                let result = self.delete_workload(workload, DeleteParams::orphan()).await;
                 result.map_err(ApplyError::DeleteWorkload)?;
                 tracing::warn!(service = %key, "recreating the workload: another field manager added fields to it");
             }
@@ -142,7 +142,7 @@ impl Writer {
             }
             Action::EmitEvent { reason, note } => {
                 if let Some(service) = service {
-                    let result = self.emit(service, *reason, note).await;
+                    let result = self.emit_service_event(service, *reason, note).await;
                     result.map_err(ApplyError::PublishEvent)?;
                 }
             }
@@ -158,12 +158,12 @@ impl Writer {
         error: &ApplyError,
     ) -> Result<(), ApplyError> {
         let note = error_chain(error);
-        let report = ReportedFailure { uid: service.uid().unwrap_or_default(), note: note.clone() };
+        let report = ReportedFailure { service_uid: service.uid().unwrap_or_default(), note: note.clone() };
         if self.reported_failures().get(key) == Some(&report) {
             return Ok(());
         }
         self.reported_failures().insert(key.clone(), report);
-        let result = self.emit(service, Reason::SyncLoadBalancerFailed, &note).await;
+        let result = self.emit_service_event(service, Reason::SyncLoadBalancerFailed, &note).await;
         result.map_err(ApplyError::PublishEvent)
     }
 
@@ -179,7 +179,7 @@ impl Writer {
 
     /// Returns the parameters of server-side apply. The operator takes over fields that other field managers own.
     fn apply_params(&self) -> PatchParams {
-        PatchParams::apply(&self.instance).force()
+        PatchParams::apply(&self.operator_instance).force()
     }
 
     fn reported_failures(&self) -> MutexGuard<'_, HashMap<ServiceKey, ReportedFailure>> {

@@ -18,8 +18,8 @@ const NODE_EVENT_NAMESPACE: &str = "default";
 impl Writer {
     /// Emits a Warning event about an invalid annotation of a node.
     ///
-    /// The name of the event depends only on the node, the instance and the message. Each error therefore has one
-    /// event, even if the operator restarts.
+    /// The name of the event depends only on the node, the operator instance and the message. Each error therefore has
+    /// one event, even if the operator restarts.
     pub(crate) async fn emit_address_warning(
         &self,
         error: &NodeAddressError,
@@ -30,18 +30,24 @@ impl Writer {
             api_version: Some("v1".to_owned()),
             kind: Some("Node".to_owned()),
             name: Some(error.node.clone()),
-            // kubectl finds events whose UID is the node's name, because the kubelet writes its events with this UID.
+            // `kubectl describe node` also finds events with the node's name as the UID of the node, because the
+            // kubelet writes this UID in its events.
             uid: Some(error.node.clone()),
             ..ObjectReference::default()
         };
         let event = Event {
             metadata: ObjectMeta {
-                name: Some(format!("{}.{}-{}", error.node, self.instance, akrobateo_core::digest(&note))),
+                name: Some(format!(
+                    "{}.{}-{}",
+                    error.node,
+                    self.operator_instance,
+                    akrobateo_core::digest(&note)
+                )),
                 namespace: Some(NODE_EVENT_NAMESPACE.to_owned()),
                 ..ObjectMeta::default()
             },
             action: Some("ReadNode".to_owned()),
-            ..self.event(Reason::InvalidNodeAddress, &note, regarding, now)
+            ..self.build_event(Reason::InvalidNodeAddress, &note, regarding, now)
         };
         let api: Api<Event> = Api::namespaced(self.client.clone(), NODE_EVENT_NAMESPACE);
         match call(&self.metrics.api, "publish_event", api.create(&PostParams::default(), &event)).await {

@@ -13,36 +13,36 @@ const SERIES_TIMEOUT: SignedDuration = SignedDuration::from_mins(6);
 
 /// The series of the last minutes.
 #[derive(Debug, Default)]
-pub(super) struct RecentEvents(HashMap<EventKey, Series>);
+pub(super) struct RecentEvents(HashMap<EventKey, RecordedSeries>);
 
 /// Events with the same key are repetitions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct EventKey {
     /// The UID of the object.
-    pub(super) uid: Option<String>,
+    pub(super) object_uid: Option<String>,
     pub(super) reason: Reason,
     pub(super) note: String,
 }
 
 /// The Event object of a series, and the number of events in the series.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Series {
-    name: String,
+struct RecordedSeries {
+    object_name: String,
     count: i32,
-    last_at: Timestamp,
+    last_event_at: Timestamp,
 }
 
 impl RecentEvents {
     /// Returns the name of the Event object and the new count of the series that this event continues; `None` if the
     /// event is new.
     pub(super) fn continue_series(&mut self, key: &EventKey, now: Timestamp) -> Option<(String, i32)> {
-        self.0.retain(|_, series| series.last_at + SERIES_TIMEOUT > now);
-        self.0.get(key).map(|series| (series.name.clone(), series.count.saturating_add(1)))
+        self.0.retain(|_, series| series.last_event_at + SERIES_TIMEOUT > now);
+        self.0.get(key).map(|series| (series.object_name.clone(), series.count.saturating_add(1)))
     }
 
     /// Records a successful write of the Event object.
-    pub(super) fn record(&mut self, key: EventKey, name: String, count: i32, now: Timestamp) {
-        self.0.insert(key, Series { name, count, last_at: now });
+    pub(super) fn record(&mut self, key: EventKey, object_name: String, count: i32, now: Timestamp) {
+        self.0.insert(key, RecordedSeries { object_name, count, last_event_at: now });
     }
 }
 
@@ -51,21 +51,21 @@ mod tests {
     use super::*;
     use crate::decide::fixtures::at;
 
-    fn key(uid: &str, reason: Reason, note: &str) -> EventKey {
-        EventKey { uid: Some(uid.to_owned()), reason, note: note.to_owned() }
+    fn event_key(uid: &str, reason: Reason, note: &str) -> EventKey {
+        EventKey { object_uid: Some(uid.to_owned()), reason, note: note.to_owned() }
     }
 
     #[test]
     fn series_continues_only_with_an_equal_event_of_the_same_object() {
         let mut recent_events = RecentEvents::default();
-        let first_key = key("a", Reason::PortInUse, "x");
+        let first_key = event_key("a", Reason::PortInUse, "x");
         assert_eq!(recent_events.continue_series(&first_key, at(0)), None);
         recent_events.record(first_key.clone(), "event".to_owned(), 1, at(0));
         assert_eq!(recent_events.continue_series(&first_key, at(1)), Some(("event".to_owned(), 2)));
         for other in [
-            key("b", Reason::PortInUse, "x"),
-            key("a", Reason::PortConflict, "x"),
-            key("a", Reason::PortInUse, "y"),
+            event_key("b", Reason::PortInUse, "x"),
+            event_key("a", Reason::PortConflict, "x"),
+            event_key("a", Reason::PortInUse, "y"),
         ] {
             assert_eq!(recent_events.continue_series(&other, at(1)), None);
         }
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn series_ends_six_minutes_after_its_last_event() {
         let mut recent_events = RecentEvents::default();
-        let event = key("a", Reason::PortInUse, "x");
+        let event = event_key("a", Reason::PortInUse, "x");
         recent_events.record(event.clone(), "event".to_owned(), 1, at(0));
         recent_events.record(event.clone(), "event".to_owned(), 2, at(300));
         assert_eq!(recent_events.continue_series(&event, at(659)), Some(("event".to_owned(), 3)));

@@ -15,16 +15,20 @@ use crate::decide::Workload;
 
 impl Writer {
     /// Creates a workload, or restores its fields. Returns the new resourceVersion of the workload.
-    pub(super) async fn apply(&self, workload: &Workload) -> Result<Option<String>, CallError> {
+    pub(super) async fn apply_workload(&self, workload: &Workload) -> Result<Option<String>, CallError> {
         match workload {
-            Workload::DaemonSet(daemonset) => self.apply_kind::<DaemonSet>(daemonset).await,
-            Workload::Deployment(deployment) => self.apply_kind::<Deployment>(deployment).await,
+            Workload::DaemonSet(daemonset) => self.apply_workload_object::<DaemonSet>(daemonset).await,
+            Workload::Deployment(deployment) => self.apply_workload_object::<Deployment>(deployment).await,
         }
     }
 
     /// Deletes a workload. Succeeds if the workload no longer exists. The request contains the UID, so that the API
     /// server never deletes a new workload with the same name.
-    pub(super) async fn delete(&self, workload: &Workload, params: DeleteParams) -> Result<(), CallError> {
+    pub(super) async fn delete_workload(
+        &self,
+        workload: &Workload,
+        params: DeleteParams,
+    ) -> Result<(), CallError> {
         let metadata = workload.metadata();
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
         let name = metadata.name.as_deref().unwrap_or_default();
@@ -43,7 +47,7 @@ impl Writer {
         })
     }
 
-    async fn apply_kind<K>(&self, object: &K) -> Result<Option<String>, CallError>
+    async fn apply_workload_object<K>(&self, object: &K) -> Result<Option<String>, CallError>
     where
         K: Resource<Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
         K::DynamicType: Default,

@@ -34,8 +34,8 @@ const OPERATOR_CONTAINER: &str = "akrobateo";
 /// All Services and nodes, with the decisions of the operator in the cluster.
 pub(super) struct Cluster {
     /// The name of the operator.
-    pub(super) instance: String,
-    pub(super) reports: Vec<ServiceReport>,
+    pub(super) operator_instance: String,
+    pub(super) service_reports: Vec<ServiceReport>,
     pub(super) nodes: Arc<Vec<NodeInfo>>,
     /// The node agents.
     pub(super) agents: AgentStates,
@@ -75,11 +75,11 @@ impl Cluster {
         let scope = WatchScope {
             watch_namespace: config.watch_namespace(),
             operator_namespace: &agent_namespace,
-            has_proxies: defaults.allows_dedicated,
+            has_proxies: defaults.allows_dedicated_proxies,
         };
         let mut planner = Planner::list(&client, &scope, &proxy_config, defaults.clone(), &metrics).await?;
         let now = Timestamp::now();
-        let reports: Vec<_> = planner
+        let service_reports: Vec<_> = planner
             .resync()
             .into_iter()
             .map(|key| {
@@ -90,14 +90,14 @@ impl Cluster {
             })
             .collect();
         let (nodes, agents) = (planner.nodes(), planner.agents(now));
-        Ok(Self { instance: proxy_config.instance, reports, nodes, agents, defaults, now })
+        Ok(Self { operator_instance: proxy_config.instance, service_reports, nodes, agents, defaults, now })
     }
 }
 
 /// An operator that is deployed in the cluster.
 struct DeployedOperator {
     /// `namespace/name` of its Deployment.
-    deployment: String,
+    deployment_name: String,
     container: Container,
 }
 
@@ -105,7 +105,10 @@ impl DeployedOperator {
     /// Returns the configuration of the operator. The flags of this command override the configuration.
     fn merge_config(&self, command_line_matches: &ArgMatches) -> Result<OperatorConfig, CliError> {
         merge_operator_config(command_line_matches, &self.container).map_err(|error| {
-            CliError::OperatorConfig { deployment: self.deployment.clone(), message: error.to_string() }
+            CliError::OperatorConfig {
+                deployment_name: self.deployment_name.clone(),
+                message: error.to_string(),
+            }
         })
     }
 
@@ -113,7 +116,7 @@ impl DeployedOperator {
         let name = format!("{}/{}", deployment.namespace().unwrap_or_default(), deployment.name_any());
         let containers = deployment.spec?.template.spec?.containers;
         let container = containers.into_iter().find(|container| container.name == OPERATOR_CONTAINER)?;
-        Some(Self { deployment: name, container })
+        Some(Self { deployment_name: name, container })
     }
 }
 
@@ -138,7 +141,7 @@ async fn find_operator(client: &Client, namespace: &str, metrics: &Metrics) -> O
         );
         return None;
     };
-    let other_deployments: Vec<_> = operators.map(|other| other.deployment).collect();
+    let other_deployments: Vec<_> = operators.map(|other| other.deployment_name).collect();
     let ignored_deployments = if other_deployments.is_empty() {
         String::new()
     } else {
@@ -146,7 +149,7 @@ async fn find_operator(client: &Client, namespace: &str, metrics: &Metrics) -> O
     };
     eprintln!(
         "akrobateo: using the configuration of Deployment {}{ignored_deployments}",
-        operator.deployment
+        operator.deployment_name
     );
     add_config_map_settings(&mut operator.container, client, namespace, metrics).await;
     Some(operator)
@@ -171,7 +174,7 @@ async fn detect_vip_danger(client: &Client, metrics: &Metrics) -> Option<String>
         Err(error) => {
             let error = error_chain(&error);
             eprintln!(
-                "akrobateo: cannot read the mode of kube-proxy ({error}); using ipMode VIP; --ip-mode selects another mode"
+                "akrobateo: cannot read the mode of kube-proxy ({error}); using ipMode VIP; --ip-mode selects another ipMode"
             );
             None
         }
@@ -202,7 +205,7 @@ mod tests {
         let server = tokio::spawn(api.serve_lists(vec![deployment("a-tenant"), deployment("kube-system")]));
         let metrics = Metrics::new();
         let operator = find_operator(&client, "kube-system", &metrics).await.unwrap();
-        assert_eq!(operator.deployment, "kube-system/akrobateo");
+        assert_eq!(operator.deployment_name, "kube-system/akrobateo");
         assert!(find_operator(&client, "elsewhere", &metrics).await.is_none());
         server.abort();
     }

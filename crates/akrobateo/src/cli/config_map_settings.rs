@@ -6,8 +6,8 @@ use kube::{Api, Client};
 
 use crate::metrics::Metrics;
 
-/// Adds the settings of the container's `ConfigMaps` to its environment variables. If a `ConfigMap` cannot be read,
-/// prints a message and uses the defaults of its settings.
+/// Adds the settings in the container's `ConfigMaps` to the environment variables of the container. If a `ConfigMap`
+/// cannot be read, prints a message; the settings in this `ConfigMap` then have their defaults.
 pub(super) async fn add_config_map_settings(
     container: &mut Container,
     client: &Client,
@@ -16,9 +16,9 @@ pub(super) async fn add_config_map_settings(
 ) {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let sources = container.env_from.clone().unwrap_or_default();
-    // If several sources set a variable, Kubernetes uses the value in `env`, or the value of the last source. A later
-    // search returns the first value of a variable in `env`. The values of the last source come first, because these
-    // values have precedence.
+    // If several sources set a variable, Kubernetes uses the value in `env`, or the value of the last source if `env`
+    // has no value. The loop appends the values of the last source first. The first value of a variable in `env` is
+    // then the value that Kubernetes uses.
     for source in sources.into_iter().rev() {
         let (Some(reference), prefix) = (source.config_map_ref, source.prefix.unwrap_or_default()) else {
             continue;

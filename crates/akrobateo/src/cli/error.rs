@@ -13,10 +13,10 @@ pub(super) enum CliError {
     #[error(transparent)]
     List(#[from] ListError),
     #[error(
-        "this version of akrobateo does not accept the configuration of the operator in Deployment {deployment}; use \
+        "this version of akrobateo does not accept the configuration of the operator in Deployment {deployment_name}; use \
          the operator's version of akrobateo: {message}"
     )]
-    OperatorConfig { deployment: String, message: String },
+    OperatorConfig { deployment_name: String, message: String },
     #[error("Service {0} not found; to list the Services of type LoadBalancer, run: akrobateo status")]
     ServiceNotFound(ServiceKey),
     #[error("cannot read {file}")]

@@ -64,9 +64,9 @@ struct NodeExplanation {
 
 /// Explains a Service, or the remaining proxies of a deleted Service.
 pub(super) fn explain(cluster: &Cluster, key: &ServiceKey) -> Result<Explanation, CliError> {
-    let found_report = cluster.reports.iter().find(|report| report.key == *key);
+    let found_report = cluster.service_reports.iter().find(|report| report.key == *key);
     let report = found_report.ok_or_else(|| CliError::ServiceNotFound(key.clone()))?;
-    let port_rows = ports::port_rows(&cluster.reports, &cluster.nodes);
+    let port_rows = ports::port_rows(&cluster.service_reports, &cluster.nodes);
     let (workload, arguments) = match &report.decision.proxy {
         ProxyDecision::RunWorkload(workload) => (Some(workload.full_name()), workload.arguments()),
         ProxyDecision::KeepWorkloads => (report.state.workloads.first().map(Workload::full_name), Vec::new()),
@@ -75,7 +75,7 @@ pub(super) fn explain(cluster: &Cluster, key: &ServiceKey) -> Result<Explanation
     let nodes = report.state.nodes.iter().map(|node| NodeExplanation::new(report, node, &port_rows));
     let exposure = report.decision.status.as_ref().and_then(|status| status.exposure.as_ref());
     let warnings = exposure.map(Exposure::warning_reasons).unwrap_or_default();
-    let actions = plan_actions(&cluster.instance, &report.state, &report.decision, cluster.now);
+    let actions = plan_actions(&cluster.operator_instance, &report.state, &report.decision, cluster.now);
     Ok(Explanation {
         status: StatusRow::new(report, cluster.defaults.is_default_class),
         external_traffic_policy: report.service_spec().and_then(|spec| spec.external_traffic_policy.clone()),
@@ -168,8 +168,8 @@ fn explain_node(
     reason.to_owned()
 }
 
-/// Explains why the agent of a node does not serve the Service. Also lists the pods and processes that use its ports,
-/// and the error in the node's annotation.
+/// Explains why the agent of a node does not serve the Service. Also lists the pods and processes that use the
+/// Service's ports, and the error in the node's annotation.
 fn explain_agent(
     report: &ServiceReport,
     node: &NodeInfo,

@@ -44,6 +44,13 @@ pub(super) fn cluster_with_defaults(
         let decision = with_reported_conflicts(decide(&proxies, &state, now), Some(service));
         ServiceReport { key, state, decision }
     };
-    let reports = services.iter().map(report).collect();
-    Cluster { instance: INSTANCE.to_owned(), reports, nodes, agents: AgentStates::new(), defaults, now }
+    let service_reports = services.iter().map(report).collect();
+    Cluster {
+        operator_instance: INSTANCE.to_owned(),
+        service_reports,
+        nodes,
+        agents: AgentStates::new(),
+        defaults,
+        now,
+    }
 }

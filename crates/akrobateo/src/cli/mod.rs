@@ -107,7 +107,7 @@ impl ParsedCommand {
             }
             Command::Ports { output } => {
                 let cluster = self.read_cluster().await?;
-                let rows = ports::port_rows(&cluster.reports, &cluster.nodes);
+                let rows = ports::port_rows(&cluster.service_reports, &cluster.nodes);
                 output::print(output.format, &rows, |_| ports::format_rows(&rows))?;
                 Ok(true)
             }

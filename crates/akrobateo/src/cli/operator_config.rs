@@ -48,10 +48,10 @@ mod tests {
     use super::*;
     use crate::settings::ResolvedConfig;
 
-    fn merge(
+    fn merge_configs(
         local_args: &[&str],
-        args: &[&str],
-        env: &[(&str, &str)],
+        operator_args: &[&str],
+        operator_env: &[(&str, &str)],
     ) -> Result<OperatorConfig, clap::Error> {
         let command_line_matches = OperatorConfig::command()
             .try_get_matches_from(std::iter::once(&"akrobateo").chain(local_args))?;
@@ -61,8 +61,8 @@ mod tests {
             value_from: None,
         };
         let container = Container {
-            args: Some(args.iter().map(|&arg| arg.to_owned()).collect()),
-            env: Some(env.iter().map(variable).collect()),
+            args: Some(operator_args.iter().map(|&arg| arg.to_owned()).collect()),
+            env: Some(operator_env.iter().map(variable).collect()),
             ..Container::default()
         };
         merge_operator_config(&command_line_matches, &container)
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn local_flags_override_operator_flags_and_environment_variables() {
-        let config = merge(
+        let config = merge_configs(
             &["--lb-image=local"],
             &["--watch-namespace=flag"],
             &[
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn unknown_operator_flags_and_values_are_errors() {
-        assert!(merge(&[], &["--unknown-flag"], &[]).is_err());
-        assert!(merge(&[], &[], &[("IP_MODE", "unknown")]).is_err());
+        assert!(merge_configs(&[], &["--unknown-flag"], &[]).is_err());
+        assert!(merge_configs(&[], &[], &[("IP_MODE", "unknown")]).is_err());
     }
 }

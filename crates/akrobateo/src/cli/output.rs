@@ -54,7 +54,7 @@ impl Style {
     }
 
     /// Returns the style for standard output. The variable `NO_COLOR` disables colors, see <https://no-color.org>.
-    fn detect() -> Self {
+    fn for_standard_output() -> Self {
         let use_color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         if use_color { Self::Colored } else { Self::Plain }
     }
@@ -67,7 +67,7 @@ pub(super) fn print(
     format_text: impl FnOnce(Style) -> String,
 ) -> Result<(), CliError> {
     write(&match format {
-        Format::Text => format_text(Style::detect()),
+        Format::Text => format_text(Style::for_standard_output()),
         Format::Json => to_json(value)?,
         Format::Yaml => to_yaml(value)?,
     })

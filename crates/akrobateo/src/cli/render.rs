@@ -235,7 +235,7 @@ items:
     }
 
     #[test]
-    fn error_names_the_reason_of_a_rejected_or_ineligible_service() {
+    fn error_mentions_the_reason_of_a_rejected_or_ineligible_service() {
         let mut rejected_service = parse_services(MANIFEST).unwrap().remove(0);
         rejected_service.metadata.annotations =
             Some([("akrobateo.io/workload".to_owned(), "Pod".to_owned())].into());

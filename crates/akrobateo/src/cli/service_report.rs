@@ -31,7 +31,7 @@ impl ServiceReport {
     }
 
     /// Returns true if the Service has type LoadBalancer, or if workloads of its proxies still exist.
-    pub(super) fn is_listed(&self) -> bool {
+    pub(super) fn is_shown_by_commands(&self) -> bool {
         let service_type = self.service_spec().and_then(|spec| spec.type_.as_deref());
         service_type == Some("LoadBalancer") || !self.state.workloads.is_empty()
     }
@@ -62,8 +62,8 @@ impl ServiceReport {
         self.accepted_spec().is_some_and(LoadBalancerSpec::is_shared)
     }
 
-    /// Returns the workload of an accepted Service in the words of the annotation `akrobateo.io/workload`.
-    pub(super) fn mode(&self) -> Option<&'static str> {
+    /// Returns the workload of an accepted Service as a value of the annotation `akrobateo.io/workload`.
+    pub(super) fn forwarding_mode(&self) -> Option<&'static str> {
         Some(match self.accepted_spec()?.workload {
             WorkloadSpec::Shared => "Shared",
             WorkloadSpec::Dedicated(ProxyWorkload::DaemonSet) => "DaemonSet",

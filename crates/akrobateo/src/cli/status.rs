@@ -68,7 +68,7 @@ impl StatusRow {
             name: report.key.name.clone(),
             class: report.service_spec().and_then(|spec| spec.load_balancer_class.clone()),
             ports: report.port_names(),
-            mode: report.mode(),
+            mode: report.forwarding_mode(),
             ready_proxy_count: report.ready_proxy_count(),
             desired_proxy_count: report.desired_proxy_count(),
             outdated_proxy_count: report.decision.rollout.outdated_proxies.len(),
@@ -89,13 +89,13 @@ impl StatusRow {
     /// Returns one line with the Service's state and one line with the message.
     pub(super) fn format_summary(&self, style: Style) -> String {
         let name = style.make_bold(&format!("{}/{}", self.namespace, self.name));
-        let state = style.color_by_health(self.state(), self.health());
+        let state = style.color_by_health(self.reason_or_not_served(), self.health());
         let message = self.message.as_ref().map(|message| format!("  {message}\n")).unwrap_or_default();
         let outdated_note = match self.outdated_proxy_count {
             0 => String::new(),
             count => format!(", {count} outdated"),
         };
-        // No node should serve a Service that is rejected or not served, unless earlier proxies remain.
+        // A Service without a mode is rejected or not served. The counts mean something only if earlier proxies remain.
         if self.mode.is_none() && self.desired_proxy_count == 0 {
             return format!("{name}: {state}\n{message}");
         }
@@ -132,7 +132,7 @@ impl StatusRow {
     }
 
     /// Returns the reason of the condition `akrobateo.io/Exposed`, or `NotServed` if there is no condition.
-    fn state(&self) -> &str {
+    fn reason_or_not_served(&self) -> &str {
         self.reason.as_deref().unwrap_or("NotServed")
     }
 
@@ -152,7 +152,7 @@ impl StatusRow {
             Cell::new(join_first_items(&self.ports, MAX_LISTED_ITEMS)),
             Cell::new(proxy_counts),
             Cell::new(join_first_items(&self.addresses, MAX_LISTED_ITEMS)),
-            Cell::with_health(self.state(), self.health()),
+            Cell::with_health(self.reason_or_not_served(), self.health()),
             Cell::new(self.message.clone().unwrap_or_default()),
         ]
     }
@@ -171,7 +171,8 @@ fn unserved_reason(report: &ServiceReport, is_default_class: bool) -> Option<Str
 pub(super) fn status_rows(cluster: &Cluster, namespace: Option<&str>) -> Vec<StatusRow> {
     let is_in_namespace =
         |report: &&ServiceReport| namespace.is_none_or(|namespace| report.key.namespace == namespace);
-    let reports = cluster.reports.iter().filter(|report| report.is_listed()).filter(is_in_namespace);
+    let reports =
+        cluster.service_reports.iter().filter(|report| report.is_shown_by_commands()).filter(is_in_namespace);
     reports.map(|report| StatusRow::new(report, cluster.defaults.is_default_class)).collect()
 }
 

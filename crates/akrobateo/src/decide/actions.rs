@@ -35,12 +35,12 @@ pub(crate) enum Action {
 /// Returns the writes in the order of execution. The operator creates proxies before it publishes their addresses, and
 /// removes the addresses before it deletes the proxies.
 pub(crate) fn plan_actions(
-    instance: &str,
+    operator_instance: &str,
     state: &ServiceState,
     decision: &Decision,
     now: Timestamp,
 ) -> Vec<Action> {
-    let status_actions = plan_status(instance, state, decision, now);
+    let status_actions = plan_status(operator_instance, state, decision, now);
     let deletions_of_obsolete_workloads = state.obsolete_workloads.iter().cloned().map(Action::Delete);
     let pod_deletions = decision.rollout.pods_to_delete.iter().cloned().map(Action::DeletePod);
     let pod_deletions: Vec<_> = pod_deletions.collect();
@@ -66,16 +66,16 @@ fn plan_deletion(state: &ServiceState) -> Vec<Action> {
     let workloads = state.workloads.iter().chain(&state.obsolete_workloads);
     let mut actions: Vec<_> = workloads.cloned().map(Action::Delete).collect();
     if state.service.is_some() && !actions.is_empty() {
-        actions.push(event(Reason::DeletingLoadBalancer, "deleted the proxies"));
+        actions.push(emit_event_action(Reason::DeletingLoadBalancer, "deleted the proxies"));
     }
     actions
 }
 
 fn plan_workload(state: &ServiceState, desired: &Workload, decision: &Decision) -> Vec<Action> {
-    let limit = decision.limits.workload;
+    let limit = decision.write_limits.workload;
     let (same_workloads, other_workloads): (Vec<_>, Vec<_>) =
         state.workloads.iter().partition(|workload| workload.has_same_identity(desired));
-    // Other workloads of the Service use the same hostPorts, so they are deleted first.
+    // The Service's other workloads use the same hostPorts, so the operator deletes these workloads first.
     let mut actions: Vec<_> = other_workloads.into_iter().cloned().map(Action::Delete).collect();
     if limit.delayed_until().is_some() {
         return actions;
@@ -93,7 +93,7 @@ fn plan_workload(state: &ServiceState, desired: &Workload, decision: &Decision) 
     match same_workloads.first().map(|existing_workload| existing_workload.data_path_arguments()) {
         None => {
             let note = "created the proxies; waiting for them to become ready";
-            actions.push(event(Reason::EnsuringLoadBalancer, note));
+            actions.push(emit_event_action(Reason::EnsuringLoadBalancer, note));
         }
         Some(previous_arguments)
             if limit == WriteLimit::Change && previous_arguments != desired.data_path_arguments() =>
@@ -105,22 +105,28 @@ fn plan_workload(state: &ServiceState, desired: &Workload, decision: &Decision) 
                 format!("with {}", arguments.join(" "))
             };
             let note = format!("replacing the proxies: they now forward {data_path}");
-            actions.push(event(Reason::DataPathChanged, note));
+            actions.push(emit_event_action(Reason::DataPathChanged, note));
         }
         Some(_) => (),
     }
     actions
 }
 
-fn plan_status(instance: &str, state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
+fn plan_status(
+    operator_instance: &str,
+    state: &ServiceState,
+    decision: &Decision,
+    now: Timestamp,
+) -> Vec<Action> {
     let (Some(service), Some(desired)) = (&state.service, &decision.status) else { return Vec::new() };
-    let limits = &decision.limits;
+    let limits = &decision.write_limits;
     let current_condition = current_condition(service);
     let has_same_condition = match &desired.exposure {
         Some(exposure) => exposure.matches(current_condition),
         None => current_condition.is_none(),
     };
-    let is_status_unchanged = has_same_condition && has_addresses(instance, service, &desired.addresses);
+    let is_status_unchanged =
+        has_same_condition && has_addresses(operator_instance, service, &desired.addresses);
     if is_status_unchanged || limits.status.delayed_until().is_some() {
         return Vec::new();
     }
@@ -138,7 +144,7 @@ fn plan_status(instance: &str, state: &ServiceState, decision: &Decision, now: T
     };
     let has_same_addresses = match &limits.previous_status {
         Some(previous) => previous.addresses == desired.addresses,
-        None => has_addresses(instance, service, &desired.addresses),
+        None => has_addresses(operator_instance, service, &desired.addresses),
     };
     let changed_exposure = exposure.filter(|_| limits.status == WriteLimit::Change);
     let events = changed_exposure
@@ -156,19 +162,21 @@ fn status_events(
 ) -> Vec<Action> {
     let warnings: Vec<_> = exposure
         .new_warnings(previous_condition)
-        .map(|(reason, text)| event(*reason, text.clone()))
+        .map(|(reason, text)| emit_event_action(*reason, text.clone()))
         .collect();
     let was_exposed = previous_condition.is_some_and(|condition| condition.status == "True");
     let is_exposed = exposure.status() == "True";
     let address_event = match (is_exposed, was_exposed) {
         (true, _) if exposure.reason.is_rejection() => None,
-        (true, false) => Some(event(Reason::EnsuredLoadBalancer, addresses_note(&desired.addresses))),
+        (true, false) => {
+            Some(emit_event_action(Reason::EnsuredLoadBalancer, addresses_note(&desired.addresses)))
+        }
         (true, true) if !has_same_addresses => {
-            Some(event(Reason::UpdatedLoadBalancer, addresses_note(&desired.addresses)))
+            Some(emit_event_action(Reason::UpdatedLoadBalancer, addresses_note(&desired.addresses)))
         }
         // If a Warning names the cause, no event about the addresses is necessary.
         (false, true) if warnings.is_empty() => {
-            Some(event(Reason::UnAvailableLoadBalancer, exposure.message.clone()))
+            Some(emit_event_action(Reason::UnAvailableLoadBalancer, exposure.message.clone()))
         }
         _ => None,
     };
@@ -180,6 +188,6 @@ fn addresses_note(addresses: &[LoadBalancerIngress]) -> String {
     format!("published addresses: {}", addresses.join(", "))
 }
 
-fn event(reason: Reason, note: impl Into<String>) -> Action {
+fn emit_event_action(reason: Reason, note: impl Into<String>) -> Action {
     Action::EmitEvent { reason, note: note.into() }
 }

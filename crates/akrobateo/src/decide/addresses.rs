@@ -26,7 +26,7 @@ pub(super) struct AddressInputs<'a, 'nodes> {
     pub(super) may_be_published: &'a dyn Fn(&NodeInfo) -> bool,
     /// The nodes that are published although they are not ready.
     pub(super) unclaimed_nodes: &'a BTreeSet<String>,
-    /// True if the replacement of a proxy can run on another node than the proxy.
+    /// True if Kubernetes may start the replacement of a proxy on another node.
     pub(super) proxies_can_move: bool,
     pub(super) now: Timestamp,
 }
@@ -65,12 +65,12 @@ pub(super) fn select_nodes_to_publish<'nodes>(
         let readiness = (inputs.readiness)(node);
         if readiness == NodeReadiness::Ready || inputs.unclaimed_nodes.contains(&node.name) {
             ready_nodes.nodes.push(node);
-        } else if let NodeReadiness::Changing { until } = readiness
-            && until > inputs.now
+        } else if let NodeReadiness::Changing { grace_period_end } = readiness
+            && grace_period_end > inputs.now
             && is_published(service, node)
         {
             changing_nodes.nodes.push(node);
-            changing_nodes.recheck_at = changing_nodes.recheck_at.into_iter().chain([until]).min();
+            changing_nodes.recheck_at = changing_nodes.recheck_at.into_iter().chain([grace_period_end]).min();
         }
     }
     // If proxies can move, the next proxy may run on another node. A changing node then stays published only if no
@@ -95,7 +95,7 @@ pub(super) fn select_nodes_until_first_ready_node<'nodes>(
     let included_nodes = inputs.nodes.iter().filter(|node| node.exclusion_reason.is_none());
     let starting_nodes = included_nodes.clone().filter(|node| (inputs.may_be_published)(node));
     let grace_period_ends = starting_nodes.filter_map(|node| match (inputs.readiness)(node) {
-        NodeReadiness::Changing { until } => Some(until),
+        NodeReadiness::Changing { grace_period_end } => Some(grace_period_end),
         NodeReadiness::NotReady | NodeReadiness::Ready => None,
     });
     let Some(recheck_at) = grace_period_ends.filter(|end| *end > inputs.now).max() else {
@@ -169,8 +169,8 @@ mod tests {
     use crate::decide::rollout_limits::replacement_time;
     use crate::decide::{PodChangeTimes, ServiceState};
 
-    /// Returns the addresses to publish at the time `now`. The pods of all nodes changed at 100 s.
-    fn published_ips(service: &Service, pods: Vec<Pod>, nodes: &[Node], now: i64) -> Vec<String> {
+    /// Returns the addresses to publish at the time `now_seconds`. The pods of all nodes changed at 100 s.
+    fn published_ips(service: &Service, pods: Vec<Pod>, nodes: &[Node], now_seconds: i64) -> Vec<String> {
         let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
         let nodes: Vec<_> = nodes.iter().map(NodeInfo::from_node).collect();
         let last_change_times = nodes.iter().map(|node| (node.name.clone(), at(100))).collect();
@@ -184,7 +184,7 @@ mod tests {
             may_be_published: &|_| true,
             unclaimed_nodes: &unclaimed_nodes,
             proxies_can_move: false,
-            now: at(now),
+            now: at(now_seconds),
         };
         let publishable_nodes = select_nodes_to_publish(service, &inputs);
         let spec = LoadBalancerSpec::from_service(service, &defaults()).unwrap();
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_address_has_ip_mode_proxy_if_one_node_has_it() {
+    fn address_of_several_nodes_has_ip_mode_proxy_if_one_node_has_ip_mode_proxy() {
         let service = service("web").tcp(80).build();
         let spec = LoadBalancerSpec::from_service(&service, &defaults()).unwrap();
         let nodes = [

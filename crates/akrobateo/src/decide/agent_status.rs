@@ -33,7 +33,7 @@ pub(crate) struct ObservedReport {
 }
 
 impl ObservedReport {
-    /// Returns true if both states lead to the same decisions.
+    /// Returns true if both reports lead to the same decisions.
     pub(crate) fn is_equivalent(&self, other: &Self) -> bool {
         self.is_silent == other.is_silent && self.report.equals_except_conntrack(&other.report)
     }
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn node_serves_only_with_a_fresh_report_without_refusal_error_and_missing_versions() {
+    fn node_serves_only_if_its_report_is_recent_and_contains_no_problem() {
         assert_eq!(status(|_| (), false), AgentStatus::Serving);
         assert_eq!(status(|_| (), true), AgentStatus::Silent);
         assert_eq!(status(|report| report.is_paused = true, false), AgentStatus::Paused);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn agents_are_all_silent_only_if_there_is_an_agent() {
+    fn cluster_without_agents_does_not_count_as_silent() {
         let agent = |is_silent| AgentState {
             observed_report: ObservedReport { report: Arc::default(), is_silent },
             renewed_at: None,

@@ -86,7 +86,7 @@ impl Blocker {
         publishable_nodes: &[&NodeInfo],
         are_pods_overdue: bool,
     ) -> Option<Self> {
-        if let Some(blocker) = Self::find_without_programs(state, spec, publishable_nodes) {
+        if let Some(blocker) = Self::find_independent_of_forwarding(state, spec, publishable_nodes) {
             return Some(blocker);
         }
         if let Some(blocker) = Self::find_endpoint_blocker(state, spec, allocation, role) {
@@ -109,8 +109,8 @@ impl Blocker {
         (state.pods.is_empty() && (are_pods_overdue || is_reported)).then_some(no_pod_blocker)
     }
 
-    /// Returns the first blocker that does not depend on the programs that forward.
-    pub(super) fn find_without_programs(
+    /// Returns the first blocker that can occur in both cases: proxies forward, or the node agents forward.
+    pub(super) fn find_independent_of_forwarding(
         state: &ServiceState,
         spec: &LoadBalancerSpec,
         publishable_nodes: &[&NodeInfo],

@@ -1,4 +1,5 @@
-//! The condition `akrobateo.io/Exposed` shows if a Service has addresses, and why a Service has no address. Pure.
+//! The condition `akrobateo.io/Exposed` shows whether a Service has addresses, and the reason if the Service has none.
+//! Pure.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::blocker::Blocker;
 use super::current_condition::CONDITION_TYPE;
 use super::note::{Note, join_first_items};
-use super::pod_failure::pod_failure;
+use super::pod_failure::find_pod_failure;
 use super::rollout::{OutdatedProxy, RolloutDelay};
 use super::unpublished::UnpublishedNode;
 use crate::reason::Reason;
@@ -47,7 +48,7 @@ pub(super) struct ExposureFacts<'a> {
 impl Exposure {
     /// Returns the condition of a Service whose spec is invalid. `may_release_port` is true if the programs that
     /// forward the Service can release a reserved port and keep the other ports.
-    pub(super) fn rejected(
+    pub(super) fn for_rejected_service(
         error: &SpecError,
         has_addresses: bool,
         may_release_port: bool,
@@ -64,14 +65,14 @@ impl Exposure {
     }
 
     /// Returns the condition of an invalid Service whose previous proxies occupied a port that is now reserved.
-    pub(super) fn from_released_port(error: &SpecError, port: HostPort, note: Option<Note>) -> Self {
+    pub(super) fn for_released_port(error: &SpecError, port: HostPort, note: Option<Note>) -> Self {
         let effect =
             format!("The previous proxies were removed, because port {port} is now reserved for the nodes");
         Self::from_error(error, false, Some(effect), note)
     }
 
     /// Returns the condition of a Service whose ports belong to other Services on every node.
-    pub(super) fn conflicting(allocation: &Allocation, note: Option<Note>) -> Self {
+    pub(super) fn for_port_conflict(allocation: &Allocation, note: Option<Note>) -> Self {
         let reason = Reason::PortConflict;
         Self::from_notes(reason, false, conflict_note(allocation).into_iter().chain(note))
     }
@@ -81,7 +82,7 @@ impl Exposure {
         let conflicts_note = conflict_note(facts.allocation);
         let node_ports_note = shared_node_ports_note(&facts.allocation.shared_node_ports);
         let outdated_note = outdated_proxies_note(facts.outdated_proxies);
-        let failure = pod_failure(facts.pods, facts.proxy_nodes);
+        let failure = find_pod_failure(facts.pods, facts.proxy_nodes);
         let failure_reason = failure.as_ref().map(|failure| failure.reason);
         let failure_note =
             failure.map(|failure| Note { text: failure.message, warning_reason: Some(failure.reason) });
@@ -167,7 +168,7 @@ impl Exposure {
         if self.has_addresses { "True" } else { "False" }
     }
 
-    /// Returns true if a Service's current condition has the same content.
+    /// Returns true if a Service's current condition already has the content of this exposure.
     pub(super) fn matches(&self, current: Option<&Condition>) -> bool {
         current.is_some_and(|current| {
             current.status == self.status()

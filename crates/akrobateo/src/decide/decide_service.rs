@@ -11,7 +11,7 @@ use super::decision::{Decision, DesiredStatus, ProxyDecision};
 use super::dedicated::decide_dedicated_service;
 use super::notes::other_addresses_note;
 use super::proxy_config::ProxyConfig;
-use super::rejected::{RejectedStatus, rejected_status};
+use super::rejected::{RejectedStatus, decide_rejected_status};
 use super::rollout::Rollout;
 use super::service_state::ServiceState;
 use super::shared::decide_shared_service;
@@ -30,11 +30,11 @@ pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp)
         Some(AllocationResult::Rejected(error)) => {
             if let Some(port) = find_reserved_port(state) {
                 let note = other_addresses_note(&config.instance, service);
-                let exposure = Exposure::from_released_port(error, port, note);
+                let exposure = Exposure::for_released_port(error, port, note);
                 return decision_without_proxy(Some(status_without_addresses(Some(exposure))));
             }
             let RejectedStatus { addresses, exposure, recheck_at } =
-                rejected_status(&config.instance, state, service, error, now);
+                decide_rejected_status(&config.instance, state, service, error, now);
             let rollout = plan_rollout_for_existing_workload(state, now);
             let status = Some(DesiredStatus { addresses, exposure: Some(exposure) });
             Decision {
@@ -50,7 +50,7 @@ pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp)
             }
             WorkloadSpec::Dedicated(_) if allocation.is_denied() => {
                 let note = other_addresses_note(&config.instance, service);
-                decision_without_proxy(Some(status_without_addresses(Some(Exposure::conflicting(
+                decision_without_proxy(Some(status_without_addresses(Some(Exposure::for_port_conflict(
                     allocation, note,
                 )))))
             }

@@ -27,7 +27,7 @@ pub(crate) struct Decision {
     pub(crate) recheck_at: Option<Timestamp>,
     /// The limits of the operator's writes. The limits delay the first status write of a shared Service, and all writes
     /// during a conflict with another program.
-    pub(super) limits: WriteLimits,
+    pub(super) write_limits: WriteLimits,
 }
 
 impl Decision {
@@ -40,7 +40,7 @@ impl Decision {
             unpublished_nodes: Vec::new(),
             rollout: Rollout::default(),
             recheck_at: None,
-            limits: WriteLimits::default(),
+            write_limits: WriteLimits::default(),
         }
     }
 
@@ -51,8 +51,8 @@ impl Decision {
         }
     }
 
-    /// Moves the next reconciliation to `latest_time` if it would happen later.
-    pub(super) fn recheck_by(&mut self, latest_time: Option<Timestamp>) {
+    /// Moves the next reconciliation to `latest_time` if the next reconciliation would be later.
+    pub(super) fn recheck_no_later_than(&mut self, latest_time: Option<Timestamp>) {
         self.recheck_at = self.recheck_at.into_iter().chain(latest_time).min();
     }
 }

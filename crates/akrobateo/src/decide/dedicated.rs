@@ -1,4 +1,4 @@
-//! Decides the desired state of an accepted Service that proxies of its own forward. Pure.
+//! Decides the desired state of an accepted Service in dedicated mode: the Service's own proxies forward. Pure.
 
 use akrobateo_services::allocation::Allocation;
 use akrobateo_services::key::ServiceKey;
@@ -14,7 +14,7 @@ use super::addresses::{
 use super::blocker::{Blocker, POD_CREATION_TIMEOUT};
 use super::condition::{Exposure, ExposureFacts};
 use super::decision::{Decision, DesiredStatus, ProxyDecision};
-use super::desired_workload::desired_workload;
+use super::desired_workload::build_desired_workload;
 use super::node_readiness::{previous_agent_readiness, proxy_readiness};
 use super::notes::find_notes;
 use super::pod::ProxyRole;
@@ -24,7 +24,8 @@ use super::rollout::Rollout;
 use super::rollout_limits::replacement_time;
 use super::service_state::ServiceState;
 use super::traffic_policy::{
-    MissingEndpointsPolicy, endpoints_allow_publication, has_forwarding_program, must_keep_vip, proxy_role,
+    MissingEndpointsPolicy, choose_proxy_role, endpoints_allow_publication, has_forwarding_program,
+    must_keep_vip,
 };
 use super::unpublished::find_unpublished_nodes;
 use super::workload::Workload;
@@ -37,7 +38,7 @@ fn find_applied_workload<'a>(state: &'a ServiceState, desired: &Workload) -> Opt
     existing_workload.filter(|existing_workload| existing_workload.matches(desired))
 }
 
-/// Decides the desired state of an accepted Service that proxies of its own forward.
+/// Decides the desired state of an accepted Service in dedicated mode: the Service's own proxies forward.
 pub(super) fn decide_dedicated_service(
     config: &ProxyConfig,
     state: &ServiceState,
@@ -46,19 +47,26 @@ pub(super) fn decide_dedicated_service(
     allocation: &Allocation,
     now: Timestamp,
 ) -> Decision {
-    let role = proxy_role(spec, &state.nodes);
+    let role = choose_proxy_role(spec, &state.nodes);
     // The allocation is empty in this case: all endpoints are on nodes that the Service does not select, and other
     // Services use the same ports.
     let desired = (!allocation.is_empty())
-        .then(|| desired_workload(config, state, service, spec, workload_kind, allocation, role));
+        .then(|| build_desired_workload(config, state, service, spec, workload_kind, allocation, role));
     let applied_workload = desired.as_ref().and_then(|desired| find_applied_workload(state, desired));
     // The rollout begins when the workload in the cluster has the desired spec.
     let rollout = applied_workload.map(|workload| Rollout::plan(workload, state, now)).unwrap_or_default();
     let missing_endpoints_policy = MissingEndpointsPolicy::find(state, spec);
     let endpoints_allow_node =
         |node: &NodeInfo| endpoints_allow_publication(state, spec, missing_endpoints_policy, node);
-    let publishable_nodes =
-        select_nodes(state, service, (spec, workload_kind), allocation, role, &endpoints_allow_node, now);
+    let publishable_nodes = select_publishable_nodes(
+        state,
+        service,
+        (spec, workload_kind),
+        allocation,
+        role,
+        &endpoints_allow_node,
+        now,
+    );
     // Several Services may publish an unclaimed node with the same port. kube-proxy must not forward for any of these
     // Services, because its rules for one Service would reject the clients of another Service.
     let addresses = build_ingress(spec, &publishable_nodes.nodes, &|node, address| {

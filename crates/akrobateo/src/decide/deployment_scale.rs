@@ -12,7 +12,7 @@ use super::workload::{DeploymentScale, Workload};
 
 /// Returns the scale of a Service's Deployment. The Deployment has at most one pod for each node, because two pods
 /// cannot use the same hostPorts of a node.
-pub(super) fn deployment_scale(
+pub(super) fn calculate_deployment_scale(
     state: &ServiceState,
     spec: &LoadBalancerSpec,
     kind: ProxyWorkload,
@@ -23,7 +23,7 @@ pub(super) fn deployment_scale(
     // A command that runs without a cluster does not know any nodes.
     let replicas =
         if state.nodes.is_empty() { replicas.into() } else { spec.proxy_count(owned_node_count).max(1) };
-    let max_unavailable = max_unavailable(state, replicas);
+    let max_unavailable = calculate_max_unavailable(state, replicas);
     DeploymentScale { replicas: to_i32(replicas), max_unavailable: to_i32(max_unavailable) }
 }
 
@@ -32,7 +32,7 @@ pub(super) fn deployment_scale(
 ///
 /// The Deployment controller waits for every unavailable pod. The number includes the pods that cannot run, because
 /// otherwise one lost node would stop the rollout.
-fn max_unavailable(state: &ServiceState, replicas: usize) -> usize {
+fn calculate_max_unavailable(state: &ServiceState, replicas: usize) -> usize {
     let replaced_count = max_simultaneous_replacements(replicas);
     let Some(existing_deployment) =
         state.workloads.iter().find(|workload| matches!(workload, Workload::Deployment(_)))
@@ -69,6 +69,6 @@ fn max_unavailable(state: &ServiceState, replicas: usize) -> usize {
     (unavailable_count + unavailable_current_count).min(replicas)
 }
 
-fn to_i32(number: usize) -> i32 {
-    i32::try_from(number).unwrap_or(i32::MAX)
+fn to_i32(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
 }

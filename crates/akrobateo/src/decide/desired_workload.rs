@@ -10,7 +10,7 @@ use akrobateo_services::node_info::NodeInfo;
 use akrobateo_services::spec::{LoadBalancerSpec, ProxyWorkload};
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Service};
 
-use super::deployment_scale::deployment_scale;
+use super::deployment_scale::calculate_deployment_scale;
 use super::host_port_family::host_port_family;
 use super::pod::{PodNodes, PodPlacement, ProxyRole};
 use super::pod_status::{NODE_NAME_FIELD, is_terminating, required_node_terms, runs_on};
@@ -19,7 +19,7 @@ use super::service_state::ServiceState;
 use super::workload::Workload;
 
 /// Returns the desired workload of an accepted Service.
-pub(super) fn desired_workload(
+pub(super) fn build_desired_workload(
     config: &ProxyConfig,
     state: &ServiceState,
     service: &Service,
@@ -29,7 +29,7 @@ pub(super) fn desired_workload(
     role: ProxyRole,
 ) -> Workload {
     let host_port_family = host_port_family(spec, || role, &state.nodes);
-    let scale = deployment_scale(state, spec, kind, allocation);
+    let scale = calculate_deployment_scale(state, spec, kind, allocation);
     let build_workload = |nodes: PodNodes| {
         let placement = PodPlacement { nodes, host_port_family };
         Workload::new(config, service, spec, kind, placement, role, scale)
@@ -66,8 +66,8 @@ fn find_excluded_nodes(workload: &Workload) -> Option<BTreeSet<String>> {
 /// Returns true if the list of excluded nodes may stay unchanged. The list may stay under two conditions: enough nodes
 /// remain, and the list contains each node of another Service on which a pod of this Service runs.
 ///
-/// Other nodes of other Services need no exclusion, because the scheduler does not assign a pod to a node on which its
-/// hostPorts are in use.
+/// The list need not contain further nodes of other Services, because the scheduler does not assign a pod to a node on
+/// which the hostPorts of the pod are in use.
 fn may_keep_excluded_nodes(
     excluded_nodes: &BTreeSet<String>,
     state: &ServiceState,

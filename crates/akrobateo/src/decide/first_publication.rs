@@ -23,12 +23,13 @@ pub(super) fn first_publication_time(shared: &SharedService, now: Timestamp) -> 
         return None;
     }
     let nodes = shared.state.nodes.iter();
-    let expected_nodes = nodes.filter(|node| node.exclusion_reason.is_none() && shared.is_expected(node));
-    let statuses: Vec<_> = expected_nodes.map(|node| shared.status(node)).collect();
-    if !statuses.contains(&&AgentStatus::Outdated) {
+    let expected_nodes =
+        nodes.filter(|node| node.exclusion_reason.is_none() && shared.is_expected_to_serve(node));
+    let agent_statuses: Vec<_> = expected_nodes.map(|node| shared.agent_status(node)).collect();
+    if !agent_statuses.contains(&&AgentStatus::Outdated) {
         return None;
     }
-    let is_served = statuses.contains(&&AgentStatus::Serving);
+    let is_served = agent_statuses.contains(&&AgentStatus::Serving);
     let timeout = if is_served { MAX_WAIT_FOR_OTHER_AGENTS } else { MAX_WAIT_FOR_FIRST_AGENT };
     Some(shared.state.version.seen_at + timeout).filter(|time| *time > now)
 }

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::ContainerPort;
 
 /// Returns the unspecified address of a family. The IPv4 address has a form that the scheduler does not treat as
 /// `0.0.0.0`.
-pub(super) const fn host_ip(family: Family) -> &'static str {
+pub(super) const fn unspecified_host_ip(family: Family) -> &'static str {
     match family {
         Family::V4 => "::ffff:0.0.0.0",
         Family::V6 => "::",
@@ -26,7 +26,7 @@ pub(super) fn occupied_frontends(container_port: &ContainerPort) -> Vec<Frontend
     let (Ok(protocol), Some(port)) = (protocol, number.and_then(NonZeroU16::new)) else { return Vec::new() };
     let is_occupied = |family: &Family| match container_port.host_ip.as_deref() {
         None | Some("" | "0.0.0.0") => true,
-        Some(address) => address == host_ip(*family),
+        Some(address) => address == unspecified_host_ip(*family),
     };
     Family::ALL.into_iter().filter(is_occupied).map(|family| Frontend { family, protocol, port }).collect()
 }
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn host_port_at_one_address_does_not_occupy_the_port() {
+    fn host_port_that_is_limited_to_one_address_does_not_occupy_the_port() {
         let occupied_families = |host_ip: Option<&str>| {
             let port = ContainerPort {
                 host_ip: host_ip.map(str::to_owned),
@@ -48,8 +48,8 @@ mod tests {
         for host_ip in [None, Some(""), Some("0.0.0.0")] {
             assert_eq!(occupied_families(host_ip), Family::ALL);
         }
-        assert_eq!(occupied_families(Some(host_ip(Family::V4))), [Family::V4]);
-        assert_eq!(occupied_families(Some(host_ip(Family::V6))), [Family::V6]);
+        assert_eq!(occupied_families(Some(unspecified_host_ip(Family::V4))), [Family::V4]);
+        assert_eq!(occupied_families(Some(unspecified_host_ip(Family::V6))), [Family::V6]);
         // A tenant's pod with this hostIP can run on the node of other Services' proxies.
         for address in ["127.0.0.2", "10.0.0.1", "::1", "::ffff:127.0.0.2"] {
             assert!(occupied_families(Some(address)).is_empty(), "{address}");

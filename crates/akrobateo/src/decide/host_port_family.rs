@@ -2,8 +2,8 @@
 //!
 //! A hostPort without a hostIP occupies the port of both families. Proxies that only reserve ports can be limited to
 //! one family with a hostIP. Proxies that forward cannot be limited, because the programs that implement hostPorts
-//! differ. portmap accepts both unspecified addresses of [`host_ip`](super::host_ip::host_ip), and CRI-O accepts only
-//! the IPv6 address. Cilium 1.18 does not open ports for an unspecified address.
+//! differ. portmap accepts both unspecified addresses of [`unspecified_host_ip`](super::host_ip::unspecified_host_ip),
+//! and CRI-O accepts only the IPv6 address. Cilium 1.18 does not open ports for an unspecified address.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use akrobateo_services::node_info::NodeInfo;
 use akrobateo_services::spec::LoadBalancerSpec;
 
 use super::pod::ProxyRole;
-use super::traffic_policy::proxy_role;
+use super::traffic_policy::choose_proxy_role;
 
 /// Returns the only family for which a Service's proxies occupy their ports; `None` if the proxies occupy the ports for
 /// both families.
@@ -25,7 +25,8 @@ pub(super) fn host_port_family(
     let family = families.first().copied().filter(|_| families.len() == 1)?;
     // Without dual-stack nodes, all Services use the same family, and the pods need no hostIP.
     let is_dual_stack = nodes.iter().any(NodeInfo::has_both_families);
-    // The role depends on all nodes, so it is the last check: the allocation calls this function for every Service.
+    // The check of the role comes last, because it reads all nodes, and the allocation calls this function for every
+    // Service.
     (is_dual_stack && role() == ProxyRole::ReservePorts).then_some(family)
 }
 
@@ -34,7 +35,7 @@ pub(crate) fn needed_frontends(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> B
     if spec.is_shared() {
         return spec.frontends();
     }
-    match host_port_family(spec, || proxy_role(spec, nodes), nodes) {
+    match host_port_family(spec, || choose_proxy_role(spec, nodes), nodes) {
         Some(_) => spec.frontends(),
         None => spec.frontends().into_iter().flat_map(to_both_families).collect(),
     }

@@ -25,13 +25,13 @@ pub(super) enum NodeReadiness {
     /// stays published until the given time.
     Changing {
         /// The end of the grace period.
-        until: Timestamp,
+        grace_period_end: Timestamp,
     },
     /// The node can answer.
     Ready,
 }
 
-/// Returns the readiness of a node by the Service's own proxies.
+/// Returns the readiness of a node, as far as the Service's own proxies determine it.
 ///
 /// The grace period starts when the operator sees that a pod was created or deleted. The period also starts when the
 /// operator allocates the node to the Service. A failure of a proxy does not start a new grace period. `may_run_proxy`
@@ -48,7 +48,7 @@ pub(super) fn proxy_readiness(
     }
     let changed_at = state.pod_change_times.last_change_times.get(&node.name).filter(|_| may_run_proxy);
     changed_at.map_or(NodeReadiness::NotReady, |changed_at| NodeReadiness::Changing {
-        until: *changed_at + grace_period,
+        grace_period_end: *changed_at + grace_period,
     })
 }
 
@@ -70,28 +70,28 @@ pub(crate) fn agent_status(
     AgentStatus::new(observed_report, key, required_versions)
 }
 
-/// Returns the readiness of a node by its agent.
+/// Returns the readiness of a node according to the report of its agent.
 pub(super) fn agent_readiness(state: &ServiceState, node: &NodeInfo, status: &AgentStatus) -> NodeReadiness {
     let Some(agent) = state.agents.get(&node.name) else { return NodeReadiness::NotReady };
     match status {
         AgentStatus::Absent | AgentStatus::Silent | AgentStatus::Refusing(_) => NodeReadiness::NotReady,
-        AgentStatus::Paused => NodeReadiness::Changing { until: agent.silent_at },
+        AgentStatus::Paused => NodeReadiness::Changing { grace_period_end: agent.silent_at },
         AgentStatus::Failing(_) => {
             let since = agent.failing_since.unwrap_or(state.version.seen_at);
-            NodeReadiness::Changing { until: since + AGENT_GRACE_PERIOD }
+            NodeReadiness::Changing { grace_period_end: since + AGENT_GRACE_PERIOD }
         }
         AgentStatus::Outdated => {
             let endpoint = state.endpoint_versions.get(&node.name).map(|endpoint| endpoint.seen_at);
             let change_times = [Some(state.version.seen_at), endpoint, agent.failing_since];
             let since = change_times.into_iter().flatten().max().unwrap_or(state.version.seen_at);
-            NodeReadiness::Changing { until: since + AGENT_GRACE_PERIOD }
+            NodeReadiness::Changing { grace_period_end: since + AGENT_GRACE_PERIOD }
         }
         AgentStatus::Serving => NodeReadiness::Ready,
     }
 }
 
-/// Returns the readiness of a node by its agent, for a Service that has moved from shared to dedicated mode. The agent
-/// serves such a Service until a proxy is ready on the node.
+/// Returns the readiness of a node according to the report of its agent, for a Service that has moved from shared to
+/// dedicated mode. The agent serves such a Service until a proxy is ready on the node.
 pub(super) fn previous_agent_readiness(
     state: &ServiceState,
     key: &ServiceKey,
@@ -104,7 +104,7 @@ pub(super) fn previous_agent_readiness(
     if is_waiting_for_proxy(report, key) {
         let is_paused = report.is_paused;
         return if is_paused {
-            NodeReadiness::Changing { until: agent.silent_at }
+            NodeReadiness::Changing { grace_period_end: agent.silent_at }
         } else {
             NodeReadiness::Ready
         };
@@ -113,6 +113,6 @@ pub(super) fn previous_agent_readiness(
     if report.has_applied(state.version.version, 0) {
         NodeReadiness::NotReady
     } else {
-        NodeReadiness::Changing { until: state.version.seen_at + AGENT_GRACE_PERIOD }
+        NodeReadiness::Changing { grace_period_end: state.version.seen_at + AGENT_GRACE_PERIOD }
     }
 }

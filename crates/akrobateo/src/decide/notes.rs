@@ -32,10 +32,10 @@ const ADDRESS_ANNOTATIONS: [&str; 9] = [
     "networking.gke.io/load-balancer-ip-addresses",
 ];
 
-/// Returns the notes about an accepted Service. `role` is the role of its proxies; `None` if the node agents forward.
-/// `addresses` are its desired addresses.
+/// Returns the notes about an accepted Service. `role` is the role of the Service's proxies; `None` if the node agents
+/// forward. `addresses` are the desired addresses in the Service's status.
 pub(super) fn find_notes(
-    instance: &str,
+    operator_instance: &str,
     state: &ServiceState,
     service: &Service,
     spec: &LoadBalancerSpec,
@@ -56,7 +56,7 @@ pub(super) fn find_notes(
         (!addresses.is_empty()).then(|| missing_family_note(spec, addresses)).flatten(),
         ignored_requests_note(service),
         unknown_annotations_note(service),
-        addresses.is_empty().then(|| other_addresses_note(instance, service)).flatten(),
+        addresses.is_empty().then(|| other_addresses_note(operator_instance, service)).flatten(),
     ];
     notes.into_iter().flatten().chain(node_annotation_note(state, spec)).collect()
 }
@@ -113,7 +113,7 @@ fn source_ranges_note(spec: &LoadBalancerSpec) -> Option<Note> {
     })
 }
 
-/// Returns a note about the address families of the Service in which all nodes lack an address to publish.
+/// Returns a note about the address families of the Service for which no node has an address to publish.
 fn missing_family_note(spec: &LoadBalancerSpec, addresses: &[LoadBalancerIngress]) -> Option<Note> {
     let published_families = addresses.iter().filter_map(|ingress| ingress.ip.as_deref()?.parse().ok());
     let published_families: Vec<_> = published_families.map(Family::from_ip).collect();
@@ -170,8 +170,8 @@ fn unknown_annotations_note(service: &Service) -> Option<Note> {
 }
 
 /// Returns a note about the addresses that another field manager wrote. These addresses stay in the status.
-pub(super) fn other_addresses_note(instance: &str, service: &Service) -> Option<Note> {
-    let (manager, addresses) = find_other_address_owner(instance, service)?;
+pub(super) fn other_addresses_note(operator_instance: &str, service: &Service) -> Option<Note> {
+    let (manager, addresses) = find_other_address_owner(operator_instance, service)?;
     Some(Note::without_warning(format!(
         "the status lists {}, which the field manager {manager} wrote; these addresses stay, because \
         Akrobateo itself does not publish addresses; remove them from the status, or give the Service a \

@@ -65,14 +65,14 @@ fn matches_term(term: &NodeSelectorTerm, node: &NodeInfo) -> bool {
         |requirement: &NodeSelectorRequirement| node.labels.get(&requirement.key).map(String::as_str);
     let mut expressions = term.match_expressions.iter().flatten();
     let mut fields = term.match_fields.iter().flatten();
-    // The comparison of names comes first. A list of nodes has one term for each node, and most terms have another
-    // name.
+    // The names are compared first, because a list of nodes has one term for each node, and most terms name another
+    // node.
     fields.all(|requirement| meets_requirement(requirement, Some(&node.name)))
         && expressions.all(|requirement| meets_requirement(requirement, label_value(requirement)))
 }
 
-/// Returns true if a label or field with this value meets the requirement. Returns false for an operator that Akrobateo
-/// does not use.
+/// Returns true if a label or field with this value meets the requirement. Returns false if the requirement has an
+/// operator that Akrobateo does not use, for example `Gt`.
 fn meets_requirement(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
     let mut values = requirement.values.iter().flatten();
     let is_listed = value.is_some_and(|value| values.any(|listed_value| listed_value == value));

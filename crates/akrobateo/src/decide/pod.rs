@@ -20,7 +20,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::host_ip::host_ip;
+use super::host_ip::unspecified_host_ip;
 use super::pod_status::NODE_NAME_FIELD;
 
 /// Termination grace period of a proxy that forwards in the kernel, in seconds.
@@ -94,7 +94,7 @@ impl<'a> PodNodes<'a> {
 }
 
 /// Returns the spec of a Service's proxy pods.
-pub(super) fn pod_spec(
+pub(super) fn build_pod_spec(
     image: &str,
     spec: &LoadBalancerSpec,
     placement: PodPlacement,
@@ -111,20 +111,20 @@ pub(super) fn pod_spec(
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         host_network: (role == ProxyRole::ReservePorts).then_some(true),
-        init_containers: needs_ipv6_forwarding.then(|| vec![ipv6_forwarding_container(image)]),
+        init_containers: needs_ipv6_forwarding.then(|| vec![build_ipv6_forwarding_container(image)]),
         containers: vec![match role {
             ProxyRole::Forward => {
-                forwarding_container(image, args, host_ports(spec, placement.host_port_family))
+                build_forwarding_container(image, args, build_host_ports(spec, placement.host_port_family))
             }
             ProxyRole::ReservePorts => {
-                port_reserving_container(image, host_ports(spec, placement.host_port_family))
+                build_port_reserving_container(image, build_host_ports(spec, placement.host_port_family))
             }
         }],
         node_selector: Some(BTreeMap::from([("kubernetes.io/os".to_owned(), "linux".to_owned())])),
-        affinity: node_affinity(&spec.nodes, placement.nodes),
-        tolerations: Some(tolerations(spec)).filter(|tolerations| !tolerations.is_empty()),
+        affinity: build_node_affinity(&spec.nodes, placement.nodes),
+        tolerations: Some(build_tolerations(spec)).filter(|tolerations| !tolerations.is_empty()),
         priority_class_name: Some(spec.priority_class.clone()).filter(|name| !name.is_empty()),
-        security_context: forwards_in_userspace.then(userspace_sysctls),
+        security_context: forwards_in_userspace.then(build_userspace_sysctls),
         termination_grace_period_seconds: Some(if forwards_in_userspace {
             USERSPACE_DATA_PATH_GRACE_SECONDS
         } else {
@@ -135,7 +135,7 @@ pub(super) fn pod_spec(
 }
 
 /// Returns the affinity for the nodes on which the pods may run.
-fn node_affinity(selection: &NodeSelection, nodes: PodNodes) -> Option<Affinity> {
+fn build_node_affinity(selection: &NodeSelection, nodes: PodNodes) -> Option<Affinity> {
     let expressions: Vec<_> =
         selection.requirements.iter().map(LabelRequirement::to_node_selector_requirement).collect();
     let expressions = (!expressions.is_empty()).then_some(expressions);
@@ -172,7 +172,7 @@ fn node_affinity(selection: &NodeSelection, nodes: PodNodes) -> Option<Affinity>
 ///
 /// The default of Kubernetes keeps a Deployment's pod on a lost node for five minutes. Five minutes are too long for a
 /// proxy. The pods of a DaemonSet stay until the node is removed.
-fn tolerations(spec: &LoadBalancerSpec) -> Vec<Toleration> {
+fn build_tolerations(spec: &LoadBalancerSpec) -> Vec<Toleration> {
     let mut tolerations = spec.nodes.tolerations.clone();
     if matches!(spec.workload, WorkloadSpec::Dedicated(ProxyWorkload::Deployment { .. })) {
         for key in [NOT_READY_TAINT, UNREACHABLE_TAINT] {
@@ -192,7 +192,7 @@ fn tolerations(spec: &LoadBalancerSpec) -> Vec<Toleration> {
     tolerations
 }
 
-fn forwarding_container(image: &str, args: &ProxyArgs, host_ports: Vec<ContainerPort>) -> Container {
+fn build_forwarding_container(image: &str, args: &ProxyArgs, host_ports: Vec<ContainerPort>) -> Container {
     let (cpu, memory) = match args.data_path {
         DataPath::Kernel => (KERNEL_DATA_PATH_CPU_REQUEST, KERNEL_DATA_PATH_MEMORY_LIMIT),
         DataPath::Userspace => (USERSPACE_DATA_PATH_CPU_REQUEST, USERSPACE_DATA_PATH_MEMORY_LIMIT),
@@ -200,11 +200,11 @@ fn forwarding_container(image: &str, args: &ProxyArgs, host_ports: Vec<Container
     Container {
         name: "forward".to_owned(),
         args: Some(args.to_args()),
-        ports: Some(host_ports.into_iter().chain([metrics_port(args.probe_port)]).collect()),
+        ports: Some(host_ports.into_iter().chain([build_metrics_port(args.probe_port)]).collect()),
         readiness_probe: Some(Probe {
             period_seconds: Some(2),
             timeout_seconds: Some(READINESS_TIMEOUT_SECONDS),
-            ..http_probe(probe::READY_PATH, args.probe_port)
+            ..build_http_probe(probe::READY_PATH, args.probe_port)
         }),
         // A proxy on a busy node answers probes late but still forwards. Kubernetes restarts the proxy only after a
         // minute without an answer, because a restart interrupts connections in userspace.
@@ -212,7 +212,7 @@ fn forwarding_container(image: &str, args: &ProxyArgs, host_ports: Vec<Container
             period_seconds: Some(10),
             timeout_seconds: Some(10),
             failure_threshold: Some(6),
-            ..http_probe(probe::HEALTH_PATH, args.probe_port)
+            ..build_http_probe(probe::HEALTH_PATH, args.probe_port)
         }),
         security_context: Some(match args.data_path {
             DataPath::Kernel => SecurityContext {
@@ -222,15 +222,15 @@ fn forwarding_container(image: &str, args: &ProxyArgs, host_ports: Vec<Container
                 }),
                 // In Kubernetes, only root gets added capabilities. In this container, root has no other capability.
                 run_as_user: Some(0),
-                ..restricted_security_context()
+                ..build_restricted_security_context()
             },
-            DataPath::Userspace => unprivileged_security_context(),
+            DataPath::Userspace => build_unprivileged_security_context(),
         }),
-        ..base_container(image, cpu, memory)
+        ..build_base_container(image, cpu, memory)
     }
 }
 
-fn http_probe(path: &str, port: u16) -> Probe {
+fn build_http_probe(path: &str, port: u16) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.to_owned()),
@@ -243,19 +243,19 @@ fn http_probe(path: &str, port: u16) -> Probe {
 
 /// Returns the container that only reserves the ports. A probe would need a port of the host, so the container has no
 /// probes.
-fn port_reserving_container(image: &str, host_ports: Vec<ContainerPort>) -> Container {
+fn build_port_reserving_container(image: &str, host_ports: Vec<ContainerPort>) -> Container {
     Container {
         name: RESERVE_PORTS_COMMAND.to_owned(),
         args: Some(vec![RESERVE_PORTS_COMMAND.to_owned()]),
         ports: Some(host_ports),
-        security_context: Some(unprivileged_security_context()),
-        ..base_container(image, KERNEL_DATA_PATH_CPU_REQUEST, KERNEL_DATA_PATH_MEMORY_LIMIT)
+        security_context: Some(build_unprivileged_security_context()),
+        ..build_base_container(image, KERNEL_DATA_PATH_CPU_REQUEST, KERNEL_DATA_PATH_MEMORY_LIMIT)
     }
 }
 
 /// Returns the sysctls of proxies that forward in userspace. The two sysctls are safe: the kubelet allows them by
 /// default (<https://kubernetes.io/docs/tasks/administer-cluster/sysctl-cluster/>).
-fn userspace_sysctls() -> PodSecurityContext {
+fn build_userspace_sysctls() -> PodSecurityContext {
     let sysctl = |name: &str, value: &str| Sysctl { name: name.to_owned(), value: value.to_owned() };
     PodSecurityContext {
         sysctls: Some(vec![
@@ -270,18 +270,18 @@ fn userspace_sysctls() -> PodSecurityContext {
 }
 
 /// Returns the security context of a container that runs as an ordinary user and has no capabilities.
-fn unprivileged_security_context() -> SecurityContext {
+fn build_unprivileged_security_context() -> SecurityContext {
     SecurityContext {
         capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
         run_as_non_root: Some(true),
         run_as_user: Some(65_532),
-        ..restricted_security_context()
+        ..build_restricted_security_context()
     }
 }
 
 /// Returns the init container that enables IPv6 forwarding. New pods do not forward IPv6, and only a privileged
 /// container may enable the forwarding.
-fn ipv6_forwarding_container(image: &str) -> Container {
+fn build_ipv6_forwarding_container(image: &str) -> Container {
     Container {
         name: ENABLE_IPV6_FORWARDING_COMMAND.to_owned(),
         args: Some(vec![ENABLE_IPV6_FORWARDING_COMMAND.to_owned()]),
@@ -291,12 +291,12 @@ fn ipv6_forwarding_container(image: &str) -> Container {
             run_as_user: Some(0),
             ..SecurityContext::default()
         }),
-        ..base_container(image, KERNEL_DATA_PATH_CPU_REQUEST, KERNEL_DATA_PATH_MEMORY_LIMIT)
+        ..build_base_container(image, KERNEL_DATA_PATH_CPU_REQUEST, KERNEL_DATA_PATH_MEMORY_LIMIT)
     }
 }
 
 /// Returns the common part of the security contexts of all containers that are not privileged.
-fn restricted_security_context() -> SecurityContext {
+fn build_restricted_security_context() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
         read_only_root_filesystem: Some(true),
@@ -305,7 +305,7 @@ fn restricted_security_context() -> SecurityContext {
     }
 }
 
-fn base_container(image: &str, cpu: &str, memory: &str) -> Container {
+fn build_base_container(image: &str, cpu: &str, memory: &str) -> Container {
     let build_quantities = |quantities: &[(&str, &str)]| {
         let build_entry = |&(name, quantity): &(&str, &str)| (name.to_owned(), Quantity(quantity.to_owned()));
         Some(quantities.iter().map(build_entry).collect())
@@ -324,11 +324,11 @@ fn base_container(image: &str, cpu: &str, memory: &str) -> Container {
 
 /// Returns the container ports with a hostPort. Each hostPort is in the result once, even if the proxy forwards the
 /// port for two address families.
-fn host_ports(spec: &LoadBalancerSpec, family: Option<Family>) -> Vec<ContainerPort> {
+fn build_host_ports(spec: &LoadBalancerSpec, family: Option<Family>) -> Vec<ContainerPort> {
     let container_port = |HostPort { protocol, port }| ContainerPort {
         container_port: port.into(),
         host_port: Some(port.into()),
-        host_ip: family.map(|family| host_ip(family).to_owned()),
+        host_ip: family.map(|family| unspecified_host_ip(family).to_owned()),
         protocol: Some(protocol.api_name().to_owned()),
         ..ContainerPort::default()
     };
@@ -337,7 +337,7 @@ fn host_ports(spec: &LoadBalancerSpec, family: Option<Family>) -> Vec<ContainerP
 
 /// Returns the container port of the metrics. Prometheus finds only ports that the pod declares. The port is no
 /// hostPort.
-fn metrics_port(probe_port: u16) -> ContainerPort {
+fn build_metrics_port(probe_port: u16) -> ContainerPort {
     ContainerPort {
         name: Some(METRICS_PORT_NAME.to_owned()),
         container_port: probe_port.into(),

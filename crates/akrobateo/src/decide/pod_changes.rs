@@ -16,11 +16,11 @@ use super::service_state::PodChangeTimes;
 
 /// The changes of the proxy pods of all Services.
 #[derive(Debug, Default)]
-pub(crate) struct PodChanges(HashMap<ServiceKey, ServiceRecord>);
+pub(crate) struct PodChanges(HashMap<ServiceKey, ServicePodRecord>);
 
 #[derive(Debug, Default)]
-struct ServiceRecord {
-    nodes: BTreeMap<String, NodeRecord>,
+struct ServicePodRecord {
+    nodes: BTreeMap<String, NodePodRecord>,
     /// The time when the operator first saw the Service's workload without a pod; `None` if the workload is missing or
     /// has pods.
     without_pods_since: Option<Timestamp>,
@@ -28,11 +28,11 @@ struct ServiceRecord {
 
 /// The pods of a node, and the times of their changes.
 #[derive(Debug)]
-struct NodeRecord {
+struct NodePodRecord {
     pods: BTreeSet<PodIdentity>,
     /// True if the Service's proxies may run on the node.
-    is_owned: bool,
-    /// The time when the operator first saw the current values of `pods` and `is_owned`.
+    may_run_proxy: bool,
+    /// The time when the operator first saw the current values of `pods` and `may_run_proxy`.
     changed_at: Timestamp,
     /// The time when the operator last saw a ready pod.
     last_ready_at: Option<Timestamp>,
@@ -57,7 +57,7 @@ impl PodChanges {
         now: Timestamp,
     ) -> PodChangeTimes {
         let mut previous_record = self.0.remove(key);
-        let mut record = ServiceRecord::default();
+        let mut record = ServicePodRecord::default();
         let mut pods_by_node = pods_by_node(pods);
         for node in nodes {
             let pods = pods_by_node.remove(node.name.as_str()).unwrap_or_default();
@@ -65,8 +65,13 @@ impl PodChanges {
                 previous_record.as_mut().and_then(|record| record.nodes.remove(&node.name));
             // Just after the operator's start, a replacement of the proxy may be in progress.
             let may_have_been_ready = previous_record.is_none() && pods.iter().any(|pod| is_scheduled(pod));
-            let node_record =
-                NodeRecord::new(&pods, may_run_proxy(node), previous_node_record, may_have_been_ready, now);
+            let node_record = NodePodRecord::new(
+                &pods,
+                may_run_proxy(node),
+                previous_node_record,
+                may_have_been_ready,
+                now,
+            );
             record.nodes.insert(node.name.clone(), node_record);
         }
         let earlier_time = previous_record.and_then(|record| record.without_pods_since);
@@ -82,7 +87,7 @@ impl PodChanges {
     }
 }
 
-impl ServiceRecord {
+impl ServicePodRecord {
     fn to_change_times(&self) -> PodChangeTimes {
         let nodes = self.nodes.iter();
         let last_ready_times =
@@ -95,27 +100,27 @@ impl ServiceRecord {
     }
 }
 
-impl NodeRecord {
+impl NodePodRecord {
     /// Returns the new record of a node that had the record `previous`. `may_have_been_ready` is true if a proxy may
     /// have been ready recently.
     fn new(
         pods: &[&Pod],
-        is_owned: bool,
+        may_run_proxy: bool,
         previous: Option<Self>,
         may_have_been_ready: bool,
         now: Timestamp,
     ) -> Self {
         let is_or_was_ready = may_have_been_ready || pods.iter().any(|pod| is_ready(pod));
         let previously_ready_at = previous.as_ref().and_then(|previous| previous.last_ready_at);
-        let identity = |pod: &&Pod| (pod.metadata.uid.clone(), pod.metadata.deletion_timestamp.is_some());
-        let pods: BTreeSet<_> = pods.iter().map(identity).collect();
+        let to_identity = |pod: &&Pod| (pod.metadata.uid.clone(), pod.metadata.deletion_timestamp.is_some());
+        let pods: BTreeSet<_> = pods.iter().map(to_identity).collect();
         let unchanged_record =
-            previous.filter(|previous| previous.pods == pods && previous.is_owned == is_owned);
+            previous.filter(|previous| previous.pods == pods && previous.may_run_proxy == may_run_proxy);
         Self {
             changed_at: unchanged_record.map_or(now, |record| record.changed_at),
             last_ready_at: if is_or_was_ready { Some(now) } else { previously_ready_at },
             pods,
-            is_owned,
+            may_run_proxy,
         }
     }
 }
@@ -129,9 +134,9 @@ mod tests {
     fn change_times_come_from_the_clock_of_the_operator() {
         let nodes = [NodeInfo::from_node(&node("n1").internal_ip("10.0.0.1").build())];
         let mut changes = PodChanges::default();
-        let mut times_after_update = |pods: &[Pod], is_owned: bool, now| {
+        let mut times_after_update = |pods: &[Pod], may_run_proxy: bool, now| {
             let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
-            let times = changes.update(&key("web"), true, &pods, &nodes, |_| is_owned, at(now));
+            let times = changes.update(&key("web"), true, &pods, &nodes, |_| may_run_proxy, at(now));
             (times.last_change_times["n1"], times.without_pods_since)
         };
         // The clock of the API server is one hour ahead of the operator's clock.

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_stay_current_if_only_placement_probes_or_metrics_change() {
+    fn change_of_placement_or_probe_or_metrics_does_not_make_pods_outdated() {
         let pod = pod_from_template(&template(), "n1");
         let edits: [&dyn Fn(&mut PodSpec); 5] = [
             &|_| (),

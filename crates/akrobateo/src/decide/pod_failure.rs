@@ -33,7 +33,7 @@ impl PodFailure {
 /// The message does not change with each retry, because each change of the condition causes a write and an event.
 ///
 /// `proxy_nodes` are the nodes on which the pods may run.
-pub(super) fn pod_failure(pods: &[Arc<Pod>], proxy_nodes: &[&NodeInfo]) -> Option<PodFailure> {
+pub(super) fn find_pod_failure(pods: &[Arc<Pod>], proxy_nodes: &[&NodeInfo]) -> Option<PodFailure> {
     let mut existing_pods: Vec<_> =
         pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
     existing_pods.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
@@ -41,13 +41,13 @@ pub(super) fn pod_failure(pods: &[Arc<Pod>], proxy_nodes: &[&NodeInfo]) -> Optio
         if waits_for_proxies_of_same_service(pod, pods, proxy_nodes) {
             return None;
         }
-        scheduling_failure(pod).or_else(|| container_failure(pod))
+        find_scheduling_failure(pod).or_else(|| find_container_failure(pod))
     })
 }
 
 /// Returns true if Kubernetes reports a failure of the pod. A starting pod does not fail.
 pub(super) fn is_failing(pod: &Pod) -> bool {
-    scheduling_failure(pod).is_some() || container_failure(pod).is_some()
+    find_scheduling_failure(pod).is_some() || find_container_failure(pod).is_some()
 }
 
 /// Returns true if the pod waits for a node because other proxies of the same Service use the ports on each possible
@@ -64,7 +64,7 @@ fn waits_for_proxies_of_same_service(pod: &Pod, pods: &[Arc<Pod>], proxy_nodes: 
         )
 }
 
-fn scheduling_failure(pod: &Pod) -> Option<PodFailure> {
+fn find_scheduling_failure(pod: &Pod) -> Option<PodFailure> {
     let mut conditions = pod.status.as_ref()?.conditions.iter().flatten();
     let unscheduled_condition =
         conditions.find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")?;
@@ -78,8 +78,8 @@ fn scheduling_failure(pod: &Pod) -> Option<PodFailure> {
 
 /// Returns the message about a pod that waits for a port.
 ///
-/// The scheduler's message does not name the port or the pod that uses it. To find that pod, the operator would need
-/// the right to read all pods of the cluster.
+/// The scheduler's message mentions neither the port nor the pod that uses the port. To find that pod, the operator
+/// would need the right to read all pods of the cluster.
 fn port_in_use_message(pod: &Pod) -> String {
     let ports = host_ports(pod).into_iter().map(|port| port.to_string()).collect::<Vec<_>>();
     let (subject, listed_ports) = match ports.len() {
@@ -112,17 +112,17 @@ fn stable_scheduler_message(message: &str) -> String {
     causes.join(", ")
 }
 
-fn container_failure(pod: &Pod) -> Option<PodFailure> {
+fn find_container_failure(pod: &Pod) -> Option<PodFailure> {
     let status = pod.status.as_ref()?;
     let init_containers = status.init_container_statuses.iter().flatten();
     let mut containers = init_containers.chain(status.container_statuses.iter().flatten());
-    let cause = containers.find_map(failure_cause)?;
+    let cause = containers.find_map(find_failure_cause)?;
     Some(PodFailure::not_ready(format!("a proxy pod does not run: {cause}")))
 }
 
 /// Returns the cause of a container's failure. A container that crashes repeatedly changes between several states. The
 /// message is the same in all these states.
-fn failure_cause(container: &ContainerStatus) -> Option<String> {
+fn find_failure_cause(container: &ContainerStatus) -> Option<String> {
     let state = container.state.as_ref();
     let states = [state, container.last_state.as_ref()].into_iter().flatten();
     let mut terminations = states.filter_map(|state| state.terminated.as_ref());
@@ -150,7 +150,7 @@ mod tests {
     use crate::decide::fixtures::{node, pod};
 
     fn failure_message(pod: Pod) -> Option<String> {
-        pod_failure(&[Arc::new(pod)], &[]).map(|failure| failure.message)
+        find_pod_failure(&[Arc::new(pod)], &[]).map(|failure| failure.message)
     }
 
     #[test]
@@ -166,11 +166,11 @@ mod tests {
     }
 
     #[test]
-    fn message_names_a_port_of_another_pod_with_its_node() {
+    fn message_mentions_a_port_of_another_pod_with_its_node() {
         let message = "0/3 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. \
                        preemption: 0/3 nodes are available: 3 No preemption victims found.";
         let waiting_pod = pod("a").host_port(8081).restricted_to_node("n1").unscheduled(message).build();
-        let failure = pod_failure(&[Arc::new(waiting_pod)], &[]).unwrap();
+        let failure = find_pod_failure(&[Arc::new(waiting_pod)], &[]).unwrap();
         assert_eq!(failure.reason, Reason::PortInUse);
         let start = "port 8081/TCP on node n1 is in use by another pod; use another port";
         assert!(failure.message.starts_with(start), "{}", failure.message);
@@ -190,7 +190,7 @@ mod tests {
         let failure_with_ready_proxies = |waiting_pod: Pod, nodes_with_proxy: &[&str]| {
             let ready_pods = nodes_with_proxy.iter().map(|name| pod(name).on(name).ready().build());
             let pods: Vec<_> = ready_pods.chain([waiting_pod]).map(Arc::new).collect();
-            pod_failure(&pods, &[&nodes[0], &nodes[1], &lost_node])
+            find_pod_failure(&pods, &[&nodes[0], &nodes[1], &lost_node])
         };
         assert_eq!(failure_with_ready_proxies(waiting_pod().build(), &["n1", "n2"]), None);
         assert_eq!(failure_with_ready_proxies(waiting_pod().restricted_to_node("n1").build(), &["n1"]), None);

@@ -79,8 +79,9 @@ pub(super) fn nodes_with_ready_pod(pods: &[Arc<Pod>]) -> HashSet<&str> {
 /// Returns true if one of the pods on a node is ready and forwards packets. Pods in the host's network only reserve
 /// ports.
 pub(super) fn has_forwarding_pod(pods: &[Arc<Pod>], node: &str) -> bool {
-    let is_reserving = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or_default();
-    pods.iter().any(|pod| runs_on(pod, node) && is_ready(pod) && !is_reserving(pod))
+    let only_reserves_ports =
+        |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or_default();
+    pods.iter().any(|pod| runs_on(pod, node) && is_ready(pod) && !only_reserves_ports(pod))
 }
 
 /// Returns true if the pod is being deleted.

@@ -17,18 +17,18 @@ use crate::reason::Reason;
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     /// The descriptions of ports that belong to other Services.
-    conflicts: Vec<String>,
+    conflict_descriptions: Vec<String>,
     /// The descriptions of ports that pods or processes of the nodes use.
-    ports_in_use: Vec<String>,
+    port_in_use_descriptions: Vec<String>,
 }
 
 impl Refusals {
-    /// Finds the ports that the agents of expected nodes refuse, and the conflicts that the port allocation found on
-    /// other nodes.
+    /// Finds the ports that the agents refuse on nodes that should serve the Service, and the conflicts that the port
+    /// allocation found on other nodes.
     pub(super) fn find(shared: &SharedService) -> Self {
         let mut problems: BTreeMap<(String, PortOwner), String> = BTreeMap::new();
-        for node in shared.state.nodes.iter().filter(|node| shared.is_expected(node)) {
-            if let AgentStatus::Refusing(refused) = shared.status(node) {
+        for node in shared.state.nodes.iter().filter(|node| shared.is_expected_to_serve(node)) {
+            if let AgentStatus::Refusing(refused) = shared.agent_status(node) {
                 for PortProblem { port, owner, .. } in refused {
                     problems.entry((port.clone(), owner.clone())).or_insert_with(|| node.name.clone());
                 }
@@ -39,20 +39,20 @@ impl Refusals {
             let text = describe_node_port(shared, port, owner)
                 .unwrap_or_else(|| describe_port_owner(port, node, owner));
             match owner {
-                PortOwner::Service(_) => refusals.conflicts.push(text),
-                PortOwner::Pod(_) | PortOwner::Process => refusals.ports_in_use.push(text),
+                PortOwner::Service(_) => refusals.conflict_descriptions.push(text),
+                PortOwner::Pod(_) | PortOwner::Process => refusals.port_in_use_descriptions.push(text),
             }
         }
         for conflict in &shared.allocation.conflicts {
             let owner = PortOwner::Service(conflict.owner.to_string());
             let is_served_on = |node: &str| {
                 let node = shared.state.nodes.iter().find(|candidate| candidate.name == node);
-                node.is_some_and(|node| *shared.status(node) == AgentStatus::Serving)
+                node.is_some_and(|node| *shared.agent_status(node) == AgentStatus::Serving)
             };
             let is_conflict_outdated =
                 matches!(&conflict.scope, ConflictScope::Node(node) if is_served_on(node));
             if !is_conflict_outdated && !problems.contains_key(&(conflict.port.to_string(), owner)) {
-                refusals.conflicts.push(conflict.to_string());
+                refusals.conflict_descriptions.push(conflict.to_string());
             }
         }
         refusals
@@ -60,7 +60,7 @@ impl Refusals {
 
     /// Returns the reason of the first refusal; `None` if there is no refusal.
     pub(super) fn reason(&self) -> Option<Reason> {
-        match (self.conflicts.is_empty(), self.ports_in_use.is_empty()) {
+        match (self.conflict_descriptions.is_empty(), self.port_in_use_descriptions.is_empty()) {
             (false, _) => Some(Reason::PortConflict),
             (true, false) => Some(Reason::PortInUse),
             (true, true) => None,
@@ -75,9 +75,10 @@ impl Refusals {
                 warning_reason: Some(reason),
             })
         };
-        let conflicts = note(&self.conflicts, "use other ports, or select other nodes", Reason::PortConflict);
+        let conflicts =
+            note(&self.conflict_descriptions, "use other ports, or select other nodes", Reason::PortConflict);
         let solution = "use other ports, select other nodes, or stop the other program";
-        conflicts.into_iter().chain(note(&self.ports_in_use, solution, Reason::PortInUse))
+        conflicts.into_iter().chain(note(&self.port_in_use_descriptions, solution, Reason::PortInUse))
     }
 }
 
@@ -95,7 +96,7 @@ fn describe_node_port(shared: &SharedService, port: &str, owner: &PortOwner) -> 
 /// Returns a warning about the served ports that a pod or a process of the node also uses.
 pub(super) fn doubly_used_ports_note(shared: &SharedService, key: &ServiceKey) -> Option<Note> {
     let mut descriptions = Vec::new();
-    for node in shared.state.nodes.iter().filter(|node| *shared.status(node) == AgentStatus::Serving) {
+    for node in shared.state.nodes.iter().filter(|node| *shared.agent_status(node) == AgentStatus::Serving) {
         let report = shared.state.agents.get(&node.name).map(|agent| &agent.observed_report.report);
         let problems =
             report.map(|report| service_problems(&report.doubly_used_ports, key)).unwrap_or_default();

@@ -30,8 +30,8 @@ pub(super) struct RejectedStatus {
 }
 
 /// Returns the published addresses of the nodes that can still serve clients, and the condition.
-pub(super) fn rejected_status(
-    instance: &str,
+pub(super) fn decide_rejected_status(
+    operator_instance: &str,
     state: &ServiceState,
     service: &Service,
     error: &SpecError,
@@ -66,14 +66,14 @@ pub(super) fn rejected_status(
     let remaining_ingress = published_addresses(service).iter().filter(can_stay_published).cloned();
     let addresses: Vec<_> =
         remaining_ingress.filter_map(|ingress| replace_dangerous_ip_mode(state, ingress)).collect();
-    let note = addresses.is_empty().then(|| other_addresses_note(instance, service)).flatten();
+    let note = addresses.is_empty().then(|| other_addresses_note(operator_instance, service)).flatten();
     let may_release_port = state.workloads.is_empty();
-    let exposure = Exposure::rejected(error, !addresses.is_empty(), may_release_port, note);
+    let exposure = Exposure::for_rejected_service(error, !addresses.is_empty(), may_release_port, note);
     RejectedStatus { addresses, exposure, recheck_at: publishable_nodes.recheck_at }
 }
 
-/// Returns the readiness of a node by its agent. The node agents keep the last valid settings of a rejected Service in
-/// force. An agent that does not know these settings reports this.
+/// Returns the readiness of a node according to the report of its agent. The node agents keep the last valid settings
+/// of a rejected Service in force. If an agent does not know these settings, its report lists the Service.
 fn agent_readiness_of_rejected_service(
     state: &ServiceState,
     service: &Service,
@@ -95,7 +95,7 @@ fn agent_readiness_of_rejected_service(
 }
 
 /// Returns true if a node needs its own endpoint to serve clients. If the ipMode is Proxy, the proxies forward, so
-/// internalTrafficPolicy Local also requires such an endpoint.
+/// internalTrafficPolicy Local also requires an endpoint on the node.
 fn requires_local_endpoint(service: &Service) -> bool {
     let proxies_forward = || {
         let mode = published_addresses(service).first().and_then(|ingress| ingress.ip_mode.as_deref());
@@ -113,7 +113,7 @@ fn replace_dangerous_ip_mode(
     if !state.is_vip_dangerous || ingress.ip_mode.as_deref() == Some(IpMode::Proxy.as_str()) {
         return Some(ingress);
     }
-    let is_reserving = state.workloads.iter().any(Workload::is_reserving);
-    (!is_reserving)
+    let only_reserves_ports = state.workloads.iter().any(Workload::only_reserves_ports);
+    (!only_reserves_ports)
         .then(|| LoadBalancerIngress { ip_mode: Some(IpMode::Proxy.as_str().to_owned()), ..ingress })
 }

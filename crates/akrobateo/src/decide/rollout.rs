@@ -105,7 +105,11 @@ impl Rollout {
             .collect();
         let change_ends = proxies.iter().filter_map(|proxy| proxy.state.change_ends_at());
         Self {
-            pods_to_delete: if workload.is_observed() { step.choose_pods_to_delete() } else { Vec::new() },
+            pods_to_delete: if workload.is_observed_by_controller() {
+                step.choose_pods_to_delete()
+            } else {
+                Vec::new()
+            },
             recheck_at: change_ends.min().filter(|_| !outdated_proxies.is_empty()),
             outdated_proxies,
         }

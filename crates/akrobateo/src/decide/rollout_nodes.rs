@@ -32,10 +32,10 @@ pub(super) enum ProxyState<'a> {
     Ready,
     /// No proxy is ready, but the node's pods have changed recently.
     Changing {
-        /// True if a proxy was ready recently, so the replacement interrupts the node.
+        /// True if a proxy was ready recently. The replacement then interrupts the forwarding on this node.
         was_ready: bool,
         is_failing: bool,
-        ends_at: Timestamp,
+        change_ends_at: Timestamp,
     },
     /// The new proxy of the node fails to become ready.
     Failed,
@@ -114,9 +114,13 @@ impl<'a> ProxyState<'a> {
             if is_ready(pod) { Self::OutdatedReady(pod) } else { Self::OutdatedNotReady(pod) }
         } else if existing_pods.iter().any(|pod| is_ready(pod)) {
             Self::Ready
-        } else if let Some(ends_at) = change_end_times.change_end {
+        } else if let Some(change_ends_at) = change_end_times.change_end {
             let was_ready = change_end_times.interruption_end.is_some();
-            Self::Changing { was_ready, is_failing: existing_pods.iter().any(|pod| is_failing(pod)), ends_at }
+            Self::Changing {
+                was_ready,
+                is_failing: existing_pods.iter().any(|pod| is_failing(pod)),
+                change_ends_at,
+            }
         } else if !existing_pods.is_empty() {
             Self::Failed
         } else if pods.is_empty() {
@@ -129,7 +133,7 @@ impl<'a> ProxyState<'a> {
     /// Returns the time at which the replacement of the proxy should have ended.
     pub(super) const fn change_ends_at(&self) -> Option<Timestamp> {
         match self {
-            Self::Changing { ends_at, .. } => Some(*ends_at),
+            Self::Changing { change_ends_at, .. } => Some(*change_ends_at),
             _ => None,
         }
     }

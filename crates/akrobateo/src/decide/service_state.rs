@@ -22,8 +22,7 @@ pub(crate) struct ServiceState {
     /// The Service's workloads. More than one workload exists only after a change of the workload's name, kind or
     /// namespace.
     pub(crate) workloads: Vec<Workload>,
-    /// The workloads of a deleted Service that had the same name. The operator never reuses these
-    /// workloads.
+    /// The workloads of a deleted Service that had the name of this Service. The operator never reuses these workloads.
     pub(crate) obsolete_workloads: Vec<Workload>,
     /// The pods of the proxies.
     pub(crate) pods: Vec<Arc<Pod>>,

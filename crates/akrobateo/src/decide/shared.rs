@@ -24,10 +24,10 @@ use super::unpublished::UnpublishedNode;
 use super::write_limits::{WriteLimit, WriteLimits};
 use crate::reason::Reason;
 
-/// Decides the desired state of an accepted Service that the node agents forward. A shared Service has no workload. If
-/// the Service had a workload until now, the workload stays until the agents serve the Service.
+/// Decides the desired state of an accepted Service that the node agents forward. A shared Service needs no workload.
+/// If the Service still has a workload from dedicated mode, the workload stays until the agents serve the Service.
 pub(super) fn decide_shared_service(
-    instance: &str,
+    operator_instance: &str,
     state: &ServiceState,
     service: &Service,
     spec: &LoadBalancerSpec,
@@ -35,12 +35,12 @@ pub(super) fn decide_shared_service(
     now: Timestamp,
 ) -> Decision {
     let shared = SharedService::new(state, service, spec, allocation);
-    let publishable_nodes = shared.select_nodes(now);
+    let publishable_nodes = shared.select_nodes_to_publish(now);
     let addresses =
         build_ingress(spec, &publishable_nodes.nodes, &|node, address| shared.ip_mode(node, address));
     let unpublished_nodes = shared.find_unpublished_nodes(&publishable_nodes.nodes);
     let exposure =
-        shared_exposure(instance, &shared, &publishable_nodes.nodes, &addresses, &unpublished_nodes);
+        shared_exposure(operator_instance, &shared, &publishable_nodes.nodes, &addresses, &unpublished_nodes);
     let first_publication_time = first_publication_time(&shared, now);
     let needs_previous_proxies = shared.needs_previous_proxies(now);
     let previous_proxies_deadline = shared.previous_proxies_deadline(now).filter(|_| needs_previous_proxies);
@@ -48,7 +48,7 @@ pub(super) fn decide_shared_service(
     Decision {
         unpublished_nodes,
         recheck_at: recheck_times.into_iter().flatten().min(),
-        limits: WriteLimits {
+        write_limits: WriteLimits {
             status: first_publication_time.map_or(WriteLimit::Change, WriteLimit::DelayUntil),
             ..WriteLimits::default()
         },
@@ -65,7 +65,7 @@ pub(super) fn decide_shared_service(
 
 /// Returns the condition of the Service.
 fn shared_exposure(
-    instance: &str,
+    operator_instance: &str,
     shared: &SharedService,
     published_nodes: &[&NodeInfo],
     addresses: &[LoadBalancerIngress],
@@ -91,7 +91,7 @@ fn shared_exposure(
         .chain(shared_node_ports_note(&shared.allocation.shared_node_ports))
         .chain(doubly_used_ports_note(shared, &key))
         .chain(masqueraded_peers_note(shared))
-        .chain(find_notes(instance, shared.state, shared.service, shared.spec, None, addresses));
+        .chain(find_notes(operator_instance, shared.state, shared.service, shared.spec, None, addresses));
     Exposure::from_notes(reason, !addresses.is_empty(), notes)
 }
 
@@ -101,11 +101,9 @@ fn masqueraded_peers_note(shared: &SharedService) -> Option<Note> {
     if spec.client_address == ClientAddress::Masquerade || spec.is_external_traffic_policy_local {
         return None;
     }
-    let nodes = shared
-        .state
-        .nodes
-        .iter()
-        .filter(|node| shared.is_expected(node) && *shared.status(node) == AgentStatus::Serving);
+    let nodes = shared.state.nodes.iter().filter(|node| {
+        shared.is_expected_to_serve(node) && *shared.agent_status(node) == AgentStatus::Serving
+    });
     let mut reasons: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for agent in nodes.filter_map(|node| shared.state.agents.get(&node.name)) {
         for peer in &agent.observed_report.report.masqueraded_peers {

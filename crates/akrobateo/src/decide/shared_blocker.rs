@@ -21,12 +21,12 @@ pub(super) fn find_shared_blocker(
     publishable_nodes: &[&NodeInfo],
     refusals: &Refusals,
 ) -> (Reason, Option<Note>) {
-    let blocker = Blocker::find_without_programs(shared.state, shared.spec, publishable_nodes);
+    let blocker = Blocker::find_independent_of_forwarding(shared.state, shared.spec, publishable_nodes);
     let blocker = blocker.or_else(|| {
         let lacks_expected_node = shared.missing_endpoints_policy.is_none()
             && shared.spec.is_external_traffic_policy_local
             && !shared.state.nodes_with_ready_endpoint.is_empty()
-            && !shared.state.nodes.iter().any(|node| shared.is_expected(node));
+            && !shared.state.nodes.iter().any(|node| shared.is_expected_to_serve(node));
         lacks_expected_node.then_some(Blocker::EndpointsWithoutProxy)
     });
     if let Some(blocker) = blocker {
@@ -40,7 +40,8 @@ pub(super) fn find_shared_blocker(
         return (reason, None);
     }
     let excluded_node_blocker = shared.state.nodes.iter().find_map(|node| {
-        let is_serving = *shared.status(node) == AgentStatus::Serving && shared.is_expected(node);
+        let is_serving =
+            *shared.agent_status(node) == AgentStatus::Serving && shared.is_expected_to_serve(node);
         let reason = node.exclusion_reason.filter(|_| is_serving)?;
         Some(Blocker::NodeExcluded { node: node.name.clone(), reason })
     });
@@ -66,11 +67,11 @@ fn missing_agents_note(shared: &SharedService) -> Option<Note> {
     })
 }
 
-/// Returns a note with the reason why the agents of the expected nodes do not serve the Service. The note is a Warning,
-/// except if an agent only needs more time.
+/// Returns a note with the reason why no agent of the nodes that should serve the Service serves it. The note is a
+/// Warning, except if an agent only needs more time.
 fn agents_not_ready_note(shared: &SharedService) -> Note {
-    let expected_nodes = || shared.state.nodes.iter().filter(|node| shared.is_expected(node));
-    let failing_agent = expected_nodes().find_map(|node| match shared.status(node) {
+    let expected_nodes = || shared.state.nodes.iter().filter(|node| shared.is_expected_to_serve(node));
+    let failing_agent = expected_nodes().find_map(|node| match shared.agent_status(node) {
         AgentStatus::Failing(error) => Some((&node.name, error)),
         _ => None,
     });
@@ -81,7 +82,8 @@ fn agents_not_ready_note(shared: &SharedService) -> Note {
              other nodes"
         ));
     }
-    if expected_nodes().any(|node| matches!(shared.status(node), AgentStatus::Outdated | AgentStatus::Paused))
+    if expected_nodes()
+        .any(|node| matches!(shared.agent_status(node), AgentStatus::Outdated | AgentStatus::Paused))
     {
         return Note::without_warning("no node agent serves the Service yet; waiting for the agents");
     }

@@ -37,7 +37,7 @@ pub(super) struct SharedService<'a> {
     pub(super) spec: &'a LoadBalancerSpec,
     pub(super) allocation: &'a Allocation,
     pub(super) missing_endpoints_policy: Option<MissingEndpointsPolicy>,
-    statuses: BTreeMap<&'a str, AgentStatus>,
+    agent_statuses: BTreeMap<&'a str, AgentStatus>,
     nodes_with_ready_proxy: HashSet<&'a str>,
     are_all_agents_silent: bool,
 }
@@ -57,45 +57,47 @@ impl<'a> SharedService<'a> {
             spec,
             allocation,
             missing_endpoints_policy: MissingEndpointsPolicy::find(state, spec),
-            statuses: nodes.map(|node| (node.name.as_str(), agent_status(state, &key, spec, node))).collect(),
+            agent_statuses: nodes
+                .map(|node| (node.name.as_str(), agent_status(state, &key, spec, node)))
+                .collect(),
             nodes_with_ready_proxy: nodes_with_ready_pod(&state.pods),
             are_all_agents_silent: are_all_silent(&state.agents),
         }
     }
 
-    pub(super) fn status(&self, node: &NodeInfo) -> &AgentStatus {
-        self.statuses.get(node.name.as_str()).unwrap_or(&AgentStatus::Absent)
+    pub(super) fn agent_status(&self, node: &NodeInfo) -> &AgentStatus {
+        self.agent_statuses.get(node.name.as_str()).unwrap_or(&AgentStatus::Absent)
     }
 
     /// Returns true if the Service selects the node, and the traffic policy allows the node with its current endpoints.
-    pub(super) fn is_expected(&self, node: &NodeInfo) -> bool {
-        self.is_selected(node) && self.endpoints_allow(node)
+    pub(super) fn is_expected_to_serve(&self, node: &NodeInfo) -> bool {
+        self.selects_node(node) && self.endpoints_allow_node(node)
     }
 
     /// Returns true if the Service selects the node. A published node stays selected if it gets a taint with the effect
     /// `NoSchedule`.
-    fn is_selected(&self, node: &NodeInfo) -> bool {
+    fn selects_node(&self, node: &NodeInfo) -> bool {
         let nodes = &self.spec.nodes;
         nodes.matches(node) || (is_published(self.service, node) && nodes.matches_running_pod(node))
     }
 
-    fn endpoints_allow(&self, node: &NodeInfo) -> bool {
+    fn endpoints_allow_node(&self, node: &NodeInfo) -> bool {
         endpoints_allow_publication(self.state, self.spec, self.missing_endpoints_policy, node)
     }
 
     /// Returns the nodes whose addresses the Service publishes.
-    pub(super) fn select_nodes(&self, now: Timestamp) -> PublishableNodes<'a> {
+    pub(super) fn select_nodes_to_publish(&self, now: Timestamp) -> PublishableNodes<'a> {
         let inputs = AddressInputs {
             nodes: &self.state.nodes,
-            readiness: &|node| self.readiness(node),
-            may_be_published: &|node| self.is_expected(node),
+            readiness: &|node| self.node_readiness(node),
+            may_be_published: &|node| self.is_expected_to_serve(node),
             unclaimed_nodes: &self.allocation.unclaimed_nodes,
             proxies_can_move: false,
             now,
         };
         let publishable_nodes = select_nodes_to_publish(self.service, &inputs);
         if publishable_nodes.nodes.is_empty() {
-            select_nodes_until_first_ready_node(self.service, &inputs, &|node| self.is_selected(node))
+            select_nodes_until_first_ready_node(self.service, &inputs, &|node| self.selects_node(node))
         } else {
             publishable_nodes
         }
@@ -103,8 +105,8 @@ impl<'a> SharedService<'a> {
 
     /// Returns the readiness of a node. If the Service still has proxies from dedicated mode, a node with a ready proxy
     /// is also ready.
-    fn readiness(&self, node: &NodeInfo) -> NodeReadiness {
-        let status = self.status(node);
+    fn node_readiness(&self, node: &NodeInfo) -> NodeReadiness {
+        let status = self.agent_status(node);
         let readiness_by_agent = if *status == AgentStatus::Silent && self.are_all_agents_silent {
             // The operator itself has probably lost contact with the API server. The published nodes therefore stay
             // published.
@@ -141,16 +143,16 @@ impl<'a> SharedService<'a> {
         }
         // If all agents fail, only the proxies forward, so the operator must not delete them.
         let is_working = |status: &AgentStatus| !matches!(status, AgentStatus::Absent | AgentStatus::Silent);
-        if !self.statuses.values().any(is_working) {
+        if !self.agent_statuses.values().any(is_working) {
             return true;
         }
         let is_within_grace_period = now < self.state.version.seen_at + AGENT_GRACE_PERIOD;
         let is_served_by_proxy = |node: &&NodeInfo| {
             self.nodes_with_ready_proxy.contains(node.name.as_str())
                 && node.exclusion_reason.is_none()
-                && self.is_expected(node)
+                && self.is_expected_to_serve(node)
         };
-        self.state.nodes.iter().filter(is_served_by_proxy).any(|node| match self.status(node) {
+        self.state.nodes.iter().filter(is_served_by_proxy).any(|node| match self.agent_status(node) {
             AgentStatus::Serving => false,
             AgentStatus::Absent | AgentStatus::Silent | AgentStatus::Refusing(_) => is_within_grace_period,
             AgentStatus::Paused | AgentStatus::Failing(_) | AgentStatus::Outdated => true,
@@ -173,12 +175,12 @@ impl<'a> SharedService<'a> {
             return IpMode::Proxy;
         }
         let kube_proxy_forwards = || {
-            self.state.workloads.iter().any(Workload::is_reserving)
+            self.state.workloads.iter().any(Workload::only_reserves_ports)
                 || (!self.state.workloads.is_empty() && is_published_as_vip(self.service, address))
         };
         let may_use_vip =
             !self.state.is_vip_dangerous && self.spec.has_source_range(Family::from_ip(address));
-        if *self.status(node) != AgentStatus::Serving && may_use_vip && kube_proxy_forwards() {
+        if *self.agent_status(node) != AgentStatus::Serving && may_use_vip && kube_proxy_forwards() {
             IpMode::Vip
         } else {
             self.spec.ip_mode
@@ -189,19 +191,21 @@ impl<'a> SharedService<'a> {
     /// Service are omitted, because other notes name these nodes.
     pub(super) fn find_unpublished_nodes(&self, published_nodes: &[&NodeInfo]) -> Vec<UnpublishedNode> {
         let expected_nodes = self.state.nodes.iter().filter(|node| {
-            node.exclusion_reason.is_none() && self.spec.nodes.matches(node) && self.endpoints_allow(node)
+            node.exclusion_reason.is_none()
+                && self.spec.nodes.matches(node)
+                && self.endpoints_allow_node(node)
         });
         let unpublished_nodes = expected_nodes.filter_map(|node| {
             let is_published = published_nodes.iter().any(|published| published.name == node.name);
             let is_taken_by_other_service = self.allocation.taken_nodes.contains(&node.name);
-            let cause = if matches!(self.status(node), AgentStatus::Refusing(_)) {
+            let cause = if matches!(self.agent_status(node), AgentStatus::Refusing(_)) {
                 return None;
             } else if addresses_to_publish(self.spec, node).is_empty() {
                 UnpublishedCause::no_address(self.spec)
             } else if is_published || is_taken_by_other_service {
                 return None;
             } else {
-                match self.status(node) {
+                match self.agent_status(node) {
                     AgentStatus::Absent => UnpublishedCause::NoAgent,
                     AgentStatus::Silent => UnpublishedCause::AgentSilent,
                     AgentStatus::Failing(error) => UnpublishedCause::AgentFailing(error.clone()),

@@ -14,14 +14,14 @@ pub(super) enum StatusField {
 }
 
 /// Returns true if this operator wrote the status. The operator must not remove the addresses of other controllers.
-pub(super) fn owns_status(instance: &str, service: &Service) -> bool {
-    status_entries(service).any(|entry| is_manager(instance, entry))
+pub(super) fn owns_status(operator_instance: &str, service: &Service) -> bool {
+    status_entries(service).any(|entry| is_written_by_operator(operator_instance, entry))
 }
 
 /// Returns the field manager that owns the addresses in the status, and these addresses. Returns `None` if the status
 /// has no addresses of other field managers.
 pub(super) fn find_other_address_owner<'a>(
-    instance: &str,
+    operator_instance: &str,
     service: &'a Service,
 ) -> Option<(&'a str, Vec<String>)> {
     let ingress = published_addresses(service).iter();
@@ -32,19 +32,29 @@ pub(super) fn find_other_address_owner<'a>(
     }
     let mut owners = status_entries(service).filter(|entry| owns_addresses(entry)).peekable();
     let first_owner = owners.peek()?.manager.as_deref()?;
-    (!owners.any(|entry| is_manager(instance, entry))).then_some((first_owner, addresses))
+    (!owners.any(|entry| is_written_by_operator(operator_instance, entry)))
+        .then_some((first_owner, addresses))
 }
 
 /// Returns true if the status already has these addresses. If the operator publishes nothing, the addresses of another
 /// field manager are ignored, because server-side apply cannot remove them.
-pub(super) fn has_addresses(instance: &str, service: &Service, addresses: &[LoadBalancerIngress]) -> bool {
-    let keeps_other_addresses = addresses.is_empty() && find_other_address_owner(instance, service).is_some();
+pub(super) fn has_addresses(
+    operator_instance: &str,
+    service: &Service,
+    addresses: &[LoadBalancerIngress],
+) -> bool {
+    let keeps_other_addresses =
+        addresses.is_empty() && find_other_address_owner(operator_instance, service).is_some();
     keeps_other_addresses || published_addresses(service) == addresses
 }
 
 /// Returns the field manager that last wrote a field of the status; `None` if the field no longer exists. If this
 /// operator and another field manager own parts of the field, returns the other field manager.
-pub(super) fn find_last_writer(instance: &str, service: &Service, field: StatusField) -> Option<String> {
+pub(super) fn find_last_writer(
+    operator_instance: &str,
+    service: &Service,
+    field: StatusField,
+) -> Option<String> {
     let path = match field {
         StatusField::Addresses => "/f:status/f:loadBalancer".to_owned(),
         StatusField::Condition => {
@@ -56,7 +66,8 @@ pub(super) fn find_last_writer(instance: &str, service: &Service, field: StatusF
         entry.fields_v1.as_ref().is_none_or(|fields| fields.0.pointer(&path).is_some())
     };
     let managers = status_entries(service).filter(owns_field).filter_map(|entry| entry.manager.clone());
-    let (own_managers, other_managers): (Vec<_>, Vec<_>) = managers.partition(|manager| manager == instance);
+    let (own_managers, other_managers): (Vec<_>, Vec<_>) =
+        managers.partition(|manager| manager == operator_instance);
     other_managers.into_iter().next().or_else(|| own_managers.into_iter().next())
 }
 
@@ -65,8 +76,8 @@ fn status_entries(service: &Service) -> impl Iterator<Item = &ManagedFieldsEntry
     entries.filter(|entry| entry.subresource.as_deref() == Some("status"))
 }
 
-fn is_manager(instance: &str, entry: &ManagedFieldsEntry) -> bool {
-    entry.manager.as_deref() == Some(instance)
+fn is_written_by_operator(operator_instance: &str, entry: &ManagedFieldsEntry) -> bool {
+    entry.manager.as_deref() == Some(operator_instance)
 }
 
 fn owns_addresses(entry: &ManagedFieldsEntry) -> bool {

@@ -185,7 +185,7 @@ fn a_rejected_service_keeps_its_previous_proxies_and_their_addresses() {
 }
 
 #[test]
-fn condition_names_the_service_that_owns_the_port_on_all_nodes() {
+fn condition_mentions_the_service_that_owns_the_port_on_all_nodes() {
     let nodes = [node("n1").internal_ip("10.0.0.1").build()];
     let older_service = service("older").tcp(80).created_at(1).build();
     let state =

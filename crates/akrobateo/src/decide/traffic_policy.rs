@@ -28,7 +28,7 @@ const ALL_NODES_PUBLISHED_TEXT: &str = "all ready nodes are published until an e
 /// reserve the ports, because portmap would redirect packets to loopback addresses too. With externalTrafficPolicy
 /// Local, only kube-proxy keeps the client's address. With this policy the majority of the nodes decides the role, so
 /// that one node cannot change the data path of all nodes.
-pub(super) fn proxy_role(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> ProxyRole {
+pub(super) fn choose_proxy_role(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> ProxyRole {
     if spec.ip_mode == IpMode::Proxy {
         return ProxyRole::Forward;
     }
@@ -43,7 +43,7 @@ pub(super) fn proxy_role(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> ProxyRo
     if kube_proxy_forwards { ProxyRole::ReservePorts } else { ProxyRole::Forward }
 }
 
-/// Returns true if all addresses that the node publishes are its internal addresses.
+/// Returns true if the node publishes only its own internal addresses.
 fn publishes_only_internal_ips(spec: &LoadBalancerSpec, node: &NodeInfo) -> bool {
     node.has_internal_ips(&addresses_to_publish(spec, node))
 }
@@ -90,7 +90,7 @@ pub(super) fn has_forwarding_program(spec: &LoadBalancerSpec, role: ProxyRole, n
 /// the node.
 ///
 /// A proxy connects to the cluster IP, so internalTrafficPolicy Local limits the proxy to the endpoints of its node.
-/// The node agents connect to the endpoints, so this policy does not limit them.
+/// The node agents connect to the endpoints, so this policy does not limit the node agents.
 pub(crate) fn local_traffic_policy(spec: &LoadBalancerSpec, node: &NodeInfo) -> Option<&'static str> {
     if spec.is_external_traffic_policy_local {
         Some("externalTrafficPolicy")
@@ -214,7 +214,7 @@ pub(super) fn client_address_note(
         let suggested_fix = if may_use_vip(state, spec) {
             format!("set the annotation {} to VIP", annotations::IP_MODE)
         } else {
-            // The operator then rejects the value VIP, so the message does not suggest it.
+            // The operator then rejects the value VIP, so the message does not suggest VIP.
             format!("for TCP ports, use the PROXY protocol ({})", annotations::PROXY_PROTOCOL)
         };
         format!("with ipMode Proxy, the proxies forward instead of kube-proxy; {suggested_fix}")

@@ -18,7 +18,7 @@ use k8s_openapi::serde::Serialize;
 use kube::{Resource, ResourceExt};
 
 use super::drift::{SPEC_DIGEST_ANNOTATION, added_fields, matches_desired, spec_digest};
-use super::pod::{PodPlacement, ProxyRole, pod_spec};
+use super::pod::{PodPlacement, ProxyRole, build_pod_spec};
 use super::pod_digest::{FORWARDING_DIGEST_ANNOTATION, forwarding_digest};
 use super::pod_status::spec_host_ports;
 use super::proxy_config::{ProxyConfig, ProxyNamespace};
@@ -64,8 +64,8 @@ impl Workload {
     ) -> Self {
         let ServiceKey { namespace, name } = ServiceKey::from_service(service);
         let labels = labels::proxy_labels(&config.instance, &namespace, &name);
-        let mut pod_spec = pod_spec(&config.image, spec, placement, role);
-        let pod_metadata = template_metadata(&labels, &pod_spec, nondefault_probe_port(spec, role));
+        let mut pod_spec = build_pod_spec(&config.image, spec, placement, role);
+        let pod_metadata = build_template_metadata(&labels, &pod_spec, nondefault_probe_port(spec, role));
         let selector = LabelSelector { match_labels: Some(labels.clone()), ..LabelSelector::default() };
         match kind {
             ProxyWorkload::DaemonSet => {
@@ -73,27 +73,27 @@ impl Workload {
                 let spec = DaemonSetSpec {
                     selector,
                     template,
-                    update_strategy: Some(on_delete_strategy()),
+                    update_strategy: Some(build_on_delete_strategy()),
                     ..DaemonSetSpec::default()
                 };
                 Self::DaemonSet(Box::new(DaemonSet {
-                    metadata: metadata(config, service, labels, &spec),
+                    metadata: build_metadata(config, service, labels, &spec),
                     spec: Some(spec),
                     status: None,
                 }))
             }
             ProxyWorkload::Deployment { .. } => {
-                pod_spec.topology_spread_constraints = Some(vec![zone_spread_constraint(&selector)]);
+                pod_spec.topology_spread_constraints = Some(vec![build_zone_spread_constraint(&selector)]);
                 let template = PodTemplateSpec { metadata: Some(pod_metadata), spec: Some(pod_spec) };
                 let spec = DeploymentSpec {
                     replicas: Some(scale.replicas),
                     selector,
-                    strategy: Some(rolling_update_strategy(scale.max_unavailable)),
+                    strategy: Some(build_rolling_update_strategy(scale.max_unavailable)),
                     template,
                     ..DeploymentSpec::default()
                 };
                 Self::Deployment(Box::new(Deployment {
-                    metadata: metadata(config, service, labels, &spec),
+                    metadata: build_metadata(config, service, labels, &spec),
                     spec: Some(spec),
                     status: None,
                 }))
@@ -157,9 +157,9 @@ impl Workload {
     /// Returns the fields that other field managers added.
     pub(super) fn added_fields(&self) -> Vec<ManagedFieldsEntry> {
         let metadata = self.metadata();
-        let instance = metadata.labels.as_ref().and_then(|labels| labels.get(labels::MANAGED_BY));
+        let operator_instance = metadata.labels.as_ref().and_then(|labels| labels.get(labels::MANAGED_BY));
         let entries = metadata.managed_fields.clone().unwrap_or_default();
-        added_fields(instance.map_or("", String::as_str), entries)
+        added_fields(operator_instance.map_or("", String::as_str), entries)
     }
 
     /// Returns the digest of the desired spec.
@@ -207,7 +207,7 @@ impl Workload {
 
     /// Returns true if the workload's controller has observed the current spec. A controller that has not observed the
     /// current spec may create pods from an earlier spec.
-    pub(super) fn is_observed(&self) -> bool {
+    pub(super) fn is_observed_by_controller(&self) -> bool {
         let observed_generation = match self {
             Self::DaemonSet(daemonset) => {
                 daemonset.status.as_ref().and_then(|status| status.observed_generation)
@@ -241,7 +241,7 @@ impl Workload {
     }
 
     /// Returns true if the pods only reserve the hostPorts.
-    pub(super) fn is_reserving(&self) -> bool {
+    pub(super) fn only_reserves_ports(&self) -> bool {
         self.pod_spec().is_some_and(|spec| spec.host_network == Some(true))
     }
 
@@ -251,7 +251,7 @@ impl Workload {
     }
 }
 
-fn metadata(
+fn build_metadata(
     config: &ProxyConfig,
     service: &Service,
     labels: BTreeMap<String, String>,
@@ -266,7 +266,7 @@ fn metadata(
         ProxyNamespace::ServiceNamespace => (
             names::proxy_name_in_service_namespace(&config.instance, &key.name),
             key.namespace.clone(),
-            Some(owner_reference(service)),
+            Some(build_owner_reference(service)),
         ),
     };
     ObjectMeta {
@@ -289,7 +289,7 @@ fn nondefault_probe_port(spec: &LoadBalancerSpec, role: ProxyRole) -> Option<u16
     (role == ProxyRole::Forward && port != probe::PREFERRED_PROBE_PORT).then_some(port)
 }
 
-fn template_metadata(
+fn build_template_metadata(
     labels: &BTreeMap<String, String>,
     pod_spec: &PodSpec,
     nondefault_probe_port: Option<u16>,
@@ -306,7 +306,7 @@ fn template_metadata(
     }
 }
 
-fn owner_reference(service: &Service) -> OwnerReference {
+fn build_owner_reference(service: &Service) -> OwnerReference {
     OwnerReference {
         api_version: Service::api_version(&()).into_owned(),
         kind: Service::kind(&()).into_owned(),
@@ -320,13 +320,13 @@ fn owner_reference(service: &Service) -> OwnerReference {
 /// Returns the update strategy with which the operator deletes the outdated pods itself. With `RollingUpdate`,
 /// Kubernetes would replace all pods even after a change of the placement, and would wait for nodes that are not
 /// available.
-fn on_delete_strategy() -> DaemonSetUpdateStrategy {
+fn build_on_delete_strategy() -> DaemonSetUpdateStrategy {
     DaemonSetUpdateStrategy { type_: Some("OnDelete".to_owned()), rolling_update: None }
 }
 
 /// Returns the strategy with which the Deployment controller deletes a pod before it creates the new pod. Two pods
 /// cannot use the same hostPorts of a node.
-fn rolling_update_strategy(max_unavailable: i32) -> DeploymentStrategy {
+fn build_rolling_update_strategy(max_unavailable: i32) -> DeploymentStrategy {
     DeploymentStrategy {
         type_: Some("RollingUpdate".to_owned()),
         rolling_update: Some(RollingUpdateDeployment {
@@ -338,7 +338,7 @@ fn rolling_update_strategy(max_unavailable: i32) -> DeploymentStrategy {
 
 /// Returns a constraint that spreads the pods over zones if nodes have the zone label. The hostPorts already spread the
 /// pods over nodes.
-fn zone_spread_constraint(selector: &LabelSelector) -> TopologySpreadConstraint {
+fn build_zone_spread_constraint(selector: &LabelSelector) -> TopologySpreadConstraint {
     TopologySpreadConstraint {
         label_selector: Some(selector.clone()),
         max_skew: 1,

@@ -41,12 +41,12 @@ pub(super) const WORKLOAD_POLICY: ConflictPolicy = ConflictPolicy {
 
 /// A conflict with another program that changes the object repeatedly.
 #[derive(Clone, Debug)]
-struct Conflict {
+struct WriteConflict {
     /// The message for the user. The message does not change during the conflict.
     message: String,
     backoff: SignedDuration,
     /// The earliest time at which the operator may restore the object.
-    restore_at: Timestamp,
+    earliest_restore_at: Timestamp,
     /// The time of the operator's last write in this conflict.
     last_written_at: Option<Timestamp>,
 }
@@ -62,7 +62,7 @@ pub(super) struct ConflictTracker {
     has_counted_change: bool,
     /// The times of the changes in the policy's counting window, the newest first.
     change_times: VecDeque<Timestamp>,
-    conflict: Option<Conflict>,
+    conflict: Option<WriteConflict>,
 }
 
 impl ConflictTracker {
@@ -97,10 +97,10 @@ impl ConflictTracker {
         self.change_times.truncate(self.policy.max_immediate_restores);
         self.change_times.push_front(now);
         if self.conflict.is_none() && self.change_times.len() > self.policy.max_immediate_restores {
-            self.conflict = Some(Conflict {
+            self.conflict = Some(WriteConflict {
                 message: message(),
                 backoff: self.policy.min_backoff,
-                restore_at: now + self.policy.min_backoff,
+                earliest_restore_at: now + self.policy.min_backoff,
                 last_written_at: None,
             });
         }
@@ -108,13 +108,13 @@ impl ConflictTracker {
 
     /// Records that the object has the content of the operator's last write. The conflict ends after the quiet period.
     pub(super) fn on_unchanged(&mut self, now: Timestamp) {
-        if self.ends_at().is_some_and(|end| end <= now) {
+        if self.conflict_ends_at().is_some_and(|end| end <= now) {
             self.conflict = None;
         }
     }
 
-    /// Records a successful write of the operator. `is_restore` is true if the operator has written the same content
-    /// before.
+    /// Records a successful write of the operator. `is_restore` is true if the operator's previous write had this
+    /// content.
     pub(super) fn on_write(&mut self, version: Option<&str>, is_restore: bool, now: Timestamp) {
         self.newest_version = parse_version(version).max(self.newest_version);
         self.has_counted_change = false;
@@ -122,7 +122,7 @@ impl ConflictTracker {
             if is_restore {
                 conflict.backoff = (conflict.backoff * 2).min(self.policy.max_backoff);
             }
-            conflict.restore_at = now + conflict.backoff;
+            conflict.earliest_restore_at = now + conflict.backoff;
             conflict.last_written_at = Some(now);
         }
     }
@@ -137,7 +137,7 @@ impl ConflictTracker {
     pub(super) fn delayed_until(&self, is_restore: bool, now: Timestamp) -> Option<Timestamp> {
         let conflict = self.conflict.as_ref()?;
         let write_at = if is_restore {
-            Some(conflict.restore_at)
+            Some(conflict.earliest_restore_at)
         } else {
             conflict.last_written_at.map(|written_at| written_at + self.policy.min_backoff)
         };
@@ -145,7 +145,7 @@ impl ConflictTracker {
     }
 
     /// Returns the time at which the conflict ends if no program changes the object until then.
-    pub(super) fn ends_at(&self) -> Option<Timestamp> {
+    pub(super) fn conflict_ends_at(&self) -> Option<Timestamp> {
         let conflict = self.conflict.as_ref()?;
         let last_activity = self.change_times.front().copied().max(conflict.last_written_at)?;
         Some(last_activity + self.policy.quiet_period)
@@ -163,11 +163,11 @@ mod tests {
     use super::*;
     use crate::decide::fixtures::at;
 
-    /// Simulates a program that changes the object every second from `from` to `until`. Returns the times of the
-    /// operator's restores. When the conflict begins, the operator writes the new message once.
-    fn simulate_restore_times(tracker: &mut ConflictTracker, from: i64, until: i64) -> Vec<i64> {
+    /// Simulates a program that changes the object every second from `start_second` to `end_second`. Returns the times
+    /// of the operator's restores. When the conflict begins, the operator writes the new message once.
+    fn simulate_restore_times(tracker: &mut ConflictTracker, start_second: i64, end_second: i64) -> Vec<i64> {
         let mut restore_times = Vec::new();
-        for second in from..until {
+        for second in start_second..end_second {
             let (now, had_conflict) = (at(second), tracker.message().is_some());
             tracker.on_change_by_other_program(Some(&(2 * second).to_string()), now, || {
                 format!("since {second}")
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn status_restores_become_rare_during_a_conflict() {
+    fn status_is_restored_rarely_during_a_conflict() {
         let mut tracker = ConflictTracker::new(&STATUS_POLICY);
         let restore_times = simulate_restore_times(&mut tracker, 0, 2000);
         assert_eq!(restore_times, [0, 1, 2, 13, 33, 73, 153, 313, 613, 913, 1213, 1513, 1813]);
@@ -198,12 +198,12 @@ mod tests {
         simulate_restore_times(&mut tracker, 0, 20);
         assert_eq!(tracker.delayed_until(true, at(32)), Some(at(33)));
         tracker.on_write(Some("1000"), true, at(33));
-        assert_eq!(tracker.ends_at(), Some(at(93)));
+        assert_eq!(tracker.conflict_ends_at(), Some(at(93)));
         tracker.on_unchanged(at(92));
         assert!(tracker.message().is_some());
         tracker.on_unchanged(at(93));
         assert_eq!(
-            (tracker.message(), tracker.ends_at(), tracker.delayed_until(true, at(93))),
+            (tracker.message(), tracker.conflict_ends_at(), tracker.delayed_until(true, at(93))),
             (None, None, None)
         );
     }
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn conflict_limits_the_rate_of_changed_writes() {
+    fn conflict_limits_the_rate_of_writes_with_new_content() {
         let mut tracker = ConflictTracker::new(&STATUS_POLICY);
         simulate_restore_times(&mut tracker, 0, 20);
         assert_eq!(tracker.delayed_until(false, at(22)), Some(at(23)));

@@ -31,19 +31,19 @@ const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
 /// The writes to all Services.
 #[derive(Debug, Default)]
-pub(crate) struct WriteHistory(HashMap<ServiceKey, ServiceRecord>);
+pub(crate) struct WriteHistory(HashMap<ServiceKey, ServiceWriteRecord>);
 
 /// The writes to one Service and to its workload.
 #[derive(Debug)]
-struct ServiceRecord {
+struct ServiceWriteRecord {
     /// The UID of the Service. A new Service with the same name gets a new record.
-    uid: Option<String>,
-    status: StatusRecord,
-    workload: WorkloadRecord,
+    service_uid: Option<String>,
+    status: StatusWriteRecord,
+    workload: WorkloadWriteRecord,
 }
 
 #[derive(Debug)]
-struct StatusRecord {
+struct StatusWriteRecord {
     last_written_status: Option<WrittenStatus>,
     /// The times of the writes in the last minute.
     write_times: VecDeque<Timestamp>,
@@ -51,9 +51,9 @@ struct StatusRecord {
 }
 
 #[derive(Debug)]
-struct WorkloadRecord {
+struct WorkloadWriteRecord {
     /// The digest of the spec that the operator applied last.
-    applied_digest: Option<String>,
+    applied_spec_digest: Option<String>,
     tracker: ConflictTracker,
 }
 
@@ -62,7 +62,7 @@ impl WriteHistory {
     /// writes.
     pub(crate) fn limit_writes(
         &mut self,
-        instance: &str,
+        operator_instance: &str,
         key: &ServiceKey,
         state: &ServiceState,
         mut decision: Decision,
@@ -72,9 +72,9 @@ impl WriteHistory {
             self.0.remove(key);
             return decision;
         };
-        let record = self.record(key, service.metadata.uid.as_deref());
+        let record = self.get_or_create_record(key, service.metadata.uid.as_deref());
         let workload_write_limit = record.workload.observe(state, &decision, now);
-        record.status.observe(instance, service, decision.status.is_some(), now);
+        record.status.observe(operator_instance, service, decision.status.is_some(), now);
         let conflicts = [
             (Reason::StatusConflict, &record.status.tracker),
             (Reason::WorkloadConflict, &record.workload.tracker),
@@ -83,18 +83,18 @@ impl WriteHistory {
             if let Some(message) = tracker.message() {
                 decision.add_note(Note { text: message.to_owned(), warning_reason: Some(reason) });
             }
-            decision.recheck_by(tracker.ends_at().filter(|end| *end > now));
+            decision.recheck_no_later_than(tracker.conflict_ends_at().filter(|end| *end > now));
         }
         let desired = decision.status.as_ref();
-        let status_write_limit = match decision.limits.status {
+        let status_write_limit = match decision.write_limits.status {
             delay @ WriteLimit::DelayUntil(_) => delay,
             WriteLimit::Change | WriteLimit::Restore => {
-                desired.map_or(WriteLimit::Change, |desired| record.status.limit(desired, now))
+                desired.map_or(WriteLimit::Change, |desired| record.status.limit_write(desired, now))
             }
         };
-        decision.recheck_by(status_write_limit.delayed_until());
-        decision.recheck_by(workload_write_limit.delayed_until());
-        decision.limits = WriteLimits {
+        decision.recheck_no_later_than(status_write_limit.delayed_until());
+        decision.recheck_no_later_than(workload_write_limit.delayed_until());
+        decision.write_limits = WriteLimits {
             status: status_write_limit,
             workload: workload_write_limit,
             previous_status: record.status.last_written_status.clone(),
@@ -107,7 +107,7 @@ impl WriteHistory {
     pub(crate) fn on_written(
         &mut self,
         key: &ServiceKey,
-        uid: Option<&str>,
+        service_uid: Option<&str>,
         action: &Action,
         version: Option<&str>,
         now: Timestamp,
@@ -116,14 +116,18 @@ impl WriteHistory {
             Action::PatchStatus { addresses, condition, .. } => {
                 let written_status =
                     WrittenStatus { addresses: addresses.clone(), condition: condition.clone() };
-                self.record(key, uid).status.on_written(written_status, version, now);
+                self.get_or_create_record(key, service_uid).status.on_written(written_status, version, now);
             }
             Action::Apply(workload) => {
-                self.record(key, uid).workload.on_applied(workload.spec_digest(), version, now);
+                self.get_or_create_record(key, service_uid).workload.on_applied(
+                    workload.spec_digest(),
+                    version,
+                    now,
+                );
             }
             Action::DeleteKeepingPods(_) => {
                 // The apply that follows completes the restore.
-                self.record(key, uid).workload.tracker.on_write(None, false, now);
+                self.get_or_create_record(key, service_uid).workload.tracker.on_write(None, false, now);
             }
             Action::Delete(_) | Action::DeletePod(_) | Action::EmitEvent { .. } => (),
         }
@@ -134,17 +138,21 @@ impl WriteHistory {
         self.0.clear();
     }
 
-    fn record(&mut self, key: &ServiceKey, uid: Option<&str>) -> &mut ServiceRecord {
-        let new_record = || ServiceRecord {
-            uid: uid.map(str::to_owned),
-            status: StatusRecord::new(),
-            workload: WorkloadRecord {
-                applied_digest: None,
+    fn get_or_create_record(
+        &mut self,
+        key: &ServiceKey,
+        service_uid: Option<&str>,
+    ) -> &mut ServiceWriteRecord {
+        let new_record = || ServiceWriteRecord {
+            service_uid: service_uid.map(str::to_owned),
+            status: StatusWriteRecord::new(),
+            workload: WorkloadWriteRecord {
+                applied_spec_digest: None,
                 tracker: ConflictTracker::new(&WORKLOAD_POLICY),
             },
         };
         let record = self.0.entry(key.clone()).or_insert_with(new_record);
-        if record.uid.as_deref() != uid {
+        if record.service_uid.as_deref() != service_uid {
             *record = new_record();
         }
         record
@@ -161,7 +169,7 @@ pub(crate) fn with_reported_conflicts(mut decision: Decision, service: Option<&S
     decision
 }
 
-impl StatusRecord {
+impl StatusWriteRecord {
     const fn new() -> Self {
         let tracker = ConflictTracker::new(&STATUS_POLICY);
         Self { last_written_status: None, write_times: VecDeque::new(), tracker }
@@ -178,12 +186,12 @@ impl StatusRecord {
     }
 
     /// Compares the current status with the last status that the operator wrote.
-    fn observe(&mut self, instance: &str, service: &Service, is_served: bool, now: Timestamp) {
+    fn observe(&mut self, operator_instance: &str, service: &Service, is_served: bool, now: Timestamp) {
         if !is_served {
             *self = Self::new();
         }
         let Some(written_status) = &self.last_written_status else { return };
-        let field = if !has_addresses(instance, service, &written_status.addresses) {
+        let field = if !has_addresses(operator_instance, service, &written_status.addresses) {
             StatusField::Addresses
         } else if !written_status.has_same_condition(current_condition(service)) {
             StatusField::Condition
@@ -191,10 +199,12 @@ impl StatusRecord {
             return self.tracker.on_unchanged(now);
         };
         let version = service.metadata.resource_version.as_deref();
-        self.tracker.on_change_by_other_program(version, now, || status_message(instance, service, field));
+        self.tracker.on_change_by_other_program(version, now, || {
+            status_conflict_message(operator_instance, service, field)
+        });
     }
 
-    fn limit(&self, desired: &DesiredStatus, now: Timestamp) -> WriteLimit {
+    fn limit_write(&self, desired: &DesiredStatus, now: Timestamp) -> WriteLimit {
         let written_status = self.last_written_status.as_ref();
         let is_restore = written_status.is_some_and(|written_status| {
             written_status.matches_desired(&desired.addresses, desired.exposure.as_ref())
@@ -221,11 +231,11 @@ impl StatusRecord {
     }
 }
 
-impl WorkloadRecord {
+impl WorkloadWriteRecord {
     fn on_applied(&mut self, digest: Option<&str>, version: Option<&str>, now: Timestamp) {
-        let is_restore = self.applied_digest.is_some() && self.applied_digest.as_deref() == digest;
+        let is_restore = self.applied_spec_digest.is_some() && self.applied_spec_digest.as_deref() == digest;
         self.tracker.on_write(version, is_restore, now);
-        self.applied_digest = digest.map(str::to_owned);
+        self.applied_spec_digest = digest.map(str::to_owned);
     }
 
     /// Compares the current workload with the desired workload, and returns the limit of the next write.
@@ -240,7 +250,7 @@ impl WorkloadRecord {
             return WriteLimit::Restore;
         }
         let is_changed = !decision.is_workload_applied;
-        if is_changed && self.applied_digest.as_deref() != desired.spec_digest() {
+        if is_changed && self.applied_spec_digest.as_deref() != desired.spec_digest() {
             return WriteLimit::Change;
         }
         if !is_changed && !existing_workload.has_added_fields() {
@@ -248,14 +258,15 @@ impl WorkloadRecord {
             return WriteLimit::Change;
         }
         let version = existing_workload.metadata().resource_version.as_deref();
-        self.tracker.on_change_by_other_program(version, now, || workload_message(existing_workload));
+        self.tracker
+            .on_change_by_other_program(version, now, || workload_conflict_message(existing_workload));
         self.tracker.delayed_until(true, now).map_or(WriteLimit::Restore, WriteLimit::DelayUntil)
     }
 }
 
-fn status_message(instance: &str, service: &Service, field: StatusField) -> String {
-    let manager = match find_last_writer(instance, service, field) {
-        Some(manager) if manager == instance => {
+fn status_conflict_message(operator_instance: &str, service: &Service, field: StatusField) -> String {
+    let manager = match find_last_writer(operator_instance, service, field) {
+        Some(manager) if manager == operator_instance => {
             format!(
                 "field manager {manager}, the same as this operator: give each operator its own --instance"
             )
@@ -274,7 +285,7 @@ fn status_message(instance: &str, service: &Service, field: StatusField) -> Stri
     )
 }
 
-fn workload_message(workload: &Workload) -> String {
+fn workload_conflict_message(workload: &Workload) -> String {
     let entries = workload.added_fields();
     let manager = entries
         .iter()

@@ -21,7 +21,7 @@ pub(super) enum WriteLimit {
     /// The operator has not written the desired content before. The write may cause events.
     #[default]
     Change,
-    /// The operator's last write had the same content. The write does not cause an event.
+    /// The operator's last write already had the desired content. The write does not cause an event.
     Restore,
     /// The operator must not write before this time.
     DelayUntil(Timestamp),
@@ -44,7 +44,7 @@ pub(super) struct WrittenStatus {
 }
 
 impl WrittenStatus {
-    /// Returns true if the desired status has the same content.
+    /// Returns true if the desired status has the content of this written status.
     pub(super) fn matches_desired(
         &self,
         addresses: &[LoadBalancerIngress],
@@ -57,8 +57,8 @@ impl WrittenStatus {
         self.addresses == addresses && has_same_condition
     }
 
-    /// Returns true if the desired status has the same addresses, and the same status and reason of the condition. The
-    /// message may differ.
+    /// Returns true if the desired status has the addresses of this written status, and its condition has the same
+    /// status and reason. The message may differ.
     pub(super) fn has_same_addresses_and_reason(
         &self,
         addresses: &[LoadBalancerIngress],
@@ -71,12 +71,13 @@ impl WrittenStatus {
             })
     }
 
-    /// Returns true if the other status has the same addresses and the same condition.
+    /// Returns true if both written statuses have the same addresses and the same condition.
     pub(super) fn has_same_content(&self, other: &Self) -> bool {
         self.addresses == other.addresses && self.has_same_condition(other.condition.as_ref())
     }
 
-    /// Returns true if a condition has the same content. The transition time may differ.
+    /// Returns true if `other` has the status, the reason and the message of the written condition. The transition time
+    /// may differ.
     pub(super) fn has_same_condition(&self, other: Option<&Condition>) -> bool {
         match (&self.condition, other) {
             (None, None) => true,

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use akrobateo_services::kube_proxy_findings::{
-    CONFIG_MAPS, Finding, KUBE_PROXY_NAMESPACE, POD_SELECTORS, config_map_findings, pod_finding, vip_danger,
+    CONFIG_MAPS, Finding, KUBE_PROXY_NAMESPACE, POD_SELECTORS, config_map_findings, find_vip_danger,
+    pod_finding,
 };
 use api_client::{CallError, call};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -23,18 +24,19 @@ use crate::metrics::Metrics;
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
 /// The time between two detections after the first success.
 const DETECTION_PERIOD: Duration = Duration::from_mins(1);
-/// The number of pods to read for each label. All pods of kube-proxy have the same arguments in most clusters.
+/// The number of pods to read for each label. In most clusters all pods of kube-proxy have the same arguments, so a few
+/// pods are enough.
 const MAX_PODS_PER_LABEL: u32 = 20;
 
 /// Repeats the detection until it succeeds, because a wrong guess would break published addresses that work. After the
 /// first success, starts a task that repeats the detection. Returns the reason why ipMode VIP is dangerous; `None`
 /// while VIP is safe.
-pub(crate) async fn follow_vip_danger(
+pub(crate) async fn start_vip_danger_detection(
     client: &Client,
     metrics: &Arc<Metrics>,
 ) -> watch::Receiver<Option<String>> {
     let findings = loop {
-        match detect(client, metrics).await {
+        match read_findings(client, metrics).await {
             Ok(findings) => break findings,
             Err(error) => {
                 tracing::warn!(
@@ -46,14 +48,14 @@ pub(crate) async fn follow_vip_danger(
         sleep(RETRY_PERIOD).await;
     };
     log_findings(&findings);
-    let (sender, receiver) = watch::channel(vip_danger(&findings));
-    tokio::spawn(repeat_detection(client.clone(), metrics.clone(), findings, sender));
+    let (vip_danger_sender, receiver) = watch::channel(find_vip_danger(&findings));
+    tokio::spawn(repeat_detection(client.clone(), metrics.clone(), findings, vip_danger_sender));
     receiver
 }
 
 /// Detects once. Returns the reason why ipMode VIP is dangerous; `None` if VIP is safe.
 pub(crate) async fn read_vip_danger(client: &Client, metrics: &Metrics) -> Result<Option<String>, CallError> {
-    detect(client, metrics).await.map(|findings| vip_danger(&findings))
+    read_findings(client, metrics).await.map(|findings| find_vip_danger(&findings))
 }
 
 /// Repeats the detection until the receiver no longer exists. After a failed detection, the last result stays valid.
@@ -61,16 +63,17 @@ async fn repeat_detection(
     client: Client,
     metrics: Arc<Metrics>,
     mut known_findings: Vec<Finding>,
-    sender: watch::Sender<Option<String>>,
+    vip_danger_sender: watch::Sender<Option<String>>,
 ) {
-    while !sender.is_closed() {
+    while !vip_danger_sender.is_closed() {
         sleep(DETECTION_PERIOD).await;
-        match detect(&client, &metrics).await {
+        match read_findings(&client, &metrics).await {
             Ok(findings) if findings == known_findings => (),
             Ok(findings) => {
                 log_findings(&findings);
-                let danger = vip_danger(&findings);
-                sender.send_if_modified(|current| std::mem::replace(current, danger.clone()) != danger);
+                let danger = find_vip_danger(&findings);
+                vip_danger_sender
+                    .send_if_modified(|current| std::mem::replace(current, danger.clone()) != danger);
                 known_findings = findings;
             }
             Err(error) => {
@@ -93,7 +96,7 @@ fn log_findings(findings: &[Finding]) {
     }
 }
 
-async fn detect(client: &Client, metrics: &Metrics) -> Result<Vec<Finding>, CallError> {
+async fn read_findings(client: &Client, metrics: &Metrics) -> Result<Vec<Finding>, CallError> {
     let mut findings = Vec::new();
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), KUBE_PROXY_NAMESPACE);
     for name in CONFIG_MAPS {
@@ -140,7 +143,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn first_detection_is_repeated_until_it_succeeds() {
         let (client, mut api) = scripted_api();
-        let receiver = tokio::spawn(async move { follow_vip_danger(&client, &Metrics::new()).await });
+        let receiver =
+            tokio::spawn(async move { start_vip_danger_detection(&client, &Metrics::new()).await });
         api.next_request().await.answer_error(503, "ServiceUnavailable");
         answer_detection(&mut api, Some(&json!("mode: ipvs # fast"))).await;
         assert!(receiver.await.unwrap().borrow().is_some());
@@ -149,7 +153,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn changed_mode_is_detected_after_a_failed_detection() {
         let (client, mut api) = scripted_api();
-        let receiver = tokio::spawn(async move { follow_vip_danger(&client, &Metrics::new()).await });
+        let receiver =
+            tokio::spawn(async move { start_vip_danger_detection(&client, &Metrics::new()).await });
         answer_detection(&mut api, None).await;
         let mut receiver = receiver.await.unwrap();
         assert_eq!(*receiver.borrow_and_update(), None);

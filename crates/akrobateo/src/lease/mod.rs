@@ -32,8 +32,8 @@ const RETRY_PERIOD: Duration = Duration::from_secs(2);
 /// Acquires, renews and releases the Lease for one replica.
 pub(crate) struct LeaderElector {
     api: Api<Lease>,
-    /// The name of the Lease, which is the name of the operator's instance.
-    name: String,
+    /// The name of the Lease, which is the name of the operator instance.
+    lease_name: String,
     identity: String,
     /// The namespace of the proxies (`--lb-namespace`), which the Lease records.
     proxy_namespace: String,
@@ -45,15 +45,15 @@ impl LeaderElector {
     pub(crate) fn new(
         client: Client,
         namespace: &str,
-        proxies: &ProxyConfig,
+        proxy_config: &ProxyConfig,
         identity: String,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
-            name: proxies.instance.clone(),
+            lease_name: proxy_config.instance.clone(),
             identity,
-            proxy_namespace: proxies.proxy_namespace.to_string(),
+            proxy_namespace: proxy_config.proxy_namespace.to_string(),
             metrics,
         }
     }
@@ -109,11 +109,13 @@ impl LeaderElector {
 
     /// Removes this replica from the Lease, so that another replica can acquire the Lease immediately.
     pub(crate) async fn release(&self) -> Result<(), CallError> {
-        match self.read().await? {
-            Some(lease) if self.is_holder(&lease) => match self.replace(&without_holder(&lease)).await {
-                Err(error) if !error.is_conflict() => Err(error),
-                _ => Ok(()),
-            },
+        match self.read_lease().await? {
+            Some(lease) if self.is_holder(&lease) => {
+                match self.replace_lease(&without_holder(&lease)).await {
+                    Err(error) if !error.is_conflict() => Err(error),
+                    _ => Ok(()),
+                }
+            }
             _ => Ok(()),
         }
     }
@@ -122,7 +124,7 @@ impl LeaderElector {
     /// leader has recorded a namespace.
     pub(crate) async fn recorded_proxy_namespace(&self) -> Option<String> {
         loop {
-            match self.read().await {
+            match self.read_lease().await {
                 Ok(lease) => return lease.as_ref().and_then(proxy_namespace).map(str::to_owned),
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
@@ -134,11 +136,13 @@ impl LeaderElector {
     }
 
     async fn try_acquire(&self, record: &mut ObservedRecord) -> Result<ElectionStep, CallError> {
-        record.observe(self.read().await?, Instant::now());
+        record.observe(self.read_lease().await?, Instant::now());
         let step = next_step(&self.identity, record, Instant::now());
         match (&step, &record.lease) {
-            (ElectionStep::Acquire, Some(lease)) => self.replace(&self.with_self_as_holder(lease)).await?,
-            (ElectionStep::Create, _) => self.create().await?,
+            (ElectionStep::Acquire, Some(lease)) => {
+                self.replace_lease(&self.with_self_as_holder(lease)).await?
+            }
+            (ElectionStep::Create, _) => self.create_lease().await?,
             _ => (),
         }
         Ok(step)
@@ -146,9 +150,9 @@ impl LeaderElector {
 
     /// Returns false if this replica no longer holds the Lease.
     async fn renew(&self) -> Result<bool, CallError> {
-        match self.read().await? {
+        match self.read_lease().await? {
             Some(lease) if self.is_holder(&lease) => {
-                self.replace(&self.with_self_as_holder(&lease)).await.map(|()| true)
+                self.replace_lease(&self.with_self_as_holder(&lease)).await.map(|()| true)
             }
             _ => Ok(false),
         }
@@ -162,12 +166,12 @@ impl LeaderElector {
         with_proxy_namespace(with_holder(lease, &self.identity, Timestamp::now()), &self.proxy_namespace)
     }
 
-    async fn read(&self) -> Result<Option<Lease>, CallError> {
-        call(&self.metrics.api, "read_lease", self.api.get_opt(&self.name)).await
+    async fn read_lease(&self) -> Result<Option<Lease>, CallError> {
+        call(&self.metrics.api, "read_lease", self.api.get_opt(&self.lease_name)).await
     }
 
-    async fn create(&self) -> Result<(), CallError> {
-        let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
+    async fn create_lease(&self) -> Result<(), CallError> {
+        let metadata = ObjectMeta { name: Some(self.lease_name.clone()), ..ObjectMeta::default() };
         let lease = self.with_self_as_holder(&Lease { metadata, spec: None });
         call(&self.metrics.api, "create_lease", self.api.create(&PostParams::default(), &lease))
             .await
@@ -175,8 +179,10 @@ impl LeaderElector {
     }
 
     /// Replaces the Lease. The resource version in the Lease makes the request fail if another replica wrote first.
-    async fn replace(&self, lease: &Lease) -> Result<(), CallError> {
+    async fn replace_lease(&self, lease: &Lease) -> Result<(), CallError> {
         let params = PostParams::default();
-        call(&self.metrics.api, "write_lease", self.api.replace(&self.name, &params, lease)).await.map(drop)
+        call(&self.metrics.api, "write_lease", self.api.replace(&self.lease_name, &params, lease))
+            .await
+            .map(drop)
     }
 }

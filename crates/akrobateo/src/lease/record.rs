@@ -38,7 +38,9 @@ pub(super) enum ElectionStep {
 impl ObservedRecord {
     /// Records a Lease that was read. A new version starts the wait for the expiry again.
     pub(super) fn observe(&mut self, lease: Option<Lease>, now: Instant) {
-        if self.observed_at.is_none() || version(self.lease.as_ref()) != version(lease.as_ref()) {
+        if self.observed_at.is_none()
+            || resource_version(self.lease.as_ref()) != resource_version(lease.as_ref())
+        {
             self.observed_at = Some(now);
         }
         self.lease = lease;
@@ -110,7 +112,7 @@ fn lease_duration(lease: &Lease) -> Duration {
     seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(LEASE_DURATION, Duration::from_secs)
 }
 
-fn version(lease: Option<&Lease>) -> Option<&str> {
+fn resource_version(lease: Option<&Lease>) -> Option<&str> {
     lease?.metadata.resource_version.as_deref()
 }
 

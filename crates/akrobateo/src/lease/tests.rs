@@ -23,10 +23,10 @@ fn elector() -> (Arc<LeaderElector>, ScriptedApi) {
     (Arc::new(elector), api)
 }
 
-fn lease(holder: &str, duration: u32, version: &str) -> Value {
+fn lease(holder: &str, duration_seconds: u32, version: &str) -> Value {
     json!({
         "metadata": { "name": "akrobateo", "resourceVersion": version },
-        "spec": { "holderIdentity": holder, "leaseDurationSeconds": duration, "leaseTransitions": 3 },
+        "spec": { "holderIdentity": holder, "leaseDurationSeconds": duration_seconds, "leaseTransitions": 3 },
     })
 }
 

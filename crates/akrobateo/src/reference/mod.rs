@@ -100,7 +100,7 @@ fn reference_lists_every_operator_metric() {
 
 /// Returns the names of all time series. The names of the proxies' and the agents' series come from docs/reference.md.
 /// Tests of akrobateo-lb and akrobateo-agent compare these tables with the code.
-fn series_names() -> BTreeSet<String> {
+fn time_series_names() -> BTreeSet<String> {
     let operator_series = operator_metrics().into_iter().map(|metric| (metric.name, metric.kind));
     let tables = ["proxy-metrics", "agent-metrics"].map(read_section).concat();
     let other_rows = tables.lines().filter_map(|row| {
@@ -122,7 +122,7 @@ fn is_metric_name(word: &str) -> bool {
 
 #[test]
 fn alerts_and_dashboard_use_existing_metrics() {
-    let existing_metrics = series_names();
+    let existing_metrics = time_series_names();
     for file in [
         "charts/akrobateo/files/alerts.yaml",
         "charts/akrobateo/files/dashboard.json",
@@ -140,7 +140,7 @@ fn alerts_and_dashboard_use_existing_metrics() {
 
 /// The chart and the pods must use the same name for the port, because otherwise Prometheus does not find the proxies.
 #[test]
-fn pod_monitor_names_the_metrics_port_of_the_proxies() {
+fn pod_monitor_selects_the_metrics_port_of_the_proxies() {
     let workloads: serde_json::Value =
         serde_json::from_str(include_str!("../decide/golden/workloads.json")).unwrap();
     let container = &workloads["forwarding"]["spec"]["template"]["spec"]["containers"][0];

@@ -10,11 +10,11 @@ use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 use crate::spec::NodeSelection;
 
-/// The order of claims on ports that no Service has yet: by creation time, then by namespace and name.
+/// The sort key of claims on ports that no Service has yet: the creation time, then the namespace and the name.
 ///
 /// Services of one `kubectl apply` have the same creation time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Seniority {
+pub(super) struct ClaimOrder {
     pub(super) created_at: Timestamp,
     pub(super) key: ServiceKey,
 }
@@ -32,7 +32,7 @@ pub struct OccupiedPorts {
 /// The claim of a Service. The Service claims all of its ports on each of its nodes.
 #[derive(Clone, Debug)]
 pub(super) struct Claim {
-    pub(super) seniority: Seniority,
+    pub(super) order: ClaimOrder,
     pub(super) frontends: BTreeSet<Frontend>,
     pub(super) nodes: ClaimedNodes,
     /// True if the node agents forward the Service; false if its own proxies forward the Service.
@@ -86,7 +86,7 @@ pub(super) enum PortEvidence {
 
 impl Claim {
     pub(super) const fn key(&self) -> &ServiceKey {
-        &self.seniority.key
+        &self.order.key
     }
 
     /// Returns true if the Service's proxies may run on the node.
@@ -115,7 +115,8 @@ impl Claim {
         }
     }
 
-    /// Returns true if the Service has no endpoint on any node. All other claims come before such a claim.
+    /// Returns true if the Service has no endpoint on any node. The claim of such a Service comes after all other
+    /// claims.
     pub(super) const fn has_lowest_precedence(&self) -> bool {
         matches!(self.nodes, ClaimedNodes::SelectedWithoutEndpoint(_))
     }

@@ -62,7 +62,7 @@ pub struct Conflict {
 /// The nodes of a conflict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConflictScope {
-    /// The first node, by name, on which the owner's proxies have the port.
+    /// The node on which the owner's proxies have the port: the first of these nodes in alphabetical order.
     Node(String),
     /// kube-proxy uses the port for the owner on every node.
     EveryNode(NodePortKind),
@@ -134,8 +134,8 @@ fn allocate_node<'a>(
             if let Some(owner) = owners.owner(frontend) {
                 allocation.taken_nodes.insert(node.name.clone());
                 if is_claimed {
-                    // The message names only the first node by name, so that the message rarely changes when nodes
-                    // change.
+                    // The message mentions only the node that comes first in alphabetical order, so that the message
+                    // rarely changes when nodes change.
                     let first_node = allocation.conflicts.entry((port, owner.key())).or_insert(&node.name);
                     *first_node = (*first_node).min(&node.name);
                 }

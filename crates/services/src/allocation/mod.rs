@@ -18,7 +18,7 @@ use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 use crate::spec::{LoadBalancerSpec, ServiceDefaults, SpecError, is_eligible};
 pub use claim::OccupiedPorts;
-use claim::{Claim, ClaimedNodes, Seniority};
+use claim::{Claim, ClaimOrder, ClaimedNodes};
 use claims::allocate_claims;
 pub use claims::{Allocation, Conflict, ConflictScope};
 use node_ports::NodePorts;
@@ -81,7 +81,7 @@ impl Observations for NothingObserved {
 }
 
 /// An eligible Service, its spec, and the ports that it needs.
-struct Request<'a> {
+struct PortRequest<'a> {
     service: &'a Service,
     spec: Result<Arc<LoadBalancerSpec>, SpecError>,
     frontends: BTreeSet<Frontend>,
@@ -90,7 +90,7 @@ struct Request<'a> {
 /// The allocation result of a Service, with the UID of that Service and the ports that it needs.
 #[derive(Clone, Debug)]
 struct ServiceEntry {
-    uid: Option<String>,
+    service_uid: Option<String>,
     allocation_result: AllocationResult,
     frontends: BTreeSet<Frontend>,
     /// The nodes on which the Service got its ports; `None` if the allocation did not check the nodes. A node that
@@ -119,23 +119,25 @@ impl PortAllocations {
     ) -> Self {
         let eligible_services =
             services.iter().filter(|service| is_eligible(service, defaults.is_default_class));
-        let requests: Vec<_> =
-            eligible_services.map(|service| Request::from_service(service, defaults, observations)).collect();
+        let requests: Vec<_> = eligible_services
+            .map(|service| PortRequest::from_service(service, defaults, observations))
+            .collect();
         let node_ports = NodePorts::from_services(services);
         let contested_ports = contested_frontends(&requests);
-        let is_contested = |request: &&Request| {
+        let is_contested = |request: &&PortRequest| {
             let key = ServiceKey::from_service(request.service);
             let mut frontends = request.frontends.iter();
             frontends.any(|port| {
                 contested_ports.contains(port) || node_ports.get_other_owner(*port, &key).is_some()
             })
         };
-        // Most Services share no port with another Service. The nodes of these Services need no check.
+        // Most Services have no port in common with another Service. For these Services, the allocation does not check
+        // the nodes.
         let contested_requests = requests.iter().filter(is_contested);
         let claims: Vec<_> =
             contested_requests.map(|request| self.create_claim(request, nodes, observations)).collect();
         let mut allocations = allocate_claims(&claims, nodes, &node_ports);
-        let entries = requests.into_iter().map(|Request { service, spec, frontends }| {
+        let entries = requests.into_iter().map(|PortRequest { service, spec, frontends }| {
             let key = ServiceKey::from_service(service);
             let (allocation, granted_nodes) = allocations
                 .remove(&key)
@@ -143,14 +145,19 @@ impl PortAllocations {
                 .unwrap_or_default();
             let accept = |spec| AllocationResult::Accepted(spec, allocation);
             let allocation_result = spec.map_or_else(AllocationResult::Rejected, accept);
-            (key, ServiceEntry { uid: service.uid(), allocation_result, frontends, granted_nodes })
+            (key, ServiceEntry { service_uid: service.uid(), allocation_result, frontends, granted_nodes })
         });
         Self { entries: entries.collect() }
     }
 
     /// Returns the claim of a Service, with all facts that decide its precedence.
-    fn create_claim(&self, request: &Request, nodes: &[NodeInfo], observations: &impl Observations) -> Claim {
-        let Request { service, spec, frontends } = request;
+    fn create_claim(
+        &self,
+        request: &PortRequest,
+        nodes: &[NodeInfo],
+        observations: &impl Observations,
+    ) -> Claim {
+        let PortRequest { service, spec, frontends } = request;
         let key = ServiceKey::from_service(service);
         let occupied_ports = observations.occupied_ports(&key);
         let claimed_nodes = match spec {
@@ -179,7 +186,7 @@ impl PortAllocations {
             occupied_ports,
             allocated_ports: self.allocated_ports(&key, service.uid().as_ref(), nodes),
             published_nodes: observations.published_nodes(service),
-            seniority: Seniority {
+            order: ClaimOrder {
                 created_at: service.creation_timestamp().map_or(Timestamp::MAX, |time| time.0),
                 key,
             },
@@ -188,8 +195,13 @@ impl PortAllocations {
 
     /// Returns the ports of a Service in this allocation. Ignores an earlier Service with the same name and another
     /// UID.
-    fn allocated_ports(&self, key: &ServiceKey, uid: Option<&String>, nodes: &[NodeInfo]) -> OccupiedPorts {
-        let entry = self.entries.get(key).filter(|entry| entry.uid.as_ref() == uid);
+    fn allocated_ports(
+        &self,
+        key: &ServiceKey,
+        service_uid: Option<&String>,
+        nodes: &[NodeInfo],
+    ) -> OccupiedPorts {
+        let entry = self.entries.get(key).filter(|entry| entry.service_uid.as_ref() == service_uid);
         let Some(ServiceEntry {
             allocation_result: AllocationResult::Accepted(spec, allocation),
             frontends,
@@ -210,10 +222,10 @@ impl PortAllocations {
     fn kept_nodes(
         &self,
         key: &ServiceKey,
-        uid: Option<&String>,
+        service_uid: Option<&String>,
         occupied_ports: &OccupiedPorts,
     ) -> BTreeSet<String> {
-        let entry = self.entries.get(key).filter(|entry| entry.uid.as_ref() == uid);
+        let entry = self.entries.get(key).filter(|entry| entry.service_uid.as_ref() == service_uid);
         let kept_nodes = entry.map(|entry| entry.granted_nodes.as_ref().unwrap_or(&occupied_ports.nodes));
         kept_nodes.cloned().unwrap_or_default()
     }
@@ -239,7 +251,7 @@ impl PortAllocations {
     }
 }
 
-impl<'a> Request<'a> {
+impl<'a> PortRequest<'a> {
     fn from_service(
         service: &'a Service,
         defaults: &ServiceDefaults,
@@ -260,7 +272,7 @@ impl<'a> Request<'a> {
 }
 
 /// Returns the ports that more than one Service needs.
-fn contested_frontends(requests: &[Request]) -> BTreeSet<Frontend> {
+fn contested_frontends(requests: &[PortRequest]) -> BTreeSet<Frontend> {
     let (mut needed, mut contested) = (BTreeSet::new(), BTreeSet::new());
     for frontend in requests.iter().flat_map(|request| &request.frontends) {
         if !needed.insert(*frontend) {

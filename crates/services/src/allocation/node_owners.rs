@@ -17,7 +17,7 @@ impl<'a> NodeOwners<'a> {
     ///
     /// Claims that a nodePort of another Service blocks are not in `claims`.
     pub(super) fn new(node: &'a str, mut claims: Vec<&'a Claim>) -> Self {
-        claims.sort_by_key(|claim| (!claim.published_nodes.contains(node), &claim.seniority));
+        claims.sort_by_key(|claim| (!claim.published_nodes.contains(node), &claim.order));
         let (low_precedence_claims, normal_claims): (Vec<_>, Vec<_>) =
             claims.into_iter().partition(|claim| claim.has_lowest_precedence());
         let mut owners = Self { node, owners: BTreeMap::new() };
@@ -42,9 +42,9 @@ impl<'a> NodeOwners<'a> {
         frontends.all(|frontend| self.owner(*frontend).is_some_and(|owner| owner.key() == claim.key()))
     }
 
-    /// Returns true if the Service may publish the node although other Services own its ports there. The Service must
-    /// have no endpoint, and the owners must have no endpoint on the node. None of these Services can then answer
-    /// clients on the node.
+    /// Returns true if the Service may publish the node although other Services own the ports of this Service on the
+    /// node. The Service must have no endpoint, and the owners must have no endpoint on the node. None of these
+    /// Services can then answer clients on the node.
     pub(super) fn may_publish_without_ports(&self, claim: &Claim) -> bool {
         let mut owners = claim.frontends.iter().filter_map(|frontend| self.owner(*frontend));
         claim.has_lowest_precedence() && owners.all(|owner| !owner.can_answer(self.node))

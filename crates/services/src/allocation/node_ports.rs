@@ -53,7 +53,8 @@ impl NodePorts {
         node_ports
     }
 
-    /// Inserts an owner. If a port has several owners, the first owner by key remains, in any order of the Services.
+    /// Inserts an owner. If a port has several owners, the owner with the first key remains, regardless of the order of
+    /// the Services.
     fn insert(&mut self, frontend: Frontend, owner: NodePortOwner) {
         self.0
             .entry(frontend)

@@ -12,13 +12,13 @@ const RETENTION_TIME: Duration = Duration::from_mins(1);
 
 /// The nodes with an endpoint of each Service, now or a short time ago.
 #[derive(Debug, Default)]
-pub struct RecentEndpoints(HashMap<ServiceKey, ServiceRecord>);
+pub struct RecentEndpoints(HashMap<ServiceKey, ServiceEndpointRecord>);
 
 /// The nodes with an endpoint of one Service.
 #[derive(Debug, Default)]
-struct ServiceRecord {
+struct ServiceEndpointRecord {
     /// The UID of the Service. A new Service with the same name gets a new record.
-    uid: Option<String>,
+    service_uid: Option<String>,
     nodes: BTreeMap<String, LastSeen>,
 }
 
@@ -37,21 +37,24 @@ impl RecentEndpoints {
     pub fn record(
         &mut self,
         key: &ServiceKey,
-        uid: Option<&String>,
-        current: &BTreeSet<String>,
+        service_uid: Option<&String>,
+        current_nodes: &BTreeSet<String>,
         now: Instant,
     ) -> bool {
         let record = self.0.entry(key.clone()).or_default();
         let previous_nodes = record.nodes.clone();
-        if record.uid.as_ref() != uid {
-            *record = ServiceRecord { uid: uid.cloned(), ..ServiceRecord::default() };
+        if record.service_uid.as_ref() != service_uid {
+            *record = ServiceEndpointRecord {
+                service_uid: service_uid.cloned(),
+                ..ServiceEndpointRecord::default()
+            };
         }
         for (node, last_seen) in &mut record.nodes {
-            if !current.contains(node) && *last_seen == LastSeen::Now {
+            if !current_nodes.contains(node) && *last_seen == LastSeen::Now {
                 *last_seen = LastSeen::Until(now);
             }
         }
-        record.nodes.extend(current.iter().map(|node| (node.clone(), LastSeen::Now)));
+        record.nodes.extend(current_nodes.iter().map(|node| (node.clone(), LastSeen::Now)));
         record.nodes != previous_nodes
     }
 

@@ -88,7 +88,7 @@ fn denied_service_does_not_block_other_services() {
     let younger_service = || service("younger").tcp(82).created_at(4);
     cluster.apply([older_service(), edited_service(), younger_service()]);
     cluster.apply([service("waiting").tcp(82).created_at(3)]);
-    // Two Services add each other's port. One of them also adds a port that it cannot get.
+    // Two Services add each other's port. One of the two Services also adds a port that this Service cannot get.
     cluster.apply([edited_service().tcp(80).tcp(82), younger_service().tcp(81)]);
     assert_eq!(
         (cluster.allowed_nodes("older"), cluster.allowed_nodes("younger")),
@@ -139,7 +139,7 @@ fn services_of_different_families_share_a_port() {
 }
 
 #[test]
-fn equal_tcp_and_udp_ports_do_not_conflict() {
+fn tcp_and_udp_ports_with_the_same_number_do_not_conflict() {
     let mut cluster = ClusterModel::new();
     cluster.apply([service("tcp").tcp(53), service("udp").udp(53)]);
     assert_eq!(*cluster.allocation("tcp"), Allocation::default());
@@ -248,7 +248,7 @@ fn rejected_service_releases_a_port_that_becomes_reserved() {
 }
 
 #[test]
-fn new_node_goes_to_the_older_service_only() {
+fn only_the_older_service_gets_a_new_node() {
     let mut cluster = ClusterModel::new();
     cluster.apply([
         service("older").tcp(80).created_at(1).annotation(NODE_SELECTOR, "name!=n3"),
@@ -344,7 +344,7 @@ fn service_without_nodes_does_not_own_ports() {
 }
 
 #[test]
-fn conflict_names_the_first_node_of_each_port() {
+fn conflict_mentions_the_first_node_of_each_port() {
     let mut cluster = ClusterModel::new();
     cluster.apply([
         service("a").tcp(80).tcp(443).created_at(1).annotation(NODE_SELECTOR, "name in (n1,n2)"),

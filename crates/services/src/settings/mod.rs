@@ -165,7 +165,7 @@ impl ServiceSettings {
             requirements: self.node_selector.0.clone(),
             tolerations: self.tolerations.0.clone(),
             workload: self.workload,
-            allows_dedicated: self.dedicated,
+            allows_dedicated_proxies: self.dedicated,
             client_address: self.client_address,
             replicas: self.replicas,
             address_types: self.address_types.clone(),

@@ -12,25 +12,30 @@ const MAX_EXCERPT_CHARS: usize = 200;
 
 /// Returns the annotation's parsed value, or the default if the Service does not have the annotation.
 ///
-/// The error quotes the value and the parser's reason, and lists the `allowed` values.
+/// The error quotes the value and the parser's reason, and lists the `allowed_values` values.
 pub(super) fn annotation_or_default<T: Clone, E: Display>(
     service: &Service,
     name: &'static str,
     default: &T,
-    allowed: &str,
+    allowed_values: &str,
     parse: impl FnOnce(&str) -> Result<T, E>,
 ) -> Result<T, SpecError> {
     let Some(value) = service.annotations().get(name) else { return Ok(default.clone()) };
-    parse(value).map_err(|reason| invalid_annotation(name, value, &reason.to_string(), allowed))
+    parse(value).map_err(|reason| invalid_annotation(name, value, &reason.to_string(), allowed_values))
 }
 
 /// Returns the error about an annotation with an invalid value.
-pub(super) fn invalid_annotation(name: &'static str, value: &str, reason: &str, allowed: &str) -> SpecError {
+pub(super) fn invalid_annotation(
+    name: &'static str,
+    value: &str,
+    reason: &str,
+    allowed_values: &str,
+) -> SpecError {
     SpecError::InvalidAnnotation {
         name,
         value: excerpt(value),
         reason: excerpt(reason),
-        allowed: allowed.to_owned(),
+        allowed_values: allowed_values.to_owned(),
     }
 }
 

@@ -17,8 +17,9 @@ use crate::address_type::AddressType;
 /// The maximum number of replicas of a Deployment. Each replica needs its own node.
 const MAX_REPLICAS: u16 = 1000;
 
-/// Returns the requirements of the annotation and the requirements of the administrator. A node must match all of them.
-pub(super) fn node_selector(
+/// Returns the requirements of the annotation and the requirements of the administrator. A node must match all these
+/// requirements.
+pub(super) fn read_node_selector(
     service: &Service,
     defaults: &ServiceDefaults,
 ) -> Result<Vec<LabelRequirement>, SpecError> {
@@ -34,7 +35,7 @@ pub(super) fn node_selector(
     Ok(defaults.requirements.iter().cloned().chain(additional_requirements).collect())
 }
 
-pub(super) fn tolerations(
+pub(super) fn read_tolerations(
     service: &Service,
     defaults: &ServiceDefaults,
 ) -> Result<Vec<Toleration>, SpecError> {
@@ -43,7 +44,7 @@ pub(super) fn tolerations(
     let tolerations = tolerations::parse(text)
         .map_err(|error| invalid_annotation(name, text, &error.to_string(), tolerations::ALLOWED_VALUES))?;
     let bounds: Vec<_> = defaults.tolerations.iter().chain(&defaults.bounds.tolerations).cloned().collect();
-    let Some(number) = tolerations::find_uncovered_toleration(&tolerations, &bounds) else {
+    let Some(position) = tolerations::find_position_of_uncovered_toleration(&tolerations, &bounds) else {
         return Ok(tolerations);
     };
     let allowed_values = format!(
@@ -51,18 +52,19 @@ pub(super) fn tolerations(
          administrator of the cluster",
         tolerations::describe(&bounds)
     );
-    Err(invalid_annotation(name, text, &format!("toleration {number} is not allowed"), &allowed_values))
+    Err(invalid_annotation(name, text, &format!("toleration {position} is not allowed"), &allowed_values))
 }
 
 /// Returns the programs that forward the Service. The node agents cannot forward in userspace, so a Service with the
-/// userspace data path needs proxies. The administrator can forbid proxies, because the operator needs more rights to
-/// run them.
-pub(super) fn workload(
+/// userspace data path needs proxies. The administrator can forbid proxies, because the operator needs additional
+/// rights to run proxies.
+pub(super) fn read_workload(
     service: &Service,
     defaults: &ServiceDefaults,
     data_path: DataPath,
 ) -> Result<WorkloadSpec, SpecError> {
-    let (needs_proxies, allows_proxies) = (data_path == DataPath::Userspace, defaults.allows_dedicated);
+    let (needs_proxies, allows_proxies) =
+        (data_path == DataPath::Userspace, defaults.allows_dedicated_proxies);
     if needs_proxies && !allows_proxies {
         return Err(SpecError::UnsupportedSpec(no_proxies_message(
             "forwards in userspace",
@@ -131,7 +133,7 @@ fn no_proxies_message(cause: &str, solution: &str) -> String {
     )
 }
 
-pub(super) fn client_address(
+pub(super) fn read_client_address(
     service: &Service,
     defaults: &ServiceDefaults,
 ) -> Result<ClientAddress, SpecError> {
@@ -144,7 +146,7 @@ pub(super) fn client_address(
     )
 }
 
-pub(super) fn address_types(
+pub(super) fn read_address_types(
     service: &Service,
     defaults: &ServiceDefaults,
 ) -> Result<Vec<AddressType>, SpecError> {
@@ -160,9 +162,9 @@ pub(super) fn address_types(
 }
 
 /// Returns the ipMode. If the proxies forward in userspace, the ipMode is Proxy, because with VIP kube-proxy would
-/// forward instead of the proxies. If the node agents forward, `auto` also selects Proxy, because only the agents keep
-/// the client's address.
-pub(super) fn ip_mode(
+/// forward instead of the proxies. If the node agents forward, `auto` also selects Proxy, because with VIP kube-proxy
+/// may forward instead of the agents, and only the agents keep the client's address.
+pub(super) fn read_ip_mode(
     service: &Service,
     defaults: &ServiceDefaults,
     workload: WorkloadSpec,
@@ -194,7 +196,10 @@ pub(super) fn ip_mode(
     })
 }
 
-pub(super) fn priority_class(service: &Service, defaults: &ServiceDefaults) -> Result<String, SpecError> {
+pub(super) fn read_priority_class(
+    service: &Service,
+    defaults: &ServiceDefaults,
+) -> Result<String, SpecError> {
     let default = &defaults.priority_class;
     let allowed_classes = std::iter::once(default).chain(&defaults.bounds.priority_classes);
     let allowed_classes: Vec<_> =
@@ -232,8 +237,8 @@ mod tests {
             Some((name, value)) => service.annotation(name, value),
             None => service,
         };
-        let defaults = ServiceDefaults { allows_dedicated: false, workload: default, ..defaults() };
-        workload(&service.build(), &defaults, data_path).map_err(|error| error.to_string())
+        let defaults = ServiceDefaults { allows_dedicated_proxies: false, workload: default, ..defaults() };
+        read_workload(&service.build(), &defaults, data_path).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -10,11 +10,11 @@ use super::annotation::annotation_or_default;
 use super::error::SpecError;
 
 /// Returns the data path and the PROXY protocol settings. Only the data path `userspace` supports the PROXY protocol.
-pub(super) fn data_path_and_proxy_protocol(
+pub(super) fn read_data_path_and_proxy_protocol(
     service: &Service,
     forwards: &[Forward],
 ) -> Result<(DataPath, Option<ProxyProtocol>), SpecError> {
-    let proxy_protocol = proxy_protocol(service, forwards)?;
+    let proxy_protocol = read_proxy_protocol(service, forwards)?;
     let data_path = if proxy_protocol.is_some() {
         let parse = |text: &str| match parse_data_path(text)? {
             DataPath::Userspace => Ok(DataPath::Userspace),
@@ -46,7 +46,7 @@ fn parse_data_path(text: &str) -> Result<DataPath, &'static str> {
     text.parse().map_err(|_| "unknown data path")
 }
 
-fn proxy_protocol(service: &Service, forwards: &[Forward]) -> Result<Option<ProxyProtocol>, SpecError> {
+fn read_proxy_protocol(service: &Service, forwards: &[Forward]) -> Result<Option<ProxyProtocol>, SpecError> {
     let tcp_forwards = forwards.iter().filter(|forward| forward.protocol == Protocol::Tcp);
     let tcp_ports: BTreeSet<_> = tcp_forwards.map(|forward| forward.port).collect();
     let parse = |text: &str| {

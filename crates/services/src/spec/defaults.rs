@@ -23,7 +23,7 @@ pub struct ServiceDefaults {
     /// The kind of workload for Services without the annotation.
     pub workload: WorkloadKind,
     /// True if Services may have their own proxies.
-    pub allows_dedicated: bool,
+    pub allows_dedicated_proxies: bool,
     /// The address that backends see as the client's address, for Services without the annotation.
     pub client_address: ClientAddress,
     /// The number of proxies of a Deployment.

@@ -6,7 +6,7 @@ use akrobateo_core::HostPort;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
     /// The value of an annotation is not allowed.
-    #[error("annotation {name} is {value:?}: {reason}; allowed: {allowed}")]
+    #[error("annotation {name} is {value:?}: {reason}; allowed: {allowed_values}")]
     InvalidAnnotation {
         /// The name of the annotation.
         name: &'static str,
@@ -15,9 +15,9 @@ pub enum SpecError {
         /// The reason why the value is not allowed.
         reason: String,
         /// The allowed values.
-        allowed: String,
+        allowed_values: String,
     },
-    /// The API server accepts a field or value of the spec that the proxies do not support.
+    /// The spec has a field or value that the API server accepts, but that the proxies do not support.
     #[error("{0}")]
     UnsupportedSpec(String),
     /// The administrator has reserved the port for programs of the nodes.

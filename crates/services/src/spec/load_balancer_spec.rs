@@ -45,20 +45,20 @@ pub struct LoadBalancerSpec {
 impl LoadBalancerSpec {
     /// Validates the spec and the annotations of an eligible Service.
     pub fn from_service(service: &Service, defaults: &ServiceDefaults) -> Result<Self, SpecError> {
-        let mut proxy_args = ports::proxy_args(service, defaults.bounds.max_ports)?;
+        let mut proxy_args = ports::read_proxy_args(service, defaults.bounds.max_ports)?;
         (proxy_args.data_path, proxy_args.proxy_protocol) =
-            data_path::data_path_and_proxy_protocol(service, &proxy_args.forwards)?;
-        let workload = annotation_values::workload(service, defaults, proxy_args.data_path)?;
+            data_path::read_data_path_and_proxy_protocol(service, &proxy_args.forwards)?;
+        let workload = annotation_values::read_workload(service, defaults, proxy_args.data_path)?;
         let spec = Self {
             nodes: NodeSelection {
-                requirements: annotation_values::node_selector(service, defaults)?,
-                tolerations: annotation_values::tolerations(service, defaults)?,
+                requirements: annotation_values::read_node_selector(service, defaults)?,
+                tolerations: annotation_values::read_tolerations(service, defaults)?,
             },
             workload,
-            client_address: annotation_values::client_address(service, defaults)?,
-            priority_class: annotation_values::priority_class(service, defaults)?,
-            address_types: annotation_values::address_types(service, defaults)?,
-            ip_mode: annotation_values::ip_mode(service, defaults, workload, proxy_args.data_path)?,
+            client_address: annotation_values::read_client_address(service, defaults)?,
+            priority_class: annotation_values::read_priority_class(service, defaults)?,
+            address_types: annotation_values::read_address_types(service, defaults)?,
+            ip_mode: annotation_values::read_ip_mode(service, defaults, workload, proxy_args.data_path)?,
             families: families(service),
             is_external_traffic_policy_local: is_external_policy_local(service),
             is_internal_traffic_policy_local: is_internal_policy_local(service),

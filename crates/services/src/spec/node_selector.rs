@@ -10,12 +10,12 @@ use k8s_openapi::api::core::v1::NodeSelectorRequirement;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelRequirement {
     key: String,
-    operator: Operator,
+    operator: SelectorOperator,
     values: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Operator {
+enum SelectorOperator {
     In,
     NotIn,
     Exists,
@@ -46,10 +46,10 @@ impl LabelRequirement {
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         let value = labels.get(&self.key);
         match self.operator {
-            Operator::In => value.is_some_and(|value| self.values.contains(value)),
-            Operator::NotIn => value.is_none_or(|value| !self.values.contains(value)),
-            Operator::Exists => value.is_some(),
-            Operator::DoesNotExist => value.is_none(),
+            SelectorOperator::In => value.is_some_and(|value| self.values.contains(value)),
+            SelectorOperator::NotIn => value.is_none_or(|value| !self.values.contains(value)),
+            SelectorOperator::Exists => value.is_some(),
+            SelectorOperator::DoesNotExist => value.is_none(),
         }
     }
 
@@ -57,10 +57,10 @@ impl LabelRequirement {
     #[must_use]
     pub fn to_node_selector_requirement(&self) -> NodeSelectorRequirement {
         let operator = match self.operator {
-            Operator::In => "In",
-            Operator::NotIn => "NotIn",
-            Operator::Exists => "Exists",
-            Operator::DoesNotExist => "DoesNotExist",
+            SelectorOperator::In => "In",
+            SelectorOperator::NotIn => "NotIn",
+            SelectorOperator::Exists => "Exists",
+            SelectorOperator::DoesNotExist => "DoesNotExist",
         };
         NodeSelectorRequirement {
             key: self.key.clone(),
@@ -100,29 +100,33 @@ fn split_at_commas(text: &str) -> Option<Vec<&str>> {
 
 fn parse_requirement(text: &str) -> Result<LabelRequirement, ParseSelectorError> {
     if let Some((key, value)) = text.split_once("!=") {
-        return validate_requirement(key, Operator::NotIn, vec![value]);
+        return validate_requirement(key, SelectorOperator::NotIn, vec![value]);
     }
     if let Some((key, value)) = text.split_once('=') {
-        return validate_requirement(key, Operator::In, vec![value.strip_prefix('=').unwrap_or(value)]);
+        return validate_requirement(
+            key,
+            SelectorOperator::In,
+            vec![value.strip_prefix('=').unwrap_or(value)],
+        );
     }
     if let Some((key_and_operator, values)) = text.strip_suffix(')').and_then(|text| text.split_once('(')) {
         let words: Vec<_> = key_and_operator.split_whitespace().collect();
         let values = values.split(',').collect();
         return match words[..] {
-            [key, "in"] => validate_requirement(key, Operator::In, values),
-            [key, "notin"] => validate_requirement(key, Operator::NotIn, values),
+            [key, "in"] => validate_requirement(key, SelectorOperator::In, values),
+            [key, "notin"] => validate_requirement(key, SelectorOperator::NotIn, values),
             _ => Err(ParseSelectorError::InvalidRequirement(text.to_owned())),
         };
     }
     match text.strip_prefix('!') {
-        Some(key) => validate_requirement(key, Operator::DoesNotExist, Vec::new()),
-        None => validate_requirement(text, Operator::Exists, Vec::new()),
+        Some(key) => validate_requirement(key, SelectorOperator::DoesNotExist, Vec::new()),
+        None => validate_requirement(text, SelectorOperator::Exists, Vec::new()),
     }
 }
 
 fn validate_requirement(
     key: &str,
-    operator: Operator,
+    operator: SelectorOperator,
     values: Vec<&str>,
 ) -> Result<LabelRequirement, ParseSelectorError> {
     let key = key.trim();

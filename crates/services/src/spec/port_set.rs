@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn error_names_the_invalid_port_and_the_expected_form() {
+    fn error_mentions_the_invalid_port_and_the_expected_form() {
         for text in ["0", "65536", "9-3", "ssh", "icmp/1", "udp/", "udp/tcp/1", "/22", "22,,23"] {
             let error = text.parse::<PortSet>().unwrap_err();
             assert!(error.contains("udp/ or sctp/") && error.contains("1 to 65535"), "{text}: {error}");

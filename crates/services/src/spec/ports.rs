@@ -11,13 +11,13 @@ use super::error::SpecError;
 
 /// Returns the arguments of the Service's proxies. The arguments are sorted, so the order of the Service's ports does
 /// not matter.
-pub(super) fn proxy_args(service: &Service, max_ports: u16) -> Result<ProxyArgs, SpecError> {
+pub(super) fn read_proxy_args(service: &Service, max_ports: u16) -> Result<ProxyArgs, SpecError> {
     let spec = service.spec.as_ref().ok_or_else(|| "the Service has no spec".to_owned());
     spec.and_then(|spec| build_proxy_args(spec, max_ports)).map_err(SpecError::UnsupportedSpec)
 }
 
 fn build_proxy_args(spec: &ServiceSpec, max_ports: u16) -> Result<ProxyArgs, String> {
-    let addresses = cluster_ips(spec)?;
+    let addresses = read_cluster_ips(spec)?;
     let ports = spec.ports.as_deref().unwrap_or_default();
     if ports.len() > usize::from(max_ports) {
         let count = ports.len();
@@ -37,13 +37,13 @@ fn build_proxy_args(spec: &ServiceSpec, max_ports: u16) -> Result<ProxyArgs, Str
     forwards.sort();
     let tcp_forwards = forwards.iter().filter(|forward| forward.protocol == Protocol::Tcp);
     let tcp_ports: Vec<u16> = tcp_forwards.map(|forward| forward.port.get()).collect();
-    let probe_port = probe::choose_port(&tcp_ports).ok_or_else(|| {
+    let probe_port = probe::choose_probe_port(&tcp_ports).ok_or_else(|| {
         "the Service has all TCP ports from 1024 to 10290; remove one of them, because the probe needs a port".to_owned()
     })?;
-    Ok(ProxyArgs { sources: source_ranges(spec)?, probe_port, ..ProxyArgs::new(forwards) })
+    Ok(ProxyArgs { sources: read_source_ranges(spec)?, probe_port, ..ProxyArgs::new(forwards) })
 }
 
-fn cluster_ips(spec: &ServiceSpec) -> Result<Vec<IpAddr>, String> {
+fn read_cluster_ips(spec: &ServiceSpec) -> Result<Vec<IpAddr>, String> {
     let parse =
         |text: &String| text.parse().map_err(|_| format!("clusterIPs: {text:?} is not an IP address"));
     spec.cluster_ips.iter().flatten().map(parse).collect()
@@ -59,7 +59,7 @@ fn protocol_and_number(port: &ServicePort) -> Result<(Protocol, NonZeroU16), Str
 
 /// Returns the source ranges. Like the API server, the function accepts spaces around a range, and host bits in the
 /// address of a range.
-fn source_ranges(spec: &ServiceSpec) -> Result<Vec<IpNet>, String> {
+fn read_source_ranges(spec: &ServiceSpec) -> Result<Vec<IpNet>, String> {
     let error = |text: &str| {
         format!(
             "loadBalancerSourceRanges: {text:?} is not a range; expected ADDRESS/PREFIX, for example 10.0.0.0/8"
@@ -81,8 +81,8 @@ mod tests {
     use super::*;
     use crate::fixtures::{ServiceBuilder, service};
 
-    fn proxy_args(service: &Service) -> Result<ProxyArgs, SpecError> {
-        super::proxy_args(service, 1000)
+    fn read_proxy_args(service: &Service) -> Result<ProxyArgs, SpecError> {
+        super::read_proxy_args(service, 1000)
     }
 
     #[test]
@@ -91,8 +91,8 @@ mod tests {
             service("dns").udp(53).tcp(53).cluster_ips(&["10.97.0.7", "fd97::7"]).build();
         let service_with_tcp_first =
             service("dns").tcp(53).udp(53).cluster_ips(&["10.97.0.7", "fd97::7"]).build();
-        let args = proxy_args(&service_with_udp_first).unwrap();
-        assert_eq!(args, proxy_args(&service_with_tcp_first).unwrap());
+        let args = read_proxy_args(&service_with_udp_first).unwrap();
+        assert_eq!(args, read_proxy_args(&service_with_tcp_first).unwrap());
         assert_eq!(
             args.to_args(),
             [
@@ -108,35 +108,36 @@ mod tests {
     #[test]
     fn probe_port_changes_only_if_the_service_has_that_tcp_port() {
         assert_eq!(
-            proxy_args(&service("web").udp(probe::PREFERRED_PROBE_PORT).build()).unwrap().probe_port,
+            read_proxy_args(&service("web").udp(probe::PREFERRED_PROBE_PORT).build()).unwrap().probe_port,
             10_290
         );
         assert_eq!(
-            proxy_args(&service("web").tcp(probe::PREFERRED_PROBE_PORT).build()).unwrap().probe_port,
+            read_proxy_args(&service("web").tcp(probe::PREFERRED_PROBE_PORT).build()).unwrap().probe_port,
             10_289
         );
     }
 
     #[test]
-    fn source_ranges_lose_spaces_host_bits_and_duplicates() {
+    fn spaces_host_bits_and_duplicates_are_removed_from_source_ranges() {
         let service =
             service("web").tcp(80).source_ranges(&["10.0.0.1/8", " 10.0.0.0/8 ", "fd00::/8"]).build();
-        let ranges: Vec<_> = proxy_args(&service).unwrap().sources.iter().map(ToString::to_string).collect();
+        let ranges: Vec<_> =
+            read_proxy_args(&service).unwrap().sources.iter().map(ToString::to_string).collect();
         assert_eq!(ranges, ["10.0.0.0/8", "fd00::/8"]);
     }
 
     #[test]
     fn service_with_more_ports_than_allowed_is_rejected() {
         let service_with_ports = |ports: u16| (1..=ports).fold(service("many"), ServiceBuilder::tcp).build();
-        assert_eq!(proxy_args(&service_with_ports(1000)).unwrap().forwards.len(), 1000);
-        let error = proxy_args(&service_with_ports(1001)).unwrap_err().to_string();
+        assert_eq!(read_proxy_args(&service_with_ports(1000)).unwrap().forwards.len(), 1000);
+        let error = read_proxy_args(&service_with_ports(1001)).unwrap_err().to_string();
         assert!(error.contains("1001 ports") && error.contains("at most 1000"), "{error}");
-        assert!(super::proxy_args(&service_with_ports(3), 2).is_err());
+        assert!(super::read_proxy_args(&service_with_ports(3), 2).is_err());
     }
 
     #[test]
-    fn error_names_the_invalid_source_range() {
+    fn error_mentions_the_invalid_source_range() {
         let service = service("web").tcp(80).source_ranges(&["anywhere"]).build();
-        assert!(proxy_args(&service).unwrap_err().to_string().contains("\"anywhere\""));
+        assert!(read_proxy_args(&service).unwrap_err().to_string().contains("\"anywhere\""));
     }
 }

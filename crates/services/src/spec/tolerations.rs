@@ -16,10 +16,10 @@ pub enum ParseTolerationsError {
     #[error("{0}")]
     InvalidSyntax(String),
     /// A toleration that the API server would reject.
-    #[error("toleration {number}: {problem}")]
+    #[error("toleration {position}: {problem}")]
     InvalidToleration {
         /// The position in the list, from 1.
-        number: usize,
+        position: usize,
         problem: &'static str,
     },
 }
@@ -47,7 +47,7 @@ pub fn parse(text: &str) -> Result<Vec<Toleration>, ParseTolerationsError> {
         .map_err(|error| ParseTolerationsError::InvalidSyntax(error.to_string()))?;
     let validate = |(index, toleration)| {
         validate(toleration)
-            .map_err(|problem| ParseTolerationsError::InvalidToleration { number: index + 1, problem })
+            .map_err(|problem| ParseTolerationsError::InvalidToleration { position: index + 1, problem })
     };
     tolerations.into_iter().enumerate().map(validate).collect()
 }
@@ -83,7 +83,10 @@ fn validate(toleration: UncheckedToleration) -> Result<Toleration, &'static str>
 }
 
 /// Returns the position, from 1, of the first toleration that no bound covers.
-pub(super) fn find_uncovered_toleration(tolerations: &[Toleration], bounds: &[Toleration]) -> Option<usize> {
+pub(super) fn find_position_of_uncovered_toleration(
+    tolerations: &[Toleration],
+    bounds: &[Toleration],
+) -> Option<usize> {
     let is_covered =
         |toleration: &Toleration| bounds.iter().any(|bound| tolerates_at_least(bound, toleration));
     tolerations.iter().position(|toleration| !is_covered(toleration)).map(|index| index + 1)
@@ -156,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn error_names_the_field_that_the_api_server_would_reject() {
+    fn error_mentions_the_field_that_the_api_server_would_reject() {
         for (text, field) in [
             ("[{key: x, operator: Exist}]", "operator"),
             ("[{key: x, effect: Never}]", "effect"),
@@ -209,7 +212,7 @@ mod tests {
         ] {
             let (bounds, tolerations) = (parse(bound).unwrap(), parse(toleration).unwrap());
             assert_eq!(
-                find_uncovered_toleration(&tolerations, &bounds).is_none(),
+                find_position_of_uncovered_toleration(&tolerations, &bounds).is_none(),
                 is_covered,
                 "{bound} {toleration}"
             );

@@ -11,9 +11,9 @@ use super::load_balancer_spec::LoadBalancerSpec;
 
 /// Removes the invalid annotations and the reserved ports from the Service. Returns the remaining Service and its spec.
 ///
-/// The programs that forward a rejected Service keep its last valid settings. After a restart, the remaining settings
-/// show which ports the Service may have. Returns `None` if the spec of the Service is not supported, or if all ports
-/// were removed.
+/// The programs that forward a rejected Service keep the last valid settings of the Service. After a restart, the
+/// remaining settings show which ports the Service may have. Returns `None` if the spec of the Service is not
+/// supported, or if all ports were removed.
 #[must_use]
 pub fn valid_settings<'a>(
     service: &'a Service,

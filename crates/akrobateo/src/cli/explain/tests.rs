@@ -53,17 +53,17 @@ fn explanation_gives_the_reason_for_each_node_without_a_proxy() {
 }
 
 #[test]
-fn explanation_and_status_name_outdated_proxies() {
+fn explanation_and_status_mention_outdated_proxies() {
     let nodes = [
         node("n1").internal_ip("10.0.0.1").build(),
         node("n2").internal_ip("10.0.0.2").with_ready_unknown().build(),
     ];
     let pods = || ["n1", "n2"].map(|name| pod(name).on(name).ready().build()).into();
     let web = || vec![service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build()];
-    let desired = cluster(web(), &nodes, pods()).reports.remove(0).decision.proxy;
+    let desired = cluster(web(), &nodes, pods()).service_reports.remove(0).decision.proxy;
     let ProxyDecision::RunWorkload(workload) = desired else { panic!("no workload") };
     let mut cluster = cluster(web(), &nodes, pods());
-    let report = &mut cluster.reports[0];
+    let report = &mut cluster.service_reports[0];
     report.state.workloads.push(workload);
     report.decision = decide(&proxy_config(), &report.state, cluster.now);
     let text = explain(&cluster, &key("web")).unwrap().format(Style::Plain);
@@ -91,13 +91,13 @@ fn explanation_of_a_rejected_service_lists_the_allowed_values() {
 }
 
 #[test]
-fn error_names_the_missing_service() {
+fn error_mentions_the_missing_service() {
     let error = explain(&cluster(Vec::new(), &[], Vec::new()), &key("web")).unwrap_err();
     assert!(error.to_string().contains("Service default/web not found"), "{error}");
 }
 
 #[test]
-fn explanation_names_the_owner_of_a_conflicting_node_port() {
+fn explanation_mentions_the_owner_of_a_conflicting_node_port() {
     let api = service("api").tcp(8080).service_type("NodePort").node_port(30080).build();
     let web_service = service("web").tcp(30080).build();
     let cluster = cluster(vec![api, web_service], &[node("n1").build()], Vec::new());
@@ -106,7 +106,7 @@ fn explanation_names_the_owner_of_a_conflicting_node_port() {
 }
 
 #[test]
-fn explanation_names_an_invalid_annotation_of_a_node_and_a_missing_endpoint() {
+fn explanation_mentions_an_invalid_annotation_of_a_node_and_a_missing_endpoint() {
     let nodes = [
         node("n1").internal_ip("10.0.0.1").annotation("akrobateo.io/address", "oops").build(),
         node("n2").internal_ip("10.0.0.2").build(),
@@ -191,7 +191,7 @@ fn explanation_shows_warnings_and_their_messages() {
 }
 
 #[test]
-fn explanation_of_a_shared_service_names_processes_and_host_ports() {
+fn explanation_of_a_shared_service_mentions_processes_and_host_ports() {
     let nodes = ["n1", "n2", "n3", "n4"];
     let nodes = nodes.map(|name| node(name).internal_ip(&format!("10.0.0.{}", &name[1..])).build());
     let web = service("web").tcp(80).annotation(annotations::WORKLOAD, "Shared");
@@ -200,7 +200,7 @@ fn explanation_of_a_shared_service_names_processes_and_host_ports() {
         .with_changed_report(|report| report.doubly_used_ports = vec![port_problem(PortOwner::Process)]);
     let pod = PortOwner::Pod("shop/ingress".to_owned());
     let agents = [sharing_agent, agent("n2").refusing(pod), agent("n3").refusing(PortOwner::Process)];
-    let report = &mut cluster.reports[0];
+    let report = &mut cluster.service_reports[0];
     report.state.agents = agents
         .map(|agent| (agent.observed_report.report.node.clone(), agent))
         .into_iter()

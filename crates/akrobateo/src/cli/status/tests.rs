@@ -28,7 +28,7 @@ fn status_shows_an_exposed_service_with_its_addresses() {
 }
 
 #[test]
-fn service_with_a_port_conflict_is_failing_and_names_the_owner() {
+fn status_of_a_service_with_a_port_conflict_mentions_the_owner() {
     let old_service = service("old").tcp(80).created_at(1).build();
     let young_service = service("young").tcp(80).created_at(2).build();
     let rows = status_rows_in_test_cluster(vec![young_service, old_service], Vec::new());

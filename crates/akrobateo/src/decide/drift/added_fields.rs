@@ -14,33 +14,38 @@ const APPLY_OPERATION: &str = "Apply";
 /// Returns the entries that the operator needs, so that the cache can drop the other entries. The operator needs
 /// its own entry in a short form, and the entries of [`added_fields`].
 pub(crate) fn relevant_managed_fields(
-    instance: &str,
+    operator_instance: &str,
     entries: Vec<ManagedFieldsEntry>,
 ) -> Vec<ManagedFieldsEntry> {
-    let own_entry = entries.iter().find(|entry| is_spec_applied_by(instance, entry)).cloned();
+    let own_entry = entries.iter().find(|entry| is_spec_applied_by(operator_instance, entry)).cloned();
     let short_fields = Some(FieldsV1(json!({ "f:spec": {} })));
     let own_entry = own_entry.map(|entry| ManagedFieldsEntry { fields_v1: short_fields, ..entry });
-    own_entry.into_iter().chain(added_fields(instance, entries)).collect()
+    own_entry.into_iter().chain(added_fields(operator_instance, entries)).collect()
 }
 
-/// Returns true if the operator with the name `instance` applied the spec of the object.
-pub(crate) fn is_applied_by(instance: &str, metadata: &ObjectMeta) -> bool {
-    metadata.managed_fields.iter().flatten().any(|entry| is_spec_applied_by(instance, entry))
+/// Returns true if the operator with the name `operator_instance` applied the spec of the object.
+pub(crate) fn is_applied_by(operator_instance: &str, metadata: &ObjectMeta) -> bool {
+    metadata.managed_fields.iter().flatten().any(|entry| is_spec_applied_by(operator_instance, entry))
 }
 
-fn is_spec_applied_by(instance: &str, entry: &ManagedFieldsEntry) -> bool {
-    is_entry_applied_by(instance, entry) && entry.subresource.is_none() && spec_fields(entry).is_some()
+fn is_spec_applied_by(operator_instance: &str, entry: &ManagedFieldsEntry) -> bool {
+    is_entry_applied_by(operator_instance, entry)
+        && entry.subresource.is_none()
+        && spec_fields(entry).is_some()
 }
 
-fn is_entry_applied_by(instance: &str, entry: &ManagedFieldsEntry) -> bool {
-    entry.manager.as_deref() == Some(instance) && entry.operation.as_deref() == Some(APPLY_OPERATION)
+fn is_entry_applied_by(operator_instance: &str, entry: &ManagedFieldsEntry) -> bool {
+    entry.manager.as_deref() == Some(operator_instance) && entry.operation.as_deref() == Some(APPLY_OPERATION)
 }
 
-/// Returns the spec fields that other field managers own and the operator with the name `instance` does not own.
-/// Returns one entry for each field manager.
-pub(crate) fn added_fields(instance: &str, entries: Vec<ManagedFieldsEntry>) -> Vec<ManagedFieldsEntry> {
+/// Returns the spec fields that other field managers own and the operator with the name `operator_instance` does not
+/// own. Returns one entry for each field manager.
+pub(crate) fn added_fields(
+    operator_instance: &str,
+    entries: Vec<ManagedFieldsEntry>,
+) -> Vec<ManagedFieldsEntry> {
     let (own_entries, other_entries): (Vec<_>, Vec<_>) =
-        entries.into_iter().partition(|entry| is_entry_applied_by(instance, entry));
+        entries.into_iter().partition(|entry| is_entry_applied_by(operator_instance, entry));
     let empty_fields = Map::new();
     let own_spec_fields = own_entries.iter().find_map(spec_fields).unwrap_or(&empty_fields);
     // Writes to subresources are ignored. For example, kubectl scale only changes a field that the operator also sets.
@@ -75,10 +80,10 @@ fn subtract_fields(other_fields: &Map<String, Value>, own_fields: &Map<String, V
 /// Returns the paths of the fields in an entry, for example `spec.template.spec.hostPID`.
 pub(crate) fn field_paths(entry: &ManagedFieldsEntry) -> Vec<String> {
     let fields = entry.fields_v1.as_ref().and_then(|fields| fields.0.as_object());
-    fields.map(|fields| paths("", fields)).unwrap_or_default()
+    fields.map(|fields| collect_field_paths("", fields)).unwrap_or_default()
 }
 
-fn paths(parent: &str, fields: &Map<String, Value>) -> Vec<String> {
+fn collect_field_paths(parent: &str, fields: &Map<String, Value>) -> Vec<String> {
     let fields = fields.iter().filter(|(field, _)| *field != ".");
     let paths = fields.flat_map(|(field, value)| {
         let path = match field.split_once(':') {
@@ -87,7 +92,8 @@ fn paths(parent: &str, fields: &Map<String, Value>) -> Vec<String> {
             Some((_, item)) => format!("{parent}[{}]", item.replace(['{', '}', '"'], "").replace(':', "=")),
             None => parent.to_owned(),
         };
-        let children = value.as_object().map(|children| self::paths(&path, children)).unwrap_or_default();
+        let children =
+            value.as_object().map(|children| collect_field_paths(&path, children)).unwrap_or_default();
         if children.is_empty() { vec![path] } else { children }
     });
     paths.collect()
@@ -110,7 +116,7 @@ mod tests {
     }
 
     /// Removes the fields of the metadata from the entry, as the function [`added_fields`] does.
-    fn spec_only(entry: ManagedFieldsEntry) -> ManagedFieldsEntry {
+    fn without_metadata_fields(entry: ManagedFieldsEntry) -> ManagedFieldsEntry {
         let spec = entry.fields_v1.as_ref().map(|fields| fields.0["f:spec"].clone());
         ManagedFieldsEntry { fields_v1: Some(FieldsV1(json!({ "f:spec": spec }))), ..entry }
     }
@@ -134,7 +140,11 @@ mod tests {
         ] {
             let edit_entry = entry("kubectl-edit", "Update", None, &added_field);
             let entries = vec![own_entry(), edit_entry.clone()];
-            assert_eq!(added_fields(INSTANCE, entries), [spec_only(edit_entry)], "{added_field}");
+            assert_eq!(
+                added_fields(INSTANCE, entries),
+                [without_metadata_fields(edit_entry)],
+                "{added_field}"
+            );
         }
     }
 
@@ -155,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn is_applied_by_requires_an_apply_of_the_spec_by_the_instance() {
+    fn is_applied_by_requires_an_apply_of_the_spec_by_the_operator_instance() {
         let is_applied = |entry| {
             let entries = relevant_managed_fields(INSTANCE, vec![entry]);
             is_applied_by(INSTANCE, &ObjectMeta { managed_fields: Some(entries), ..ObjectMeta::default() })
@@ -178,11 +188,11 @@ mod tests {
         let added_entry = entry("other", "Update", None, &json!({ "f:paused": {} }));
         let relevant_entries =
             relevant_managed_fields(INSTANCE, vec![own_entry(), owned_entry, added_entry.clone()]);
-        assert_eq!(added_fields(INSTANCE, relevant_entries), [spec_only(added_entry)]);
+        assert_eq!(added_fields(INSTANCE, relevant_entries), [without_metadata_fields(added_entry)]);
     }
 
     #[test]
-    fn field_paths_name_only_the_added_fields() {
+    fn field_paths_contain_only_the_added_fields() {
         let container =
             json!({ ".": {}, "f:image": {}, "f:env": { "k:{\"name\":\"X\"}": { ".": {}, "f:value": {} } } });
         let spec = json!({ "f:containers": { "k:{\"name\":\"forward\"}": container }, "f:hostPID": {} });

@@ -82,7 +82,7 @@ fn proxies_do_not_evict_other_pods_by_default() {
 }
 
 #[test]
-fn condition_names_a_port_that_another_pod_uses() {
+fn condition_mentions_a_port_that_another_pod_uses() {
     let waiting_pod = pod("p")
         .host_port(80)
         .restricted_to_node("n1")

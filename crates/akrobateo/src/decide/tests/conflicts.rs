@@ -1,4 +1,4 @@
-//! Tests of conflicts with other programs that write the same fields, with a simulated clock.
+//! Tests of conflicts with other programs that write the fields of the operator, with a simulated clock.
 
 use akrobateo_services::published::published_addresses;
 use k8s_openapi::api::core::v1::LoadBalancerIngress;
@@ -16,9 +16,9 @@ struct Simulation {
     state: ServiceState,
     history: WriteHistory,
     /// The resourceVersion of the last write.
-    version: u64,
+    last_written_version: u64,
     /// The time of the simulated clock in milliseconds.
-    milliseconds: i64,
+    now_milliseconds: i64,
     /// The actions that the operator has executed since the last call of [`Self::take_writes`].
     actions: Vec<Action>,
 }
@@ -31,7 +31,8 @@ impl Simulation {
         let pods = ["n1", "n2"].map(|name| pod(name).on(name).ready().build());
         let state = observe_with_other_services(service.build(), Vec::new(), pods.into(), &nodes);
         let history = WriteHistory::default();
-        let mut simulation = Self { state, history, version: 0, milliseconds: 0, actions: Vec::new() };
+        let mut simulation =
+            Self { state, history, last_written_version: 0, now_milliseconds: 0, actions: Vec::new() };
         simulation.reconcile();
         assert_eq!(simulation.addresses(), ["10.0.0.1", "10.0.0.2"]);
         simulation.actions.clear();
@@ -55,8 +56,8 @@ impl Simulation {
         let decision = decide(&proxy_config(), &self.state, now);
         let decision = self.history.limit_writes(INSTANCE, &key("web"), &self.state, decision, now);
         for action in plan_actions(INSTANCE, &self.state, &decision, now) {
-            self.version += 1;
-            let version = self.version.to_string();
+            self.last_written_version += 1;
+            let version = self.last_written_version.to_string();
             self.execute(&action, &version);
             self.history.on_written(&key("web"), Some("uid-of-web"), &action, Some(&version), now);
             self.actions.push(action);
@@ -109,8 +110,8 @@ impl Simulation {
 
     /// Edits the Service in the name of the other program.
     fn overwrite(&mut self, edit: impl FnOnce(&mut Service)) {
-        self.version += 1;
-        let version = self.version.to_string();
+        self.last_written_version += 1;
+        let version = self.last_written_version.to_string();
         self.edit_service(OTHER_MANAGER, &version, edit);
     }
 
@@ -127,24 +128,24 @@ impl Simulation {
     fn run(&mut self, seconds: i64, mut other_program: impl FnMut(&mut Self)) {
         for _ in 0..seconds * 5 {
             other_program(self);
-            self.milliseconds += 50;
+            self.now_milliseconds += 50;
             self.reconcile();
-            self.milliseconds += 150;
+            self.now_milliseconds += 150;
         }
     }
 
     /// Advances the clock without the other program, and executes the reconciliations that the operator scheduled.
     fn wait(&mut self, seconds: i64) {
-        let end = self.milliseconds + 1000 * seconds;
+        let end = self.now_milliseconds + 1000 * seconds;
         while let Some(next) = self.reconcile().filter(|next| *next <= end) {
-            assert!(next > self.milliseconds, "the operator scheduled a reconciliation in the past");
-            self.milliseconds = next;
+            assert!(next > self.now_milliseconds, "the operator scheduled a reconciliation in the past");
+            self.now_milliseconds = next;
         }
-        self.milliseconds = end;
+        self.now_milliseconds = end;
     }
 
     fn now(&self) -> Timestamp {
-        Timestamp::from_millisecond(self.milliseconds).unwrap()
+        Timestamp::from_millisecond(self.now_milliseconds).unwrap()
     }
 
     fn addresses(&self) -> Vec<&str> {
@@ -326,7 +327,7 @@ fn operator_removes_added_fields_of_a_workload_twice_and_then_waits() {
         assert!(message.contains(part), "{message}");
     }
     // The administrator configures the other program to ignore the DaemonSet, and deletes the DaemonSet.
-    simulation.milliseconds += 3_600_000;
+    simulation.now_milliseconds += 3_600_000;
     simulation.state.workloads.clear();
     simulation.wait(601);
     assert_eq!(simulation.message(), "");

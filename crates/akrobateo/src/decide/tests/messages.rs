@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn error_names_the_reserved_port() {
+fn error_mentions_the_reserved_port() {
     let nodes = [node("n1").internal_ip("10.0.0.1").build()].map(|node| NodeInfo::from_node(&node));
     let service = Arc::new(service("web").tcp(22).build());
     let defaults = ServiceDefaults { reserved_ports: "22".parse().unwrap(), ..defaults() };
@@ -16,7 +16,7 @@ fn error_names_the_reserved_port() {
 }
 
 #[test]
-fn invalid_annotation_error_names_value_reason_and_allowed_values() {
+fn invalid_annotation_error_mentions_value_reason_and_allowed_values() {
     for (name, value, reason, allowed_values) in [
         (annotations::NODE_SELECTOR, "a b", "\"a b\" is not a label key", "label selector"),
         (annotations::NODE_SELECTOR, "a in (b", "parentheses", "label selector"),

@@ -28,8 +28,8 @@ fn outdated_agent(node: &str) -> AgentState {
     agent(node).with_changed_report(|report| report.applied_versions.as_mut().unwrap().services = 4)
 }
 
-fn keeps_proxies(state: &ServiceState, now: i64) -> bool {
-    match decide(&proxy_config(), state, at(now)).proxy {
+fn keeps_proxies(state: &ServiceState, now_seconds: i64) -> bool {
+    match decide(&proxy_config(), state, at(now_seconds)).proxy {
         ProxyDecision::KeepWorkloads => true,
         ProxyDecision::DeleteWorkloads => false,
         ProxyDecision::RunWorkload(_) => panic!("a shared Service has no workload"),

@@ -64,7 +64,7 @@ fn previous_proxies_stay_when_the_service_changes_to_a_reserved_port() {
 }
 
 #[test]
-fn equal_node_port_of_another_service_causes_a_warning() {
+fn node_port_of_another_service_with_the_same_number_causes_a_warning() {
     let mut state = observe(service("web").tcp(30_500).build());
     let Some(AllocationResult::Accepted(_, allocation)) = &mut state.allocation_result else {
         panic!("not accepted")
@@ -138,7 +138,7 @@ fn service_without_endpoints_is_published_on_nodes_of_other_services() {
 
 #[test]
 fn condition_explains_why_a_local_service_does_not_own_nodes() {
-    // Proxies on the selected nodes have no endpoint, so the Service does not wait for them.
+    // Proxies on the selected nodes have no endpoint, so the Service does not wait for these proxies.
     let mut state = state_with_two_brokers();
     set_allocation(&mut state, allocation_with_owned_nodes(&[]));
     state.nodes_with_ready_endpoint = BTreeSet::from(["n9".to_owned()]);

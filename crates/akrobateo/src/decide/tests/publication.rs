@@ -119,7 +119,7 @@ fn external_ip_of_one_node_does_not_change_the_role_of_proxies() {
 }
 
 #[test]
-fn condition_names_a_node_without_a_ready_proxy() {
+fn condition_mentions_a_node_without_a_ready_proxy() {
     let mut state = state_on_nodes(web(), &["n1", "n2", "n3"], &[]);
     state.pods.pop();
     assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2"]);
@@ -223,7 +223,7 @@ fn requests_for_addresses_change_the_condition_without_a_warning() {
 }
 
 #[test]
-fn condition_names_a_family_without_an_address() {
+fn condition_mentions_a_family_without_an_address() {
     let nodes = [node("n1").internal_ip("10.0.0.1").build()];
     let service = web().families(&DUAL_STACK_FAMILIES).cluster_ips(&["10.97.0.7", "fd97::7"]).build();
     let state = observe_with_other_services(service, Vec::new(), ready_pods(&["n1"]), &nodes);
@@ -231,7 +231,7 @@ fn condition_names_a_family_without_an_address() {
 }
 
 #[test]
-fn condition_names_an_invalid_annotation_of_a_node() {
+fn condition_mentions_an_invalid_annotation_of_a_node() {
     let nodes = [node("n1").internal_ip("10.0.0.1").annotation(annotations::NODE_ADDRESS, "oops").build()];
     let state = observe_with_other_services(web().build(), Vec::new(), ready_pods(&["n1"]), &nodes);
     assert_eq!(addresses(&state), ["10.0.0.1"]);

@@ -24,8 +24,8 @@ fn three_nodes() -> Vec<Node> {
     ["n1", "n2", "n3"].map(|name| node(name).build()).into()
 }
 
-fn plan_rollout(state: &ServiceState, now: i64) -> Rollout {
-    Rollout::plan(&daemonset_with_image("new"), state, at(now))
+fn plan_rollout(state: &ServiceState, now_seconds: i64) -> Rollout {
+    Rollout::plan(&daemonset_with_image("new"), state, at(now_seconds))
 }
 
 fn nodes_of_deleted_pods(rollout: &Rollout) -> Vec<&str> {

@@ -33,15 +33,15 @@ struct SimulatedCluster {
     pods: Vec<SimulatedPod>,
     pod_changes: PodChanges,
     /// The simulated time in seconds.
-    now: i64,
+    now_seconds: i64,
     created_pod_count: usize,
 }
 
 struct SimulatedPod {
     node_index: usize,
     pod: Pod,
-    ready_at: i64,
-    ends_at: Option<i64>,
+    ready_at_seconds: i64,
+    ends_at_seconds: Option<i64>,
     is_replacement: bool,
 }
 
@@ -58,7 +58,7 @@ impl SimulatedCluster {
             workload,
             pods: Vec::new(),
             pod_changes: PodChanges::default(),
-            now: 0,
+            now_seconds: 0,
             created_pod_count: 0,
         };
         cluster.create_missing_pods(0, false);
@@ -79,22 +79,28 @@ impl SimulatedCluster {
             self.created_pod_count += 1;
             pod.metadata.name = Some(format!("pod{}", self.created_pod_count));
             pod.metadata.uid = pod.metadata.name.clone();
-            let ready_at = self.now + start_seconds;
-            self.pods.push(SimulatedPod { node_index: node, pod, ready_at, ends_at: None, is_replacement });
+            let ready_at_seconds = self.now_seconds + start_seconds;
+            self.pods.push(SimulatedPod {
+                node_index: node,
+                pod,
+                ready_at_seconds,
+                ends_at_seconds: None,
+                is_replacement,
+            });
         }
     }
 
     fn pass_time(&mut self, seconds: i64) {
-        self.now += seconds;
-        let now = self.now;
-        self.pods.retain(|pod| pod.ends_at.is_none_or(|ends_at| ends_at > now));
+        self.now_seconds += seconds;
+        let now = self.now_seconds;
+        self.pods.retain(|pod| pod.ends_at_seconds.is_none_or(|ends_at_seconds| ends_at_seconds > now));
         for pod in &mut self.pods {
             let is_broken = match self.health[pod.node_index] {
                 NodeHealth::Healthy | NodeHealth::Lost => false,
                 NodeHealth::NeverReady => true,
                 NodeHealth::BreaksOnReplacement => pod.is_replacement,
             };
-            let is_ready = !is_broken && pod.ready_at <= now;
+            let is_ready = !is_broken && pod.ready_at_seconds <= now;
             let condition = PodCondition {
                 type_: "Ready".to_owned(),
                 status: if is_ready { "True" } else { "False" }.to_owned(),
@@ -114,14 +120,14 @@ impl SimulatedCluster {
         let nodes: Vec<_> = self.health.iter().enumerate().map(simulated_node).collect();
         let pods: Vec<_> = self.pods.iter().map(|pod| Arc::new(pod.pod.clone())).collect();
         let pod_change_times =
-            self.pod_changes.update(&key("web"), true, &pods, &nodes, |_| true, at(self.now));
+            self.pod_changes.update(&key("web"), true, &pods, &nodes, |_| true, at(self.now_seconds));
         ServiceState { pods, nodes: Arc::new(nodes), pod_change_times, ..ServiceState::default() }
     }
 
     /// Plans and executes one step of the rollout, and simulates the reaction of the cluster. Returns the plan.
     fn step(&mut self, termination_seconds: i64, start_seconds: i64) -> Rollout {
         let state = self.state();
-        let rollout = Rollout::plan(&self.workload, &state, at(self.now));
+        let rollout = Rollout::plan(&self.workload, &state, at(self.now_seconds));
         for deleted in &rollout.pods_to_delete {
             let pod = self.pods.iter_mut().find(|pod| pod.pod.metadata.uid.as_ref() == Some(&deleted.uid));
             let pod = pod.expect("the deleted pod exists");
@@ -129,9 +135,9 @@ impl SimulatedCluster {
                 self.health[pod.node_index] != NodeHealth::Lost,
                 "a pod of a lost node cannot be deleted"
             );
-            pod.ends_at = Some(self.now + termination_seconds);
+            pod.ends_at_seconds = Some(self.now_seconds + termination_seconds);
             pod.pod.metadata.deletion_timestamp =
-                Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(self.now)));
+                Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(self.now_seconds)));
         }
         self.pass_time(1);
         self.create_missing_pods(start_seconds, true);
@@ -189,12 +195,12 @@ proptest! {
         let reachable_count = cluster.health.len() - cluster.count_nodes(NodeHealth::Lost);
         let limit = max_simultaneous_replacements(reachable_count);
         // A failed replacement takes a little more than one minute.
-        let deadline = cluster.now + 3 * 61 + i64::try_from(healthy_count).unwrap() * (termination_seconds + start_seconds + 3);
+        let deadline = cluster.now_seconds + 3 * 61 + i64::try_from(healthy_count).unwrap() * (termination_seconds + start_seconds + 3);
         while !cluster.is_rolled_out() {
             cluster.step(termination_seconds, start_seconds);
             let interrupted_count = healthy_count - cluster.count_nodes_with_ready_proxy(NodeHealth::Healthy);
             prop_assert!(interrupted_count <= limit, "{} nodes are interrupted, expected at most {}", interrupted_count, limit);
-            prop_assert!(cluster.now <= deadline, "the rollout does not end: {:?}", cluster.health);
+            prop_assert!(cluster.now_seconds <= deadline, "the rollout does not end: {:?}", cluster.health);
         }
         // Only lost nodes keep outdated proxies.
         for _ in 0..10 {

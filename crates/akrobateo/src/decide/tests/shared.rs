@@ -45,13 +45,13 @@ pub(super) fn desired_addresses(state: &ServiceState) -> Vec<String> {
     desired_addresses_at(state, 1000)
 }
 
-pub(super) fn desired_addresses_at(state: &ServiceState, now: i64) -> Vec<String> {
-    let decision = decide(&proxy_config(), state, at(now));
+pub(super) fn desired_addresses_at(state: &ServiceState, now_seconds: i64) -> Vec<String> {
+    let decision = decide(&proxy_config(), state, at(now_seconds));
     decision.status.unwrap().addresses.into_iter().filter_map(|ingress| ingress.ip).collect()
 }
 
-pub(super) fn published_on_nodes(service: ServiceBuilder, numbers: &[u8]) -> ServiceBuilder {
-    numbers
+pub(super) fn published_on_nodes(service: ServiceBuilder, node_numbers: &[u8]) -> ServiceBuilder {
+    node_numbers
         .iter()
         .fold(service, |service, number| service.published(&format!("10.0.0.{number}"), "Proxy", INSTANCE))
 }
@@ -80,7 +80,7 @@ fn shared_service_is_published_on_all_serving_nodes() {
 }
 
 #[test]
-fn condition_names_the_node_that_cannot_answer() {
+fn condition_mentions_the_node_that_cannot_answer() {
     let cases: [(Option<AgentState>, &str); 5] = [
         (None, "node n2 (it has no node agent)"),
         (Some(agent("n2").silent()), "node n2 (its agent has not reported for 15 s)"),
@@ -109,7 +109,7 @@ fn condition_names_the_node_that_cannot_answer() {
 }
 
 #[test]
-fn condition_names_the_owner_of_a_refused_port() {
+fn condition_mentions_the_owner_of_a_refused_port() {
     let cases = [
         (
             PortOwner::Service("shop/api".to_owned()),
@@ -162,7 +162,7 @@ fn agent_decides_which_shared_service_gets_the_port() {
 }
 
 #[test]
-fn condition_tells_that_the_refused_port_is_a_node_port() {
+fn condition_says_that_the_refused_port_is_a_node_port() {
     let owner = service("api").tcp(8080).node_port(80).created_at(1).build();
     let refusing_agent = |node| agent(node).refusing(PortOwner::Service("default/api".to_owned()));
     let agents = ["n1", "n2", "n3"].map(refusing_agent).into();
@@ -283,7 +283,7 @@ fn node_is_published_after_its_agent_applies_the_local_endpoint() {
 }
 
 #[test]
-fn previous_node_of_an_endpoint_stays_until_the_next_node_serves() {
+fn previous_node_of_an_endpoint_stays_published_until_the_next_node_serves() {
     let mut state =
         state_with_agents(published_on_nodes(shared_web().traffic_policy_local(), &[1]), all_agents());
     state.nodes_with_ready_endpoint = ["n2".to_owned()].into();
@@ -317,7 +317,7 @@ fn internal_traffic_policy_local_does_not_exclude_nodes() {
 }
 
 #[test]
-fn condition_names_shared_ports_and_masqueraded_peers() {
+fn condition_mentions_shared_ports_and_masqueraded_peers() {
     let sharing_agent = agent("n1")
         .with_changed_report(|report| report.doubly_used_ports = vec![port_problem(PortOwner::Process)]);
     let state = state_with_agents(shared_web(), vec![sharing_agent, agent("n2"), agent("n3")]);

@@ -16,7 +16,7 @@ use crate::spec::{LoadBalancerSpec, PortSet, ServiceDefaults, is_external_policy
 /// The workload that the operator created for a Service after an allocation.
 #[derive(Clone, Debug)]
 struct AppliedWorkload {
-    uid: Option<String>,
+    service_uid: Option<String>,
     spec: Arc<LoadBalancerSpec>,
     allocation: Allocation,
 }
@@ -64,7 +64,7 @@ impl Observations for ClusterModel {
             return override_ports.clone();
         }
         let uid = self.services.get(key).and_then(|service| service.uid());
-        let workload = self.workloads.get(key).filter(|workload| workload.uid == uid);
+        let workload = self.workloads.get(key).filter(|workload| workload.service_uid == uid);
         let Some(AppliedWorkload { spec, allocation, .. }) = workload else {
             return OccupiedPorts::default();
         };
@@ -166,7 +166,8 @@ impl ClusterModel {
             Some(AllocationResult::Accepted(spec, allocation)) => {
                 let (spec, allocation) = (spec.clone(), allocation.clone());
                 self.occupied_port_overrides.remove(key);
-                self.workloads.insert(key.clone(), AppliedWorkload { uid: service.uid(), spec, allocation });
+                self.workloads
+                    .insert(key.clone(), AppliedWorkload { service_uid: service.uid(), spec, allocation });
             }
             Some(AllocationResult::Rejected(_)) => {
                 let occupied_frontends = self.occupied_ports(key).frontends;
@@ -261,7 +262,7 @@ impl ClusterModel {
     }
 
     /// Returns true if a new operator assumes an endpoint on a node that has none.
-    pub(super) fn has_assumed_endpoints(&self) -> bool {
+    pub(super) fn assumes_missing_endpoints(&self) -> bool {
         self.services.keys().any(|key| self.recent_endpoint_nodes(key) != self.endpoint_nodes(key))
     }
 

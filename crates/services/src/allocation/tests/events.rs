@@ -95,8 +95,8 @@ impl ServiceModel {
     }
 }
 
-fn any_nodes(minimum: usize) -> impl Strategy<Value = Vec<&'static str>> {
-    prop::sample::subsequence(&NODES[..], minimum..=NODES.len())
+fn any_nodes(min_count: usize) -> impl Strategy<Value = Vec<&'static str>> {
+    prop::sample::subsequence(&NODES[..], min_count..=NODES.len())
 }
 
 pub(super) fn any_model() -> impl Strategy<Value = ServiceModel> {

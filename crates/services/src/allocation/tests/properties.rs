@@ -102,7 +102,7 @@ impl ClusterModel {
     }
 
     /// Returns true if the Service claims its ports on a node. The Service must select the node, and must have an
-    /// endpoint there if it needs one.
+    /// endpoint on the node if the traffic policy requires a local endpoint.
     fn is_claiming(&self, key: &ServiceKey, spec: &LoadBalancerSpec, node: &NodeInfo) -> bool {
         let needs_endpoint = spec.is_external_traffic_policy_local;
         spec.nodes.matches(node) && (!needs_endpoint || self.recent_endpoint_nodes(key).contains(&node.name))
@@ -164,9 +164,8 @@ fn check_kept_ports(
 }
 
 /// Checks that each Service that does not own a claimed node has a reason to wait. A nodePort of another Service is a
-/// reason. Another Service that owns one of the ports on the node is a reason in three cases: the owner had a port on
-/// the node before the events, the owner's workload selected the node after the events, or the owner precedes the
-/// waiting Service.
+/// reason. Another Service that owns one of the ports on the node is a reason if it had a port on the node before the
+/// events, if its workload selected the node after the events, or if it precedes the waiting Service.
 fn check_waiting_services(
     cluster_before: &ClusterModel,
     cluster_after_events: &ClusterModel,
@@ -318,11 +317,11 @@ proptest! {
         cluster.restart();
         cluster.allocate();
         // A Service without endpoints reports its conflicts only after the assumed endpoints expire.
-        let has_assumed_endpoints = cluster.has_assumed_endpoints();
+        let assumes_missing_endpoints = cluster.assumes_missing_endpoints();
         for index in 0..SERVICE_COUNT {
             let key = key(index);
             prop_assert_eq!(cluster_before.owned_ports(&key), cluster.owned_ports(&key));
-            if !has_assumed_endpoints {
+            if !assumes_missing_endpoints {
                 prop_assert_eq!(cluster_before.allocations.get(&key), cluster.allocations.get(&key));
             }
         }

@@ -5,8 +5,8 @@ use akrobateo_core::annotations::WORKLOAD;
 use super::*;
 use crate::fixtures::ServiceBuilder;
 
-fn shared(name: &str, created_at: i64) -> ServiceBuilder {
-    service(name).tcp(80).created_at(created_at).annotation(WORKLOAD, "Shared")
+fn shared(name: &str, created_at_seconds: i64) -> ServiceBuilder {
+    service(name).tcp(80).created_at(created_at_seconds).annotation(WORKLOAD, "Shared")
 }
 
 fn port_80_on_nodes(nodes: &[&str]) -> OccupiedPorts {
