@@ -31,7 +31,7 @@ pub(crate) async fn send_requests(
     let options = ["batch".to_owned(), timeout.as_secs_f32().to_string()];
     let words =
         client_command(environment, options.into_iter().chain(targets.iter().map(ToString::to_string)));
-    let output = command::output(words.clone()).await?;
+    let output = command::run_and_get_output(words.clone()).await?;
     let stdout = String::from_utf8_lossy(&output.stdout);
     let replies: Result<Vec<Reply>, _> = stdout.lines().map(str::parse).collect();
     let to_failure = |reason| Failure::Command(words.join(" "), reason);

@@ -119,7 +119,7 @@ pub(super) fn decide_dedicated_service(
 
 /// Returns the nodes whose addresses the Service publishes. If the Service has moved from shared to dedicated mode, the
 /// nodes of its agents also count as ready until enough proxies are ready.
-fn select_nodes<'a>(
+fn select_publishable_nodes<'a>(
     state: &'a ServiceState,
     service: &Service,
     (spec, workload_kind): (&LoadBalancerSpec, ProxyWorkload),

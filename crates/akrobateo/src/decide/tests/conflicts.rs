@@ -305,8 +305,8 @@ fn operator_removes_added_fields_of_a_workload_twice_and_then_waits() {
     let pod_fields = json!({ "f:hostPID": {}, "f:shareProcessNamespace": {} });
     let managed_fields_entry = managed_spec_fields(&json!({ "f:template": { "f:spec": pod_fields } }));
     let add_fields = |simulation: &mut Simulation| {
-        simulation.version += 1;
-        let version = simulation.version.to_string();
+        simulation.last_written_version += 1;
+        let version = simulation.last_written_version.to_string();
         if let Some(workload) = simulation.state.workloads.first_mut() {
             set_version(workload, &version, vec![managed_fields_entry.clone()]);
         }
@@ -338,8 +338,8 @@ fn operator_removes_added_fields_of_a_workload_twice_and_then_waits() {
 fn operator_restores_changed_fields_of_a_workload_twice_and_then_waits() {
     let mut simulation = Simulation::start(web());
     let change_field = |simulation: &mut Simulation| {
-        simulation.version += 1;
-        let version = simulation.version.to_string();
+        simulation.last_written_version += 1;
+        let version = simulation.last_written_version.to_string();
         let Some(Workload::DaemonSet(daemonset)) = simulation.state.workloads.first_mut() else {
             panic!("no DaemonSet")
         };
@@ -374,8 +374,8 @@ fn rollout_continues_during_a_conflict_about_added_fields() {
     let mut simulation = Simulation::start(web());
     let managed_fields_entry = managed_spec_fields(&json!({ "f:revisionHistoryLimit": {} }));
     let add_fields = |simulation: &mut Simulation| {
-        simulation.version += 1;
-        let version = simulation.version.to_string();
+        simulation.last_written_version += 1;
+        let version = simulation.last_written_version.to_string();
         if let Some(workload) = simulation.state.workloads.first_mut() {
             set_version(workload, &version, vec![managed_fields_entry.clone()]);
         }
