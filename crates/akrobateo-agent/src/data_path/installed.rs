@@ -58,13 +58,13 @@ pub(super) struct TableChange {
     /// True if unchanged Services are missing in the tables.
     pub(super) is_partial: bool,
     /// True if flows of earlier rules may exist that a comparison of the two tables does not find.
-    pub(super) checks_leftovers: bool,
+    pub(super) checks_leftover_flows: bool,
 }
 
 impl TableChange {
     /// Returns the change from the installed tables to the desired tables.
     pub(super) const fn new(installed_tables: InstalledTables, desired_tables: NodeTables) -> Self {
-        Self { installed_tables, desired_tables, is_partial: false, checks_leftovers: false }
+        Self { installed_tables, desired_tables, is_partial: false, checks_leftover_flows: false }
     }
 
     /// Returns the change from the tables of one configuration to the tables of another. If possible, the tables lack

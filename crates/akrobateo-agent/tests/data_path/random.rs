@@ -29,7 +29,7 @@ impl Random {
     }
 
     /// Returns true with a probability of `percent` %.
-    pub(crate) fn has_chance(&mut self, percent: usize) -> bool {
+    pub(crate) fn random_bool(&mut self, percent: usize) -> bool {
         self.number_below(100) < percent
     }
 
@@ -39,7 +39,7 @@ impl Random {
 
     /// Returns each value with a chance of 50 %.
     pub(crate) fn choose_some<T: Clone>(&mut self, values: &[T]) -> Vec<T> {
-        values.iter().filter(|_| self.has_chance(50)).cloned().collect()
+        values.iter().filter(|_| self.random_bool(50)).cloned().collect()
     }
 }
 

@@ -47,7 +47,7 @@ impl Attrs<'_> {
         });
     }
 
-    /// Appends one attribute. The nested attributes are the ones that `write` appends.
+    /// Appends an attribute that contains other attributes. `write` appends these nested attributes.
     pub fn push_nested(&mut self, kind: u16, write: impl FnOnce(&mut Attrs<'_>)) {
         self.push_attribute(kind | NLA_F_NESTED, write);
     }

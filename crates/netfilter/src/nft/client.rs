@@ -66,7 +66,7 @@ impl Nftables {
     ///
     /// Creates the table and deletes it in the same transaction, so no packet passes the table's rules. No table with
     /// the same name may exist, and the interfaces of the table must exist.
-    pub fn probe(&self, table: &Table) -> Result<(), NftError> {
+    pub fn check_support(&self, table: &Table) -> Result<(), NftError> {
         let mut transaction = Transaction::create(table);
         transaction.push(&table.id, Action::DeleteTable);
         self.execute(&transaction)

@@ -15,8 +15,8 @@ use super::transaction::{Action, Transaction};
 /// - A chain whose rules have changed is flushed and filled again.
 /// - Counters and the elements of dynamic sets are not changed, because packets change them.
 ///
-/// A table with a flag of another program is an exception. Packets never pass a table with this flag. If the kernel
-/// would reject the change of the table, the transaction deletes the table and creates it again.
+/// If another program has set a flag of the table, packets do not pass the table. If the kernel would then reject the
+/// change of the table, the transaction deletes the table and creates it again.
 ///
 /// Both tables have the same family and name.
 #[must_use]
@@ -24,7 +24,7 @@ pub fn diff<'a>(installed: Option<&'a InstalledTable>, desired: &'a Table) -> Tr
     match installed {
         Some(installed) => {
             let diff = Diff::new(installed, desired);
-            if diff.clears_flag() && diff.creates_base_chain() {
+            if diff.clears_table_flag() && diff.creates_base_chain() {
                 return Transaction::delete(&desired.id).then(Transaction::create(desired));
             }
             diff.into_transaction()
@@ -101,7 +101,7 @@ impl<'a> Diff<'a> {
         let Self { installed, desired, .. } = self;
         let table = &desired.id;
         let mut transaction = Transaction::default();
-        if self.clears_flag() {
+        if self.clears_table_flag() {
             transaction.push(table, Action::EnsureTable);
         }
         let is_new_set =
@@ -150,7 +150,7 @@ impl<'a> Diff<'a> {
         transaction
     }
 
-    fn clears_flag(&self) -> bool {
+    fn clears_table_flag(&self) -> bool {
         self.installed.foreign_objects.contains(&ForeignObject::TableFlag)
     }
 

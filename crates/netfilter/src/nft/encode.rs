@@ -42,7 +42,7 @@ impl Batch {
         }
         // The acknowledgement of the last message shows that the transaction was executed. Kernels before 6.10 do not
         // acknowledge the end of a batch.
-        batch.messages.acknowledge_last();
+        batch.messages.request_acknowledgement_of_last();
         batch.current_step = None;
         batch.push_boundary(abi::BATCH_END);
         batch

@@ -138,7 +138,7 @@ fn watch_reports_only_changes_of_watched_tables_by_other_programs() {
 }
 
 #[test]
-fn reported_change_names_its_object() {
+fn reported_change_contains_the_name_of_its_object() {
     isolated(|| {
         let table = table();
         let namespace = Namespace::new();
@@ -195,7 +195,7 @@ fn lost_notifications_are_reported() {
 }
 
 #[test]
-fn error_names_the_object_that_the_kernel_rejected() {
+fn error_mentions_the_object_that_the_kernel_rejected() {
     isolated(|| {
         Namespace::new().run(|| {
             let nftables = Nftables::open().unwrap();

@@ -1,7 +1,8 @@
 //! The numbers of the kernel's nftables interface. Pure.
 //!
 //! Attributes have the names of the kernel (`NFTA_…` in `linux/netfilter/nf_tables.h`). The comment of each other item
-//! names its constant, and its header if the header is another one.
+//! contains the kernel's name of the constant. If the constant is in another header, the comment also contains the path
+//! of this header.
 
 mod expressions;
 mod objects;

@@ -177,7 +177,8 @@ pub enum Expr {
     Reject(Reject),
     /// Excludes the packet from conntrack. The chain must run before conntrack.
     NoTrack,
-    /// Counts packets. The numbers in the counter are the initial numbers, or the numbers at the time of the read.
+    /// Counts packets. If the crate creates the rule, the counter has the initial numbers. If the crate has read the
+    /// rule, the counter has the numbers at the time of the read.
     Counter(Counter),
     /// Ends the rule, and applies a verdict to the packet.
     Verdict(Verdict),

@@ -25,7 +25,7 @@ pub struct SetDefinition {
     /// The type of the values, or `None` if this is a set without values.
     pub value_type: Option<ValueType>,
     /// The way in which keys match.
-    pub matching: Matching,
+    pub matching: KeyMatching,
     /// The highest number of elements; `None` means no limit. With a limit, the kernel chooses a hash table of fixed
     /// size. A hash table of fixed size is the fastest type of set (`nft_hash_select_ops`,
     /// `net/netfilter/nft_set_hash.c`). The kernel rejects elements beyond the limit with the error `ENFILE`.
@@ -38,7 +38,7 @@ pub struct SetDefinition {
 
 /// The way in which the keys of a set match.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Matching {
+pub enum KeyMatching {
     /// A key matches an equal key. The kernel uses a hash table, whose elements can change while packets look up other
     /// elements.
     Exact,
@@ -66,7 +66,7 @@ impl SetDefinition {
         Self {
             key_type,
             value_type: None,
-            matching: Matching::Exact,
+            matching: KeyMatching::Exact,
             max_elements: None,
             has_counters: false,
             dynamic: None,
@@ -104,7 +104,7 @@ impl SetDefinition {
 
     /// Returns the definition with another way of matching.
     #[must_use]
-    pub fn with_matching(self, matching: Matching) -> Self {
+    pub fn with_matching(self, matching: KeyMatching) -> Self {
         Self { matching, ..self }
     }
 
