@@ -22,7 +22,7 @@ pub const MASQUERADED_FLOW_BIT: u32 = 0x4000_0000;
 /// The bit in the conntrack mark of a flow to a Service with session affinity.
 pub const AFFINITY_FLOW_BIT: u32 = 0x1000_0000;
 /// The bit in the conntrack mark of a flow that has come through a peer. The entry also has the peer's zone, but the
-/// kernel reads the mark of an entry faster than its zone.
+/// kernel reads the mark of an entry faster than the zone.
 pub const PEER_FLOW_BIT: u32 = 0x0800_0000;
 /// The mask of two groups of bits: the bits that all marks of the agent share, and the bits for the purpose.
 pub const PURPOSE_MASK: u32 = 0xffc0_0000;
@@ -43,7 +43,7 @@ const PROBE_PURPOSE_BITS: u32 = 0x00c0_0000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marks {
     /// The bits of [`OWN_MARK_MASK`] that are set in the agent's marks. Each node may have a different value.
-    pub base: u32,
+    pub own_bits: u32,
 }
 
 /// Returns the conntrack zone of flows that come through a node. With number 0, returns the bits that all zones have in
@@ -70,25 +70,25 @@ impl Marks {
     /// mark.
     #[must_use]
     pub const fn from_highest_byte(byte: u8) -> Self {
-        Self { base: (byte as u32) << 24 }
+        Self { own_bits: (byte as u32) << 24 }
     }
 
     /// Returns the mark of packets that go through the tunnel to a node. With number 0, returns the bits that the marks
     /// of all nodes have in common.
     #[must_use]
     pub const fn tunnel_mark(self, node: NodeNumber) -> u32 {
-        self.base | TUNNEL_PURPOSE_BITS | FORWARD_ACCEPTED_BIT | node as u32
+        self.own_bits | TUNNEL_PURPOSE_BITS | FORWARD_ACCEPTED_BIT | node as u32
     }
 
     /// Returns the mark of packets whose destination MAC address the egress hook replaces by the MAC address of a node.
     #[must_use]
     pub const fn direct_mark(self, node: NodeNumber) -> u32 {
-        self.base | DIRECT_PURPOSE_BITS | node as u32
+        self.own_bits | DIRECT_PURPOSE_BITS | node as u32
     }
 
     /// Returns the mark of probes that take the cluster's own route to a pod.
     #[must_use]
     pub const fn probe_mark(self) -> u32 {
-        self.base | PROBE_PURPOSE_BITS
+        self.own_bits | PROBE_PURPOSE_BITS
     }
 }

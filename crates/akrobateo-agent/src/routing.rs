@@ -2,7 +2,7 @@
 //!
 //! With the egress hook, the tunnel needs one routing rule per family, and the direct path needs none ([`tunnel`]).
 //! Without the hook (Linux before 5.16), each path to each peer has its own routing rule and table. The kernel examines
-//! rules one after another, so packets without a mark of the agent skip the rules of the peers:
+//! rules one after another. To save time, packets without a mark of the agent skip the rules of the peers:
 //!
 //! ```text
 //! 96: not fwmark 0x6b000000/0xff000000 goto 98
@@ -62,7 +62,7 @@ pub fn network_objects(config: &NodeConfig, uplink: u32) -> NetworkObjects {
 
 /// Returns the rules with which packets without a mark of the agent skip the rules of the peers.
 fn build_skip_rules(config: &NodeConfig, family: Family) -> [Rule; 2] {
-    let own_mark = MaskedMark { value: config.node.marks.base, mask: OWN_MARK_MASK };
+    let own_mark = MaskedMark { value: config.node.marks.own_bits, mask: OWN_MARK_MASK };
     let rule = |priority, condition, action| Rule { family, priority, condition, action };
     [
         rule(
@@ -164,8 +164,8 @@ mod tests {
         for family in Family::ALL {
             let rules: Vec<_> = objects.rules.iter().filter(|rule| rule.family == family).collect();
             let peer_rules = rules.iter().copied().filter(is_for_marked_packets);
-            // Two peers have two paths each. The rules of all peers are between the first rule and the target of its
-            // goto.
+            // Two peers have two paths each. The first rule has a goto to the last rule, and the rules of all peers are
+            // between these two rules.
             assert_eq!(peer_rules.clone().count(), 4);
             assert!(peer_rules.clone().all(|rule| rule.priority == PEER_RULE_PRIORITY));
             assert_eq!(rules.len(), 6);

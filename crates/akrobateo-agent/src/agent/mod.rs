@@ -16,8 +16,8 @@ use crate::data_path::DataPathError;
 use mailbox::{AgentCommand, Mailbox};
 use worker::AgentWorker;
 
-/// The thread that changes the data path of one node. The thread works in the network namespace in which it was
-/// started.
+/// The thread that changes the data path of one node. The thread works in the network namespace of the thread that
+/// started the agent.
 ///
 /// The agent's rules remain in the kernel when the agent stops.
 #[derive(Debug)]

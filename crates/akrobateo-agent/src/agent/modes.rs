@@ -72,8 +72,8 @@ pub(super) fn set_paths(config: &mut NodeConfig, paths: &PeerPaths) {
     }
 }
 
-/// Returns the targets of the probe: each peer, in each family in which both nodes have an address. `tunnel_exists` is
-/// false if the kernel could not create the tunnel.
+/// Returns the targets of the probe: one target for each peer and family, if both nodes have an address of the family.
+/// `tunnel_exists` is false if the kernel could not create the tunnel.
 pub(super) fn build_probe_targets(config: &NodeConfig, tunnel_exists: bool) -> Vec<Target> {
     let has_tunnel = |addresses: &[IpAddr]| {
         let underlay_family = config.node.addresses.first().map(|ip| Family::from_ip(*ip));

@@ -13,7 +13,7 @@ use crate::plan::{NumberClaim, accepted_claims};
 /// The time for which an agent counts as alive after a renewal of its Lease.
 const LEASE_DURATION: Duration = Duration::from_secs(LEASE_DURATION_SECONDS.unsigned_abs() as u64);
 /// The time for which a paused agent counts as alive after the last renewal of its Lease. A paused agent has announced
-/// its end, and its rules remain in the kernel.
+/// that it stops and that its rules remain in the kernel.
 const MAX_PAUSE_TIME: Duration = Duration::from_mins(1);
 /// The maximum time without a watch event about a renewal of this agent's own Lease. After a longer time, the watch has
 /// probably failed, and this agent does not know which other agents are alive.
@@ -119,8 +119,8 @@ impl Agents {
         reports
     }
 
-    /// Returns the earliest time at which another agent counts as lost, if it does not renew its Lease before. Returns
-    /// `None` while the watch fails, because agents do not expire then.
+    /// Returns the earliest time at which another agent counts as lost, unless the other agent renews its Lease before.
+    /// Returns `None` while the watch fails, because agents do not expire then.
     pub(crate) fn next_expiry(&self, now: Instant) -> Option<Instant> {
         self.alive_peers().map(AgentEntry::expires_at).min().filter(|_| self.receives_watch_events(now))
     }

@@ -10,7 +10,7 @@ impl LocalNode {
     /// Returns the endpoints of a family to which this node sends packets, sorted by address.
     ///
     /// Without ready endpoints, returns the endpoints that terminate but still serve. Hints count only if all ready
-    /// endpoints have a hint, and one of the hints names this node or its zone.
+    /// endpoints have a hint, and one of the hints is for this node or its zone.
     #[must_use]
     pub fn select_endpoints<'a>(
         &self,

@@ -1,7 +1,7 @@
 //! The JSON form of a configuration, and its validation. Pure.
 //!
-//! Names and values follow the Kubernetes API if the API has them. The repository's `examples/node-agent` has a
-//! complete example.
+//! If the Kubernetes API has a similar field, names and values are the same as in the API. The repository's
+//! `examples/node-agent` has a complete example.
 
 mod output;
 

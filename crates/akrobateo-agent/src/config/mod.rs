@@ -143,7 +143,7 @@ impl NodeConfig {
     /// Returns the ranges of clients inside the cluster: the ranges of pods, and the addresses of nodes with an agent.
     #[must_use]
     pub fn cluster_client_ranges(&self, family: Family) -> Vec<IpNet> {
-        let nodes = self.addresses_of_all_nodes(family).map(IpNet::from);
+        let nodes = self.all_node_addresses(family).map(IpNet::from);
         let ranges = self.pod_ranges(family).into_iter().chain(nodes).collect();
         IpNet::aggregate(&ranges)
     }
@@ -156,7 +156,7 @@ impl NodeConfig {
     }
 
     /// Returns the addresses of this node and of its peers in one family.
-    pub fn addresses_of_all_nodes(&self, family: Family) -> impl Iterator<Item = IpAddr> {
+    pub fn all_node_addresses(&self, family: Family) -> impl Iterator<Item = IpAddr> {
         let peers = self.peers.iter().flat_map(|peer| &peer.addresses);
         self.node.addresses.iter().chain(peers).copied().filter(move |ip| Family::from_ip(*ip) == family)
     }
@@ -173,14 +173,10 @@ impl NodeConfig {
     /// and the nodes' kernels may not support the other families.
     #[must_use]
     pub fn families_of_node_and_peers(&self) -> Vec<Family> {
-        Family::ALL
-            .into_iter()
-            .filter(|family| self.addresses_of_all_nodes(*family).next().is_some())
-            .collect()
+        Family::ALL.into_iter().filter(|family| self.all_node_addresses(*family).next().is_some()).collect()
     }
 
-    /// Returns the same configuration for a node that has no tunnel. Clients of endpoints behind the tunnel are
-    /// masqueraded.
+    /// Returns the configuration without the tunnel. Clients of endpoints behind the tunnel are masqueraded.
     #[must_use]
     pub fn without_tunnel(&self) -> Self {
         let mut config = Self { probes_tunnel: false, ..self.clone() };

@@ -41,7 +41,7 @@ impl CurrentRules {
         }
     }
 
-    /// Returns true if there are no frontends, so that all flows agree with the rules.
+    /// Returns true if there are no frontends. In this case, all flows agree with the rules.
     pub(super) fn is_empty(&self) -> bool {
         self.frontends.is_empty()
     }

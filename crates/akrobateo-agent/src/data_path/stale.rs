@@ -73,7 +73,7 @@ impl StaleFlows {
             return self.new_frontends.contains(&frontend);
         }
         // An established TCP connection ends when its endpoint ends. All other flows to a lost endpoint are stale,
-        // because they may never end.
+        // because these flows may never end.
         let may_never_end = protocol == Protocol::Udp || !entry.has_reply;
         let keeps_client_address = protocol == Protocol::Udp && entry.mark & MASQUERADED_FLOW_BIT == 0;
         (may_never_end && self.lost_endpoints.contains(&(port, reply_source)))
@@ -94,9 +94,9 @@ pub(super) fn frontend(entry: &Entry) -> Option<(IpAddr, PortKey)> {
 pub(super) struct StaleAffinities {
     family: Family,
     /// The endpoints that exist.
-    endpoints: Endpoints,
+    existing_endpoints: Endpoints,
     /// The ports whose endpoints have changed; `None` stands for all ports.
-    ports: Option<BTreeSet<PortKey>>,
+    changed_ports: Option<BTreeSet<PortKey>>,
 }
 
 impl StaleAffinities {
@@ -114,15 +114,15 @@ impl StaleAffinities {
         let old_endpoints = installed.map(|table| endpoints(family, table)).unwrap_or_default();
         let new_endpoints = endpoints(family, desired);
         let all_endpoints = old_endpoints.iter().chain(&new_endpoints);
-        let ports = is_partial.then(|| all_endpoints.map(|(port, _)| *port).collect());
-        Some(Self { family, endpoints: new_endpoints, ports })
+        let changed_ports = is_partial.then(|| all_endpoints.map(|(port, _)| *port).collect());
+        Some(Self { family, existing_endpoints: new_endpoints, changed_ports })
     }
 
     /// Returns true if the affinity leads to an endpoint that the Service does not have any more.
     pub(super) fn contains(&self, element: &Element) -> bool {
         let Some((_, port, endpoint)) = parse_affinity(self.family, element) else { return true };
-        self.ports.as_ref().is_none_or(|ports| ports.contains(&port))
-            && !self.endpoints.contains(&(port, endpoint))
+        self.changed_ports.as_ref().is_none_or(|ports| ports.contains(&port))
+            && !self.existing_endpoints.contains(&(port, endpoint))
     }
 }
 

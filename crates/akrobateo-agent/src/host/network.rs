@@ -28,7 +28,7 @@ impl HostNetwork {
     ///
     /// The function chooses the loopback interface if no other interface has an address of the node. If several
     /// interfaces have the same address, an interface that is up takes precedence. For example, kube-proxy's interface
-    /// `kube-ipvs0` may have the addresses of other interfaces, but it is down.
+    /// `kube-ipvs0` may have the addresses of other interfaces, but this interface is down.
     pub(super) fn new(interfaces: &[Interface], node_addresses: &[IpAddr]) -> Result<Self, HostError> {
         if node_addresses.is_empty() {
             return Err(HostError::NoNodeAddress);

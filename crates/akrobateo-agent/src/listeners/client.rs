@@ -37,8 +37,8 @@ pub(super) fn list_listening_sockets() -> Result<BTreeSet<(Frontend, IpAddr)>, L
             let request = message::build_listener_request(protocol, family);
             match socket.dump(&request, |answer| message::parse_listeners(answer, protocol)) {
                 Ok(answers) => listeners.extend(answers.into_iter().flatten()),
-                // The kernel's SCTP module is not loaded, and this request does not load it. Without the module, no
-                // SCTP sockets exist.
+                // The kernel's SCTP module is not loaded, and this request does not load the module. Without the
+                // module, no SCTP sockets exist.
                 Err(NetlinkError::Rejected { errno: Errno::NOENT, .. }) if protocol == Protocol::Sctp => {}
                 Err(NetlinkError::Rejected { errno: Errno::NOENT, .. }) => {
                     return Err(ListenersError::Unsupported { protocol, family });

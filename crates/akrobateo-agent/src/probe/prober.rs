@@ -192,8 +192,8 @@ impl Prober {
     }
 }
 
-/// Returns the requests to send on a path. While the path does not work, a small request is added: its answer shows
-/// that only large packets are lost.
+/// Returns the requests to send on a path. While the path does not work, the function adds a small request. An answer
+/// to the small request shows that only large packets are lost.
 fn build_requests(
     state: &TargetState,
     path: PeerPath,

@@ -34,7 +34,7 @@ pub struct Target {
     pub has_tunnel: bool,
 }
 
-/// The forwarding mode towards a peer, which decides which source address its endpoints see.
+/// The forwarding mode towards a peer. The mode decides which source address the peer's endpoints see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardingMode {
     /// This path keeps the client's address.

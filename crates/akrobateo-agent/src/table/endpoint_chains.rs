@@ -91,7 +91,7 @@ impl EndpointChain {
 }
 
 /// Returns the rule that masquerades clients inside the cluster. Without the masquerade, an endpoint could send its
-/// replies directly to the client, and the client would not accept them.
+/// replies directly to the client, and the client would not accept these replies.
 fn rule_that_masquerades_cluster_clients(ip_version: IpVersion) -> Rule {
     rule([
         &ip_version.match_packets(),
@@ -111,7 +111,7 @@ pub(super) fn chain_that_refuses_flows() -> Chain {
     Chain::regular(REFUSE_CHAIN, rules)
 }
 
-/// Returns the verdict that sends packets to the chain of a Service. A Service without endpoints (`None`) refuses the
+/// Returns the goto that sends packets to the chain of a Service. A Service without endpoints (`None`) refuses the
 /// flow.
 pub(super) fn goto_endpoint_chain(chain: Option<EndpointChain>) -> Verdict {
     match chain {

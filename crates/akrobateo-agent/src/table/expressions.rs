@@ -107,8 +107,8 @@ pub(super) const fn accept() -> Expr {
     Expr::Verdict(Verdict::Accept)
 }
 
-/// Concatenates the parts of a key or a value. The parts always fit, because they are at most an address and three
-/// numbers.
+/// Concatenates the parts of a key or a value. The parts always fit into a value, because the longest key has an
+/// address and three numbers.
 pub(super) fn concat(parts: &[&[u8]]) -> Value {
     Value::concat(parts).unwrap_or_else(|| Value::from([]))
 }

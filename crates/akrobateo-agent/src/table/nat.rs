@@ -143,7 +143,7 @@ fn outgoing_probe_rules(config: &NodeConfig) -> Vec<Rule> {
         let ip_version = IpVersion::from_family(Family::from_ip(*address));
         let foreign_address = address_value(probe::foreign_address(ip_version.family));
         rule([
-            &has_packet_bits(OWN_MARK_MASK, config.node.marks.base),
+            &has_packet_bits(OWN_MARK_MASK, config.node.marks.own_bits),
             &ip_version.match_packets(),
             &[ip_version.load_source(Reg(0)), Expr::equal(Reg(0), address_value(*address))],
             &is_protocol(Protocol::Udp.number()),

@@ -22,7 +22,7 @@ const SOURCE_RANGE_CHAIN: &str = "restrict";
 
 /// The elements of one family's sets.
 #[derive(Debug, Default)]
-struct Elements {
+struct FamilyElements {
     services: Vec<Element>,
     endpoints: Vec<Element>,
     /// The chains of Services with source ranges.
@@ -38,7 +38,7 @@ struct Elements {
 #[derive(Debug)]
 pub(super) struct ServicePart<'a> {
     config: &'a NodeConfig,
-    elements: BTreeMap<Family, Elements>,
+    elements: BTreeMap<Family, FamilyElements>,
     chains: BTreeSet<EndpointChain>,
     timeouts: BTreeSet<NonZeroU32>,
 }
@@ -46,7 +46,7 @@ pub(super) struct ServicePart<'a> {
 impl<'a> ServicePart<'a> {
     pub(super) fn new(config: &'a NodeConfig) -> Self {
         let timeouts = config.services.iter().filter_map(|service| service.affinity_seconds).collect();
-        let elements = Family::ALL.map(|family| (family, Elements::default())).into();
+        let elements = Family::ALL.map(|family| (family, FamilyElements::default())).into();
         let mut service_part = Self { config, elements, chains: BTreeSet::new(), timeouts };
         for service in &config.services {
             for port in &service.ports {
@@ -151,7 +151,7 @@ fn service_key(address: IpAddr, protocol: Protocol, port: u16) -> Value {
 fn build_sets(
     ip_version: IpVersion,
     config: &NodeConfig,
-    elements: Elements,
+    elements: FamilyElements,
     timeouts: &BTreeSet<NonZeroU32>,
 ) -> Vec<Set> {
     let frontend_type = DataType::concat(&[ip_version.address_type, DataType::PROTOCOL, DataType::PORT]);

@@ -55,7 +55,7 @@ pub(super) fn add_steering_chains(table: &mut Table, config: &NodeConfig) {
         );
     }
     // Probes and their answers have a mark already.
-    let own_marks = rule([&has_packet_bits(OWN_MARK_MASK, config.node.marks.base), &[accept()]]);
+    let own_marks = rule([&has_packet_bits(OWN_MARK_MASK, config.node.marks.own_bits), &[accept()]]);
     let steering_out = [vec![own_marks], steering.clone()].concat();
     let leaves_uplink = is_output_interface(&config.node.uplink);
     let mut postrouting = vec![rule([&has_flow_bits(PEER_FLOW_BIT, 0), &[accept()]])];
@@ -65,7 +65,7 @@ pub(super) fn add_steering_chains(table: &mut Table, config: &NodeConfig) {
             .map(|ip_version| rule_that_marks_replies(*ip_version, "zone_direct_marks", &leaves_uplink)),
     );
     let filter = |name, hook, priority, rules| Chain::base(name, ChainType::Filter, hook, priority, rules);
-    // Packets of other programs pass these chains too. The agent creates the chains only if one of their rules can
+    // Packets of other programs pass these chains too. The agent creates the chains only if a rule of the chains can
     // match.
     let has_egress_hook = config.node.has_egress_hook;
     if !has_egress_hook

@@ -20,7 +20,7 @@ const UNMARKING_PRIORITY: i32 = 200;
 
 /// Adds the chain.
 pub(super) fn add_unmarking_chain(table: &mut Table, config: &NodeConfig) {
-    let base = config.node.marks.base;
+    let base = config.node.marks.own_bits;
     let mut rules = vec![rule([
         &[Expr::Meta { key: meta::KEY_MARK, dreg: Reg(0) }, Expr::and(Reg(0), OWN_MARK_MASK)],
         &[Expr::not_equal(Reg(0), base.to_ne_bytes()), accept()],

@@ -56,20 +56,20 @@ fn start_process(cluster: &Cluster, directory: &Path) -> AgentProcess {
     process
 }
 
-fn directory(name: &str) -> PathBuf {
+fn temporary_directory(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("akrobateo-{name}-{}", std::process::id()))
 }
 
 #[test]
 fn restarted_agent_maintains_its_rules_without_the_api_server() {
     isolated(|| {
-        let directory = directory("adoption");
+        let directory = temporary_directory("adoption");
         let cluster = cluster_with_saved_config(&directory);
         let _agent_of_node_1 = start_agent(&cluster, 1);
         // An earlier process of the agent has installed the rules.
         cluster.apply(2, &cluster.config(2));
         let _process = start_process(&cluster, &directory);
-        // Node 1 keeps the client's address only if the agent of node 2 answers its probes.
+        // Node 1 keeps the client's address only if the agent of node 2 answers the probes of node 1.
         eventually("the endpoint sees the client", || endpoint_sees_client_address(&cluster).then_some(()));
         let deletion = (
             "nft delete table inet akrobateo",
@@ -85,7 +85,7 @@ fn restarted_agent_maintains_its_rules_without_the_api_server() {
 #[test]
 fn restarted_node_does_not_use_its_last_configuration() {
     isolated(|| {
-        let directory = directory("restarted-node");
+        let directory = temporary_directory("restarted-node");
         let cluster = cluster_with_saved_config(&directory);
         let process = start_process(&cluster, &directory);
         drop(process);

@@ -135,7 +135,8 @@ fn check_restart_and_filter(has_egress_hook: bool) {
     });
     assert_eq!(table_text(&cluster), table_before);
     agents.push((agent, reports));
-    // The frames of node 2 arrive with a gateway's MAC address, so only the tunnel keeps the client's address.
+    // The frames of node 2 arrive with a gateway's MAC address. The direct path needs the MAC address of node 2, so
+    // only the tunnel keeps the client's address.
     cluster.laboratory.set_filters(&[Filter::GatewayMac(2)]);
     eventually("the path is the tunnel", || {
         (table_text(&cluster) != table_before && endpoint_sees_client_address(&cluster)).then_some(())

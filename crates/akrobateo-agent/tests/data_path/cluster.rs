@@ -158,21 +158,26 @@ impl Cluster {
     /// Sends a request to the Service on port [`SERVICE_PORT`] of a node, and returns the answer.
     pub(crate) fn request(
         &self,
-        from: &Namespace,
+        client_netns: &Namespace,
         protocol: Protocol,
         family: Family,
         node: usize,
     ) -> std::io::Result<Answer> {
         let to = SocketAddr::new(self.laboratory.node(node).address(family), SERVICE_PORT);
-        from.run(|| ask(protocol, to, DEADLINE))
+        client_netns.run(|| ask(protocol, to, DEADLINE))
     }
 
     /// Sends requests to a node's Service over TCP and UDP in each family. Returns the client address that the endpoint
     /// has seen in each family. The address must be the same for both protocols. The endpoint `backend` must answer.
-    pub(crate) fn seen_client_addresses(&self, from: &Namespace, node: usize, backend: &str) -> Vec<IpAddr> {
+    pub(crate) fn seen_client_addresses(
+        &self,
+        client_netns: &Namespace,
+        node: usize,
+        backend: &str,
+    ) -> Vec<IpAddr> {
         let seen_address = |family: &Family| {
             let answers = PROTOCOLS.map(|protocol| {
-                let answer = self.request(from, protocol, *family, node);
+                let answer = self.request(client_netns, protocol, *family, node);
                 answer.unwrap_or_else(|error| panic!("{protocol} {family} to node {node}: {error}"))
             });
             assert!(answers.iter().all(|answer| answer.backend == backend), "{answers:?} {backend}");

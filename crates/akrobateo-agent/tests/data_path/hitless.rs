@@ -126,7 +126,7 @@ fn packets_are_not_lost_when_elements_chains_paths_or_layouts_change() {
     isolated(|| {
         let mut cluster = Cluster::new(&Options::default(), Some(PeerPath::Direct));
         cluster.services = services(&cluster);
-        load::prepare(&cluster.laboratory);
+        load::prepare_for_load(&cluster.laboratory);
         let load = Load { laboratory: &cluster.laboratory, nodes: &[1, 2, 3] };
         let mut nodes = ChangingNodes::new(&cluster, random_seed());
         let kinds = [

@@ -65,7 +65,7 @@ impl Default for KernelState {
     }
 }
 
-/// Commands of another program. A command fails if its object does not exist.
+/// Commands of another program. A command fails if the object of the command does not exist.
 const DISTURBING_COMMANDS: [&str; 26] = [
     "nft flush ruleset",
     "nft flush table inet akrobateo",

@@ -61,12 +61,12 @@ impl LoadOutcome {
 }
 
 /// Prepares the laboratory: TCP does not repeat a segment on a slow machine if the segment is not lost.
-pub(crate) fn prepare(laboratory: &Laboratory) {
-    for namespace in pod_netns(laboratory).chain([&laboratory.client]) {
-        namespace.set_sysctl("ipv4/tcp_early_retrans", "0");
-        namespace.set_sysctl("ipv4/tcp_rto_min_us", "1000000");
+pub(crate) fn prepare_for_load(laboratory: &Laboratory) {
+    for netns in pod_netns(laboratory).chain([&laboratory.client]) {
+        netns.set_sysctl("ipv4/tcp_early_retrans", "0");
+        netns.set_sysctl("ipv4/tcp_rto_min_us", "1000000");
     }
-    // Closed flows leave the table of conntrack early, so that it does not become full.
+    // Closed flows leave the conntrack table early, so that the table does not become full.
     for node in &laboratory.nodes {
         for (timeout, seconds) in [("tcp_timeout_close", "1"), ("udp_timeout", "5")] {
             node.namespace.set_sysctl(&format!("netfilter/nf_conntrack_{timeout}"), seconds);
@@ -74,7 +74,7 @@ pub(crate) fn prepare(laboratory: &Laboratory) {
     }
 }
 
-/// Stops the clients when it is dropped, also after a change has panicked.
+/// Stops the clients when this value is dropped, also after a change has panicked.
 struct SetOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
@@ -98,7 +98,7 @@ impl Load<'_> {
         let (is_over, flows, failures) =
             (AtomicBool::new(false), AtomicUsize::new(0), Mutex::new(Vec::new()));
         let count_retransmissions =
-            || [retransmissions([&laboratory.client]), retransmissions(pod_netns(laboratory))];
+            || [sum_retransmissions([&laboratory.client]), sum_retransmissions(pod_netns(laboratory))];
         let retransmissions_before = count_retransmissions();
         let client = |number: usize| {
             laboratory.client.enter();
@@ -153,6 +153,6 @@ fn pod_netns(laboratory: &Laboratory) -> impl Iterator<Item = &Namespace> {
     laboratory.nodes.iter().flat_map(|node| &node.pods).map(|pod| &pod.namespace)
 }
 
-fn retransmissions<'a>(namespaces: impl IntoIterator<Item = &'a Namespace>) -> u64 {
-    namespaces.into_iter().map(|namespace| namespace.snmp_counter("Tcp", "RetransSegs")).sum()
+fn sum_retransmissions<'a>(netns_list: impl IntoIterator<Item = &'a Namespace>) -> u64 {
+    netns_list.into_iter().map(|netns| netns.snmp_counter("Tcp", "RetransSegs")).sum()
 }

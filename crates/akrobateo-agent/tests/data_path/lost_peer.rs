@@ -55,7 +55,7 @@ fn flows_are_lost_only_until_the_nodes_know_of_the_lost_peer() {
         ] {
             let mut cluster = Cluster::new(&Options::default(), Some(path));
             cluster.services = vec![service(SERVICE_PORT, &all_pod_endpoints(&cluster.laboratory))];
-            load::prepare(&cluster.laboratory);
+            load::prepare_for_load(&cluster.laboratory);
             cluster.apply_all();
             let laboratory = &cluster.laboratory;
             let count = flow_count(4000) / 4;

@@ -196,8 +196,8 @@ fn peer_without_an_agent_is_masqueraded() {
 }
 
 /// Returns the number of packets that have arrived through the tunnel.
-fn count_packets_from_tunnel(namespace: &Namespace) -> u64 {
-    let output = namespace
+fn count_packets_from_tunnel(netns: &Namespace) -> u64 {
+    let output = netns
         .run_program(Command::new("ip").args(["-stats", "-json", "link", "show", tunnel::TUNNEL_DEVICE]), "");
     let links: serde_json::Value = serde_json::from_str(&output).unwrap();
     links[0]["stats64"]["rx"]["packets"].as_u64().unwrap()
@@ -296,7 +296,7 @@ fn flows_in_conntrack_zones_of_other_programs_are_still_masqueraded() {
 /// Returns the words that describe the objects of a node's network, and how often each word occurs. The words are not
 /// ordered, because the elements of a set have no order. Numbers are omitted, because counters, timers and interface
 /// indexes change.
-fn network_state(namespace: &Namespace) -> BTreeMap<String, usize> {
+fn network_state(netns: &Namespace) -> BTreeMap<String, usize> {
     let commands: [&[&str]; 7] = [
         &["nft", "--stateless", "list", "ruleset"],
         &["ip", "-details", "link"],
@@ -308,7 +308,7 @@ fn network_state(namespace: &Namespace) -> BTreeMap<String, usize> {
     ];
     let mut words = BTreeMap::new();
     for command in commands {
-        let output = namespace.run_program(Command::new(command[0]).args(&command[1..]), "");
+        let output = netns.run_program(Command::new(command[0]).args(&command[1..]), "");
         let is_number = |word: &str| word.trim_end_matches(':').parse::<f64>().is_ok();
         for word in output.split([' ', ',', '\n', '\t']).filter(|word| !is_number(word)) {
             *words.entry(word.to_owned()).or_insert(0) += 1;

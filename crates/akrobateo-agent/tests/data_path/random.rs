@@ -1,5 +1,5 @@
-//! A generator of random numbers. The same seed gives the same numbers, and so repeats a test. Pure, except for the
-//! choice of a seed.
+//! A generator of random numbers. With the same seed, a test gets the same numbers again. Pure, except for the choice
+//! of a seed.
 
 use std::hash::{BuildHasher, RandomState};
 

@@ -232,7 +232,7 @@ fn change_node(config: &mut NodeConfig, random: &mut Random) {
             node.probe_addresses = random.choose_some(&addresses);
         }
         4 => node.has_egress_hook = !node.has_egress_hook,
-        5 => node.marks = *random.choose(&[Marks::default(), Marks { base: 0x7a70_0000 }]),
+        5 => node.marks = *random.choose(&[Marks::default(), Marks { own_bits: 0x7a70_0000 }]),
         _ => {
             let ranges = random.choose_some(&POD_RANGES);
             config.pod_ranges = ranges.iter().map(|range| range.parse().unwrap()).collect();

@@ -113,9 +113,9 @@ fn random_sequences_end_in_the_state_of_a_fresh_start() {
         std::thread::scope(|scope| {
             for _ in 0..THREAD_COUNT {
                 scope.spawn(|| {
-                    let (node, fresh_node) = (create_node_netns(), create_node_netns());
+                    let (netns, fresh_netns) = (create_node_netns(), create_node_netns());
                     for_each_seed(SEQUENCE_COUNT / THREAD_COUNT, |seed| {
-                        check_sequence(seed, &node, &fresh_node);
+                        check_sequence(seed, &netns, &fresh_netns);
                     });
                 });
             }
@@ -123,8 +123,8 @@ fn random_sequences_end_in_the_state_of_a_fresh_start() {
     });
 }
 
-fn check_sequence(seed: u64, node: &Namespace, fresh_node: &Namespace) {
-    let (config, state) = node.run(|| {
+fn check_sequence(seed: u64, netns: &Namespace, fresh_netns: &Namespace) {
+    let (config, state) = netns.run(|| {
         let config = run_sequence(seed);
         let state = KernelState::read();
         // The next change finds nothing to do.
@@ -135,7 +135,7 @@ fn check_sequence(seed: u64, node: &Namespace, fresh_node: &Namespace) {
         assert_eq!(KernelState::read(), KernelState::default(), "{config:?}");
         (config, state)
     });
-    let fresh_state = fresh_node.run(|| {
+    let fresh_state = fresh_netns.run(|| {
         let mut data_path = DataPath::open().unwrap();
         data_path.apply(&config).unwrap();
         let state = KernelState::read();

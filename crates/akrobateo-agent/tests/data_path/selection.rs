@@ -83,7 +83,7 @@ fn hints_for_nodes_select_endpoints() {
             apply_and_list_backends(&mut cluster, service(SERVICE_PORT, &endpoints_with_matching_hints)),
             ["n2p1"]
         );
-        // Hints have no effect if none of them names this node.
+        // Hints have no effect if no hint is for this node.
         assert_eq!(
             apply_and_list_backends(&mut cluster, service(SERVICE_PORT, &other_endpoints)),
             ["n2p1", "n3p1"]

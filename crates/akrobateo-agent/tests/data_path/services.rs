@@ -20,13 +20,15 @@ const LOSS_TIMEOUT: Duration = Duration::from_millis(300);
 
 fn is_request_lost(
     cluster: &Cluster,
-    from: &Namespace,
+    client_netns: &Namespace,
     protocol: Protocol,
     family: Family,
     node: usize,
 ) -> bool {
     let to = SocketAddr::new(cluster.laboratory.node(node).address(family), SERVICE_PORT);
-    from.run(|| ask(protocol, to, LOSS_TIMEOUT)).is_err_and(|error| error.kind() == ErrorKind::TimedOut)
+    client_netns
+        .run(|| ask(protocol, to, LOSS_TIMEOUT))
+        .is_err_and(|error| error.kind() == ErrorKind::TimedOut)
 }
 
 #[test]

@@ -132,7 +132,8 @@ fn keys(table: &Table, set: &str) -> BTreeSet<Value> {
     table.set(set).into_iter().flat_map(|set| &set.elements).map(|element| element.key).collect()
 }
 
-/// Checks that each new element of the set `second` appears after the elements of the set `first` that it needs.
+/// Checks that each new element of the set `second` appears only after the elements of the set `first` that the new
+/// element needs.
 fn check_order(states: &[Table], first: &str, second: &str, is_needed: impl Fn(&Value, &Value) -> bool) {
     let (old_keys, final_keys) = (keys(&states[0], second), keys(&states[states.len() - 1], first));
     for pair in states.windows(2) {

@@ -22,7 +22,7 @@ fn node_netns() -> Namespace {
     namespace
 }
 
-/// Returns the families in which a socket occupies a port of the node.
+/// Returns the address families of the sockets that occupy a port of the node.
 fn occupied_families(listeners: &Listeners, protocol: Protocol, port: u16) -> Vec<Family> {
     let addresses = NODE_ADDRESSES.map(|address| address.parse::<IpAddr>().unwrap());
     let port = NonZeroU16::new(port).unwrap();

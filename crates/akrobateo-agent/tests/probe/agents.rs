@@ -57,8 +57,8 @@ impl Agents {
     }
 
     /// Starts the process of a node's agent. The process has only the capability `NET_ADMIN`.
-    pub(crate) fn start(&mut self, number: usize) {
-        let node = self.laboratory.node(number);
+    pub(crate) fn start(&mut self, node_number: usize) {
+        let node = self.laboratory.node(node_number);
         let modes = Modes::default();
         let reported_modes = Arc::clone(&modes);
         let probe_node = ProbeNode {
@@ -72,23 +72,23 @@ impl Agents {
             keep_capabilities(CapabilitySet::NET_ADMIN);
             ProbeService::start(&probe_node, on_change).unwrap()
         });
-        probe.set_targets(self.targets(number));
-        self.agent_by_node[number - 1] = Some(Agent { probe, modes });
+        probe.set_targets(self.targets(node_number));
+        self.agent_by_node[node_number - 1] = Some(Agent { probe, modes });
     }
 
     /// Stops the process of a node's agent. Its rules remain.
-    pub(crate) fn stop(&mut self, number: usize) {
-        self.agent_by_node[number - 1] = None;
+    pub(crate) fn stop(&mut self, node_number: usize) {
+        self.agent_by_node[node_number - 1] = None;
     }
 
     /// Stops the process of a node's agent as an upgrade does: the agent announces that its rules remain.
-    pub(crate) fn pause(&mut self, number: usize) {
-        self.agent_by_node[number - 1].take().unwrap().probe.pause();
+    pub(crate) fn pause(&mut self, node_number: usize) {
+        self.agent_by_node[node_number - 1].take().unwrap().probe.pause();
     }
 
-    fn targets(&self, number: usize) -> Vec<Target> {
+    fn targets(&self, node_number: usize) -> Vec<Target> {
         let mut targets = Vec::new();
-        for peer in self.laboratory.nodes.iter().filter(|peer| peer.number != number) {
+        for peer in self.laboratory.nodes.iter().filter(|peer| peer.number != node_number) {
             for family in self.families {
                 targets.push(Target {
                     id: id(peer.number, *family),

@@ -36,7 +36,7 @@ pub(crate) fn render_tables(laboratory: &Laboratory, node: &Node) -> String {
     let for_each_family =
         |render: &dyn Fn(Family) -> String| families.iter().map(|family| render(*family)).collect::<String>();
     let uplink = node.uplink;
-    let own_marks = format!("meta mark and 0xfff00000 == {}", Marks::default().base);
+    let own_marks = format!("meta mark and 0xfff00000 == {}", Marks::default().own_bits);
     format!(
         "table inet akrobateo {{
   map peer_zone {{ typeof ether saddr : ct original zone; elements = {{ {} }}

@@ -76,7 +76,7 @@ impl EntryFilter {
     ///
     /// The kernel applies the conditions on the family and the mark. Since Linux 5.8, the kernel also applies the
     /// conditions on the original direction. Different kernels treat the other conditions differently. The request
-    /// therefore omits each condition
+    /// therefore omits each of these conditions:
     /// - on the original direction, if the filter has no family, because kernels reject such a request;
     /// - on an IPv6 address, because kernels list the entries with other addresses (`ctnetlink_filter_match_tuple` in
     ///   Linux 6.18 takes equal addresses for different ones);

@@ -116,8 +116,8 @@ impl Nftables {
     /// Deletes the elements of a dynamic set for which `must_delete` returns true. Returns the number of deleted
     /// elements.
     ///
-    /// Deletes each element in its own transaction. If an element has already expired, its deletion fails, and the
-    /// whole transaction would fail with it.
+    /// Deletes each element in its own transaction. If an element has already expired, its deletion fails. In a common
+    /// transaction, the deletion of all other elements would then fail too.
     pub fn delete_dynamic_elements(
         &self,
         id: &TableId,

@@ -33,7 +33,7 @@ pub fn diff<'a>(installed: Option<&'a InstalledTable>, desired: &'a Table) -> Tr
     }
 }
 
-/// The objects that differ, by their name.
+/// The names of the objects that differ.
 struct Diff<'a> {
     installed: &'a InstalledTable,
     desired: &'a Table,
@@ -96,7 +96,8 @@ impl<'a> Diff<'a> {
     }
 
     /// Returns the steps in an order that the kernel allows. An object is created before other objects refer to it, and
-    /// is deleted after the last reference to it. The deletion of an object precedes the creation of its successor.
+    /// is deleted after the last reference to the object. If an object is created again, the deletion precedes the
+    /// creation.
     fn into_transaction(self) -> Transaction<'a> {
         let Self { installed, desired, .. } = self;
         let table = &desired.id;
@@ -215,7 +216,7 @@ fn find_deleted_chains<'a>(installed: &'a Table, desired: &Table) -> BTreeSet<&'
 }
 
 /// Compares two sorted lists. Returns the elements to delete and the elements to add. An element for which
-/// `must_change` returns true is in both lists, even if it has not changed.
+/// `must_change` returns true is in both lists, even if the two elements are equal.
 fn diff_sorted_elements<'a>(
     installed: &'a [Element],
     desired: &'a [Element],

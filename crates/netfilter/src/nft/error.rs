@@ -105,7 +105,7 @@ fn errno(error: NetlinkError) -> Option<Errno> {
     }
 }
 
-/// Returns true if the kernel may answer with this error number because it lacks a module.
+/// Returns true if the kernel may answer with this error number because the kernel lacks a module.
 fn is_missing_feature(errno: Errno) -> bool {
     matches!(
         errno,

@@ -9,7 +9,7 @@ use crate::netlink::{Attr, Attrs};
 
 /// The number of milliseconds in a second: the kernel's timeouts are in milliseconds.
 const MILLIS_PER_SECOND: u64 = 1000;
-/// The number of bytes of a number in user data: its type, its length and four bytes.
+/// The number of bytes that a number occupies in user data: its type, its length and four bytes.
 const USER_DATA_NUMBER_LENGTH: usize = 6;
 
 /// Returns the set's flags (enum `nft_set_flags`).

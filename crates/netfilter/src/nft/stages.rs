@@ -32,7 +32,7 @@ enum ObjectKind {
 
 /// The objects that a transaction creates or deletes. These objects determine the stage of each step.
 #[derive(Debug, Default)]
-struct Objects<'a> {
+struct ChangedObjects<'a> {
     created_regular_chains: BTreeSet<(&'a TableId, &'a str)>,
     deleted_chains: BTreeSet<(&'a TableId, &'a str)>,
     flushed_sets: BTreeSet<(&'a TableId, &'a str)>,
@@ -58,7 +58,7 @@ impl<'a> Transaction<'a> {
         if self.recreates_objects() {
             return Stages { changes: self, ..Stages::default() };
         }
-        let objects = Objects::find(&self);
+        let objects = ChangedObjects::find(&self);
         let mut stages = Stages::default();
         for Step { table, action } in self.steps {
             let stage = match &action {
@@ -110,7 +110,7 @@ impl<'a> Transaction<'a> {
     }
 }
 
-impl<'a> Objects<'a> {
+impl<'a> ChangedObjects<'a> {
     fn find(transaction: &Transaction<'a>) -> Self {
         let mut objects = Self::default();
         for Step { table, action } in &transaction.steps {

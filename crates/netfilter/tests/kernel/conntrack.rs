@@ -177,7 +177,7 @@ fn filter_lists_and_deletes_exactly_the_matching_entries() {
             prop_assert_eq!(all_entries(&conntrack), sort_entries(others));
             Ok(())
         };
-        // Only the client's port makes each entry unique, so each port is used once.
+        // Each entry has a different port of the client, because the other fields may be equal.
         let entries = prop::collection::vec(any_entry(), 1..20).prop_map(|mut entries| {
             entries.sort_by_key(|(entry, _)| entry.flow.client.port());
             entries.dedup_by_key(|(entry, _)| entry.flow.client.port());

@@ -1,4 +1,5 @@
-//! Tests with changes by other programs: the watch reports the changes, and the difference repairs them.
+//! Tests with changes by other programs: the watch reports the changes, and the transaction of `diff` reverts the
+//! changes.
 
 use std::collections::BTreeSet;
 

@@ -174,7 +174,7 @@ fn use_set(place: RulePlace<'_>, a: u8, b: u8) -> Vec<Expr> {
         return expressions;
     }
     let result = match (set.definition.value_type, b % 3) {
-        // Only base chains and the first chains may jump, so that no loops exist.
+        // Only base chains and the first regular chains may jump, so that no loops exist.
         (Some(ValueType::Verdict), _) if place.target_chains.is_empty() => return Vec::new(),
         (Some(ValueType::Verdict), _) => LookupResult::Verdict,
         (None, 2) => LookupResult::NotContained,

@@ -31,7 +31,7 @@ pub(crate) fn any_set_seed() -> impl Strategy<Value = SetSeed> {
     )
 }
 
-/// Returns the seed with other elements, but with the same definition.
+/// Returns a seed with the same definition of the set, and with different elements.
 pub(crate) fn with_other_elements(seed: SetSeed) -> impl Strategy<Value = SetSeed> {
     let changes = prop::collection::btree_map(0..30_u8, any::<Option<u8>>(), 0..10);
     changes.prop_map(move |changes| {

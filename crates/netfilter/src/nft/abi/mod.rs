@@ -28,8 +28,8 @@ pub const HEADER_LENGTH: usize = 4;
 /// Attribute: one item of a list.
 pub const NFTA_LIST_ELEM: u16 = 1;
 
-/// Returns struct `nfgenmsg`, the fixed header of netfilter's messages: family, version 0, and a resource id. Only the
-/// first and the last message of a batch have a resource id, which is the number of the subsystem.
+/// Returns struct `nfgenmsg`, the fixed header of netfilter's messages: family, version 0, and a resource ID. Only the
+/// first and the last message of a batch have a resource ID, which is the number of the subsystem.
 #[must_use]
 pub const fn header(family: u8, resource_id: u16) -> [u8; HEADER_LENGTH] {
     let [high, low] = resource_id.to_be_bytes();

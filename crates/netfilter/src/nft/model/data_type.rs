@@ -32,7 +32,7 @@ impl DataType {
     pub const PORT: Self = Self { id: 13, length: 2 };
     /// A mark of a packet or of a conntrack entry, in the byte order of the machine.
     pub const MARK: Self = Self { id: 19, length: 4 };
-    /// A conntrack zone, in the byte order of the machine. The nft program prints it as a number.
+    /// A conntrack zone, in the byte order of the machine. The nft program prints a zone as a number.
     pub const ZONE: Self = Self { id: 4, length: 2 };
     /// The name of a network interface.
     pub const INTERFACE_NAME: Self = Self { id: 41, length: 16 };

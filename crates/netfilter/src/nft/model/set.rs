@@ -17,7 +17,7 @@ pub struct Set {
     pub elements: Vec<Element>,
 }
 
-/// The fixed properties of a set. To change one of them, the set must be created again.
+/// The fixed properties of a set. To change one of the properties, the set must be created again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetDefinition {
     /// The type of the keys.
@@ -134,7 +134,8 @@ impl SetDefinition {
 }
 
 impl Set {
-    /// Creates a set with these elements, in any order. Of several elements with the same key, the set has only one.
+    /// Creates a set with these elements, in any order. If several elements have the same key, the set contains only
+    /// one of these elements.
     #[must_use]
     pub fn new(name: impl Into<Name>, definition: SetDefinition, mut elements: Vec<Element>) -> Self {
         elements.sort_unstable();

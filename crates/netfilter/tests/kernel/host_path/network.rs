@@ -12,7 +12,7 @@ use super::table::{ENDPOINT_PORT, addresses};
 pub(crate) struct Network {
     pub(crate) client_netns: Namespace,
     pub(crate) node_netns: Namespace,
-    pub(crate) pod_netns: [Namespace; 2],
+    pub(crate) netns_of_pods: [Namespace; 2],
 }
 
 impl Network {
@@ -20,7 +20,7 @@ impl Network {
         let network = Self {
             client_netns: Namespace::new(),
             node_netns: Namespace::new(),
-            pod_netns: [Namespace::new(), Namespace::new()],
+            netns_of_pods: [Namespace::new(), Namespace::new()],
         };
         let families = Family::ALL.map(addresses);
         connect(
@@ -35,7 +35,7 @@ impl Network {
                 addresses: &families.map(|addresses| addresses.node),
             },
         );
-        for (index, pod) in network.pod_netns.iter().enumerate() {
+        for (index, pod) in network.netns_of_pods.iter().enumerate() {
             let gateways = families.map(|addresses| addresses.pod_gateways[index]);
             connect(
                 &Interface {
@@ -74,6 +74,6 @@ impl Network {
             listener.set_nonblocking(true).unwrap();
             listener
         };
-        self.pod_netns.iter().enumerate().map(open_listener).collect()
+        self.netns_of_pods.iter().enumerate().map(open_listener).collect()
     }
 }

@@ -243,7 +243,7 @@ fn rule_that_marks_flow(bits: u32) -> Rule {
     ])
 }
 
-/// Sets the zone of flows that come from a peer, which is recognized by its MAC address.
+/// Sets the conntrack zone of flows that come from a peer. The rule recognizes the peer by its MAC address.
 fn rule_that_sets_zone() -> Rule {
     Rule::new(vec![
         Expr::Meta { key: meta::KEY_INPUT_INTERFACE_NAME, dreg: Reg(0) },
