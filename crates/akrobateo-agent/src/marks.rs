@@ -46,8 +46,8 @@ pub struct Marks {
     pub own_bits: u32,
 }
 
-/// Returns the conntrack zone of flows that come through a node. With number 0, returns the bits that all zones have in
-/// common. Only the original direction of a flow has this zone.
+/// Returns the conntrack zone of flows that come through a node. With node number 0, returns the bits that all zones of
+/// the agent have in common. Only the original direction of a flow has this zone.
 #[must_use]
 pub const fn conntrack_zone(node: NodeNumber) -> u16 {
     CONNTRACK_ZONE_OF_NODE_0 | node
@@ -73,8 +73,8 @@ impl Marks {
         Self { own_bits: (byte as u32) << 24 }
     }
 
-    /// Returns the mark of packets that go through the tunnel to a node. With number 0, returns the bits that the marks
-    /// of all nodes have in common.
+    /// Returns the mark of packets that go through the tunnel to a node. With node number 0, returns the bits that the
+    /// marks of all nodes have in common.
     #[must_use]
     pub const fn tunnel_mark(self, node: NodeNumber) -> u32 {
         self.own_bits | TUNNEL_PURPOSE_BITS | FORWARD_ACCEPTED_BIT | node as u32

@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(remaining_paths(&old_peers), [PEER_2_IPV4, PEER_3_IPV6]);
         let mut new_peers = old_peers.clone();
         new_peers[0].addresses = vec!["10.99.0.77".parse().unwrap()];
-        // A peer that keeps one of its addresses is the same node, even if it has another MAC address.
+        // A peer that keeps one of its addresses is the same node, even if the MAC address differs.
         new_peers[1].addresses.push("10.99.0.78".parse().unwrap());
         new_peers[1].mac = "02:00:00:00:00:77".parse().unwrap();
         assert_eq!(remaining_paths(&new_peers), [PEER_3_IPV6]);

@@ -7,7 +7,7 @@ use akrobateo_core::Family;
 use super::{Endpoint, LocalNode, Service, ServicePort};
 
 impl LocalNode {
-    /// Returns the endpoints of a family to which this node sends packets, sorted by address.
+    /// Returns the endpoints to which this node sends packets of a family, sorted by address.
     ///
     /// Without ready endpoints, returns the endpoints that terminate but still serve. Hints count only if all ready
     /// endpoints have a hint, and one of the hints is for this node or its zone.

@@ -47,7 +47,7 @@ pub struct LocalNode {
     pub zone: Option<String>,
     /// The addresses to which clients send packets.
     pub addresses: Vec<IpAddr>,
-    /// The network interface with these addresses.
+    /// The network interface that has the node's addresses.
     pub uplink: String,
     /// The MTU of the uplink.
     pub uplink_mtu: u32,
@@ -88,8 +88,8 @@ pub struct Service {
     pub families: Vec<Family>,
     /// True if `externalTrafficPolicy` is `Local`, so that only endpoints on this node receive packets.
     pub is_traffic_policy_local: bool,
-    /// True if endpoints should see the client's address. For an endpoint on another node, this also needs a path that
-    /// keeps the address.
+    /// True if endpoints should see the client's address. If the endpoint is on another node, a path that keeps the
+    /// address is also necessary.
     pub keeps_client_address: bool,
     /// The time for which a client stays with its endpoint after its last connection (sessionAffinity `ClientIP`).
     pub affinity_seconds: Option<NonZeroU32>,

@@ -40,8 +40,8 @@ impl ConnectionSet {
         }
     }
 
-    /// Returns the elements of former endpoints, which only the installed table has. Returns an empty list if the
-    /// desired table lacks the set.
+    /// Returns the elements of former endpoints. Only the installed table has these elements. Returns an empty list if
+    /// the desired table lacks the set.
     pub(super) fn find_former_elements<'a>(
         self,
         family: Family,

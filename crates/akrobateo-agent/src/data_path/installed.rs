@@ -67,8 +67,8 @@ impl TableChange {
         Self { installed_tables, desired_tables, is_partial: false, checks_leftover_flows: false }
     }
 
-    /// Returns the change from the tables of one configuration to the tables of another. If possible, the tables lack
-    /// the Services that do not affect the change. The kernel's tables also contain `former_elements`.
+    /// Returns the change from the tables of the old configuration to the tables of the new configuration. If possible,
+    /// the tables lack the Services that do not affect the change. The kernel's tables also contain `former_elements`.
     pub(super) fn between(
         old_config: &NodeConfig,
         new_config: &NodeConfig,
@@ -84,8 +84,8 @@ impl TableChange {
             .unwrap_or_else(|| Self::between_complete_tables(old_config, new_config, former_elements))
     }
 
-    /// Returns the change from the tables of one configuration to the tables of another, with all Services. The
-    /// kernel's tables also contain `former_elements`.
+    /// Returns the change from the tables of the old configuration to the tables of the new configuration, with all
+    /// Services. The kernel's tables also contain `former_elements`.
     pub(super) fn between_complete_tables(
         old_config: &NodeConfig,
         new_config: &NodeConfig,

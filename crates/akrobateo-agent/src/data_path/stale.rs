@@ -93,7 +93,7 @@ pub(super) fn frontend(entry: &Entry) -> Option<(IpAddr, PortKey)> {
 #[derive(Debug)]
 pub(super) struct StaleAffinities {
     family: Family,
-    /// The endpoints that exist.
+    /// The endpoints in the desired table.
     existing_endpoints: Endpoints,
     /// The ports whose endpoints have changed; `None` stands for all ports.
     changed_ports: Option<BTreeSet<PortKey>>,

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 
 const LATENCY: Duration = Duration::from_millis(1);
-/// The documented time after which a broken path is no longer used.
+/// The documented time after which no node uses a broken path any more.
 const MAX_TIME_TO_DETECT_LOSS: Duration = Duration::from_millis(3500);
 const PAYLOAD_LENGTH: usize = 1472;
 
@@ -304,7 +304,7 @@ proptest! {
         for (network, seconds) in networks {
             simulation.network = network;
             simulation.run(Duration::from_secs(seconds));
-            // A broken path is no longer used after the documented time.
+            // After the documented time, no node uses a broken path any more.
             if Duration::from_secs(seconds) > MAX_TIME_TO_DETECT_LOSS {
                 for node in 0..2 {
                     if let ForwardingMode::Keep(path) = simulation.mode(node) {

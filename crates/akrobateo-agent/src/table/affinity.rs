@@ -19,7 +19,7 @@ use super::expressions::{has_flow_bits, load_protocol_and_port, rule};
 use super::ip_version::IpVersion;
 use crate::marks::AFFINITY_FLOW_BIT;
 
-/// The maximum number of clients in one map. Clients beyond this number have no affinity.
+/// The maximum number of clients in one map. If a map is full, further clients have no affinity.
 const MAX_CLIENTS_PER_MAP: NonZeroU32 = NonZeroU32::MIN.saturating_add(262_143);
 
 /// The prefix of the names of the maps.

@@ -17,7 +17,7 @@ use crate::marks::{AFFINITY_FLOW_BIT, FORWARD_ACCEPTED_BIT, MASQUERADED_FLOW_BIT
 /// The name of the chain of Services without endpoints.
 pub(super) const REFUSE_CHAIN: &str = "refuse";
 
-/// The properties that are the same for all Services of a chain.
+/// The properties that all Services of one chain have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct EndpointChain {
     /// The number of endpoints.

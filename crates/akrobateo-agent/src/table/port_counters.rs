@@ -54,8 +54,8 @@ pub struct PortCount {
     pub frontend: Frontend,
     /// The outcome.
     pub outcome: Outcome,
-    /// The number of packets that looked for an endpoint. A forwarded flow has one such packet. A refused or dropped
-    /// client sends one such packet with each attempt.
+    /// The number of packets for which the rules looked for an endpoint. A forwarded flow has one such packet. A
+    /// refused or dropped client sends one such packet with each attempt.
     pub count: u64,
 }
 

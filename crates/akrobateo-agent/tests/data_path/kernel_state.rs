@@ -19,7 +19,7 @@ use crate::random::Random;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct KernelState {
     tables: Vec<Option<InstalledTable>>,
-    /// The list of all tables, in the words of nft(8).
+    /// The list of all tables, as nft(8) prints the list.
     table_names: String,
     routes: Vec<Option<Route>>,
     rules: Vec<Option<Rule>>,

@@ -112,7 +112,7 @@ fn udp_flow_continues_after_its_endpoint_node_loses_the_agent() {
                 cluster.with_data_path(LOST_NODE, |data_path| _ = data_path.cleanup().unwrap());
                 flow.ask(1).unwrap_err();
                 cluster.apply(1, &config_after_loss(&cluster, 1, Loss::Agent));
-                // The endpoint sees another address now.
+                // Node 1 now masquerades the flow.
                 assert_ne!(flow.ask(1).unwrap().client.ip(), flow.local_address().ip(), "{path:?}");
                 cluster.apply_all();
             }

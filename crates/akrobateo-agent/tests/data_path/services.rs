@@ -262,7 +262,7 @@ fn client_can_use_one_source_port_for_several_nodes_and_the_pod() {
                                 .run(|| Flow::open(protocol, Some(client_socket), to, DEADLINE).unwrap())
                         })
                         .collect();
-                    // The pod sees the client's address, but another source port for some flows. With the same port,
+                    // The pod sees the client's address. Some flows have a different source port. With the same port,
                     // the pod could not distinguish the flows.
                     let mut ask_on_all_flows = || -> Vec<_> {
                         let answers = flows.iter_mut().map(|flow| flow.ask(1).unwrap());

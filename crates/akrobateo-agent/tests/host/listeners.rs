@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 
 const NODE_ADDRESSES: [&str; 2] = ["10.99.0.11", "fd99::11"];
 
-/// Returns a namespace with the node's addresses and with another address of each family.
+/// Returns a network namespace with the node's addresses, and with one more address of each family.
 fn node_netns() -> Namespace {
     let namespace = Namespace::new();
     namespace.ip("link add eth0 type veth peer name peer\nlink set eth0 up\nlink set peer up");

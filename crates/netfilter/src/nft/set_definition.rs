@@ -116,7 +116,7 @@ pub(super) fn decode_definition(attrs: &[u8]) -> Option<SetDefinition> {
         },
         dynamic: (flags & abi::set::FLAG_EVAL != 0).then_some(DynamicProperties { timeout_seconds }),
     };
-    // If a set has several expressions, the kernel lists them in another attribute.
+    // If a set has several expressions, the kernel lists the expressions in the attribute `NFTA_SET_EXPRESSIONS`.
     let has_one_expression = Attr::find(attrs, abi::set::NFTA_SET_EXPRESSIONS).is_none();
     (has_one_expression && set_flags(&definition) == flags).then_some(definition)
 }

@@ -35,7 +35,7 @@ pub enum Action<'a> {
     DeleteSet(&'a str),
     /// Deletes all elements of the set of this name.
     FlushSet(&'a str),
-    /// Adds elements to the set. Fails if an element exists with another value.
+    /// Adds elements to the set. Fails if an element with the same key and a different value exists.
     AddElements(&'a Set, Vec<&'a Element>),
     /// Deletes elements of the set. Fails if one of the elements does not exist.
     DeleteElements(&'a Set, Vec<&'a Element>),

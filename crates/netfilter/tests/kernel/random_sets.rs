@@ -47,7 +47,8 @@ pub(crate) fn with_other_elements(seed: SetSeed) -> impl Strategy<Value = SetSee
 }
 
 impl SetSeed {
-    /// Returns the seed with another limit. The definition then differs, but the rules that use the set do not.
+    /// Returns a seed with a different limit. The definition of the set differs, but the rules that use the set are the
+    /// same.
     pub(crate) fn with_other_limit(self) -> Self {
         Self { has_limit: !self.has_limit, ..self }
     }

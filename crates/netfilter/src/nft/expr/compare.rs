@@ -6,7 +6,7 @@ use super::data::{decode_value, encode_value};
 use super::register;
 use crate::netlink::{Attr, Attrs};
 
-/// Appends the operands of an expression that compares or converts data. Appends nothing for another expression.
+/// Appends the operands of an expression that compares or converts data. Appends nothing for all other expressions.
 pub(super) fn encode(attrs: &mut Attrs<'_>, expr: &Expr) {
     match expr {
         Expr::Cmp { sreg, op, value } => {

@@ -26,7 +26,7 @@ pub struct SetDefinition {
     pub value_type: Option<ValueType>,
     /// The way in which keys match.
     pub matching: KeyMatching,
-    /// The highest number of elements; `None` means no limit. With a limit, the kernel chooses a hash table of fixed
+    /// The maximum number of elements; `None` means no limit. With a limit, the kernel chooses a hash table of fixed
     /// size. A hash table of fixed size is the fastest type of set (`nft_hash_select_ops`,
     /// `net/netfilter/nft_set_hash.c`). The kernel rejects elements beyond the limit with the error `ENFILE`.
     pub max_elements: Option<NonZeroU32>,
@@ -102,7 +102,7 @@ impl SetDefinition {
         }
     }
 
-    /// Returns the definition with another way of matching.
+    /// Returns the definition with this way of matching.
     #[must_use]
     pub fn with_matching(self, matching: KeyMatching) -> Self {
         Self { matching, ..self }
@@ -180,7 +180,7 @@ impl Set {
 pub struct Element {
     /// The key, or the lowest key of an interval.
     pub key: Value,
-    /// The highest key of an interval, which the interval includes. `None` in sets that match exactly.
+    /// The highest key that an interval includes. `None` in sets that match exactly.
     pub last_key: Option<Box<Value>>,
     /// The value of the element, if the set is a map.
     pub value: Option<ElementValue>,
@@ -234,7 +234,7 @@ impl Element {
         Self { value: Some(ElementValue::Verdict(verdict)), ..self }
     }
 
-    /// Returns the chain to which a packet that matches the element goes.
+    /// Returns the chain that receives the packets that match the element.
     #[must_use]
     pub fn target_chain(&self) -> Option<&Name> {
         match &self.value {

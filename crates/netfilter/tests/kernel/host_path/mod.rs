@@ -140,7 +140,7 @@ fn egress_chain_writes_the_mac_address_of_marked_frames() {
             "table ip marks {{ chain output {{ type filter hook output priority 0; \
              udp dport {marked_port} meta mark set 7; }}; }}\n"
         ));
-        // The client counts the frames with each MAC address, including frames with the address of another interface.
+        // The client counts the frames with each MAC address, including frames that are addressed to other interfaces.
         network.client_netns.load_nft(
             "table netdev counts { chain ingress { type filter hook ingress device eth0 priority 0; \
              ether daddr 02:00:00:00:00:09 meta mark 0 udp dport 9999 counter; \
