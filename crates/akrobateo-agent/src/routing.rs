@@ -2,7 +2,7 @@
 //!
 //! With the egress hook, the tunnel needs one routing rule per family, and the direct path needs none ([`tunnel`]).
 //! Without the hook (Linux before 5.16), each path to each peer has its own routing rule and table. The kernel examines
-//! rules one after another, so packets without a mark of the agent skip the rules of the peers:
+//! rules one after another. To save time, packets without a mark of the agent skip the rules of the peers:
 //!
 //! ```text
 //! 96: not fwmark 0x6b000000/0xff000000 goto 98
@@ -21,13 +21,14 @@ use links::{MaskedMark, NetworkObjects, Route, RouteDevice, Rule, RuleAction, Ru
 
 use crate::config::{NodeConfig, Peer};
 use crate::marks::{OWN_MARK_MASK, PEER_MARK_MASK};
-use crate::tunnel::{self, RULE_PRIORITY, Tunnel, default_destination, node_mac};
+use crate::tunnel::{self, TUNNEL_RULE_PRIORITY, Tunnel, default_destination, tunnel_mac};
 
 /// The priority of the rules of the peers.
-const PEER_RULE_PRIORITY: u32 = RULE_PRIORITY + 1;
+const PEER_RULE_PRIORITY: u32 = TUNNEL_RULE_PRIORITY + 1;
 /// The priority of the rule at which packets without a mark of the agent continue.
-const END_RULE_PRIORITY: u32 = RULE_PRIORITY + 2;
-/// The number of the first routing table of the direct path. A peer's number is added.
+const SKIP_TARGET_RULE_PRIORITY: u32 = TUNNEL_RULE_PRIORITY + 2;
+/// The number of the first routing table of the direct path. The table of a peer has this number plus the number of the
+/// peer.
 const FIRST_DIRECT_ROUTING_TABLE: u32 = 0x6b73_0000;
 
 /// Returns the objects that the kernel needs for the paths to the peers. `uplink` is the interface index of the uplink.
@@ -41,11 +42,11 @@ pub fn network_objects(config: &NodeConfig, uplink: u32) -> NetworkObjects {
     if config.node.has_egress_hook {
         return objects;
     }
-    let families = config.families_of_all_nodes();
+    let families = config.families_of_node_and_peers();
     let mut objects = NetworkObjects {
         neighbours: [].into(),
         routes: [].into(),
-        rules: families.iter().flat_map(|family| skip_rules(config, *family)).collect(),
+        rules: families.iter().flat_map(|family| build_skip_rules(config, *family)).collect(),
         ..objects
     };
     for family in families {
@@ -60,12 +61,16 @@ pub fn network_objects(config: &NodeConfig, uplink: u32) -> NetworkObjects {
 }
 
 /// Returns the rules with which packets without a mark of the agent skip the rules of the peers.
-fn skip_rules(config: &NodeConfig, family: Family) -> [Rule; 2] {
-    let own_mark = MaskedMark { value: config.node.marks.base, mask: OWN_MARK_MASK };
+fn build_skip_rules(config: &NodeConfig, family: Family) -> [Rule; 2] {
+    let own_mark = MaskedMark { value: config.node.marks.own_bits, mask: OWN_MARK_MASK };
     let rule = |priority, condition, action| Rule { family, priority, condition, action };
     [
-        rule(RULE_PRIORITY, RuleCondition::LacksMark(own_mark), RuleAction::Goto(END_RULE_PRIORITY)),
-        rule(END_RULE_PRIORITY, RuleCondition::All, RuleAction::Continue),
+        rule(
+            TUNNEL_RULE_PRIORITY,
+            RuleCondition::LacksMark(own_mark),
+            RuleAction::Goto(SKIP_TARGET_RULE_PRIORITY),
+        ),
+        rule(SKIP_TARGET_RULE_PRIORITY, RuleCondition::All, RuleAction::Continue),
     ]
 }
 
@@ -79,16 +84,16 @@ fn add_direct_path(
 ) {
     if let Some(gateway) = peer.addresses.iter().copied().find(|ip| Family::from_ip(*ip) == family) {
         let table = FIRST_DIRECT_ROUTING_TABLE + u32::from(peer.number);
-        let mark = config.node.marks.direct(peer.number);
+        let mark = config.node.marks.direct_mark(peer.number);
         add_route(objects, mark, Route { device: RouteDevice::Other(uplink), ..route(table, gateway) });
     }
 }
 
 fn add_tunnel(objects: &mut NetworkObjects, config: &NodeConfig, peer: &Peer, family: Family) {
     let next_hop = tunnel::next_hop(family, peer.number);
-    let table = tunnel::ROUTING_TABLE + u32::from(peer.number);
-    objects.neighbours.insert(next_hop, node_mac(peer.number));
-    add_route(objects, config.node.marks.tunnel(peer.number), route(table, next_hop));
+    let table = tunnel::TUNNEL_ROUTING_TABLE + u32::from(peer.number);
+    objects.neighbours.insert(next_hop, tunnel_mac(peer.number));
+    add_route(objects, config.node.marks.tunnel_mark(peer.number), route(table, next_hop));
 }
 
 /// Returns the default route of a table, through the tunnel.
@@ -151,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_without_a_mark_of_the_agent_meet_two_rules_of_each_family() {
+    fn packets_without_a_mark_of_the_agent_pass_only_two_rules_of_each_family() {
         let config = config_without_egress_hook(PeerPath::Tunnel);
         let objects = network_objects(&config, 2);
         assert!(objects.device.is_some());
@@ -159,15 +164,16 @@ mod tests {
         for family in Family::ALL {
             let rules: Vec<_> = objects.rules.iter().filter(|rule| rule.family == family).collect();
             let peer_rules = rules.iter().copied().filter(is_for_marked_packets);
-            // Two peers have two paths each. The rules of all peers are between the first rule and the target of its
-            // goto.
+            // Two peers have two paths each. The first rule has a goto to the last rule, and the rules of all peers are
+            // between these two rules.
             assert_eq!(peer_rules.clone().count(), 4);
             assert!(peer_rules.clone().all(|rule| rule.priority == PEER_RULE_PRIORITY));
             assert_eq!(rules.len(), 6);
             assert!(rules.iter().any(|rule| {
-                rule.priority < PEER_RULE_PRIORITY && rule.action == RuleAction::Goto(END_RULE_PRIORITY)
+                rule.priority < PEER_RULE_PRIORITY
+                    && rule.action == RuleAction::Goto(SKIP_TARGET_RULE_PRIORITY)
             }));
-            assert!(rules.iter().any(|rule| rule.priority == END_RULE_PRIORITY));
+            assert!(rules.iter().any(|rule| rule.priority == SKIP_TARGET_RULE_PRIORITY));
         }
         // Each path to each peer has its own routing table.
         let tables: std::collections::BTreeSet<_> =

@@ -47,7 +47,7 @@ pub fn describe(installed: Option<&InstalledTable>) -> Result<String, fmt::Error
         }
     }
     for (family, zone, path) in paths_in_table(&installed.table) {
-        if let Some(peer) = marks::node_of_zone(zone) {
+        if let Some(peer) = marks::node_of_conntrack_zone(zone) {
             let path_text = match path {
                 PeerPath::Direct => "directly",
                 PeerPath::Tunnel => "through the tunnel",

@@ -1,10 +1,10 @@
 //! The objects that the kernel needs for the tunnel between the nodes. Pure.
 //!
-//! The mark of a packet sends the packet into the tunnel ([`Marks::tunnel`]): one rule and one route per family send
-//! the packet to the device. The next hop of the route is an address that no node has, with a fixed MAC address. The
-//! table's egress hook replaces this MAC address by the MAC address of the node whose number is in the mark. The number
-//! of rules and routes therefore does not grow with the number of nodes. Without the egress hook, each peer has its own
-//! rule and route ([`crate::routing`]).
+//! The mark of a packet sends the packet into the tunnel ([`Marks::tunnel_mark`]): one rule and one route per family
+//! send the packet to the device. The next hop of the route is an address that no node has, with a fixed MAC address.
+//! The table's egress hook replaces this MAC address by the MAC address of the node whose number is in the mark. The
+//! number of rules and routes therefore does not grow with the number of nodes. Without the egress hook, each peer has
+//! its own rule and route ([`crate::routing`]).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -19,20 +19,20 @@ use links::{
 use crate::config::NodeConfig;
 use crate::marks::{MAX_NODE_NUMBER, Marks, NodeNumber, PURPOSE_MASK};
 
-/// The name of the device.
-pub const DEVICE: &str = "akr0";
-/// The protocol number of routes and rules.
+/// The name of the tunnel's device.
+pub const TUNNEL_DEVICE: &str = "akr0";
+/// The routing protocol number of the agent's routes and rules.
 pub const ROUTE_PROTOCOL: u8 = 107;
 /// The VXLAN network identifier.
 pub const VNI: u32 = 0x61_6b72;
 /// The UDP port of the tunnel.
-pub const PORT: u16 = 8478;
-/// The priority of the rules. Most network plugins use higher numbers.
-pub const RULE_PRIORITY: u32 = 96;
-/// The number of the routing table.
-pub const ROUTING_TABLE: u32 = 0x6b72_0000;
+pub const TUNNEL_PORT: u16 = 8478;
+/// The priority of the tunnel's routing rules. Most network plugins use higher numbers.
+pub const TUNNEL_RULE_PRIORITY: u32 = 96;
+/// The number of the tunnel's routing table.
+pub const TUNNEL_ROUTING_TABLE: u32 = 0x6b72_0000;
 /// An address of the device. Without an address, the kernel drops IPv4 packets from the tunnel if `rp_filter` is not 0.
-const DEVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 107, 114);
+const TUNNEL_DEVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 107, 114);
 /// The MAC address that the egress hook replaces.
 pub const NEXT_HOP_MAC: MacAddress = MacAddress([0x02, 0x61, 0x6b, 0x72, 0xff, 0xff]);
 
@@ -45,7 +45,7 @@ pub struct Tunnel {
     pub local_address: IpAddr,
     /// The MTU of the uplink.
     pub uplink_mtu: u32,
-    /// The addresses of the other nodes, of the same family as `local`.
+    /// The addresses of the other nodes, of the same family as `local_address`.
     pub peers: BTreeMap<NodeNumber, IpAddr>,
     /// The families of the packets in the tunnel.
     pub families: Vec<Family>,
@@ -56,12 +56,12 @@ pub struct Tunnel {
 /// Returns the owner of the tunnel's objects.
 #[must_use]
 pub fn owner() -> Owner {
-    Owner { device: DEVICE.to_owned(), protocol: ROUTE_PROTOCOL }
+    Owner { device: TUNNEL_DEVICE.to_owned(), protocol: ROUTE_PROTOCOL }
 }
 
 /// Returns the MAC address that a node has in the tunnel.
 #[must_use]
-pub const fn node_mac(node: NodeNumber) -> MacAddress {
+pub const fn tunnel_mac(node: NodeNumber) -> MacAddress {
     let [high, low] = node.to_be_bytes();
     MacAddress([0x02, 0x61, 0x6b, 0x72, high, low])
 }
@@ -84,7 +84,7 @@ pub fn underlay_address(config: &NodeConfig) -> Option<IpAddr> {
 
 /// Returns the MTU of a node's tunnel.
 #[must_use]
-pub fn node_mtu(config: &NodeConfig) -> u32 {
+pub fn tunnel_mtu_of_node(config: &NodeConfig) -> u32 {
     let uplink_mtu = config.node.uplink_mtu;
     underlay_address(config).map_or(uplink_mtu, |local_address| mtu(uplink_mtu, local_address))
 }
@@ -105,7 +105,7 @@ impl Tunnel {
             local_address,
             uplink_mtu: config.node.uplink_mtu,
             peers: peers.collect(),
-            families: config.families_of_all_nodes(),
+            families: config.families_of_node_and_peers(),
             marks: config.node.marks,
         })
     }
@@ -119,21 +119,21 @@ impl Tunnel {
             device: Some(Device {
                 vni: VNI,
                 local_address: self.local_address,
-                port: PORT,
-                mac: node_mac(self.node),
+                port: TUNNEL_PORT,
+                mac: tunnel_mac(self.node),
                 mtu: mtu(self.uplink_mtu, self.local_address),
             }),
-            addresses: [DEVICE_ADDRESS.into()].into(),
+            addresses: [TUNNEL_DEVICE_ADDRESS.into()].into(),
             forwarding_entries: self
                 .peers
                 .iter()
-                .map(|(peer, address)| (node_mac(*peer), *address))
+                .map(|(peer, address)| (tunnel_mac(*peer), *address))
                 .collect(),
             neighbours: next_hops.iter().map(|next_hop| (*next_hop, NEXT_HOP_MAC)).collect(),
             routes: next_hops
                 .iter()
                 .map(|next_hop| Route {
-                    table: ROUTING_TABLE,
+                    table: TUNNEL_ROUTING_TABLE,
                     destination: default_destination(*next_hop),
                     gateway: *next_hop,
                     device: RouteDevice::Tunnel,
@@ -146,12 +146,12 @@ impl Tunnel {
     fn rule(&self, family: Family) -> Rule {
         Rule {
             family,
-            priority: RULE_PRIORITY,
+            priority: TUNNEL_RULE_PRIORITY,
             condition: RuleCondition::HasMark(MaskedMark {
-                value: self.marks.tunnel(0) & PURPOSE_MASK,
+                value: self.marks.tunnel_mark(0) & PURPOSE_MASK,
                 mask: PURPOSE_MASK,
             }),
-            action: RuleAction::Table(ROUTING_TABLE),
+            action: RuleAction::Table(TUNNEL_ROUTING_TABLE),
         }
     }
 }
@@ -192,7 +192,7 @@ mod tests {
         let objects = tunnel.network_objects();
         assert_eq!(objects.forwarding_entries.len(), 499);
         assert_eq!((objects.rules.len(), objects.routes.len(), objects.neighbours.len()), (2, 2, 2));
-        assert_eq!(objects.forwarding_entries[&node_mac(258)], Ipv4Addr::new(10, 99, 1, 2));
+        assert_eq!(objects.forwarding_entries[&tunnel_mac(258)], Ipv4Addr::new(10, 99, 1, 2));
         assert_eq!(objects.device.unwrap().mtu, 1450);
     }
 }

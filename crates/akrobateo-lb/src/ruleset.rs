@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use akrobateo_core::{Family, Frontend, Protocol};
 use netfilter::nft::abi::{ct, meta};
 use netfilter::nft::model::{
-    BaseChain, Chain, ChainType, Counter, DataType, Element, Expr, Hook, Matching, NatFlags, NatKind,
+    BaseChain, Chain, ChainType, Counter, DataType, Element, Expr, Hook, KeyMatching, NatFlags, NatKind,
     PayloadBase, Policy, Reg, Rule, Set, SetDefinition, Table, TableFamily, TableId, Value, Verdict,
 };
 
@@ -197,7 +197,7 @@ fn source_set(sources: &SourceRanges, family: Family) -> Set {
     };
     let build_element =
         |range: &AddressRange| Element::interval(build_key(range.first), build_key(range.last));
-    let definition = SetDefinition::set(address_type).with_matching(Matching::Intervals);
+    let definition = SetDefinition::set(address_type).with_matching(KeyMatching::Intervals);
     Set::new(source_set, definition, sources.ranges(family).iter().map(build_element).collect())
 }
 

@@ -27,7 +27,7 @@ use crate::sampling::take_sample;
 /// The loads. Under both loads, an exchange takes as long as its CPU time.
 const LOADS: [Load; 2] = [Load::SingleConnection, Load::SingleDatagram];
 /// The port of the agent's Service. No client uses this port.
-const SERVICE_PORT: NonZeroU16 = NonZeroU16::MIN;
+const CLUSTER_IP_PORT: NonZeroU16 = NonZeroU16::MIN;
 
 /// The state of the agent on both nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +139,7 @@ fn set_agent_state(network: &NeighbourNetwork, state: AgentState) -> Result<(), 
 pub(crate) fn service() -> Service {
     let address = SocketAddr::new(NeighbourNetwork::backend_address().into(), addr::BACKEND_PORT);
     let endpoint = agent::endpoint(address, NeighbourNetwork::LAYOUT.backend_node());
-    agent::service(SERVICE_PORT, &[Protocol::Tcp, Protocol::Udp], &[endpoint])
+    agent::service(CLUSTER_IP_PORT, &[Protocol::Tcp, Protocol::Udp], &[endpoint])
 }
 
 /// Returns the CPU times of the exchanges of one state, traffic and load. Each time has its round.

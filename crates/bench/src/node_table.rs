@@ -132,7 +132,7 @@ fn measure_agent(times: &mut Vec<(TableStep, f64)>) -> Result<(), DataPathError>
         let (seconds, result) = measure_time(|| data_path.install(&config));
         result?;
         times.push((step, seconds));
-        let (seconds, result) = measure_time(|| data_path.delete_stale());
+        let (seconds, result) = measure_time(|| data_path.delete_stale_state());
         result?;
         if step == TableStep::ChangeEndpoint {
             times.push((TableStep::DeleteStaleFlows, seconds));

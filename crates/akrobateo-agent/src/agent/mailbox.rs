@@ -12,16 +12,16 @@ use crate::data_path::DataPathError;
 
 /// Receives the state of an agent after each change.
 pub trait Observer: Send + 'static {
-    /// Handles a report of the probe with these modes.
+    /// Handles the forwarding modes that the probe has reported.
     fn on_modes(&mut self, modes: &Modes);
-    /// Handles the end of an attempt to apply the configuration with this ID. The duration ends when new flows follow
-    /// the configuration.
+    /// Handles the end of an attempt to apply the configuration with this ID. `duration` is the time until new flows
+    /// followed the configuration.
     fn on_applied(&mut self, id: u64, result: Result<(), &DataPathError>, duration: Duration);
 }
 
 /// A command to the thread of an agent.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum AgentCommand {
     SetConfig(u64, Box<NodeConfig>),
     SetModes(Modes),
     Stop,
@@ -30,19 +30,19 @@ pub(super) enum Command {
 /// Sends commands to the thread, and wakes the thread.
 #[derive(Clone, Debug)]
 pub(super) struct Mailbox {
-    commands: Sender<Command>,
+    commands: Sender<AgentCommand>,
     wake_writer: Arc<OwnedFd>,
 }
 
 /// The receiving end of a [`Mailbox`], which the thread reads.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    pub(super) commands: Receiver<Command>,
+    pub(super) commands: Receiver<AgentCommand>,
     pub(super) wake_reader: OwnedFd,
 }
 
 impl Mailbox {
-    pub(super) fn send(&self, command: Command) {
+    pub(super) fn send(&self, command: AgentCommand) {
         // An error means that the thread has ended.
         if self.commands.send(command).is_ok() {
             let _ = rustix::io::write(&self.wake_writer, &[0]);

@@ -13,11 +13,11 @@ pub use modes::Modes;
 
 use crate::config::NodeConfig;
 use crate::data_path::DataPathError;
-use mailbox::{Command, Mailbox};
-use worker::Worker;
+use mailbox::{AgentCommand, Mailbox};
+use worker::AgentWorker;
 
-/// The thread that changes the data path of one node. The thread works in the network namespace in which it was
-/// started.
+/// The thread that changes the data path of one node. The thread works in the network namespace of the thread that
+/// started the agent.
 ///
 /// The agent's rules remain in the kernel when the agent stops.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Agent {
     /// The observer receives the `id` of each configuration that the agent has applied.
     pub fn start(id: u64, config: NodeConfig, observer: impl Observer) -> Result<Self, DataPathError> {
         let (mailbox, inbox) = mailbox::open().map_err(DataPathError::Thread)?;
-        let worker = Worker::open(id, config, mailbox.clone())?;
+        let worker = AgentWorker::open(id, config, mailbox.clone())?;
         let thread = std::thread::Builder::new().name("agent".to_owned());
         let thread = thread.spawn(move || worker.run(&inbox, observer)).map_err(DataPathError::Thread)?;
         Ok(Self { mailbox, thread: Some(thread) })
@@ -40,13 +40,13 @@ impl Agent {
 
     /// Replaces the configuration. The paths in the configuration are ignored, because the probe finds the paths.
     pub fn set_config(&self, id: u64, config: NodeConfig) {
-        self.mailbox.send(Command::SetConfig(id, Box::new(config)));
+        self.mailbox.send(AgentCommand::SetConfig(id, Box::new(config)));
     }
 }
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        self.mailbox.send(Command::Stop);
+        self.mailbox.send(AgentCommand::Stop);
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the agent's thread has panicked");
         }

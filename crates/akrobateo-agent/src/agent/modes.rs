@@ -17,9 +17,9 @@ pub type Modes = BTreeMap<TargetId, ForwardingMode>;
 /// The path for each peer and family. A peer without a path is not in the map.
 pub(super) type PeerPaths = BTreeMap<TargetId, PeerPath>;
 
-/// Returns the paths after a report of the probe. A peer keeps its path while the probe is undecided about the peer. A
-/// restart of the agent therefore does not change the paths.
-pub(super) fn next_paths(paths: &PeerPaths, modes: &Modes) -> PeerPaths {
+/// Returns the new paths after a report of the probe. A peer keeps its path while the probe is undecided about the
+/// peer. After a restart of the agent, the probe is undecided for some time, and the paths do not change.
+pub(super) fn choose_paths(paths: &PeerPaths, modes: &Modes) -> PeerPaths {
     let next_path = |(id, mode): (&TargetId, &ForwardingMode)| {
         let path = match mode {
             ForwardingMode::Keep(path) => Some(*path),
@@ -31,21 +31,21 @@ pub(super) fn next_paths(paths: &PeerPaths, modes: &Modes) -> PeerPaths {
     modes.iter().filter_map(next_path).collect()
 }
 
-/// Returns true if the probe must try the tunnel, because the direct path to a peer does not work. While the probe is
-/// undecided about a peer, the previous answer `was_needed` stays valid.
-pub(super) fn needs_tunnel(modes: &Modes, was_needed: bool) -> bool {
+/// Returns true if the probe must try the tunnel, because the direct path to a peer does not work. For a peer about
+/// which the probe is undecided, the previous result `was_probed` counts.
+pub(super) fn must_probe_tunnel(modes: &Modes, was_probed: bool) -> bool {
     modes.values().any(|mode| match mode {
         ForwardingMode::Keep(PeerPath::Direct) => false,
-        ForwardingMode::Masquerade(MasqueradeReason::Undecided) => was_needed,
+        ForwardingMode::Masquerade(MasqueradeReason::Undecided) => was_probed,
         ForwardingMode::Keep(PeerPath::Tunnel) | ForwardingMode::Masquerade(_) => true,
     })
 }
 
 /// Returns the paths that an earlier process has installed.
-pub(super) fn installed_paths(table: &Table) -> PeerPaths {
+pub(super) fn find_installed_paths(table: &Table) -> PeerPaths {
     let mut paths = PeerPaths::new();
     for (family, zone, path) in paths_in_table(table) {
-        if let Some(peer) = marks::node_of_zone(zone) {
+        if let Some(peer) = marks::node_of_conntrack_zone(zone) {
             paths.insert(TargetId { peer, family }, path);
         }
     }
@@ -72,9 +72,9 @@ pub(super) fn set_paths(config: &mut NodeConfig, paths: &PeerPaths) {
     }
 }
 
-/// Returns the targets of the probe: each peer, in each family in which both nodes have an address. `tunnel_exists` is
-/// false if the kernel could not create the tunnel.
-pub(super) fn probe_targets(config: &NodeConfig, tunnel_exists: bool) -> Vec<Target> {
+/// Returns the targets of the probe: one target for each peer and family, if both nodes have an address of the family.
+/// `tunnel_exists` is false if the kernel could not create the tunnel.
+pub(super) fn build_probe_targets(config: &NodeConfig, tunnel_exists: bool) -> Vec<Target> {
     let has_tunnel = |addresses: &[IpAddr]| {
         let underlay_family = config.node.addresses.first().map(|ip| Family::from_ip(*ip));
         tunnel_exists
@@ -88,7 +88,7 @@ pub(super) fn probe_targets(config: &NodeConfig, tunnel_exists: bool) -> Vec<Tar
             Some(Target {
                 id: TargetId { peer: peer.number, family },
                 node_address: first_of_family(&peer.addresses)?,
-                pod_address: first_of_family(&peer.probe_addresses)?,
+                pod_range_address: first_of_family(&peer.probe_addresses)?,
                 has_tunnel: has_tunnel(&peer.addresses),
             })
         })
@@ -106,7 +106,7 @@ mod tests {
     const PEER_3_IPV6: TargetId = TargetId { peer: 3, family: Family::V6 };
 
     #[test]
-    fn undecided_peer_keeps_its_path() {
+    fn peer_keeps_its_path_while_the_probe_is_undecided() {
         let paths = PeerPaths::from([(PEER_2_IPV4, PeerPath::Direct), (PEER_3_IPV6, PeerPath::Tunnel)]);
         let undecided_mode = ForwardingMode::Masquerade(MasqueradeReason::Undecided);
         let modes = Modes::from([
@@ -114,12 +114,12 @@ mod tests {
             (PEER_3_IPV6, ForwardingMode::Keep(PeerPath::Direct)),
         ]);
         assert_eq!(
-            next_paths(&paths, &modes),
+            choose_paths(&paths, &modes),
             PeerPaths::from([(PEER_2_IPV4, PeerPath::Direct), (PEER_3_IPV6, PeerPath::Direct)])
         );
         let unanswered_mode = ForwardingMode::Masquerade(MasqueradeReason::NoAnswer);
         let modes = Modes::from([(PEER_2_IPV4, unanswered_mode)]);
-        assert_eq!(next_paths(&paths, &modes), PeerPaths::new());
+        assert_eq!(choose_paths(&paths, &modes), PeerPaths::new());
     }
 
     #[test]
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(remaining_paths(&old_peers), [PEER_2_IPV4, PEER_3_IPV6]);
         let mut new_peers = old_peers.clone();
         new_peers[0].addresses = vec!["10.99.0.77".parse().unwrap()];
-        // A peer that keeps one of its addresses is the same node, even if it has another MAC address.
+        // A peer that keeps one of its addresses is the same node, even if the MAC address differs.
         new_peers[1].addresses.push("10.99.0.78".parse().unwrap());
         new_peers[1].mac = "02:00:00:00:00:77".parse().unwrap();
         assert_eq!(remaining_paths(&new_peers), [PEER_3_IPV6]);
@@ -143,18 +143,18 @@ mod tests {
     }
 
     #[test]
-    fn tunnel_is_needed_if_a_direct_path_does_not_work() {
+    fn probe_must_try_the_tunnel_if_a_direct_path_does_not_work() {
         let modes =
             |mode| Modes::from([(PEER_2_IPV4, ForwardingMode::Keep(PeerPath::Direct)), (PEER_3_IPV6, mode)]);
         let undecided_mode = ForwardingMode::Masquerade(MasqueradeReason::Undecided);
-        for (mode, was_needed, is_needed) in [
+        for (mode, was_probed, is_needed) in [
             (ForwardingMode::Keep(PeerPath::Direct), true, false),
             (ForwardingMode::Keep(PeerPath::Tunnel), false, true),
             (ForwardingMode::Masquerade(MasqueradeReason::NoAnswer), false, true),
             (undecided_mode, false, false),
             (undecided_mode, true, true),
         ] {
-            assert_eq!(needs_tunnel(&modes(mode), was_needed), is_needed, "{mode:?}");
+            assert_eq!(must_probe_tunnel(&modes(mode), was_probed), is_needed, "{mode:?}");
         }
     }
 
@@ -169,6 +169,6 @@ mod tests {
             endpoints: vec![endpoint(10, 2)],
         }];
         set_paths(&mut config, &paths);
-        assert_eq!(installed_paths(&NodeTables::new(&config).inet), paths);
+        assert_eq!(find_installed_paths(&NodeTables::new(&config).inet), paths);
     }
 }

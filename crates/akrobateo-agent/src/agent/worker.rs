@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::mailbox::{Command, Inbox, Mailbox, Observer};
+use super::mailbox::{AgentCommand, Inbox, Mailbox, Observer};
 use super::modes::{
-    Modes, PeerPaths, forget_replaced_peers, installed_paths, needs_tunnel, next_paths, probe_targets,
-    set_paths,
+    Modes, PeerPaths, build_probe_targets, choose_paths, find_installed_paths, forget_replaced_peers,
+    must_probe_tunnel, set_paths,
 };
 use super::schedule::Schedule;
 use crate::config::{LocalNode, NodeConfig};
 use crate::data_path::{DataPath, DataPathError, DataPathWatch};
-use crate::probe::{self, Node as ProbeNode, PeerPath, ProbeService};
+use crate::probe::{self, PeerPath, ProbeNode, ProbeService};
 use crate::tunnel;
 
 /// The time after which the thread tries again to start a probe that did not start.
@@ -23,7 +23,7 @@ const TUNNEL_RETENTION_TIME: Duration = Duration::from_mins(1);
 
 /// The state of the thread.
 #[derive(Debug)]
-pub(super) struct Worker {
+pub(super) struct AgentWorker {
     data_path: DataPath,
     watch: DataPathWatch,
     mailbox: Mailbox,
@@ -47,13 +47,13 @@ struct RunningProbe {
     node: LocalNode,
 }
 
-impl Worker {
+impl AgentWorker {
     pub(super) fn open(config_id: u64, config: NodeConfig, mailbox: Mailbox) -> Result<Self, DataPathError> {
         let data_path = DataPath::open()?;
         data_path.check_kernel()?;
         let watch = data_path.open_watch()?;
         let installed = data_path.read_table()?;
-        let paths = installed.map(|installed| installed_paths(&installed.table)).unwrap_or_default();
+        let paths = installed.map(|installed| find_installed_paths(&installed.table)).unwrap_or_default();
         Ok(Self {
             has_egress_hook: data_path.has_egress_hook()?,
             probes_tunnel: false,
@@ -74,28 +74,28 @@ impl Worker {
         loop {
             while let Ok(command) = inbox.commands.try_recv() {
                 match command {
-                    Command::SetConfig(id, config) => {
+                    AgentCommand::SetConfig(id, config) => {
                         forget_replaced_peers(&mut self.paths, &self.config.peers, &config.peers);
                         (self.config_id, self.config) = (id, *config);
                     }
-                    Command::SetModes(modes) => {
+                    AgentCommand::SetModes(modes) => {
                         observer.on_modes(&modes);
-                        self.set_modes(&modes);
+                        self.update_paths(&modes);
                     }
-                    Command::Stop => return self.stop(),
+                    AgentCommand::Stop => return self.stop(),
                 }
-                self.schedule.on_command(Instant::now());
+                self.schedule.on_config_change(Instant::now());
             }
             if self.remove_tunnel_at.is_some_and(|until| until <= Instant::now()) {
                 self.remove_tunnel_at = None;
-                self.schedule.on_command(Instant::now());
+                self.schedule.on_config_change(Instant::now());
             }
             self.find_foreign_changes();
-            if self.schedule.must_apply(Instant::now()) {
+            if self.schedule.must_apply_config(Instant::now()) {
                 let started_at = Instant::now();
                 let result = self.apply();
                 observer.on_applied(self.config_id, result.as_ref().map(|_| ()), started_at.elapsed());
-                let is_complete = self.delete_stale() && result.is_ok();
+                let is_complete = self.delete_stale_state() && result.is_ok();
                 let repeat_at = result.as_ref().ok().copied().flatten();
                 self.schedule.on_applied(Instant::now(), is_complete, repeat_at);
             }
@@ -103,10 +103,10 @@ impl Worker {
         }
     }
 
-    fn set_modes(&mut self, modes: &Modes) {
+    fn update_paths(&mut self, modes: &Modes) {
         let had_tunnel = self.probes_tunnel || self.paths.values().any(|path| *path == PeerPath::Tunnel);
-        self.paths = next_paths(&self.paths, modes);
-        self.probes_tunnel = needs_tunnel(modes, had_tunnel);
+        self.paths = choose_paths(&self.paths, modes);
+        self.probes_tunnel = must_probe_tunnel(modes, had_tunnel);
         if self.probes_tunnel {
             self.remove_tunnel_at = None;
         } else if had_tunnel {
@@ -170,10 +170,10 @@ impl Worker {
 
     /// Deletes the flows, affinities and elements that earlier rules have left behind. Returns true after a success.
     ///
-    /// The agent has already told the observer that the new rules are in force, so new flows need not wait for this
-    /// step.
-    fn delete_stale(&mut self) -> bool {
-        let result = self.data_path.delete_stale();
+    /// The agent reports the new rules to the observer before this step, because new flows already follow the new
+    /// rules.
+    fn delete_stale_state(&mut self) -> bool {
+        let result = self.data_path.delete_stale_state();
         if let Err(error) = &result {
             tracing::warn!(%error, "cannot delete stale flows and affinities; trying again");
         }
@@ -187,7 +187,7 @@ impl Worker {
             // The table has no rules for the probe, so the probe would receive no answers. Without answers, the probe
             // would wrongly report a broken network.
             if self.probe.take().is_some() {
-                self.mailbox.send(Command::SetModes(Modes::new()));
+                self.mailbox.send(AgentCommand::SetModes(Modes::new()));
             }
             return None;
         }
@@ -195,12 +195,12 @@ impl Worker {
             self.probe = None;
             let node = self.config.node.clone();
             let mailbox = self.mailbox.clone();
-            let on_change = move |modes: &_| mailbox.send(Command::SetModes(Clone::clone(modes)));
-            match ProbeService::start(&probe_node(&self.config), on_change) {
+            let on_change = move |modes: &_| mailbox.send(AgentCommand::SetModes(Clone::clone(modes)));
+            match ProbeService::start(&build_probe_node(&self.config), on_change) {
                 Ok(service) => self.probe = Some(RunningProbe { service, node }),
                 Err(error) => {
                     tracing::warn!(
-                        %error, port = probe::PORT,
+                        %error, port = probe::PROBE_PORT,
                         "cannot start the probe of the paths to other nodes: no other program may use its UDP port"
                     );
                     return Some(Instant::now() + PROBE_RETRY_INTERVAL);
@@ -209,15 +209,15 @@ impl Worker {
         }
         if let Some(probe) = &self.probe {
             let has_tunnel = self.data_path.tunnel_error().is_none();
-            probe.service.set_targets(probe_targets(&self.config, has_tunnel));
+            probe.service.set_targets(build_probe_targets(&self.config, has_tunnel));
         }
         None
     }
 
     fn wait(&self, inbox: &Inbox) {
-        let next_event = [self.schedule.next_event(), self.remove_tunnel_at].into_iter().flatten().min();
+        let next_event = [self.schedule.next_step_at(), self.remove_tunnel_at].into_iter().flatten().min();
         let remaining_time = next_event.map(|time| time.saturating_duration_since(Instant::now()));
-        // Rounds up, because poll(2) counts milliseconds in older kernels.
+        // Rounds up, because poll(2) has a resolution of one millisecond in older kernels.
         let timeout = remaining_time
             .and_then(|remaining_time| Timespec::try_from(remaining_time + Duration::from_millis(1)).ok());
         let [tables, tunnel] = self.watch.sockets();
@@ -235,11 +235,11 @@ impl Worker {
     }
 }
 
-fn probe_node(config: &NodeConfig) -> ProbeNode {
+fn build_probe_node(config: &NodeConfig) -> ProbeNode {
     ProbeNode {
-        addresses: config.first_addresses(),
+        addresses: config.first_address_of_each_family(),
         uplink_mtu: config.node.uplink_mtu,
-        tunnel_mtu: tunnel::node_mtu(config),
+        tunnel_mtu: tunnel::tunnel_mtu_of_node(config),
         marks: config.node.marks,
     }
 }

@@ -10,20 +10,20 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::plan::{NumberClaim, accepted_claims};
 
-/// The time for which an agent is alive after a renewal of its Lease.
+/// The time for which an agent counts as alive after a renewal of its Lease.
 const LEASE_DURATION: Duration = Duration::from_secs(LEASE_DURATION_SECONDS.unsigned_abs() as u64);
-/// The time for which a paused agent is alive after the last renewal of its Lease. A paused agent has announced its
-/// end, and its rules remain in the kernel.
+/// The time for which a paused agent counts as alive after the last renewal of its Lease. A paused agent has announced
+/// that it stops and that its rules remain in the kernel.
 const MAX_PAUSE_TIME: Duration = Duration::from_mins(1);
-/// The maximum age of the last renewal of this agent's own Lease that the watch has reported. After a longer time, the
-/// watch has probably failed, and this agent does not know which other agents are alive.
+/// The maximum time without a watch event about a renewal of this agent's own Lease. After a longer time, the watch has
+/// probably failed, and this agent does not know which other agents are alive.
 const MAX_TIME_WITHOUT_OWN_RENEWAL: Duration = Duration::from_secs(10);
 
 /// The agents of all nodes.
 #[derive(Debug)]
 pub(crate) struct Agents {
     /// The name of the operator's instance. The names of the Leases begin with this name.
-    instance: String,
+    operator_instance: String,
     /// The name of this agent's Lease.
     own_lease_name: String,
     /// The agents by the names of their Leases.
@@ -43,10 +43,10 @@ struct AgentEntry {
 }
 
 impl Agents {
-    /// Returns an empty list. `instance` and `own_node` identify this agent.
-    pub(crate) fn new(instance: &str, own_node: &str) -> Self {
-        let own_lease_name = lease_name(instance, own_node);
-        Self { instance: instance.to_owned(), own_lease_name, entries: HashMap::new() }
+    /// Creates an empty list of agents. `operator_instance` and `own_node` identify this agent.
+    pub(crate) fn new(operator_instance: &str, own_node: &str) -> Self {
+        let own_lease_name = lease_name(operator_instance, own_node);
+        Self { operator_instance: operator_instance.to_owned(), own_lease_name, entries: HashMap::new() }
     }
 
     /// Records the current content of a Lease; `None` means that the Lease does not exist. Returns true if the set of
@@ -62,13 +62,13 @@ impl Agents {
         });
         // An admission policy allows each agent to write only the Lease with the name of its node. The policy prevents
         // an agent from reporting for another node.
-        let report = report.filter(|report| lease_name(&self.instance, &report.node) == name);
+        let report = report.filter(|report| lease_name(&self.operator_instance, &report.node) == name);
         let renew_time = lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
         let lease_created_at =
             lease.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0);
         let previous = self.entries.get(name);
         let is_renewed = previous.is_none_or(|previous| previous.renew_time != renew_time);
-        let previous_facts = previous.map(|entry| (facts(entry.report.as_ref()), entry.was_alive));
+        let previous_facts = previous.map(|entry| (forwarding_facts(entry.report.as_ref()), entry.was_alive));
         let entry = AgentEntry {
             lease_created_at,
             renew_time,
@@ -76,7 +76,7 @@ impl Agents {
             report,
             was_alive: true,
         };
-        let has_changed = previous_facts != Some((facts(entry.report.as_ref()), true));
+        let has_changed = previous_facts != Some((forwarding_facts(entry.report.as_ref()), true));
         self.entries.insert(name.to_owned(), entry);
         has_changed
     }
@@ -86,7 +86,7 @@ impl Agents {
         self.entries.keys().cloned().collect()
     }
 
-    /// Returns the numbers in the reports of all Leases.
+    /// Returns the node numbers that the agents claim in their reports.
     pub(crate) fn number_claims(&self) -> Vec<NumberClaim> {
         let claim = |entry: &AgentEntry| {
             let report = entry.report.as_ref()?;
@@ -103,7 +103,7 @@ impl Agents {
     ///
     /// While the watch fails, the function returns the agents of its previous result.
     pub(crate) fn alive_peer_reports(&mut self, now: Instant) -> Vec<AgentReport> {
-        if self.receives_events(now) {
+        if self.receives_watch_events(now) {
             for entry in self.entries.values_mut() {
                 entry.was_alive = now < entry.expires_at();
             }
@@ -119,14 +119,14 @@ impl Agents {
         reports
     }
 
-    /// Returns the earliest time at which another agent counts as lost, if it does not renew its Lease before. Returns
-    /// `None` while the watch fails, because agents do not expire then.
+    /// Returns the earliest time at which another agent counts as lost, unless the other agent renews its Lease before.
+    /// Returns `None` while the watch fails, because agents do not expire then.
     pub(crate) fn next_expiry(&self, now: Instant) -> Option<Instant> {
-        self.alive_peers().map(AgentEntry::expires_at).min().filter(|_| self.receives_events(now))
+        self.alive_peers().map(AgentEntry::expires_at).min().filter(|_| self.receives_watch_events(now))
     }
 
     /// Returns true if the watch has recently reported a renewal of this agent's own Lease.
-    fn receives_events(&self, now: Instant) -> bool {
+    fn receives_watch_events(&self, now: Instant) -> bool {
         self.entries
             .get(&self.own_lease_name)
             .is_some_and(|own| now.saturating_duration_since(own.renewed_at) < MAX_TIME_WITHOUT_OWN_RENEWAL)
@@ -150,7 +150,7 @@ impl AgentEntry {
 type ForwardingFacts<'a> = (&'a str, bool, Option<&'a NodeNetwork>, &'a [String]);
 
 /// Returns the facts in a report that decide about forwarding.
-fn facts(report: Option<&AgentReport>) -> Option<ForwardingFacts<'_>> {
+fn forwarding_facts(report: Option<&AgentReport>) -> Option<ForwardingFacts<'_>> {
     report
         .map(|it| (it.node.as_str(), it.is_paused, it.network.as_ref(), &it.services_waiting_for_proxies[..]))
 }
@@ -197,7 +197,7 @@ mod tests {
         }
 
         /// Renews the Lease of a node. The number of the node is the last character of its name.
-        fn renew(&mut self, node: &str, seconds: u64) -> bool {
+        fn renew_lease(&mut self, node: &str, seconds: u64) -> bool {
             let number = node[1..].parse().unwrap();
             let lease = lease(node, number, 1, seconds.try_into().unwrap(), false);
             let now = self.time_at(seconds);
@@ -213,8 +213,8 @@ mod tests {
     #[test]
     fn renewal_with_the_same_report_does_not_count_as_a_change() {
         let mut test = TestAgents::new();
-        assert!(test.renew("n2", 0));
-        assert!(!test.renew("n2", 5));
+        assert!(test.renew_lease("n2", 0));
+        assert!(!test.renew_lease("n2", 5));
         let paused_lease = lease("n2", 2, 1, 6, true);
         let now = test.time_at(6);
         assert!(test.agents.update(&lease_name("akrobateo", "n2"), Some(&paused_lease), now));
@@ -228,25 +228,25 @@ mod tests {
     fn agent_that_does_not_renew_its_lease_is_not_alive() {
         let mut test = TestAgents::new();
         for seconds in [0, 5, 10, 15] {
-            test.renew("n1", seconds);
+            test.renew_lease("n1", seconds);
         }
-        test.renew("n2", 0);
-        test.renew("n3", 5);
+        test.renew_lease("n2", 0);
+        test.renew_lease("n3", 5);
         assert_eq!(test.alive_nodes(14), ["n2", "n3"]);
         assert_eq!(test.agents.next_expiry(test.time_at(14)), Some(test.time_at(15)));
         assert_eq!(test.alive_nodes(15), ["n3"]);
-        assert!(test.renew("n2", 16));
+        assert!(test.renew_lease("n2", 16));
         assert_eq!(test.alive_nodes(17), ["n2", "n3"]);
     }
 
     #[test]
     fn agent_without_watch_events_keeps_its_peers() {
         let mut test = TestAgents::new();
-        assert!(test.renew("n1", 0) && test.renew("n2", 0));
+        assert!(test.renew_lease("n1", 0) && test.renew_lease("n2", 0));
         assert_eq!(test.alive_nodes(3600), ["n2"]);
         // An expiry in the past would cause one plan after another.
         assert_eq!(test.agents.next_expiry(test.time_at(3600)), None);
-        test.renew("n1", 3601);
+        test.renew_lease("n1", 3601);
         assert_eq!(test.agents.next_expiry(test.time_at(3601)), Some(test.time_at(15)));
         assert!(test.alive_nodes(3602).is_empty());
     }
@@ -256,7 +256,7 @@ mod tests {
         let mut test = TestAgents::new();
         let now = test.time_at(0);
         test.agents.update(&lease_name("akrobateo", "n2"), Some(&lease("n2", 2, 1, 0, true)), now);
-        (0..14).for_each(|index| _ = test.renew("n1", index * 5));
+        (0..14).for_each(|index| _ = test.renew_lease("n1", index * 5));
         assert_eq!(test.alive_nodes(59), ["n2"]);
         assert!(test.alive_nodes(61).is_empty());
     }

@@ -23,8 +23,8 @@ pub(crate) struct ProxyLabels {
 impl ProxyLabels {
     /// Returns the Service whose proxy this pod is; `None` if the pod is not a proxy.
     ///
-    /// Users can set the labels of proxies on pods in their own namespaces. A trusted pod must also be in the namespace
-    /// in which the operator creates the Service's proxies.
+    /// Users can set the labels of proxies on pods in their own namespaces. For this reason, the pod must also be in
+    /// the namespace in which the operator creates the Service's proxies.
     fn proxied_service(&self, pod: &Pod) -> Option<ServiceKey> {
         let has_label = |name: &str, value: &str| pod.labels().get(name).is_some_and(|it| it == value);
         if !has_label(labels::APP_NAME, labels::PROXY_APP_NAME)

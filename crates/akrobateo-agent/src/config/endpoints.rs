@@ -7,10 +7,10 @@ use akrobateo_core::Family;
 use super::{Endpoint, LocalNode, Service, ServicePort};
 
 impl LocalNode {
-    /// Returns the endpoints of a family to which this node sends packets, sorted by address.
+    /// Returns the endpoints to which this node sends packets of a family, sorted by address.
     ///
     /// Without ready endpoints, returns the endpoints that terminate but still serve. Hints count only if all ready
-    /// endpoints have a hint, and one of the hints names this node or its zone.
+    /// endpoints have a hint, and one of the hints is for this node or its zone.
     #[must_use]
     pub fn select_endpoints<'a>(
         &self,
@@ -29,7 +29,7 @@ impl LocalNode {
             selected_endpoints
                 .extend(candidates.iter().filter(|endpoint| endpoint.is_serving_while_terminating));
         } else if !service.is_traffic_policy_local {
-            selected_endpoints = self.follow_hints(selected_endpoints);
+            selected_endpoints = self.filter_by_hints(selected_endpoints);
         }
         selected_endpoints.sort_unstable();
         selected_endpoints.dedup_by_key(|endpoint| endpoint.address);
@@ -38,7 +38,7 @@ impl LocalNode {
 
     /// Returns the ready endpoints with hints for this node. Without usable hints for nodes, returns the ready
     /// endpoints with hints for this node's zone. Without any usable hints, returns all ready endpoints.
-    fn follow_hints<'a>(&self, ready_endpoints: Vec<&'a Endpoint>) -> Vec<&'a Endpoint> {
+    fn filter_by_hints<'a>(&self, ready_endpoints: Vec<&'a Endpoint>) -> Vec<&'a Endpoint> {
         let is_for_node = |endpoint: &&Endpoint| endpoint.hinted_nodes.contains(&self.name);
         if ready_endpoints.iter().all(|endpoint| !endpoint.hinted_nodes.is_empty())
             && ready_endpoints.iter().any(is_for_node)
@@ -66,7 +66,7 @@ mod tests {
     use crate::config::fixtures::{endpoint, local_node, service};
 
     /// Returns the last bytes of the addresses of the endpoints that node 1 selects.
-    fn selected_numbers(service: &Service, endpoints: Vec<Endpoint>) -> Vec<u8> {
+    fn last_bytes_of_selected_addresses(service: &Service, endpoints: Vec<Endpoint>) -> Vec<u8> {
         let port = ServicePort { protocol: Protocol::Tcp, port: NonZeroU16::MIN, endpoints };
         let endpoints = local_node(1).select_endpoints(service, &port, Family::V4);
         endpoints
@@ -85,13 +85,16 @@ mod tests {
         let stopped_endpoint = Endpoint { is_ready: false, ..endpoint(11, 1) };
         let service = service();
         assert_eq!(
-            selected_numbers(
+            last_bytes_of_selected_addresses(
                 &service,
                 vec![terminating_endpoint.clone(), stopped_endpoint.clone(), endpoint(12, 2)]
             ),
             [12]
         );
-        assert_eq!(selected_numbers(&service, vec![terminating_endpoint, stopped_endpoint]), [10]);
+        assert_eq!(
+            last_bytes_of_selected_addresses(&service, vec![terminating_endpoint, stopped_endpoint]),
+            [10]
+        );
     }
 
     #[test]
@@ -99,9 +102,15 @@ mod tests {
         let local_service = Service { is_traffic_policy_local: true, ..service() };
         let terminating_endpoint =
             Endpoint { is_ready: false, is_serving_while_terminating: true, ..endpoint(10, 1) };
-        assert_eq!(selected_numbers(&local_service, vec![endpoint(11, 2), endpoint(12, 1)]), [12]);
-        assert_eq!(selected_numbers(&local_service, vec![endpoint(11, 2), terminating_endpoint]), [10]);
-        assert!(selected_numbers(&local_service, vec![endpoint(11, 2)]).is_empty());
+        assert_eq!(
+            last_bytes_of_selected_addresses(&local_service, vec![endpoint(11, 2), endpoint(12, 1)]),
+            [12]
+        );
+        assert_eq!(
+            last_bytes_of_selected_addresses(&local_service, vec![endpoint(11, 2), terminating_endpoint]),
+            [10]
+        );
+        assert!(last_bytes_of_selected_addresses(&local_service, vec![endpoint(11, 2)]).is_empty());
     }
 
     #[test]
@@ -114,32 +123,35 @@ mod tests {
         };
         let service = service();
         assert_eq!(
-            selected_numbers(
+            last_bytes_of_selected_addresses(
                 &service,
                 vec![endpoint_with_zone_hint(10, "zone1"), endpoint_with_zone_hint(11, "zone2")]
             ),
             [10]
         );
         assert_eq!(
-            selected_numbers(
+            last_bytes_of_selected_addresses(
                 &service,
                 vec![endpoint_with_zone_hint(10, "zone2"), endpoint_with_zone_hint(11, "zone2")]
             ),
             [10, 11]
         );
         assert_eq!(
-            selected_numbers(&service, vec![endpoint_with_zone_hint(10, "zone1"), endpoint(11, 1)]),
+            last_bytes_of_selected_addresses(
+                &service,
+                vec![endpoint_with_zone_hint(10, "zone1"), endpoint(11, 1)]
+            ),
             [10, 11]
         );
         assert_eq!(
-            selected_numbers(
+            last_bytes_of_selected_addresses(
                 &service,
                 vec![endpoint_with_node_hint(10, "node1"), endpoint_with_node_hint(11, "node2")]
             ),
             [10]
         );
         assert_eq!(
-            selected_numbers(
+            last_bytes_of_selected_addresses(
                 &service,
                 vec![endpoint_with_node_hint(10, "node2"), endpoint_with_node_hint(11, "node3")]
             ),
@@ -147,7 +159,7 @@ mod tests {
         );
         let local_service = Service { is_traffic_policy_local: true, ..service };
         assert_eq!(
-            selected_numbers(
+            last_bytes_of_selected_addresses(
                 &local_service,
                 vec![endpoint_with_zone_hint(10, "zone1"), endpoint_with_zone_hint(11, "zone2")]
             ),

@@ -23,7 +23,7 @@ pub enum ConfigError {
         first: String,
         /// The second entry.
         second: String,
-        /// The common property.
+        /// The property that both entries have.
         property: String,
     },
 }

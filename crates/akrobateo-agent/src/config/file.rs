@@ -1,7 +1,7 @@
 //! The JSON form of a configuration, and its validation. Pure.
 //!
-//! Names and values follow the Kubernetes API if the API has them. The repository's `examples/node-agent` has a
-//! complete example.
+//! If the Kubernetes API has a similar field, names and values are the same as in the API. The repository's
+//! `examples/node-agent` has a complete example.
 
 mod output;
 
@@ -29,19 +29,19 @@ const MTU_RANGE: RangeInclusive<u32> = 1280..=65_535;
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct ConfigFile {
-    node: NodeFile,
+struct ConfigJson {
+    node: NodeJson,
     #[serde(default)]
     pod_ranges: Vec<IpNet>,
     #[serde(default)]
-    peers: Vec<PeerFile>,
+    peers: Vec<PeerJson>,
     #[serde(default)]
-    services: Vec<ServiceFile>,
+    services: Vec<ServiceJson>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct NodeFile {
+struct NodeJson {
     number: NodeNumber,
     #[serde(default)]
     name: String,
@@ -56,26 +56,26 @@ struct NodeFile {
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct PeerFile {
+struct PeerJson {
     number: NodeNumber,
     addresses: Vec<IpAddr>,
     mac: String,
     #[serde(default)]
     probe_addresses: Vec<IpAddr>,
     #[serde(default, rename = "ways")]
-    paths: BTreeMap<String, PathFile>,
+    paths: BTreeMap<String, PathJson>,
 }
 
 #[derive(Clone, Copy, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-enum PathFile {
+enum PathJson {
     Direct,
     Tunnel,
     Masquerade,
 }
 
 #[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq, Serialize)]
-enum TrafficPolicyFile {
+enum TrafficPolicyJson {
     #[default]
     Cluster,
     Local,
@@ -83,7 +83,7 @@ enum TrafficPolicyFile {
 
 #[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-enum ClientAddressFile {
+enum ClientAddressJson {
     #[default]
     Keep,
     Masquerade,
@@ -91,33 +91,33 @@ enum ClientAddressFile {
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct ServiceFile {
+struct ServiceJson {
     name: String,
     ip_families: Vec<String>,
     #[serde(default)]
-    external_traffic_policy: TrafficPolicyFile,
+    external_traffic_policy: TrafficPolicyJson,
     #[serde(default)]
-    client_address: ClientAddressFile,
+    client_address: ClientAddressJson,
     session_affinity_seconds: Option<u32>,
     load_balancer_source_ranges: Option<Vec<IpNet>>,
-    ports: Vec<PortFile>,
+    ports: Vec<PortJson>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct PortFile {
+struct PortJson {
     protocol: String,
     port: NonZeroU16,
     #[serde(default)]
-    endpoints: Vec<EndpointFile>,
+    endpoints: Vec<EndpointJson>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct EndpointFile {
+struct EndpointJson {
     address: SocketAddr,
     node: Option<NodeNumber>,
-    #[serde(default = "default_ready")]
+    #[serde(default = "is_ready_by_default")]
     ready: bool,
     #[serde(default)]
     serving: bool,
@@ -133,20 +133,20 @@ const fn default_mtu() -> u32 {
     DEFAULT_MTU
 }
 
-const fn default_ready() -> bool {
+const fn is_ready_by_default() -> bool {
     true
 }
 
 impl NodeConfig {
     /// Parses and validates the JSON form.
     pub fn from_json(json: &[u8]) -> Result<Self, ConfigError> {
-        let file: ConfigFile = serde_json::from_slice(json)?;
+        let file: ConfigJson = serde_json::from_slice(json)?;
         let config = Self {
             node: file.node.into_node()?,
             pod_ranges: file.pod_ranges,
             probes_tunnel: false,
-            peers: file.peers.into_iter().map(PeerFile::into_peer).collect::<Result<_, _>>()?,
-            services: file.services.into_iter().map(ServiceFile::into_service).collect::<Result<_, _>>()?,
+            peers: file.peers.into_iter().map(PeerJson::into_peer).collect::<Result<_, _>>()?,
+            services: file.services.into_iter().map(ServiceJson::into_service).collect::<Result<_, _>>()?,
         };
         config.check_duplicates()?;
         Ok(config)
@@ -184,7 +184,7 @@ impl NodeConfig {
     }
 }
 
-impl NodeFile {
+impl NodeJson {
     fn into_node(self) -> Result<LocalNode, ConfigError> {
         check_node_number(self.number)?;
         for address in &self.addresses {
@@ -216,7 +216,7 @@ impl NodeFile {
     }
 }
 
-impl PeerFile {
+impl PeerJson {
     fn into_peer(self) -> Result<Peer, ConfigError> {
         check_node_number(self.number)?;
         let mac: MacAddress = self
@@ -227,9 +227,9 @@ impl PeerFile {
         for (name, path) in &self.paths {
             let family = parse_family("peers.ways", name)?;
             match path {
-                PathFile::Direct => _ = paths.insert(family, PeerPath::Direct),
-                PathFile::Tunnel => _ = paths.insert(family, PeerPath::Tunnel),
-                PathFile::Masquerade => {}
+                PathJson::Direct => _ = paths.insert(family, PeerPath::Direct),
+                PathJson::Tunnel => _ = paths.insert(family, PeerPath::Tunnel),
+                PathJson::Masquerade => {}
             }
         }
         Ok(Peer {
@@ -242,7 +242,7 @@ impl PeerFile {
     }
 }
 
-impl ServiceFile {
+impl ServiceJson {
     fn into_service(self) -> Result<Service, ConfigError> {
         let affinity_seconds = match self.session_affinity_seconds {
             None => None,
@@ -258,28 +258,28 @@ impl ServiceFile {
                 .iter()
                 .map(|name| parse_family("services.ipFamilies", name))
                 .collect::<Result<_, _>>()?,
-            is_traffic_policy_local: self.external_traffic_policy == TrafficPolicyFile::Local,
-            keeps_client_address: self.client_address == ClientAddressFile::Keep,
+            is_traffic_policy_local: self.external_traffic_policy == TrafficPolicyJson::Local,
+            keeps_client_address: self.client_address == ClientAddressJson::Keep,
             affinity_seconds,
             source_ranges: self.load_balancer_source_ranges,
-            ports: self.ports.into_iter().map(PortFile::into_port).collect::<Result<_, _>>()?,
+            ports: self.ports.into_iter().map(PortJson::into_port).collect::<Result<_, _>>()?,
             name: self.name,
         })
     }
 }
 
-impl PortFile {
+impl PortJson {
     fn into_port(self) -> Result<ServicePort, ConfigError> {
         let protocol = Protocol::ALL
             .into_iter()
             .find(|protocol| protocol.api_name() == self.protocol)
             .ok_or_else(|| value_error("services.ports.protocol", &self.protocol, "TCP, UDP or SCTP"))?;
-        let endpoints = self.endpoints.into_iter().map(EndpointFile::into_endpoint).collect();
+        let endpoints = self.endpoints.into_iter().map(EndpointJson::into_endpoint).collect();
         Ok(ServicePort { protocol, port: self.port, endpoints })
     }
 }
 
-impl EndpointFile {
+impl EndpointJson {
     fn into_endpoint(self) -> Endpoint {
         Endpoint {
             address: self.address,

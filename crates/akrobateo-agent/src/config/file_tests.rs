@@ -40,7 +40,7 @@ fn missing_values_have_defaults() {
 }
 
 #[test]
-fn error_names_the_invalid_field_and_the_allowed_values() {
+fn error_mentions_the_invalid_field_and_the_allowed_values() {
     type Edit = fn(&mut serde_json::Value);
     let cases: [(Edit, &str); 10] = [
         (|json| json["node"]["number"] = 0.into(), "the number of a node is \"0\"; expected a number from 1"),

@@ -36,23 +36,23 @@ pub struct NodeConfig {
     pub services: Vec<Service>,
 }
 
-/// The node for which the configuration is.
+/// The node that uses the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalNode {
     /// The node's number. All nodes use the same number for this node.
     pub number: NodeNumber,
-    /// The node's name, which the hints of endpoints contain.
+    /// The node's name, as in the hints of endpoints.
     pub name: String,
     /// The node's zone (label `topology.kubernetes.io/zone`).
     pub zone: Option<String>,
     /// The addresses to which clients send packets.
     pub addresses: Vec<IpAddr>,
-    /// The network interface with these addresses.
+    /// The network interface that has the node's addresses.
     pub uplink: String,
     /// The MTU of the uplink.
     pub uplink_mtu: u32,
-    /// The addresses to which peers send probes. These addresses are in the ranges of this node's pods. A pod need not
-    /// have them.
+    /// The addresses to which peers send probes. These addresses are in the ranges of this node's pods. No pod needs to
+    /// have these addresses.
     pub probe_addresses: Vec<IpAddr>,
     /// True if the kernel has the egress hook of nftables. Without the hook, the node needs routing rules for each
     /// peer.
@@ -70,8 +70,8 @@ pub struct Peer {
     pub addresses: Vec<IpAddr>,
     /// The MAC address of the node's uplink.
     pub mac: MacAddress,
-    /// The addresses to which this node sends the probes of the peer, at most one per family. These addresses are in
-    /// the ranges of the peer's pods.
+    /// The addresses to which this node sends its probes of the paths to the peer, at most one per family. These
+    /// addresses are in the ranges of the peer's pods.
     pub probe_addresses: Vec<IpAddr>,
     /// The path that keeps the client's address, for each family. For a family without a path, the client's address is
     /// masqueraded.
@@ -83,17 +83,18 @@ pub struct Peer {
 pub struct Service {
     /// The Service's namespace and name.
     pub name: String,
-    /// The families of the addresses at which clients reach the Service. A Service without families has only endpoints,
-    /// to which other nodes send packets.
+    /// The families of the addresses at which clients reach the Service. This node has no frontend of a Service without
+    /// families, and only other nodes send packets to the endpoints of this Service.
     pub families: Vec<Family>,
     /// True if `externalTrafficPolicy` is `Local`, so that only endpoints on this node receive packets.
     pub is_traffic_policy_local: bool,
-    /// True if endpoints should see the client's address. For an endpoint on another node, this also needs a path that
-    /// keeps the address.
+    /// True if endpoints should see the client's address. If the endpoint is on another node, a path that keeps the
+    /// address is also necessary.
     pub keeps_client_address: bool,
     /// The time for which a client stays with its endpoint after its last connection (sessionAffinity `ClientIP`).
     pub affinity_seconds: Option<NonZeroU32>,
-    /// The clients that may connect; `None` allows all clients. A family without a range is closed for all its clients.
+    /// The clients that may connect; `None` allows all clients. If the list has no range of a family, all clients of
+    /// this family are denied.
     pub source_ranges: Option<Vec<IpNet>>,
     /// The ports.
     pub ports: Vec<ServicePort>,
@@ -141,8 +142,8 @@ impl Service {
 impl NodeConfig {
     /// Returns the ranges of clients inside the cluster: the ranges of pods, and the addresses of nodes with an agent.
     #[must_use]
-    pub fn inside_ranges(&self, family: Family) -> Vec<IpNet> {
-        let nodes = self.node_addresses(family).map(IpNet::from);
+    pub fn cluster_client_ranges(&self, family: Family) -> Vec<IpNet> {
+        let nodes = self.all_node_addresses(family).map(IpNet::from);
         let ranges = self.pod_ranges(family).into_iter().chain(nodes).collect();
         IpNet::aggregate(&ranges)
     }
@@ -154,8 +155,8 @@ impl NodeConfig {
         IpNet::aggregate(&ranges.copied().collect())
     }
 
-    /// Returns the addresses of all nodes with an agent, of a family.
-    pub fn node_addresses(&self, family: Family) -> impl Iterator<Item = IpAddr> {
+    /// Returns the addresses of this node and of its peers in one family.
+    pub fn all_node_addresses(&self, family: Family) -> impl Iterator<Item = IpAddr> {
         let peers = self.peers.iter().flat_map(|peer| &peer.addresses);
         self.node.addresses.iter().chain(peers).copied().filter(move |ip| Family::from_ip(*ip) == family)
     }
@@ -169,14 +170,13 @@ impl NodeConfig {
     }
 
     /// Returns the families of the addresses of this node and of its peers. Services are unreachable in other families,
-    /// and the nodes' kernels may lack the other families.
+    /// and the nodes' kernels may not support the other families.
     #[must_use]
-    pub fn families_of_all_nodes(&self) -> Vec<Family> {
-        Family::ALL.into_iter().filter(|family| self.node_addresses(*family).next().is_some()).collect()
+    pub fn families_of_node_and_peers(&self) -> Vec<Family> {
+        Family::ALL.into_iter().filter(|family| self.all_node_addresses(*family).next().is_some()).collect()
     }
 
-    /// Returns the same configuration for a node that has no tunnel. Clients of endpoints behind the tunnel are
-    /// masqueraded.
+    /// Returns the configuration without the tunnel. Clients of endpoints behind the tunnel are masqueraded.
     #[must_use]
     pub fn without_tunnel(&self) -> Self {
         let mut config = Self { probes_tunnel: false, ..self.clone() };
@@ -186,13 +186,13 @@ impl NodeConfig {
 
     /// Returns the node's first address of each family. The probe uses these addresses.
     #[must_use]
-    pub fn first_addresses(&self) -> Vec<IpAddr> {
+    pub fn first_address_of_each_family(&self) -> Vec<IpAddr> {
         let first_address =
             |family| self.node.addresses.iter().copied().find(|ip| Family::from_ip(*ip) == family);
         Family::ALL.into_iter().filter_map(first_address).collect()
     }
 
-    /// Returns the path that keeps the client's address of packets to an endpoint; `None` if no path keeps it.
+    /// Returns the path on which packets to an endpoint keep the client's address; `None` if no path keeps the address.
     #[must_use]
     pub fn path_to(&self, endpoint: &Endpoint) -> Option<PeerPath> {
         let peer = self.peers.iter().find(|peer| Some(peer.number) == endpoint.node)?;

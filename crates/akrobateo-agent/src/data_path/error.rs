@@ -14,14 +14,14 @@ pub enum DataPathError {
     NoNetAdmin,
     /// The kernel lacks a feature that the data path needs.
     #[error(
-        "the node's kernel has no {name}: upgrade the kernel to Linux {version} or newer, or set the annotation \
+        "the node's kernel has no {name}: upgrade the kernel to Linux {linux_version} or newer, or set the annotation \
          akrobateo.io/data-path: userspace on each Service, whose proxies need no nftables"
     )]
     MissingFeature {
         /// The name of the feature.
         name: &'static str,
         /// The first version of Linux with this feature.
-        version: &'static str,
+        linux_version: &'static str,
     },
     /// The kernel cannot read or change the tables.
     #[error(transparent)]
@@ -90,8 +90,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn error_names_the_missing_feature_the_version_and_the_remedies() {
-        let error = DataPathError::MissingFeature { name: "sets with counters", version: "5.7" };
+    fn error_mentions_the_missing_feature_the_version_and_the_remedies() {
+        let error = DataPathError::MissingFeature { name: "sets with counters", linux_version: "5.7" };
         assert_eq!(
             error.to_string(),
             "the node's kernel has no sets with counters: upgrade the kernel to Linux 5.7 or newer, or set the \

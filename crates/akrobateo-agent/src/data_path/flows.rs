@@ -13,8 +13,8 @@ use super::leftovers::CurrentRules;
 use super::stale::{StaleAffinities, StaleFlows};
 use crate::table::NodeTables;
 
-/// Deletes the elements of former endpoints that are no longer needed by connections. The elements that connections
-/// need remain in the list.
+/// Deletes the elements of former endpoints that no connection needs any more. The other elements remain in
+/// `former_elements`.
 pub(super) fn delete_unused_elements(
     conntrack: &Conntrack,
     nftables: &Nftables,
@@ -50,7 +50,7 @@ pub(super) fn delete_stale_flows(
     let (mut filters, mut stale_flows, mut current_rules) = (Vec::new(), Vec::new(), Vec::new());
     for family in Family::ALL {
         let flows = StaleFlows::find(family, installed, desired);
-        let rules = change.checks_leftovers.then(|| CurrentRules::new(family, desired));
+        let rules = change.checks_leftover_flows.then(|| CurrentRules::new(family, desired));
         let rules = rules.filter(|rules| !rules.is_empty());
         let all_entries = rules.is_some().then(|| EntryFilter::new(family));
         filters.extend(all_entries.or_else(|| flows.filter(family)));
@@ -84,7 +84,7 @@ pub(super) fn delete_stale_affinities(
         let suffix = if family == Family::V4 { '4' } else { '6' };
         let is_affinity_set = |set: &&Set| set.definition.dynamic.is_some() && set.name.ends_with(suffix);
         let mut affinity_sets = desired.sets.iter().filter(is_affinity_set).peekable();
-        let installed = installed.filter(|_| !change.checks_leftovers);
+        let installed = installed.filter(|_| !change.checks_leftover_flows);
         if affinity_sets.peek().is_none() {
             continue;
         }

@@ -1,8 +1,8 @@
 //! The elements of former endpoints, which established connections may need. Pure.
 //!
 //! Two sets contain elements that all packets of a connection need, not only the first packet. On the endpoint's node,
-//! `own_destinations` leads to the zone of the flow. On the node that the client addressed, `tunnel_marks` sends the
-//! packets into the tunnel.
+//! `own_destinations` gives the flow its conntrack zone. On the node that the client addressed, `tunnel_marks` sends
+//! the packets into the tunnel.
 //!
 //! A former endpoint is a pod that was an endpoint of a Service, for example until the Service's selector changed. A
 //! change of the tables does not delete the elements of former endpoints, because the pod may still serve its
@@ -40,8 +40,8 @@ impl ConnectionSet {
         }
     }
 
-    /// Returns the elements of former endpoints, which only the installed table has. Returns an empty list if the
-    /// desired table lacks the set.
+    /// Returns the elements of former endpoints. Only the installed table has these elements. Returns an empty list if
+    /// the desired table lacks the set.
     pub(super) fn find_former_elements<'a>(
         self,
         family: Family,
@@ -91,7 +91,7 @@ impl ConnectionSet {
     /// Returns the address of the connection's endpoint; `None` if the connection needs no element of the set.
     fn endpoint_address(self, entry: &Entry) -> Option<IpAddr> {
         let needs_element = match self {
-            Self::OwnDestinations => marks::node_of_zone(entry.zone).is_some(),
+            Self::OwnDestinations => marks::node_of_conntrack_zone(entry.zone).is_some(),
             Self::TunnelMarks => true,
         };
         needs_element.then_some(entry.flow.reply_source.ip())
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn former_endpoint_keeps_its_element_while_it_has_connections() {
         let installed = table(&[(10, 1), (11, 1), (12, 2), (13, 2)]);
-        let zone = marks::zone(3);
+        let zone = marks::conntrack_zone(3);
         for (set, entries, kept_addresses) in [
             (ConnectionSet::OwnDestinations, vec![entry("10.244.1.10:80", zone)], vec!["10.244.1.10"]),
             (ConnectionSet::OwnDestinations, vec![entry("10.244.1.10:80", 0)], vec![]),

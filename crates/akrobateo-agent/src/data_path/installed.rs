@@ -58,17 +58,17 @@ pub(super) struct TableChange {
     /// True if unchanged Services are missing in the tables.
     pub(super) is_partial: bool,
     /// True if flows of earlier rules may exist that a comparison of the two tables does not find.
-    pub(super) checks_leftovers: bool,
+    pub(super) checks_leftover_flows: bool,
 }
 
 impl TableChange {
     /// Returns the change from the installed tables to the desired tables.
     pub(super) const fn new(installed_tables: InstalledTables, desired_tables: NodeTables) -> Self {
-        Self { installed_tables, desired_tables, is_partial: false, checks_leftovers: false }
+        Self { installed_tables, desired_tables, is_partial: false, checks_leftover_flows: false }
     }
 
-    /// Returns the change from the tables of one configuration to the tables of another. If possible, the tables lack
-    /// the Services that do not affect the change. The kernel's tables also contain `former_elements`.
+    /// Returns the change from the tables of the old configuration to the tables of the new configuration. If possible,
+    /// the tables lack the Services that do not affect the change. The kernel's tables also contain `former_elements`.
     pub(super) fn between(
         old_config: &NodeConfig,
         new_config: &NodeConfig,
@@ -84,8 +84,8 @@ impl TableChange {
             .unwrap_or_else(|| Self::between_complete_tables(old_config, new_config, former_elements))
     }
 
-    /// Returns the change from the tables of one configuration to the tables of another, with all Services. The
-    /// kernel's tables also contain `former_elements`.
+    /// Returns the change from the tables of the old configuration to the tables of the new configuration, with all
+    /// Services. The kernel's tables also contain `former_elements`.
     pub(super) fn between_complete_tables(
         old_config: &NodeConfig,
         new_config: &NodeConfig,

@@ -1,4 +1,5 @@
-//! Finds flows of earlier rules that an earlier process has not deleted, for example because it was killed. Pure.
+//! Finds flows of earlier rules that an earlier process has not deleted, for example because the earlier process was
+//! killed. Pure.
 //!
 //! If that process had already changed the tables, a comparison of the tables does not find these flows.
 
@@ -19,10 +20,10 @@ use crate::table::keys::{PortKey, parse_address, parse_service};
 pub(super) struct CurrentRules {
     frontends: BTreeSet<(IpAddr, PortKey)>,
     /// The addresses of the frontends. Flows to other addresses are not examined.
-    addresses: BTreeSet<IpAddr>,
+    frontend_addresses: BTreeSet<IpAddr>,
     endpoints: Endpoints,
     /// The addresses of endpoints that see the client's address.
-    addresses_seeing_client: BTreeSet<IpAddr>,
+    endpoints_seeing_client_address: BTreeSet<IpAddr>,
 }
 
 impl CurrentRules {
@@ -31,24 +32,25 @@ impl CurrentRules {
         let frontends: BTreeSet<_> = services.filter_map(|element| parse_service(family, element)).collect();
         let kept_elements = family_set(table, family, "kept").iter();
         Self {
-            addresses: frontends.iter().map(|(address, _)| *address).collect(),
+            frontend_addresses: frontends.iter().map(|(address, _)| *address).collect(),
             frontends,
             endpoints: endpoints(family, table),
-            addresses_seeing_client: kept_elements
+            endpoints_seeing_client_address: kept_elements
                 .filter_map(|element| parse_address(family, element))
                 .collect(),
         }
     }
 
-    /// Returns true if there are no frontends, so that all flows agree with the rules.
+    /// Returns true if there are no frontends. In this case, all flows agree with the rules.
     pub(super) fn is_empty(&self) -> bool {
         self.frontends.is_empty()
     }
 
-    /// Returns true if the entry's flow contradicts the rules: it does not end by itself, and the rules would give it
-    /// another destination.
+    /// Returns true if the entry's flow contradicts the rules: the flow does not end by itself, and the rules would
+    /// give the flow another destination.
     pub(super) fn contradicts_rules(&self, entry: &Entry) -> bool {
-        let Some(frontend) = frontend(entry).filter(|(address, _)| self.addresses.contains(address)) else {
+        let Some(frontend) = frontend(entry).filter(|(address, _)| self.frontend_addresses.contains(address))
+        else {
             return false;
         };
         let is_udp = entry.flow.protocol == Protocol::Udp;
@@ -58,7 +60,8 @@ impl CurrentRules {
         let (_, port) = frontend;
         let keeps_client_address = is_udp && entry.mark & MASQUERADED_FLOW_BIT == 0;
         ((is_udp || !entry.has_reply) && !self.endpoints.contains(&(port, entry.flow.reply_source)))
-            || (keeps_client_address && !self.addresses_seeing_client.contains(&entry.flow.reply_source.ip()))
+            || (keeps_client_address
+                && !self.endpoints_seeing_client_address.contains(&entry.flow.reply_source.ip()))
     }
 }
 

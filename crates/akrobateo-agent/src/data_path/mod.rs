@@ -33,34 +33,36 @@ pub use watch::DataPathWatch;
 use crate::config::NodeConfig;
 use crate::kernel_features::{self, KernelFeature, find_missing_feature};
 use crate::routing;
-use crate::table::{INTERIM_TABLE_NAME, NodeTables, TABLE_NAME, inet_id, leads_to_other_sets, table_ids};
+use crate::table::{
+    INTERIM_TABLE_NAME, NodeTables, TABLE_NAME, inet_table_id, leads_to_other_sets, table_ids,
+};
 use crate::tunnel;
 
-/// The time for which the previous and the new table both handle packets, so that each packet passes one of them
+/// The time for which the previous and the new table both handle packets, so that each packet passes one table
 /// completely.
-const OVERLAP_TIME: Duration = Duration::from_millis(10);
+const TABLE_OVERLAP_TIME: Duration = Duration::from_millis(10);
 
 /// The data path of the node in whose network namespace it was opened.
 #[derive(Debug)]
 pub struct DataPath {
     nftables: Nftables,
     conntrack: Conntrack,
-    links: links::Client,
-    /// A socket that finds the interfaces of the network namespace.
-    interfaces: OwnedFd,
+    link_client: links::Client,
+    /// A socket for look-ups of interface indexes.
+    interface_socket: OwnedFd,
     /// The configuration whose tables are in the kernel. `None` before the first change, and after another program has
     /// changed the tables.
     installed_config: Option<NodeConfig>,
     /// The elements of former endpoints in the kernel's tables. The list is valid while `installed_config` is set.
     former_elements: Vec<FormerElements>,
-    /// The last change of the tables; `None` after [`Self::delete_stale`] has deleted the flows of the earlier rules.
+    /// The last change of the tables; `None` after [`Self::delete_stale_state`] has deleted the stale flows.
     unfinished_change: Option<TableChange>,
     /// The tunnel, routes and rules that this process has installed. `None` in the same cases as `installed_config`.
     installed_objects: Option<NetworkObjects>,
     /// The last attempt to create the tunnel, if it failed.
     tunnel_failure: Option<TunnelFailure>,
     /// True if flows of earlier rules may exist that a comparison of the old and new tables does not find.
-    may_have_leftovers: bool,
+    may_have_leftover_flows: bool,
 }
 
 /// The changes that were made.
@@ -82,29 +84,28 @@ impl DataPath {
         Ok(Self {
             nftables: Nftables::open()?,
             conntrack: Conntrack::open().map_err(DataPathError::Conntrack)?,
-            links: links::Client::open(tunnel::owner())?,
-            interfaces: socket(AddressFamily::INET, SocketType::DGRAM, None)
+            link_client: links::Client::open(tunnel::owner())?,
+            interface_socket: socket(AddressFamily::INET, SocketType::DGRAM, None)
                 .map_err(NetlinkError::OpenFailed)?,
             installed_config: None,
             former_elements: Vec::new(),
             unfinished_change: None,
             installed_objects: None,
             tunnel_failure: None,
-            may_have_leftovers: true,
+            may_have_leftover_flows: true,
         })
     }
 
     /// Returns an error if the kernel lacks a feature that the data path needs.
     pub fn check_kernel(&self) -> Result<(), DataPathError> {
-        match find_missing_feature(|table| self.kernel_accepts(table))? {
-            None => Ok(()),
-            Some(KernelFeature { name, version, .. }) => Err(DataPathError::MissingFeature { name, version }),
-        }
+        let feature = find_missing_feature(|table| self.kernel_accepts(table))?;
+        let Some(KernelFeature { name, linux_version, .. }) = feature else { return Ok(()) };
+        Err(DataPathError::MissingFeature { name, linux_version })
     }
 
     /// Returns true if the kernel has the egress hook of nftables (Linux 5.16).
     pub fn has_egress_hook(&self) -> Result<bool, DataPathError> {
-        let has_hook = self.kernel_accepts(&kernel_features::egress_hook())?;
+        let has_hook = self.kernel_accepts(&kernel_features::egress_hook_table())?;
         if !has_hook {
             tracing::info!(
                 "the kernel has no egress hook (Linux 5.16): each peer needs its own routing rules"
@@ -115,21 +116,20 @@ impl DataPath {
 
     /// Returns true if the kernel accepts a table. Packets never pass this table.
     fn kernel_accepts(&self, table: &Table) -> Result<bool, DataPathError> {
-        match self.nftables.probe(table) {
+        match self.nftables.check_support(table) {
             Ok(()) => Ok(true),
-            Err(error) if error.is_unsupported() => Ok(false),
+            Err(error) if error.may_be_unsupported() => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Changes the kernel's state so that it matches the configuration. Calls [`Self::install`], and then
-    /// [`Self::delete_stale`].
+    /// Applies the configuration to the kernel: calls [`Self::install`], and then [`Self::delete_stale_state`].
     pub fn apply(&mut self, config: &NodeConfig) -> Result<Changes, DataPathError> {
         let result = self.install(config);
         self.finish_change(result)
     }
 
-    /// Changes the kernel's state like [`Self::apply`], but with tables of another layout.
+    /// Changes the kernel's state like [`Self::apply`], but with the tables that `build_tables` returns.
     pub fn apply_tables(
         &mut self,
         config: &NodeConfig,
@@ -137,7 +137,7 @@ impl DataPath {
     ) -> Result<Changes, DataPathError> {
         self.forget_installed_state();
         let result = self.install_tables(config, build_tables);
-        // `installed_config` can describe only tables of the usual layout.
+        // `installed_config` can describe only the tables of [`NodeTables::new`].
         self.forget_installed_state();
         self.finish_change(result)
     }
@@ -147,8 +147,8 @@ impl DataPath {
     /// If the kernel cannot create the tunnel, the clients of endpoints behind the tunnel are masqueraded, and
     /// [`Self::tunnel_error`] returns the reason.
     ///
-    /// The caller must then call [`Self::delete_stale`]. The deletion is a separate step, because the search of a large
-    /// conntrack table takes more time than the change of some rules.
+    /// The caller must then call [`Self::delete_stale_state`]. The deletion is a separate step, because the search of a
+    /// large conntrack table takes more time than the change of some rules.
     pub fn install(&mut self, config: &NodeConfig) -> Result<Changes, DataPathError> {
         self.install_tables(config, NodeTables::new)
     }
@@ -156,18 +156,18 @@ impl DataPath {
     /// Deletes the conntrack entries, the affinities and the elements of former endpoints that earlier calls of
     /// [`Self::install`] have left behind. Returns the numbers of deleted entries and affinities. After an error, the
     /// deletion is repeated after the next change.
-    pub fn delete_stale(&mut self) -> Result<(usize, usize), DataPathError> {
+    pub fn delete_stale_state(&mut self) -> Result<(usize, usize), DataPathError> {
         let Some(change) = self.unfinished_change.take() else { return Ok((0, 0)) };
-        let result = self.delete_stale_after(&change);
+        let result = self.delete_stale_state_after(&change);
         match result {
-            Ok(_) => self.may_have_leftovers = false,
+            Ok(_) => self.may_have_leftover_flows = false,
             Err(_) => self.installed_config = None,
         }
         result
     }
 
-    fn delete_stale_after(&mut self, change: &TableChange) -> Result<(usize, usize), DataPathError> {
-        // Without an entry, a flow chooses an endpoint again. A stale affinity would lead it to the lost endpoint.
+    fn delete_stale_state_after(&mut self, change: &TableChange) -> Result<(usize, usize), DataPathError> {
+        // A flow without an entry chooses an endpoint again. A stale affinity would lead to the lost endpoint.
         let affinity_count = flows::delete_stale_affinities(&self.nftables, change)?;
         let flow_count = flows::delete_stale_flows(&self.conntrack, change)?;
         let (former_elements, desired_tables) = (&mut self.former_elements, &change.desired_tables);
@@ -176,7 +176,7 @@ impl DataPath {
     }
 
     fn finish_change(&mut self, result: Result<Changes, DataPathError>) -> Result<Changes, DataPathError> {
-        let deletion_result = self.delete_stale();
+        let deletion_result = self.delete_stale_state();
         let changes = result?;
         let (deleted_flows, deleted_affinities) = deletion_result?;
         Ok(Changes { deleted_flows, deleted_affinities, ..changes })
@@ -191,7 +191,7 @@ impl DataPath {
             return Err(DataPathError::NoAddress);
         }
         // New kernels accept an egress hook for an interface that does not exist, but they never run this hook.
-        let uplink = name_to_index(&self.interfaces, &config.node.uplink);
+        let uplink = name_to_index(&self.interface_socket, &config.node.uplink);
         if config.keeps_client_addresses() && uplink.is_err() {
             return Err(DataPathError::NoUplink(config.node.uplink.clone()));
         }
@@ -214,7 +214,7 @@ impl DataPath {
         }
         changes.nftables_steps = self.change_tables(&config, build_tables)?;
         if !has_objects && objects.device.is_none() {
-            changes.tunnel_changes += self.links.reconcile(&objects)?;
+            changes.tunnel_changes += self.link_client.reconcile(&objects)?;
         }
         self.installed_config = Some(config.into_owned());
         if let Some(error) = tunnel_error {
@@ -231,7 +231,7 @@ impl DataPath {
         build_tables: impl Fn(&NodeConfig) -> NodeTables,
     ) -> Result<usize, DataPathError> {
         // If this change or the deletion of stale flows fails, the next comparison does not find all stale flows.
-        let checks_leftovers = std::mem::replace(&mut self.may_have_leftovers, true);
+        let checks_leftovers = std::mem::replace(&mut self.may_have_leftover_flows, true);
         let mut interim_tables = InstalledTables::default();
         let old_elements = &self.former_elements;
         let mut change = match self.installed_config.take() {
@@ -242,7 +242,7 @@ impl DataPath {
                 TableChange::new(self.read_tables(TABLE_NAME)?, build_tables(config))
             }
         };
-        change.checks_leftovers = checks_leftovers;
+        change.checks_leftover_flows = checks_leftovers;
         let former_elements = FormerElements::find_all(change.installed_table(), &change.desired_tables.inet);
         for elements in &former_elements {
             elements.add_to(&mut change.desired_tables.inet);
@@ -256,7 +256,7 @@ impl DataPath {
             step_count = self.execute(transaction)?;
             // Interim tables are left over if an earlier process has not finished a replacement.
             if !interim_tables.is_empty() {
-                std::thread::sleep(OVERLAP_TIME);
+                std::thread::sleep(TABLE_OVERLAP_TIME);
                 step_count += self.delete_tables(&interim_tables)?;
             }
         }
@@ -272,15 +272,15 @@ impl DataPath {
             return Ok(TunnelResult::Failed);
         }
         self.tunnel_failure = None;
-        match self.links.reconcile(objects).map_err(DataPathError::from) {
+        match self.link_client.reconcile(objects).map_err(DataPathError::from) {
             Ok(count) => Ok(TunnelResult::Created(count)),
             Err(DataPathError::NoNetAdmin) => Err(DataPathError::NoNetAdmin),
-            Err(error) if self.links.observe()?.device.is_some_and(|device| device.is_up) => {
+            Err(error) if self.link_client.observe()?.device.is_some_and(|device| device.is_up) => {
                 Ok(TunnelResult::Disturbed(error))
             }
             Err(error) => {
                 tracing::warn!(
-                    %error, port = tunnel::PORT,
+                    %error, port = tunnel::TUNNEL_PORT,
                     "clients of endpoints behind the tunnel are masqueraded: the tunnel needs the kernel module vxlan, \
                      and no other program may use its UDP port"
                 );
@@ -315,7 +315,7 @@ impl DataPath {
         for name in [TABLE_NAME, INTERIM_TABLE_NAME] {
             changes.nftables_steps += self.delete_tables(&self.read_tables(name)?)?;
         }
-        changes.tunnel_changes = self.links.cleanup()?;
+        changes.tunnel_changes = self.link_client.cleanup()?;
         Ok(changes)
     }
 
@@ -326,7 +326,7 @@ impl DataPath {
 
     /// Returns the interface index of the tunnel's device; `None` if the device does not exist.
     pub fn tunnel_device_index(&mut self) -> Result<Option<u32>, DataPathError> {
-        Ok(self.links.device_index()?)
+        Ok(self.link_client.device_index()?)
     }
 
     /// Discards the notifications of this process's own changes of the tunnel. Returns false if another program has
@@ -336,14 +336,14 @@ impl DataPath {
         watch: &DataPathWatch,
         uplink: &str,
     ) -> Result<bool, DataPathError> {
-        watch.skip_tunnel_changes(self.links.device_index()?, uplink)?;
-        let objects = self.links.observe()?;
+        watch.skip_tunnel_changes(self.link_client.device_index()?, uplink)?;
+        let objects = self.link_client.observe()?;
         Ok(self.installed_objects.as_ref().is_some_and(|desired| links::diff(&objects, desired).is_empty()))
     }
 
     /// Returns the table of family inet in the kernel; `None` if the table does not exist.
     pub fn read_table(&self) -> Result<Option<InstalledTable>, DataPathError> {
-        self.read_with_id(&inet_id())
+        self.read_with_id(&inet_table_id())
     }
 
     fn read_tables(&self, name: &'static str) -> Result<InstalledTables, DataPathError> {
@@ -355,20 +355,20 @@ impl DataPath {
         Ok(self.nftables.read(id)?.1)
     }
 
-    /// Replaces the tables by tables of another layout. During the replacement, interim tables with the content of the
-    /// new tables handle the packets.
+    /// Replaces tables that the kernel cannot change in place. During the replacement, interim tables with the content
+    /// of the new tables handle the packets.
     fn replace_tables(&self, old: &InstalledTables, desired: &NodeTables) -> Result<usize, DataPathError> {
         let no_tables = InstalledTables::default();
         let mut interim_tables = desired.clone().with_name(INTERIM_TABLE_NAME);
         self.copy_affinities(old, &mut interim_tables)?;
         let mut step_count = self.execute(no_tables.diff(&interim_tables))?;
-        std::thread::sleep(OVERLAP_TIME);
+        std::thread::sleep(TABLE_OVERLAP_TIME);
         step_count += self.delete_tables(old)?;
         let interim_tables = InstalledTables::from(interim_tables);
         let mut desired = desired.clone();
         self.copy_affinities(&interim_tables, &mut desired)?;
         step_count += self.execute(no_tables.diff(&desired))?;
-        std::thread::sleep(OVERLAP_TIME);
+        std::thread::sleep(TABLE_OVERLAP_TIME);
         Ok(step_count + self.delete_tables(&interim_tables)?)
     }
 

@@ -4,7 +4,7 @@ use netfilter::nft::client::Nftables;
 use netfilter::nft::model::Set;
 
 use super::error::DataPathError;
-use crate::table::{PortCount, inet_id, parse_port_count, port_counter_set};
+use crate::table::{PortCount, inet_table_id, parse_port_count, port_counter_set};
 
 /// Reads the counters of the Service ports in one network namespace.
 #[derive(Debug)]
@@ -21,10 +21,9 @@ impl PortCounters {
 
     /// Returns the counts of all ports. The list is empty if the table does not exist.
     ///
-    /// The kernel answers without waiting. If the set changes during the read, the read starts again, at most ten
-    /// times.
+    /// The kernel answers immediately. If the set changes during the read, the read starts again, at most ten times.
     pub fn read(&self) -> Result<Vec<PortCount>, DataPathError> {
-        let elements = self.nftables.read_elements(&inet_id(), &self.set)?.unwrap_or_default();
+        let elements = self.nftables.read_elements(&inet_table_id(), &self.set)?.unwrap_or_default();
         Ok(elements.iter().filter_map(parse_port_count).collect())
     }
 }

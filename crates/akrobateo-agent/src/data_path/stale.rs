@@ -23,8 +23,8 @@ use crate::table::keys::{PortKey, parse_address, parse_affinity, parse_endpoint,
 pub(super) struct StaleFlows {
     /// The endpoints that exist only in the installed table.
     lost_endpoints: Endpoints,
-    /// The UDP endpoints that no longer see the client's address, because the path to their node has stopped keeping
-    /// it.
+    /// The UDP endpoints that no longer see the client's address, because no path to the endpoint's node keeps the
+    /// address any more.
     masqueraded_endpoints: BTreeSet<SocketAddr>,
     /// The UDP frontends that exist only in the installed table.
     lost_frontends: BTreeSet<(IpAddr, PortKey)>,
@@ -35,17 +35,17 @@ pub(super) struct StaleFlows {
 impl StaleFlows {
     /// Compares the installed table with the desired table.
     pub(super) fn find(family: Family, installed: Option<&Table>, desired: &Table) -> Self {
-        let (old, new) = changed_rules(family, installed, desired);
+        let (old, new) = find_changed_rules(family, installed, desired);
         let udp_difference = |frontends: &BTreeSet<(IpAddr, PortKey)>,
                               others: &BTreeSet<(IpAddr, PortKey)>| {
             let frontends = frontends.difference(others).copied();
             frontends.filter(|(_, port)| port.protocol == Protocol::Udp).collect()
         };
         let kept_elements = installed.map_or(&[][..], |table| family_set(table, family, "kept"));
-        let (lost_elements, _) = changed_elements(kept_elements, family_set(desired, family, "kept"));
+        let (lost_elements, _) = find_changed_elements(kept_elements, family_set(desired, family, "kept"));
         let lost_addresses =
             lost_elements.into_iter().filter_map(|element| parse_address(family, element)).collect();
-        let masqueraded_endpoints = endpoints_at(family, desired, &lost_addresses).into_iter();
+        let masqueraded_endpoints = endpoints_with_addresses(family, desired, &lost_addresses).into_iter();
         Self {
             lost_frontends: udp_difference(&old.frontends, &new.frontends),
             new_frontends: udp_difference(&new.frontends, &old.frontends),
@@ -73,7 +73,7 @@ impl StaleFlows {
             return self.new_frontends.contains(&frontend);
         }
         // An established TCP connection ends when its endpoint ends. All other flows to a lost endpoint are stale,
-        // because they may never end.
+        // because these flows may never end.
         let may_never_end = protocol == Protocol::Udp || !entry.has_reply;
         let keeps_client_address = protocol == Protocol::Udp && entry.mark & MASQUERADED_FLOW_BIT == 0;
         (may_never_end && self.lost_endpoints.contains(&(port, reply_source)))
@@ -93,10 +93,10 @@ pub(super) fn frontend(entry: &Entry) -> Option<(IpAddr, PortKey)> {
 #[derive(Debug)]
 pub(super) struct StaleAffinities {
     family: Family,
-    /// The endpoints that exist.
-    endpoints: Endpoints,
+    /// The endpoints in the desired table.
+    existing_endpoints: Endpoints,
     /// The ports whose endpoints have changed; `None` stands for all ports.
-    ports: Option<BTreeSet<PortKey>>,
+    changed_ports: Option<BTreeSet<PortKey>>,
 }
 
 impl StaleAffinities {
@@ -114,15 +114,15 @@ impl StaleAffinities {
         let old_endpoints = installed.map(|table| endpoints(family, table)).unwrap_or_default();
         let new_endpoints = endpoints(family, desired);
         let all_endpoints = old_endpoints.iter().chain(&new_endpoints);
-        let ports = is_partial.then(|| all_endpoints.map(|(port, _)| *port).collect());
-        Some(Self { family, endpoints: new_endpoints, ports })
+        let changed_ports = is_partial.then(|| all_endpoints.map(|(port, _)| *port).collect());
+        Some(Self { family, existing_endpoints: new_endpoints, changed_ports })
     }
 
-    /// Returns true if the endpoint of an affinity is not an endpoint of its Service any more.
+    /// Returns true if the affinity leads to an endpoint that the Service does not have any more.
     pub(super) fn contains(&self, element: &Element) -> bool {
         let Some((_, port, endpoint)) = parse_affinity(self.family, element) else { return true };
-        self.ports.as_ref().is_none_or(|ports| ports.contains(&port))
-            && !self.endpoints.contains(&(port, endpoint))
+        self.changed_ports.as_ref().is_none_or(|ports| ports.contains(&port))
+            && !self.existing_endpoints.contains(&(port, endpoint))
     }
 }
 
@@ -136,7 +136,7 @@ pub(super) fn endpoints(family: Family, table: &Table) -> Endpoints {
 }
 
 /// Returns the endpoints of a table with one of these addresses.
-fn endpoints_at(family: Family, table: &Table, addresses: &BTreeSet<IpAddr>) -> Endpoints {
+fn endpoints_with_addresses(family: Family, table: &Table, addresses: &BTreeSet<IpAddr>) -> Endpoints {
     if addresses.is_empty() {
         return Endpoints::new();
     }
@@ -161,10 +161,14 @@ struct ChangedRules {
 ///
 /// The results omit equal elements, because sets of thousands of elements would take most of the time of a change. An
 /// endpoint whose index has changed is in both results.
-fn changed_rules(family: Family, installed: Option<&Table>, desired: &Table) -> (ChangedRules, ChangedRules) {
+fn find_changed_rules(
+    family: Family,
+    installed: Option<&Table>,
+    desired: &Table,
+) -> (ChangedRules, ChangedRules) {
     let changed_in_set = |name| {
         let installed = installed.map_or(&[][..], |table| family_set(table, family, name));
-        changed_elements(installed, family_set(desired, family, name))
+        find_changed_elements(installed, family_set(desired, family, name))
     };
     let (old_frontends, new_frontends) = changed_in_set("services");
     let (old_endpoints, new_endpoints) = changed_in_set("endpoints");
@@ -175,8 +179,9 @@ fn changed_rules(family: Family, installed: Option<&Table>, desired: &Table) -> 
     (build_changed_rules(old_frontends, old_endpoints), build_changed_rules(new_frontends, new_endpoints))
 }
 
-/// Returns the elements of two sorted lists that the other list does not have.
-fn changed_elements<'a>(old: &'a [Element], new: &'a [Element]) -> (Vec<&'a Element>, Vec<&'a Element>) {
+/// Compares two sorted lists. Returns the elements that only the old list has, and the elements that only the new list
+/// has. A changed element is in both results.
+fn find_changed_elements<'a>(old: &'a [Element], new: &'a [Element]) -> (Vec<&'a Element>, Vec<&'a Element>) {
     let (mut only_old, mut only_new) = (Vec::new(), Vec::new());
     let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
     while let (Some(old_element), Some(new_element)) = (old.peek(), new.peek()) {

@@ -17,7 +17,7 @@ pub struct ConntrackUse {
 }
 
 impl ConntrackUse {
-    /// Reads the use in the network namespace of the calling thread.
+    /// Reads both numbers in the network namespace of the calling thread.
     pub fn read() -> Result<Self, HostError> {
         Ok(Self { count: read_number(CONNTRACK_COUNT_PATH)?, max: read_number(CONNTRACK_MAX_PATH)? })
     }

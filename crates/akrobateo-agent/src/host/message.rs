@@ -40,14 +40,14 @@ const IFA_F_DADFAILED: u8 = 0x08;
 const IFA_F_TENTATIVE: u8 = 0x40;
 
 /// Returns the request for all interfaces.
-pub(super) fn list_links() -> Messages {
+pub(super) fn build_interface_request() -> Messages {
     Messages::single(RTM_GETLINK, message::NLM_F_DUMP, &[0; IFINFOMSG_LENGTH], |attrs| {
         attrs.push_bytes(IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
     })
 }
 
 /// Returns the request for the addresses of all interfaces.
-pub(super) fn list_addresses() -> Messages {
+pub(super) fn build_address_request() -> Messages {
     Messages::single(RTM_GETADDR, message::NLM_F_DUMP, &[0; IFADDRMSG_LENGTH], |_| ())
 }
 

@@ -10,13 +10,13 @@ use super::interface::{Interface, LOOPBACK_INDEX};
 /// The network of the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostNetwork {
-    /// The name of the network interface with the first of the node's addresses.
+    /// The name of the network interface that has the first local address of the node.
     pub uplink: String,
     /// The MAC address of the uplink. `None` if the uplink has no MAC address, for example a `tun` interface.
     pub mac: Option<MacAddress>,
     /// The MTU of the uplink.
     pub mtu: u32,
-    /// The node's addresses that an interface has, in the order of the Node's status.
+    /// The node's addresses that belong to an interface of the node, in the order of the Node's status.
     ///
     /// The node's other addresses belong to a NAT outside of the node. Packets with these destination addresses never
     /// arrive at the node.
@@ -28,7 +28,7 @@ impl HostNetwork {
     ///
     /// The function chooses the loopback interface if no other interface has an address of the node. If several
     /// interfaces have the same address, an interface that is up takes precedence. For example, kube-proxy's interface
-    /// `kube-ipvs0` may have the addresses of other interfaces, but it is down.
+    /// `kube-ipvs0` may have the addresses of other interfaces, but this interface is down.
     pub(super) fn new(interfaces: &[Interface], node_addresses: &[IpAddr]) -> Result<Self, HostError> {
         if node_addresses.is_empty() {
             return Err(HostError::NoNodeAddress);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn error_names_the_missing_addresses() {
+    fn error_lists_the_missing_addresses() {
         let interfaces = [interface(2, "eth0", &["192.0.2.1"])];
         let error = HostNetwork::new(&interfaces, &parse_ips(&["203.0.113.7", "2001:db8::9"])).unwrap_err();
         assert!(error.to_string().contains("(203.0.113.7, 2001:db8::9)"), "{error}");

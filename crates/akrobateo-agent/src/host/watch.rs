@@ -11,7 +11,7 @@ const MULTICAST_GROUPS: u32 = 1 | 1 << (5 - 1) | 1 << (9 - 1);
 
 /// Receives the kernel's notifications in the network namespace of the thread that opened the watch.
 ///
-/// To notice all changes, a caller opens the watch before it reads the network.
+/// To notice all changes, a caller must first open the watch, and then read the network.
 #[derive(Debug)]
 pub struct HostWatch(Socket);
 

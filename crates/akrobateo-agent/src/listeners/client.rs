@@ -29,16 +29,16 @@ pub enum ListenersError {
 }
 
 /// Lists the listening sockets of the calling thread's network namespace, with the address of each socket.
-pub(super) fn list() -> Result<BTreeSet<(Frontend, IpAddr)>, ListenersError> {
+pub(super) fn list_listening_sockets() -> Result<BTreeSet<(Frontend, IpAddr)>, ListenersError> {
     let socket = Socket::open(netlink::Protocol::SocketDiagnostics)?;
     let mut listeners = BTreeSet::new();
     for protocol in Protocol::ALL {
         for family in Family::ALL {
-            let request = message::list_listeners(protocol, family);
+            let request = message::build_listener_request(protocol, family);
             match socket.dump(&request, |answer| message::parse_listeners(answer, protocol)) {
                 Ok(answers) => listeners.extend(answers.into_iter().flatten()),
-                // The kernel's SCTP module is not loaded, and this request does not load it. Without the module, no
-                // SCTP sockets exist.
+                // The kernel's SCTP module is not loaded, and this request does not load the module. Without the
+                // module, no SCTP sockets exist.
                 Err(NetlinkError::Rejected { errno: Errno::NOENT, .. }) if protocol == Protocol::Sctp => {}
                 Err(NetlinkError::Rejected { errno: Errno::NOENT, .. }) => {
                     return Err(ListenersError::Unsupported { protocol, family });

@@ -28,7 +28,7 @@ const TCP_CLOSE: u32 = 7;
 const TCP_LISTEN: u32 = 10;
 
 /// Returns the request for the listening sockets of a protocol and family.
-pub(super) fn list_listeners(protocol: Protocol, family: Family) -> Messages {
+pub(super) fn build_listener_request(protocol: Protocol, family: Family) -> Messages {
     let state = match protocol {
         Protocol::Udp => TCP_CLOSE,
         Protocol::Tcp | Protocol::Sctp => TCP_LISTEN,

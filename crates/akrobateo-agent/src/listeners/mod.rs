@@ -17,7 +17,7 @@ pub struct Listeners(BTreeSet<(Frontend, IpAddr)>);
 impl Listeners {
     /// Returns true if a socket receives the packets that clients send to `frontend` on one of `addresses`.
     ///
-    /// A socket that receives them is bound to one of `addresses` or to the wildcard address.
+    /// A socket that receives these packets is bound to one of `addresses` or to the wildcard address.
     #[must_use]
     pub fn has_listener(&self, frontend: Frontend, addresses: &[IpAddr]) -> bool {
         let wildcard_address: IpAddr = match frontend.family {
@@ -33,7 +33,7 @@ impl Listeners {
 ///
 /// If sockets are closed during the read, the kernel may omit other sockets. The next read contains these sockets.
 pub fn read() -> Result<Listeners, ListenersError> {
-    client::list().map(Listeners)
+    client::list_listening_sockets().map(Listeners)
 }
 
 #[cfg(test)]

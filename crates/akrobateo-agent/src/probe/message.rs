@@ -6,20 +6,19 @@
 //! | 4 | version 1 |
 //! | 5 | kind: 1 request, 2 answer, 3 pause |
 //! | 6 | path: 1 direct, 2 tunnel |
-//! | 7 | flags: 1 small; results of the sender: 2 direct works, 4 tunnel works, 8 direct undecided, 16 tunnel undecided
-//! |
+//! | 7 | flags: 1 small; sender's results: 2 direct works, 4 tunnel works, 8 direct undecided, 16 tunnel undecided |
 //! | 8-15 | random number, which an answer repeats |
 //! | 16-31 | the sender's node address; an IPv4 address as IPv4-mapped IPv6 address |
 //! | 32- | zeros up to the size of the datagram |
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::peer_path::{PathResult, PeerPath, Results};
+use super::peer_path::{PathResult, PathResults, PeerPath};
 
 /// The UDP port of the probe.
-pub(super) const PORT: u16 = 8479;
+pub(super) const PROBE_PORT: u16 = 8479;
 /// The length of a message without padding.
-pub(super) const MIN_LENGTH: usize = 32;
+pub(super) const MIN_MESSAGE_LENGTH: usize = 32;
 
 const MAGIC: &[u8; 4] = b"AkrP";
 const VERSION: u8 = 1;
@@ -48,7 +47,7 @@ pub(super) struct Message {
     /// True if the message does not fill the MTU.
     pub(super) is_small: bool,
     /// The results of the sender's own probes.
-    pub(super) results: Results,
+    pub(super) results: PathResults,
     /// The random number.
     pub(super) nonce: u64,
     /// The sender's node address.
@@ -56,7 +55,7 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// Returns the encoded message. A message that needs fewer than `len` bytes is padded with zeros.
+    /// Returns the encoded message. A message that needs fewer than `length` bytes is padded with zeros.
     pub(super) fn encode(&self, length: usize) -> Vec<u8> {
         let kind = match self.kind {
             MessageKind::Request => 1,
@@ -79,12 +78,12 @@ impl Message {
             IpAddr::V4(address) => address.to_ipv6_mapped(),
             IpAddr::V6(address) => address,
         };
-        let mut bytes = Vec::with_capacity(length.max(MIN_LENGTH));
+        let mut bytes = Vec::with_capacity(length.max(MIN_MESSAGE_LENGTH));
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&[VERSION, kind, path, flags]);
         bytes.extend_from_slice(&self.nonce.to_be_bytes());
         bytes.extend_from_slice(&sender.octets());
-        bytes.resize(length.max(MIN_LENGTH), 0);
+        bytes.resize(length.max(MIN_MESSAGE_LENGTH), 0);
         bytes
     }
 
@@ -108,7 +107,7 @@ impl Message {
         };
         let nonce = u64::from_be_bytes(*body.first_chunk()?);
         let sender = IpAddr::V6(Ipv6Addr::from(*body.get(8..)?.first_chunk::<16>()?)).to_canonical();
-        let mut results = Results::new(PathResult::Fails);
+        let mut results = PathResults::new(PathResult::Fails);
         for (path, works, undecided) in PATH_FLAGS {
             if flags & works != 0 {
                 results.set(path, PathResult::Works);
@@ -135,7 +134,7 @@ mod tests {
             )),
             is_small: bool, nonce: u64, sender: IpAddr,
         ) -> Message {
-            let mut all_results = Results::new(PathResult::Fails);
+            let mut all_results = PathResults::new(PathResult::Fails);
             PeerPath::ALL.into_iter().zip(results).for_each(|(path, result)| all_results.set(path, result));
             Message { kind, path, is_small, results: all_results, nonce, sender: sender.to_canonical() }
         }
@@ -145,9 +144,9 @@ mod tests {
         #[test]
         fn encoded_message_decodes_to_the_same_message(message in any_message(), length in 0..2000usize) {
             let bytes = message.encode(length);
-            prop_assert_eq!(bytes.len(), length.max(MIN_LENGTH));
+            prop_assert_eq!(bytes.len(), length.max(MIN_MESSAGE_LENGTH));
             prop_assert_eq!(Message::decode(&bytes), Some(message));
-            prop_assert_eq!(Message::decode(&bytes[..MIN_LENGTH - 1]), None);
+            prop_assert_eq!(Message::decode(&bytes[..MIN_MESSAGE_LENGTH - 1]), None);
         }
 
         #[test]

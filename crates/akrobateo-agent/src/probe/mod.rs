@@ -3,20 +3,20 @@
 //! # Frames
 //! A probe is a UDP datagram that takes the path of a client's packet. No raw socket is necessary. The sender's NAT
 //! gives the probe a source address outside of the cluster ([`foreign_address`]). The destination is an address in the
-//! range of the peer's pods, with port [`PORT`]. The probe fills the MTU, and has the flag "don't fragment". If the
-//! peer's rules recognize the sender's MAC address, the peer's NAT delivers the probe to the peer's agent. The answer
-//! takes the path of a pod's reply: from the pod's address to the foreign address, in a frame to the sender's MAC
-//! address.
+//! range of the peer's pods, with port [`PROBE_PORT`]. The datagram fills the MTU, and has the flag "don't fragment".
+//! If the peer's rules recognize the sender's MAC address, the peer's NAT delivers the probe to the peer's agent. The
+//! answer takes the path of a pod's reply: from the pod's address to the foreign address, in a frame to the sender's
+//! MAC address.
 //!
-//! - *Direct*: the request takes the cluster's own route to the pod. The answer has the mark [`Marks::direct`], and the
-//!   egress hook of the uplink replaces its destination MAC address.
-//! - *Tunnel*: the request and the answer have the mark [`Marks::tunnel`], and go through the tunnel's device.
+//! - *Direct*: the request takes the cluster's own route to the pod. The answer has the mark [`Marks::direct_mark`],
+//!   and the egress hook of the uplink replaces the destination MAC address of the answer.
+//! - *Tunnel*: the request and the answer have the mark [`Marks::tunnel_mark`], and go through the tunnel's device.
 //!
 //! An answer proves that the network carries packets with a foreign source address to the peer, and packets with a
 //! pod's source address back. An answer also proves that MAC addresses arrive unchanged, and that packets with the full
-//! MTU arrive. Several properties of the network prevent the answer: filters by MAC or IP address, gateways that
+//! MTU arrive. Each of these properties of the network prevents the answer: filters by MAC or IP address, gateways that
 //! replace MAC addresses, a smaller MTU, or a filter in one direction. A path is usable if the probes of both nodes are
-//! answered. Each message tells the other node the sender's results.
+//! answered. Each message contains the results of its sender.
 //!
 //! # Rules
 //! The probe needs these additional rules in the node's table (here for IPv4):
@@ -28,17 +28,17 @@
 //! chain steer_out # first rule: the probe's answers keep the mark of their socket
 //!   meta mark and 0xff000000 == 0x6b000000 accept
 //! ```
-//! Firewalls of the nodes must accept UDP port [`PORT`] from other nodes, in addition to the port of the tunnel. The
-//! nodes need a route to the foreign address, for example a default route. Without this route, the path *direct* does
-//! not work.
+//! Firewalls of the nodes must accept UDP port [`PROBE_PORT`] from other nodes, in addition to the port of the tunnel.
+//! The nodes need a route to the foreign address, for example a default route. Without this route, the path *direct*
+//! does not work.
 //!
 //! # Times
 //! A new path works after two answers. A working path is probed every [`PROBE_INTERVAL`]. The path is lost after three
-//! missing answers in a row, which takes at most 3.5 seconds. A lost path is used again after 5 seconds without a
-//! missing answer. Each later loss doubles this time, up to 5 minutes.
+//! missing answers in a row, which takes at most 3.5 seconds. A lost path is used again when all answers have arrived
+//! for 5 seconds. Each later loss doubles this time, up to 5 minutes.
 //!
-//! [`Marks::direct`]: crate::marks::Marks::direct
-//! [`Marks::tunnel`]: crate::marks::Marks::tunnel
+//! [`Marks::direct_mark`]: crate::marks::Marks::direct_mark
+//! [`Marks::tunnel_mark`]: crate::marks::Marks::tunnel_mark
 
 mod message;
 mod peer_path;
@@ -55,11 +55,11 @@ use akrobateo_core::family::Family;
 
 pub use peer_path::{ANSWER_TIMEOUT, PROBE_INTERVAL, PeerPath};
 pub use prober::{Prober, Transmission};
-pub use service::{Node, ProbeService};
+pub use service::{ProbeNode, ProbeService};
 pub use target::{ForwardingMode, MasqueradeReason, Target, TargetId};
 
 /// The UDP port of the probe.
-pub const PORT: u16 = message::PORT;
+pub const PROBE_PORT: u16 = message::PROBE_PORT;
 
 /// Returns the source address of probes. The address is from the ranges for benchmarks, which networks do not route
 /// (RFC 2544 and RFC 5180).

@@ -7,7 +7,7 @@ pub const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// The time after which an answer counts as missing.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 /// The interval between probes while the result is not known yet, and during a pause of the peer.
-const INTERVAL_WHILE_UNDECIDED: Duration = Duration::from_millis(300);
+const PROBE_INTERVAL_WHILE_UNDECIDED: Duration = Duration::from_millis(300);
 /// The number of missing answers in a row after which a path is lost.
 const MISSING_ANSWERS_UNTIL_LOST: u32 = 3;
 /// The number of answers in a row after which a new path works.
@@ -15,9 +15,9 @@ const ANSWERS_UNTIL_WORKING: u32 = 2;
 /// The time without missing answers after which a path works again, if the path was lost once. Each later loss doubles
 /// the time.
 const FIRST_PENALTY_TIME: Duration = Duration::from_secs(5);
-/// The maximum of this time, if the path was lost often.
+/// The maximum of the time without missing answers, for a path that was lost often.
 const MAX_PENALTY_TIME: Duration = Duration::from_mins(5);
-/// The time after which the earlier losses of a working path are forgotten.
+/// The time after which the earlier loss_count of a working path are forgotten.
 const LOSS_RETENTION_TIME: Duration = Duration::from_mins(10);
 
 /// A path to a peer that keeps the client's address. The first variant is preferred.
@@ -47,9 +47,9 @@ pub(super) enum PathResult {
 
 /// The results of all paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Results([PathResult; 2]);
+pub(super) struct PathResults([PathResult; 2]);
 
-impl Results {
+impl PathResults {
     pub(super) const fn new(result: PathResult) -> Self {
         Self([result; 2])
     }
@@ -73,15 +73,15 @@ pub(super) struct PathState {
     missing_answers: u32,
     /// The number of answers since the last missing answer.
     answers_in_a_row: u32,
-    /// The time of the first of these answers.
-    first_answer: Option<Instant>,
-    losses: u32,
+    /// The time of the first answer since the last missing answer.
+    first_answer_at: Option<Instant>,
+    loss_count: u32,
     works_since: Option<Instant>,
-    next_probe: Instant,
+    next_probe_at: Instant,
     outstanding_probe: Option<OutstandingProbe>,
 }
 
-/// A probe without an answer.
+/// A probe whose answer has not arrived yet.
 #[derive(Clone, Copy, Debug)]
 struct OutstandingProbe {
     nonce: u64,
@@ -96,10 +96,10 @@ impl PathState {
             passes_only_small_packets: false,
             missing_answers: 0,
             answers_in_a_row: 0,
-            first_answer: None,
-            losses: 0,
+            first_answer_at: None,
+            loss_count: 0,
             works_since: None,
-            next_probe: now,
+            next_probe_at: now,
             outstanding_probe: None,
         }
     }
@@ -108,7 +108,7 @@ impl PathState {
     pub(super) const fn result(&self) -> PathResult {
         if self.is_working {
             PathResult::Works
-        } else if self.missing_answers < MISSING_ANSWERS_UNTIL_LOST && self.losses == 0 {
+        } else if self.missing_answers < MISSING_ANSWERS_UNTIL_LOST && self.loss_count == 0 {
             PathResult::Undecided
         } else {
             PathResult::Fails
@@ -120,19 +120,19 @@ impl PathState {
         self.missing_answers > 0
     }
 
-    /// Returns the time at which the next probe is due, or at which the outstanding answer is missing.
-    pub(super) fn next_event(&self) -> Instant {
-        self.outstanding_probe.map_or(self.next_probe, |outstanding_probe| outstanding_probe.deadline)
+    /// Returns the time at which the next probe is due, or at which the outstanding answer counts as missing.
+    pub(super) fn next_event_at(&self) -> Instant {
+        self.outstanding_probe.map_or(self.next_probe_at, |outstanding_probe| outstanding_probe.deadline)
     }
 
-    /// Returns true if a probe is due. The caller sends it and calls [`Self::on_sent`].
-    pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.outstanding_probe.is_none() && self.next_probe <= now
+    /// Returns true if a probe is due. The caller sends the probe, and then calls [`Self::on_sent`].
+    pub(super) fn is_probe_due(&self, now: Instant) -> bool {
+        self.outstanding_probe.is_none() && self.next_probe_at <= now
     }
 
     /// Makes a probe due at once.
     pub(super) const fn probe_now(&mut self, now: Instant) {
-        self.next_probe = now;
+        self.next_probe_at = now;
     }
 
     pub(super) fn on_sent(&mut self, nonce: u64, now: Instant) {
@@ -140,9 +140,9 @@ impl PathState {
         self.outstanding_probe = Some(OutstandingProbe { nonce, deadline, has_small_answer: false });
     }
 
-    /// Counts a missing answer if the deadline of the outstanding probe is over. `is_paused` is true if the peer has
+    /// Counts a missing answer if the deadline of the outstanding probe has passed. `is_paused` is true if the peer has
     /// announced that its agent stops.
-    pub(super) fn on_time(&mut self, now: Instant, is_paused: bool) {
+    pub(super) fn on_timer(&mut self, now: Instant, is_paused: bool) {
         let Some(outstanding_probe) =
             self.outstanding_probe.take_if(|outstanding_probe| now >= outstanding_probe.deadline)
         else {
@@ -150,19 +150,19 @@ impl PathState {
         };
         self.passes_only_small_packets = outstanding_probe.has_small_answer;
         self.answers_in_a_row = 0;
-        self.first_answer = None;
+        self.first_answer_at = None;
         // After the first missing answers the next probe follows at once, so that the result is known soon.
-        self.next_probe =
+        self.next_probe_at =
             if self.missing_answers < MISSING_ANSWERS_UNTIL_LOST { now } else { now + PROBE_INTERVAL };
         if self.is_working && is_paused {
-            self.next_probe = now + INTERVAL_WHILE_UNDECIDED;
+            self.next_probe_at = now + PROBE_INTERVAL_WHILE_UNDECIDED;
             return;
         }
         self.missing_answers = self.missing_answers.saturating_add(1);
         if self.is_working && self.missing_answers >= MISSING_ANSWERS_UNTIL_LOST {
             let has_worked_long =
                 self.works_since.is_some_and(|since| now.duration_since(since) >= LOSS_RETENTION_TIME);
-            self.losses = if has_worked_long { 1 } else { self.losses.saturating_add(1) };
+            self.loss_count = if has_worked_long { 1 } else { self.loss_count.saturating_add(1) };
             self.is_working = false;
             self.works_since = None;
         }
@@ -177,14 +177,14 @@ impl PathState {
         self.passes_only_small_packets = false;
         self.missing_answers = 0;
         self.answers_in_a_row = self.answers_in_a_row.saturating_add(1);
-        let first_answer = *self.first_answer.get_or_insert(now);
-        let is_stable = now.duration_since(first_answer) >= self.penalty();
+        let first_answer_at = *self.first_answer_at.get_or_insert(now);
+        let is_stable = now.duration_since(first_answer_at) >= self.penalty_time();
         if !self.is_working && self.answers_in_a_row >= ANSWERS_UNTIL_WORKING && is_stable {
             self.is_working = true;
             self.works_since = Some(now);
         }
         let is_decided = self.is_working || !is_stable;
-        self.next_probe = now + if is_decided { PROBE_INTERVAL } else { INTERVAL_WHILE_UNDECIDED };
+        self.next_probe_at = now + if is_decided { PROBE_INTERVAL } else { PROBE_INTERVAL_WHILE_UNDECIDED };
         true
     }
 
@@ -200,8 +200,8 @@ impl PathState {
     }
 
     /// Returns the time without a missing answer after which the path works again.
-    fn penalty(&self) -> Duration {
-        match self.losses.checked_sub(1) {
+    fn penalty_time(&self) -> Duration {
+        match self.loss_count.checked_sub(1) {
             None => Duration::ZERO,
             Some(doublings) => {
                 FIRST_PENALTY_TIME.saturating_mul(1 << doublings.min(16)).min(MAX_PENALTY_TIME)

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use akrobateo_core::family::Family;
 
-use super::message::{MIN_LENGTH, Message, MessageKind, PORT};
+use super::message::{MIN_MESSAGE_LENGTH, Message, MessageKind, PROBE_PORT};
 use super::peer_path::{PathResult, PeerPath};
 use super::target::{ForwardingMode, Target, TargetId, TargetState};
 use crate::marks::NodeNumber;
@@ -46,7 +46,7 @@ impl Prober {
         Self { addresses, uplink_mtu, tunnel_mtu, targets: BTreeMap::new() }
     }
 
-    /// Replaces the targets. A target is ignored if the node has no address of its family.
+    /// Replaces the targets. A target is ignored if the node has no address of the target's family.
     pub fn set_targets(&mut self, targets: Vec<Target>, now: Instant) {
         let mut previous_targets = std::mem::take(&mut self.targets);
         for target in targets {
@@ -67,31 +67,31 @@ impl Prober {
 
     /// Returns the modes of all targets.
     #[must_use]
-    pub fn modes(&self) -> BTreeMap<TargetId, ForwardingMode> {
+    pub fn forwarding_modes(&self) -> BTreeMap<TargetId, ForwardingMode> {
         self.targets.iter().map(|(id, state)| (*id, state.mode())).collect()
     }
 
-    /// Returns the time at which [`Self::on_time`] must be called next, or `None` without targets.
+    /// Returns the time at which [`Self::on_timer`] must be called next, or `None` without targets.
     #[must_use]
-    pub fn next_event(&self) -> Option<Instant> {
+    pub fn next_event_at(&self) -> Option<Instant> {
         let next_event_of_target =
-            |state: &TargetState| state.paths().map(|path| state.path(path).next_event()).min();
+            |state: &TargetState| state.paths().map(|path| state.path(path).next_event_at()).min();
         self.targets.values().filter_map(next_event_of_target).min()
     }
 
     /// Counts missing answers, and returns the requests to send at this time.
-    pub fn on_time(&mut self, now: Instant, mut next_nonce: impl FnMut() -> u64) -> Vec<Transmission> {
+    pub fn on_timer(&mut self, now: Instant, mut next_nonce: impl FnMut() -> u64) -> Vec<Transmission> {
         let mut transmissions = Vec::new();
         let ids: Vec<_> = self.targets.keys().copied().collect();
         for id in ids {
             let Some(sender) = self.own_address(id.family) else { continue };
             let payload_lens = PeerPath::ALL.map(|path| (path, self.payload_length(path, id.family)));
             let Some(state) = self.targets.get_mut(&id) else { continue };
-            state.on_time(now);
+            state.on_timer(now);
             for (path, length) in payload_lens {
-                if state.paths().any(|other| other == path) && state.path(path).is_due(now) {
+                if state.paths().any(|other| other == path) && state.path(path).is_probe_due(now) {
                     let nonce = next_nonce();
-                    transmissions.extend(requests(state, path, length, nonce, sender));
+                    transmissions.extend(build_requests(state, path, length, nonce, sender));
                     state.path_mut(path).on_sent(nonce, now);
                 }
             }
@@ -99,8 +99,8 @@ impl Prober {
         transmissions
     }
 
-    /// Handles a datagram that arrived at port [`PORT`] of the node. Returns the answer if the datagram is a request of
-    /// a peer.
+    /// Handles a datagram that arrived at port [`PROBE_PORT`] of the node. Returns the answer if the datagram is a
+    /// request of a peer.
     pub fn on_request(&mut self, bytes: &[u8], source: SocketAddr, now: Instant) -> Option<Transmission> {
         let request = Message::decode(bytes)?;
         let id = self.find_target(request.sender)?;
@@ -113,16 +113,16 @@ impl Prober {
                 state.on_pause(now);
                 return None;
             }
-            MessageKind::Request => state.on_results_of_peer(request.results),
+            MessageKind::Request => state.on_results_from_peer(request.results),
         }
-        let answer = Message { kind: MessageKind::Answer, results: state.results(), sender, ..request };
+        let answer = Message { kind: MessageKind::Answer, results: state.own_results(), sender, ..request };
         Some(Transmission {
             path: request.path,
             peer: id.peer,
             is_answer: true,
             needs_new_flow: false,
             destination: source,
-            bytes: answer.encode(if request.is_small { MIN_LENGTH } else { length }),
+            bytes: answer.encode(if request.is_small { MIN_MESSAGE_LENGTH } else { length }),
         })
     }
 
@@ -142,12 +142,12 @@ impl Prober {
                 path.on_answer(answer.nonce, now)
             };
             if is_expected {
-                state.on_results_of_peer(answer.results);
+                state.on_results_from_peer(answer.results);
             }
         });
     }
 
-    /// Returns the messages to all peers that announce the end of this agent. Its rules remain.
+    /// Returns the messages that announce to all peers that this agent stops and that its rules remain.
     #[must_use]
     pub fn pause_messages(&self) -> Vec<Transmission> {
         let messages_to_target = |state: &TargetState| {
@@ -156,13 +156,14 @@ impl Prober {
                 kind: MessageKind::Pause,
                 path,
                 is_small: true,
-                results: state.results(),
+                results: state.own_results(),
                 nonce: 0,
                 sender,
             };
             let working_paths = state.paths().filter(|path| state.path(*path).result() == PathResult::Works);
-            let messages: Vec<_> =
-                working_paths.map(|path| transmission(state, &message(path), MIN_LENGTH)).collect();
+            let messages: Vec<_> = working_paths
+                .map(|path| build_transmission(state, &message(path), MIN_MESSAGE_LENGTH))
+                .collect();
             Some(messages)
         };
         self.targets.values().filter_map(messages_to_target).flatten().collect()
@@ -187,34 +188,41 @@ impl Prober {
             Family::V4 => 20 + 8,
             Family::V6 => 40 + 8,
         };
-        usize::try_from(mtu.saturating_sub(headers_length)).unwrap_or(MIN_LENGTH)
+        usize::try_from(mtu.saturating_sub(headers_length)).unwrap_or(MIN_MESSAGE_LENGTH)
     }
 }
 
-/// Returns the requests to send on a path. While the path does not work, a small request is added: its answer shows
-/// that only large packets are lost.
-fn requests(
+/// Returns the requests to send on a path. While the path does not work, the function adds a small request. An answer
+/// to the small request shows that only large packets are lost.
+fn build_requests(
     state: &TargetState,
     path: PeerPath,
     length: usize,
     nonce: u64,
     sender: IpAddr,
 ) -> impl Iterator<Item = Transmission> {
-    let small_request = (state.path(path).result() != PathResult::Works).then_some((true, MIN_LENGTH));
+    let small_request =
+        (state.path(path).result() != PathResult::Works).then_some((true, MIN_MESSAGE_LENGTH));
     [(false, length)].into_iter().chain(small_request).map(move |(is_small, length)| {
-        let message =
-            Message { kind: MessageKind::Request, path, is_small, results: state.results(), nonce, sender };
-        transmission(state, &message, length)
+        let message = Message {
+            kind: MessageKind::Request,
+            path,
+            is_small,
+            results: state.own_results(),
+            nonce,
+            sender,
+        };
+        build_transmission(state, &message, length)
     })
 }
 
-fn transmission(state: &TargetState, message: &Message, length: usize) -> Transmission {
+fn build_transmission(state: &TargetState, message: &Message, length: usize) -> Transmission {
     Transmission {
         path: message.path,
         peer: state.target.id.peer,
         is_answer: false,
         needs_new_flow: state.path(message.path).has_missing_answer(),
-        destination: (state.target.pod_address, PORT).into(),
+        destination: (state.target.pod_range_address, PROBE_PORT).into(),
         bytes: message.encode(length),
     }
 }

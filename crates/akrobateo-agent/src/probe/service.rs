@@ -18,13 +18,13 @@ use super::target::{ForwardingMode, Target, TargetId};
 use crate::marks::Marks;
 
 /// The longest wait if there are no targets.
-const IDLE_WAIT: Duration = Duration::from_mins(1);
+const MAX_IDLE_WAIT: Duration = Duration::from_mins(1);
 /// The largest datagram of a probe.
 const MAX_DATAGRAM_LENGTH: usize = 65_535;
 
 /// The probe's description of its own node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
+pub struct ProbeNode {
     /// The node's addresses, at most one per family.
     pub addresses: Vec<IpAddr>,
     /// The MTU of the uplink.
@@ -38,13 +38,13 @@ pub struct Node {
 /// A running probe. If this handle is dropped, the probe stops without an announcement to the peers.
 #[derive(Debug)]
 pub struct ProbeService {
-    commands: Sender<Command>,
+    commands: Sender<ProbeCommand>,
     wake_writer: OwnedFd,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
-enum Command {
+enum ProbeCommand {
     SetTargets(Vec<Target>),
     Stop { announces_pause: bool },
 }
@@ -54,7 +54,7 @@ impl ProbeService {
     ///
     /// After a mode has changed, `on_change` receives the modes of all targets.
     pub fn start(
-        node: &Node,
+        node: &ProbeNode,
         on_change: impl FnMut(&BTreeMap<TargetId, ForwardingMode>) + Send + 'static,
     ) -> io::Result<Self> {
         let open_sockets = |address: &IpAddr| FamilySockets::open(*address, node.marks);
@@ -62,7 +62,7 @@ impl ProbeService {
         let (wake_reader, wake_writer) = rustix::pipe::pipe()?;
         let (commands, received_commands) = channel();
         let prober = Prober::new(node.addresses.clone(), node.uplink_mtu, node.tunnel_mtu);
-        let worker = Worker { prober, sockets, wake_reader, commands: received_commands };
+        let worker = ProbeWorker { prober, sockets, wake_reader, commands: received_commands };
         let thread =
             std::thread::Builder::new().name("probe".to_owned()).spawn(move || worker.run(on_change))?;
         Ok(Self { commands, wake_writer, thread: Some(thread) })
@@ -70,7 +70,7 @@ impl ProbeService {
 
     /// Replaces the targets.
     pub fn set_targets(&self, targets: Vec<Target>) {
-        self.send(Command::SetTargets(targets));
+        self.send(ProbeCommand::SetTargets(targets));
     }
 
     /// Stops the probe, and announces to the peers that the node's rules remain. The peers then keep their modes for a
@@ -80,13 +80,13 @@ impl ProbeService {
     }
 
     fn stop(&mut self, announces_pause: bool) {
-        self.send(Command::Stop { announces_pause });
+        self.send(ProbeCommand::Stop { announces_pause });
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the probe's thread has panicked");
         }
     }
 
-    fn send(&self, command: Command) {
+    fn send(&self, command: ProbeCommand) {
         // An error means that the thread has ended.
         if self.commands.send(command).is_ok() {
             let _ = rustix::io::write(&self.wake_writer, &[0]);
@@ -104,21 +104,21 @@ impl Drop for ProbeService {
 
 /// The state of the thread.
 #[derive(Debug)]
-struct Worker {
+struct ProbeWorker {
     prober: Prober,
     sockets: Vec<FamilySockets>,
     wake_reader: OwnedFd,
-    commands: Receiver<Command>,
+    commands: Receiver<ProbeCommand>,
 }
 
-impl Worker {
+impl ProbeWorker {
     fn run(mut self, mut on_change: impl FnMut(&BTreeMap<TargetId, ForwardingMode>)) {
         let mut reported_modes = BTreeMap::new();
         loop {
             while let Ok(command) = self.commands.try_recv() {
                 match command {
-                    Command::SetTargets(targets) => self.prober.set_targets(targets, Instant::now()),
-                    Command::Stop { announces_pause } => {
+                    ProbeCommand::SetTargets(targets) => self.prober.set_targets(targets, Instant::now()),
+                    ProbeCommand::Stop { announces_pause } => {
                         let messages =
                             if announces_pause { self.prober.pause_messages() } else { Vec::new() };
                         return self.send(&messages);
@@ -126,10 +126,10 @@ impl Worker {
                 }
             }
             self.receive();
-            let requests = self.prober.on_time(Instant::now(), random_number);
+            let requests = self.prober.on_timer(Instant::now(), random_number);
             self.renew_flows(&requests);
             self.send(&requests);
-            let modes = self.prober.modes();
+            let modes = self.prober.forwarding_modes();
             if modes != reported_modes {
                 on_change(&modes);
                 reported_modes = modes;
@@ -139,9 +139,9 @@ impl Worker {
     }
 
     fn wait(&self) {
-        let next_event = self.prober.next_event().unwrap_or_else(|| Instant::now() + IDLE_WAIT);
+        let next_event = self.prober.next_event_at().unwrap_or_else(|| Instant::now() + MAX_IDLE_WAIT);
         let remaining_time = next_event.saturating_duration_since(Instant::now());
-        // Rounds up, because poll(2) counts milliseconds in older kernels.
+        // Rounds up, because poll(2) has a resolution of one millisecond in older kernels.
         let timeout = Timespec::try_from(remaining_time + Duration::from_millis(1)).ok();
         let mut poll_fds = vec![PollFd::new(&self.wake_reader, PollFlags::IN)];
         for family in &self.sockets {

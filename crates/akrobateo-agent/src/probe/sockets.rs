@@ -10,7 +10,7 @@ use rustix::net::sockopt::{
 };
 use socket2::SockRef;
 
-use super::message::PORT;
+use super::message::PROBE_PORT;
 use super::peer_path::{ANSWER_TIMEOUT, PeerPath};
 use super::prober::Transmission;
 use crate::marks::Marks;
@@ -37,7 +37,7 @@ struct RequestSockets {
 impl FamilySockets {
     /// Opens the sockets for a node's address.
     pub(super) fn open(address: IpAddr, marks: Marks) -> io::Result<Self> {
-        let answer_socket = open_socket(address, PORT)?;
+        let answer_socket = open_socket(address, PROBE_PORT)?;
         let request_sockets = [RequestSockets::open(address)?, RequestSockets::open(address)?];
         Ok(Self { address, marks, answer_socket, request_sockets })
     }
@@ -77,9 +77,9 @@ impl FamilySockets {
             &self.request_sockets[*path as usize].current_socket
         };
         let mark = match (path, is_answer) {
-            (PeerPath::Tunnel, _) => self.marks.tunnel(*peer),
-            (PeerPath::Direct, true) => self.marks.direct(*peer),
-            (PeerPath::Direct, false) => self.marks.probe(),
+            (PeerPath::Tunnel, _) => self.marks.tunnel_mark(*peer),
+            (PeerPath::Direct, true) => self.marks.direct_mark(*peer),
+            (PeerPath::Direct, false) => self.marks.probe_mark(),
         };
         SockRef::from(socket).set_mark(mark)?;
         socket.send_to(bytes, destination).map(drop)
@@ -100,7 +100,7 @@ impl RequestSockets {
 fn open_socket(address: IpAddr, port: u16) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(SocketAddr::new(address, port))?;
     socket.set_nonblocking(true)?;
-    // With PROBE, the kernel ignores its learnt path MTU, and a probe notices when the MTU grows again.
+    // With PROBE, the kernel ignores the path MTU that it has learnt. A probe therefore shows when the MTU grows again.
     match Family::from_ip(address) {
         Family::V4 => set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::PROBE)?,
         Family::V6 => set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::PROBE)?,

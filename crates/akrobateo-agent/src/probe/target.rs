@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use akrobateo_core::family::Family;
 
-use super::peer_path::{PathResult, PathState, PeerPath, Results};
+use super::peer_path::{PathResult, PathResults, PathState, PeerPath};
 use crate::marks::NodeNumber;
 
 /// The time for which missing answers are ignored after a peer's agent has announced its end.
@@ -26,15 +26,15 @@ pub struct TargetId {
 pub struct Target {
     /// The peer and the family.
     pub id: TargetId,
-    /// The peer's node address.
+    /// The address of the peer's node.
     pub node_address: IpAddr,
     /// An address in a range of the peer's pods. A pod need not have this address.
-    pub pod_address: IpAddr,
+    pub pod_range_address: IpAddr,
     /// True if the tunnel to this peer exists.
     pub has_tunnel: bool,
 }
 
-/// The forwarding mode towards a peer, which decides which source address its endpoints see.
+/// The forwarding mode towards a peer. The mode decides which source address the peer's endpoints see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardingMode {
     /// This path keeps the client's address.
@@ -77,14 +77,14 @@ impl fmt::Display for MasqueradeReason {
 pub(super) struct TargetState {
     pub(super) target: Target,
     paths: [PathState; 2],
-    results_of_peer: Results,
+    results_from_peer: PathResults,
     paused_until: Option<Instant>,
 }
 
 impl TargetState {
     pub(super) fn new(target: Target, now: Instant) -> Self {
         let paths = PeerPath::ALL.map(|_| PathState::new(now));
-        Self { target, paths, results_of_peer: Results::new(PathResult::Undecided), paused_until: None }
+        Self { target, paths, results_from_peer: PathResults::new(PathResult::Undecided), paused_until: None }
     }
 
     /// Returns the paths that exist.
@@ -103,8 +103,8 @@ impl TargetState {
 
     /// Replaces the target's description. The results remain if the same addresses are probed.
     pub(super) fn set_target(&mut self, target: Target, now: Instant) {
-        let has_same_addresses =
-            (self.target.node_address, self.target.pod_address) == (target.node_address, target.pod_address);
+        let has_same_addresses = (self.target.node_address, self.target.pod_range_address)
+            == (target.node_address, target.pod_range_address);
         if !has_same_addresses {
             *self = Self::new(target, now);
             return;
@@ -116,8 +116,8 @@ impl TargetState {
     }
 
     /// Returns the results of this node's probes.
-    pub(super) fn results(&self) -> Results {
-        let mut results = Results::new(PathResult::Fails);
+    pub(super) fn own_results(&self) -> PathResults {
+        let mut results = PathResults::new(PathResult::Fails);
         for path in self.paths() {
             results.set(path, self.path(path).result());
         }
@@ -127,9 +127,9 @@ impl TargetState {
     /// Runs `change`. If `change` alters this node's results, the peer receives the new results at once, with a probe
     /// of each path.
     pub(super) fn update(&mut self, now: Instant, change: impl FnOnce(&mut Self)) {
-        let results_before = self.results();
+        let results_before = self.own_results();
         change(self);
-        if self.results() != results_before {
+        if self.own_results() != results_before {
             for path in self.paths() {
                 self.path_mut(path).probe_now(now);
             }
@@ -137,22 +137,22 @@ impl TargetState {
     }
 
     /// Counts missing answers.
-    pub(super) fn on_time(&mut self, now: Instant) {
+    pub(super) fn on_timer(&mut self, now: Instant) {
         let is_paused = self.paused_until.is_some_and(|until| now < until);
         self.update(now, |state| {
             for path in state.paths() {
-                state.path_mut(path).on_time(now, is_paused);
+                state.path_mut(path).on_timer(now, is_paused);
             }
         });
     }
 
-    /// Stores the results of the peer. A message from the peer also ends its pause.
+    /// Stores the results of the peer. A message from the peer also ends the peer's pause.
     ///
     /// The agent of the peer is undecided after its start. The peer's earlier results remain valid for that time.
-    pub(super) fn on_results_of_peer(&mut self, results: Results) {
+    pub(super) fn on_results_from_peer(&mut self, results: PathResults) {
         for path in PeerPath::ALL {
             if results.get(path) != PathResult::Undecided {
-                self.results_of_peer.set(path, results.get(path));
+                self.results_from_peer.set(path, results.get(path));
             }
         }
         self.paused_until = None;
@@ -165,7 +165,7 @@ impl TargetState {
 
     pub(super) fn mode(&self) -> ForwardingMode {
         let has_results = |path: PeerPath, own_result, peer_result| {
-            self.path(path).result() == own_result && self.results_of_peer.get(path) == peer_result
+            self.path(path).result() == own_result && self.results_from_peer.get(path) == peer_result
         };
         let any_path_has_results =
             |own_result, peer_result| self.paths().any(|path| has_results(path, own_result, peer_result));

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 
 const LATENCY: Duration = Duration::from_millis(1);
-/// The documented time after which a broken path is no longer used.
+/// The documented time after which no node uses a broken path any more.
 const MAX_TIME_TO_DETECT_LOSS: Duration = Duration::from_millis(3500);
 const PAYLOAD_LENGTH: usize = 1472;
 
@@ -18,22 +18,24 @@ const PAYLOAD_LENGTH: usize = 1472;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Network {
     /// For each path: true if frames from node 1 to node 2 arrive.
-    forward: [bool; 2],
+    forward_works: [bool; 2],
     /// For each path: true if frames from node 2 to node 1 arrive.
-    backward: [bool; 2],
+    backward_works: [bool; 2],
     /// The length of the largest UDP payload that arrives.
-    max_length: usize,
+    max_payload_length: usize,
 }
 
-const GOOD_NETWORK: Network = Network { forward: [true; 2], backward: [true; 2], max_length: 2000 };
-const BROKEN_NETWORK: Network = Network { forward: [false; 2], backward: [false; 2], max_length: 2000 };
+const GOOD_NETWORK: Network =
+    Network { forward_works: [true; 2], backward_works: [true; 2], max_payload_length: 2000 };
+const BROKEN_NETWORK: Network =
+    Network { forward_works: [false; 2], backward_works: [false; 2], max_payload_length: 2000 };
 const TUNNEL_ONLY_NETWORK: Network =
-    Network { forward: [false, true], backward: [false, true], max_length: 2000 };
+    Network { forward_works: [false, true], backward_works: [false, true], max_payload_length: 2000 };
 
 /// A datagram that has not arrived yet.
 #[derive(Clone, Debug)]
 struct InFlightDatagram {
-    arrival: Instant,
+    arrives_at: Instant,
     receiver: usize,
     transmission: Transmission,
 }
@@ -47,10 +49,10 @@ struct Simulation {
     in_flight: Vec<InFlightDatagram>,
     next_nonce: u64,
     sent_datagrams: usize,
-    /// The simulation loses one in this number of datagrams; with 0 it loses none.
-    loss_interval: usize,
+    /// The simulation loses one of each so many datagrams; 0 means that no datagram is lost.
+    datagrams_per_loss: usize,
     /// The changes of node 1's mode.
-    changes: Vec<(Instant, ForwardingMode)>,
+    mode_changes: Vec<(Instant, ForwardingMode)>,
 }
 
 fn address(node: usize) -> IpAddr {
@@ -63,7 +65,7 @@ fn new_prober(node: usize, now: Instant) -> Prober {
     let target = Target {
         id: TargetId { peer: u16::try_from(peer).unwrap() + 1, family: Family::V4 },
         node_address: address(peer),
-        pod_address: IpAddr::from([10, 244, u8::try_from(peer).unwrap(), 0]),
+        pod_range_address: IpAddr::from([10, 244, u8::try_from(peer).unwrap(), 0]),
         has_tunnel: true,
     };
     prober.set_targets(vec![target], now);
@@ -80,22 +82,22 @@ impl Simulation {
             in_flight: Vec::new(),
             next_nonce: 0,
             sent_datagrams: 0,
-            loss_interval: 0,
-            changes: Vec::new(),
+            datagrams_per_loss: 0,
+            mode_changes: Vec::new(),
         }
     }
 
     fn mode(&self, node: usize) -> ForwardingMode {
-        let modes: BTreeMap<_, _> = self.probers[node].as_ref().unwrap().modes();
+        let modes: BTreeMap<_, _> = self.probers[node].as_ref().unwrap().forwarding_modes();
         *modes.values().next().unwrap()
     }
 
     fn run(&mut self, duration: Duration) {
         let end = self.now + duration;
         while self.now < end {
-            let arrival = self.in_flight.iter().map(|datagram| datagram.arrival).min();
-            let events = self.probers.iter().flatten().filter_map(Prober::next_event);
-            self.now = events.chain(arrival).min().unwrap_or(end).max(self.now).min(end);
+            let arrives_at = self.in_flight.iter().map(|datagram| datagram.arrives_at).min();
+            let events = self.probers.iter().flatten().filter_map(Prober::next_event_at);
+            self.now = events.chain(arrives_at).min().unwrap_or(end).max(self.now).min(end);
             self.deliver();
             for node in 0..2 {
                 let (now, nonce) = (self.now, &mut self.next_nonce);
@@ -104,26 +106,29 @@ impl Simulation {
                     *nonce += 1;
                     *nonce
                 };
-                for transmission in prober.on_time(now, next_nonce) {
+                for transmission in prober.on_timer(now, next_nonce) {
                     self.send(node, transmission);
                 }
             }
-            if self.probers[0].is_some() && self.changes.last().map(|(_, mode)| *mode) != Some(self.mode(0)) {
-                self.changes.push((self.now, self.mode(0)));
+            if self.probers[0].is_some()
+                && self.mode_changes.last().map(|(_, mode)| *mode) != Some(self.mode(0))
+            {
+                self.mode_changes.push((self.now, self.mode(0)));
             }
         }
     }
 
     fn send(&mut self, sender: usize, transmission: Transmission) {
         self.sent_datagrams += 1;
-        let paths = if sender == 0 { self.network.forward } else { self.network.backward };
-        let is_dropped = self.loss_interval > 0 && self.sent_datagrams.is_multiple_of(self.loss_interval);
+        let paths = if sender == 0 { self.network.forward_works } else { self.network.backward_works };
+        let is_dropped =
+            self.datagrams_per_loss > 0 && self.sent_datagrams.is_multiple_of(self.datagrams_per_loss);
         if paths[transmission.path as usize]
-            && transmission.bytes.len() <= self.network.max_length
+            && transmission.bytes.len() <= self.network.max_payload_length
             && !is_dropped
         {
             self.in_flight.push(InFlightDatagram {
-                arrival: self.now + LATENCY,
+                arrives_at: self.now + LATENCY,
                 receiver: 1 - sender,
                 transmission,
             });
@@ -132,7 +137,7 @@ impl Simulation {
 
     fn deliver(&mut self) {
         let (arrived, still_in_flight) =
-            self.in_flight.drain(..).partition::<Vec<_>, _>(|datagram| datagram.arrival <= self.now);
+            self.in_flight.drain(..).partition::<Vec<_>, _>(|datagram| datagram.arrives_at <= self.now);
         self.in_flight = still_in_flight;
         for InFlightDatagram { receiver, transmission, .. } in arrived {
             let Some(prober) = &mut self.probers[receiver] else { continue };
@@ -160,16 +165,16 @@ fn first_mode_is_decided_within_two_seconds() {
         (TUNNEL_ONLY_NETWORK, ForwardingMode::Keep(PeerPath::Tunnel)),
         (BROKEN_NETWORK, masquerade(MasqueradeReason::NoAnswer)),
         (
-            Network { max_length: PAYLOAD_LENGTH - 1, ..GOOD_NETWORK },
+            Network { max_payload_length: PAYLOAD_LENGTH - 1, ..GOOD_NETWORK },
             masquerade(MasqueradeReason::FullSizeLost),
         ),
-        (Network { forward: [false; 2], ..GOOD_NETWORK }, masquerade(MasqueradeReason::NoAnswer)),
+        (Network { forward_works: [false; 2], ..GOOD_NETWORK }, masquerade(MasqueradeReason::NoAnswer)),
     ] {
         let mut simulation = Simulation::new(network);
         simulation.run(Duration::from_secs(2));
         assert_eq!(simulation.mode(0), expected, "{network:?}");
         assert_eq!(simulation.mode(1), expected, "{network:?}");
-        assert!(simulation.changes.len() <= 2, "{:?}", simulation.changes);
+        assert!(simulation.mode_changes.len() <= 2, "{:?}", simulation.mode_changes);
     }
 }
 
@@ -193,10 +198,10 @@ fn lost_path_is_replaced_and_used_again_after_its_penalty() {
 fn single_lost_datagram_does_not_change_the_mode() {
     let mut simulation = Simulation::new(GOOD_NETWORK);
     simulation.run(Duration::from_secs(5));
-    simulation.changes.clear();
-    simulation.loss_interval = 10;
+    simulation.mode_changes.clear();
+    simulation.datagrams_per_loss = 10;
     simulation.run(Duration::from_hours(1));
-    assert_eq!(simulation.changes.len(), 1, "{:?}", simulation.changes);
+    assert_eq!(simulation.mode_changes.len(), 1, "{:?}", simulation.mode_changes);
 }
 
 #[test]
@@ -208,11 +213,11 @@ fn flapping_network_changes_the_mode_rarely() {
         simulation.run(Duration::from_secs(30));
         simulation.network = GOOD_NETWORK;
     }
-    assert!(simulation.changes.len() < 10, "{} changes", simulation.changes.len());
+    assert!(simulation.mode_changes.len() < 10, "{} changes", simulation.mode_changes.len());
 }
 
 #[test]
-fn probes_of_a_working_peer_are_rare() {
+fn working_peer_is_probed_rarely() {
     let mut simulation = Simulation::new(GOOD_NETWORK);
     simulation.run(Duration::from_secs(10));
     let sent_before = simulation.sent_datagrams;
@@ -226,7 +231,7 @@ fn probes_of_a_working_peer_are_rare() {
 }
 
 #[test]
-fn announced_stop_keeps_the_mode_for_a_minute() {
+fn mode_remains_for_a_minute_after_an_announced_stop() {
     let mut simulation = Simulation::new(GOOD_NETWORK);
     simulation.run(Duration::from_secs(10));
     let messages = simulation.probers[1].as_ref().unwrap().pause_messages();
@@ -234,13 +239,13 @@ fn announced_stop_keeps_the_mode_for_a_minute() {
     for message in messages {
         simulation.send(1, message);
     }
-    simulation.changes.clear();
+    simulation.mode_changes.clear();
     simulation.run(Duration::from_secs(59));
     assert_eq!(simulation.mode(0), ForwardingMode::Keep(PeerPath::Direct));
     let mut simulation_with_restart = simulation.clone();
     simulation_with_restart.probers[1] = Some(new_prober(1, simulation_with_restart.now));
     simulation_with_restart.run(Duration::from_mins(5));
-    assert_eq!(simulation_with_restart.changes.len(), 1, "{:?}", simulation_with_restart.changes);
+    assert_eq!(simulation_with_restart.mode_changes.len(), 1, "{:?}", simulation_with_restart.mode_changes);
     simulation.run(Duration::from_secs(1) + MAX_TIME_TO_DETECT_LOSS);
     assert_eq!(simulation.mode(0), masquerade(MasqueradeReason::NoAnswer));
 }
@@ -252,32 +257,39 @@ fn unchanged_targets_keep_their_modes() {
     let now = simulation.now;
     let mut prober = simulation.probers[0].take().unwrap();
     let fresh_prober = new_prober(0, now);
-    let (modes, id) = (prober.modes(), *fresh_prober.modes().keys().next().unwrap());
+    let (modes, id) = (prober.forwarding_modes(), *fresh_prober.forwarding_modes().keys().next().unwrap());
     let target = |peer: u16, pod: u8| Target {
         id: TargetId { peer, ..id },
         node_address: address(usize::from(peer) - 1),
-        pod_address: IpAddr::from([10, 244, pod, 0]),
+        pod_range_address: IpAddr::from([10, 244, pod, 0]),
         has_tunnel: true,
     };
     prober.set_targets(vec![target(2, 1), target(3, 2)], now);
-    assert_eq!(prober.modes()[&id], modes[&id]);
-    assert_eq!(prober.modes()[&target(3, 2).id], masquerade(MasqueradeReason::Undecided));
+    assert_eq!(prober.forwarding_modes()[&id], modes[&id]);
+    assert_eq!(prober.forwarding_modes()[&target(3, 2).id], masquerade(MasqueradeReason::Undecided));
     prober.set_targets(vec![target(2, 9)], now);
-    assert_eq!(prober.modes()[&id], masquerade(MasqueradeReason::Undecided));
-    assert_eq!(prober.modes().len(), 1);
+    assert_eq!(prober.forwarding_modes()[&id], masquerade(MasqueradeReason::Undecided));
+    assert_eq!(prober.forwarding_modes().len(), 1);
 }
 
 fn network() -> impl Strategy<Value = Network> {
     let arrives = prop::array::uniform2(prop::bool::weighted(0.7));
-    (arrives, arrives, prop::sample::select(vec![1000, 2000]))
-        .prop_map(|(forward, backward, max_length)| Network { forward, backward, max_length })
+    (arrives, arrives, prop::sample::select(vec![1000, 2000])).prop_map(
+        |(forward_works, backward_works, max_payload_length)| Network {
+            forward_works,
+            backward_works,
+            max_payload_length,
+        },
+    )
 }
 
 /// Returns the path that both nodes must find.
 fn best_path(network: Network) -> Option<PeerPath> {
     let works = |path: &PeerPath| {
         let index = *path as usize;
-        network.forward[index] && network.backward[index] && network.max_length >= PAYLOAD_LENGTH
+        network.forward_works[index]
+            && network.backward_works[index]
+            && network.max_payload_length >= PAYLOAD_LENGTH
     };
     PeerPath::ALL.into_iter().find(works)
 }
@@ -292,12 +304,12 @@ proptest! {
         for (network, seconds) in networks {
             simulation.network = network;
             simulation.run(Duration::from_secs(seconds));
-            // A broken path is no longer used after the documented time.
+            // After the documented time, no node uses a broken path any more.
             if Duration::from_secs(seconds) > MAX_TIME_TO_DETECT_LOSS {
                 for node in 0..2 {
                     if let ForwardingMode::Keep(path) = simulation.mode(node) {
                         let index = path as usize;
-                        prop_assert!(network.forward[index] && network.backward[index]);
+                        prop_assert!(network.forward_works[index] && network.backward_works[index]);
                     }
                 }
             }

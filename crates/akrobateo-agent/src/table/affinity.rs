@@ -2,8 +2,8 @@
 //!
 //! Each timeout and family has its own dynamic map. The map's keys are a client and a Service port, and its values are
 //! endpoints. The chain of a Service looks up the client (step 2 in [`super`]). The chain `nat_post` adds the endpoint
-//! of a new client, and restarts the timeout with each new flow. At this hook, the packet's destination is already the
-//! endpoint.
+//! of a new client, and restarts the timeout with each new flow. At the hook of `nat_post`, the packet's destination is
+//! already the endpoint.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -19,24 +19,24 @@ use super::expressions::{has_flow_bits, load_protocol_and_port, rule};
 use super::ip_version::IpVersion;
 use crate::marks::AFFINITY_FLOW_BIT;
 
-/// The maximum number of clients in one map. Clients beyond this number have no affinity.
-const MAX_CLIENTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(262_143);
+/// The maximum number of clients in one map. If a map is full, further clients have no affinity.
+const MAX_CLIENTS_PER_MAP: NonZeroU32 = NonZeroU32::MIN.saturating_add(262_143);
 
 /// The prefix of the names of the maps.
-pub(crate) const MAP_PREFIX: &str = "affinity";
+pub(crate) const MAP_NAME_PREFIX: &str = "affinity";
 
 /// Returns the name of the map for a timeout.
 pub(super) fn map_name(ip_version: IpVersion, seconds: NonZeroU32) -> Name {
-    ip_version.add_suffix(&format!("{MAP_PREFIX}_{seconds}s_"))
+    ip_version.add_suffix(&format!("{MAP_NAME_PREFIX}_{seconds}s_"))
 }
 
-fn store_endpoint_chain_name(seconds: NonZeroU32) -> Name {
+fn name_of_chain_that_stores_endpoint(seconds: NonZeroU32) -> Name {
     format!("remember_{seconds}s").into()
 }
 
 /// Returns the sets of a family for these timeouts. `ports` are the Service ports with session affinity, and their
 /// timeouts.
-pub(super) fn sets(
+pub(super) fn build_sets(
     ip_version: IpVersion,
     timeouts: &BTreeSet<NonZeroU32>,
     ports: &[(Value, NonZeroU32)],
@@ -44,7 +44,7 @@ pub(super) fn sets(
     let client_key_type = DataType::concat(&[ip_version.address_type, DataType::PROTOCOL, DataType::PORT]);
     let endpoint_type = DataType::concat(&[ip_version.address_type, DataType::PORT]);
     let definition = |seconds: NonZeroU32| {
-        SetDefinition::dynamic(client_key_type, Some(endpoint_type), MAX_CLIENTS, Some(seconds))
+        SetDefinition::dynamic(client_key_type, Some(endpoint_type), MAX_CLIENTS_PER_MAP, Some(seconds))
     };
     let mut sets: Vec<_> = timeouts
         .iter()
@@ -52,7 +52,7 @@ pub(super) fn sets(
         .collect();
     let port_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT]);
     let port_elements = ports.iter().map(|(key, seconds)| {
-        Element::new(*key).with_verdict(Verdict::jump(store_endpoint_chain_name(*seconds)))
+        Element::new(*key).with_verdict(Verdict::jump(name_of_chain_that_stores_endpoint(*seconds)))
     });
     sets.push(Set::new(
         ip_version.add_suffix("affinity_ports"),
@@ -63,11 +63,11 @@ pub(super) fn sets(
 }
 
 /// Returns the rule that translates the destination to the endpoint of the client, if the map contains the client.
-pub(super) fn look_up_rule(ip_version: IpVersion, seconds: NonZeroU32) -> Rule {
+pub(super) fn rule_that_finds_endpoint_of_client(ip_version: IpVersion, seconds: NonZeroU32) -> Rule {
     rule([
         &ip_version.match_packets(),
         &[ip_version.load_source(Reg(0))],
-        &load_protocol_and_port(ip_version.address_registers),
+        &load_protocol_and_port(ip_version.address_register_count),
         &[
             Expr::map(map_name(ip_version, seconds), Reg(0), Reg(ENDPOINT_REGISTER)),
             translate_destination(ip_version),
@@ -76,9 +76,9 @@ pub(super) fn look_up_rule(ip_version: IpVersion, seconds: NonZeroU32) -> Rule {
 }
 
 /// Returns the chain that stores the endpoint of a flow in the map for a timeout.
-pub(super) fn store_endpoint_chain(seconds: NonZeroU32, ip_versions: &[IpVersion]) -> Chain {
+pub(super) fn chain_that_stores_endpoint(seconds: NonZeroU32, ip_versions: &[IpVersion]) -> Chain {
     let build_rule = |ip_version: &IpVersion| {
-        let register_after_address = ip_version.address_registers;
+        let register_after_address = ip_version.address_register_count;
         rule([
             &ip_version.match_packets(),
             &[
@@ -97,11 +97,11 @@ pub(super) fn store_endpoint_chain(seconds: NonZeroU32, ip_versions: &[IpVersion
             ],
         ])
     };
-    Chain::regular(store_endpoint_chain_name(seconds), ip_versions.iter().map(build_rule).collect())
+    Chain::regular(name_of_chain_that_stores_endpoint(seconds), ip_versions.iter().map(build_rule).collect())
 }
 
 /// Returns the rule of `nat_post` that jumps to the chain that stores the flow's endpoint.
-pub(super) fn store_endpoint_rule(ip_version: IpVersion) -> Rule {
+pub(super) fn rule_that_stores_endpoint(ip_version: IpVersion) -> Rule {
     rule([
         &has_flow_bits(AFFINITY_FLOW_BIT, AFFINITY_FLOW_BIT),
         &ip_version.match_packets(),

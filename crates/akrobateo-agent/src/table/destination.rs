@@ -13,7 +13,7 @@ pub(super) fn translate_destination(ip_version: IpVersion) -> Expr {
         kind: NatKind::Destination,
         family: ip_version.family,
         address: Some(Reg(ENDPOINT_REGISTER)),
-        port: Some(Reg(ENDPOINT_REGISTER + ip_version.address_registers)),
+        port: Some(Reg(ENDPOINT_REGISTER + ip_version.address_register_count)),
         flags: NatFlags::default(),
     }
 }

@@ -10,14 +10,14 @@ use super::affinity;
 use super::destination::{ENDPOINT_REGISTER, translate_destination};
 use super::expressions::{is_protocol, load_protocol_and_port, rule, set_flow_bits, set_packet_bits};
 use super::ip_version::IpVersion;
-use super::port_counters::{Outcome, count_rule};
+use super::port_counters::{Outcome, rule_that_counts_flow};
 use crate::config::Service;
 use crate::marks::{AFFINITY_FLOW_BIT, FORWARD_ACCEPTED_BIT, MASQUERADED_FLOW_BIT, TRANSLATED_FLOW_BIT};
 
 /// The name of the chain of Services without endpoints.
 pub(super) const REFUSE_CHAIN: &str = "refuse";
 
-/// The properties that are the same for all Services of a chain.
+/// The properties that all Services of one chain have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct EndpointChain {
     /// The number of endpoints.
@@ -57,21 +57,27 @@ impl EndpointChain {
             bits |= AFFINITY_FLOW_BIT;
         }
         let mut rules = vec![
-            count_rule(Outcome::Forwarded),
+            rule_that_counts_flow(Outcome::Forwarded),
             rule([&set_flow_bits(bits), &set_packet_bits(FORWARD_ACCEPTED_BIT)]),
         ];
         if self.keeps_client_address {
-            rules.extend(ip_versions.iter().map(|ip_version| masquerade_cluster_clients_rule(*ip_version)));
+            rules.extend(
+                ip_versions.iter().map(|ip_version| rule_that_masquerades_cluster_clients(*ip_version)),
+            );
         }
         if let Some(seconds) = self.affinity_seconds {
-            rules.extend(ip_versions.iter().map(|ip_version| affinity::look_up_rule(*ip_version, seconds)));
+            rules.extend(
+                ip_versions
+                    .iter()
+                    .map(|ip_version| affinity::rule_that_finds_endpoint_of_client(*ip_version, seconds)),
+            );
         }
-        rules.extend(ip_versions.iter().map(|ip_version| self.choose_rule(*ip_version)));
+        rules.extend(ip_versions.iter().map(|ip_version| self.rule_that_chooses_endpoint(*ip_version)));
         Chain::regular(self.name(), rules)
     }
 
     /// Returns the rule that chooses an endpoint at random.
-    fn choose_rule(self, ip_version: IpVersion) -> Rule {
+    fn rule_that_chooses_endpoint(self, ip_version: IpVersion) -> Rule {
         rule([
             &ip_version.match_packets(),
             &load_protocol_and_port(0),
@@ -85,8 +91,8 @@ impl EndpointChain {
 }
 
 /// Returns the rule that masquerades clients inside the cluster. Without the masquerade, an endpoint could send its
-/// replies directly to the client, and the client would not accept them.
-fn masquerade_cluster_clients_rule(ip_version: IpVersion) -> Rule {
+/// replies directly to the client, and the client would not accept these replies.
+fn rule_that_masquerades_cluster_clients(ip_version: IpVersion) -> Rule {
     rule([
         &ip_version.match_packets(),
         &[ip_version.load_source(Reg(0)), Expr::is_in(ip_version.add_suffix("inside"), Reg(0))],
@@ -95,18 +101,19 @@ fn masquerade_cluster_clients_rule(ip_version: IpVersion) -> Rule {
 }
 
 /// Returns the chain that refuses a flow at once: with a TCP reset, or for other protocols with "port unreachable".
-pub(super) fn refuse_chain() -> Chain {
+pub(super) fn chain_that_refuses_flows() -> Chain {
     let is_tcp = is_protocol(Protocol::Tcp.number());
     let rules = vec![
-        count_rule(Outcome::NoEndpoint),
+        rule_that_counts_flow(Outcome::NoEndpoint),
         rule([&is_tcp, &[Expr::Reject(Reject::TcpReset)]]),
         Rule::new(vec![Expr::Reject(Reject::Icmpx(reject::ICMPX_PORT_UNREACHABLE))]),
     ];
     Chain::regular(REFUSE_CHAIN, rules)
 }
 
-/// Returns the goto to the chain of a Service. A Service without endpoints (`None`) refuses the flow.
-pub(super) fn goto_service_chain(chain: Option<EndpointChain>) -> Verdict {
+/// Returns the goto that sends packets to the chain of a Service. A Service without endpoints (`None`) refuses the
+/// flow.
+pub(super) fn goto_endpoint_chain(chain: Option<EndpointChain>) -> Verdict {
     match chain {
         Some(chain) => Verdict::Goto(chain.name()),
         None => Verdict::goto(REFUSE_CHAIN),

@@ -51,7 +51,7 @@ pub(super) fn has_packet_bits(mask: u32, bits: u32) -> [Expr; 3] {
 }
 
 /// Returns the expression that loads the conntrack zone of the original direction.
-pub(super) const fn load_zone(reg: Reg) -> Expr {
+pub(super) const fn load_conntrack_zone(reg: Reg) -> Expr {
     Expr::Ct { key: ct::KEY_ZONE, direction: Some(Direction::Original), dreg: reg }
 }
 
@@ -60,10 +60,10 @@ pub(super) fn has_peer_zone() -> [Expr; 3] {
     let mask = Expr::Bitwise {
         sreg: Reg(0),
         dreg: Reg(0),
-        mask: Value::from(marks::ZONE_MASK.to_ne_bytes()),
+        mask: Value::from(marks::CONNTRACK_ZONE_MASK.to_ne_bytes()),
         xor: Value::from([0; 2]),
     };
-    [load_zone(Reg(0)), mask, Expr::equal(Reg(0), marks::zone(0).to_ne_bytes())]
+    [load_conntrack_zone(Reg(0)), mask, Expr::equal(Reg(0), marks::conntrack_zone(0).to_ne_bytes())]
 }
 
 /// Returns the expressions that match one direction of a flow ([`ct::DIRECTION_ORIGINAL`] or [`ct::DIRECTION_REPLY`]).
@@ -107,8 +107,8 @@ pub(super) const fn accept() -> Expr {
     Expr::Verdict(Verdict::Accept)
 }
 
-/// Concatenates the parts of a key or a value. The parts always fit, because they are at most an address and three
-/// numbers.
+/// Concatenates the parts of a key or a value. The parts always fit into a value, because the longest key has an
+/// address and three numbers.
 pub(super) fn concat(parts: &[&[u8]]) -> Value {
     Value::concat(parts).unwrap_or_else(|| Value::from([]))
 }

@@ -14,7 +14,7 @@ pub(super) struct IpVersion {
     /// The type of the addresses in sets.
     pub(super) address_type: DataType,
     /// The number of registers that an address needs.
-    pub(super) address_registers: u8,
+    pub(super) address_register_count: u8,
     /// The number of the family in `meta nfproto`.
     pub(super) nfproto: u8,
     suffix: &'static str,
@@ -26,7 +26,7 @@ const IP_VERSIONS: [IpVersion; 2] = [
     IpVersion {
         family: Family::V4,
         address_type: DataType::IPV4,
-        address_registers: 1,
+        address_register_count: 1,
         nfproto: 2,
         suffix: "4",
         source_offset: 12,
@@ -35,7 +35,7 @@ const IP_VERSIONS: [IpVersion; 2] = [
     IpVersion {
         family: Family::V6,
         address_type: DataType::IPV6,
-        address_registers: 4,
+        address_register_count: 4,
         nfproto: 10,
         suffix: "6",
         source_offset: 8,

@@ -39,7 +39,7 @@ mod unmarking;
 
 use netfilter::nft::Table;
 
-pub use self::identity::{INTERIM_TABLE_NAME, TABLE_NAME, inet_id, netdev_id, table_ids};
+pub use self::identity::{INTERIM_TABLE_NAME, TABLE_NAME, inet_table_id, netdev_table_id, table_ids};
 pub use self::keys::{family_set, paths_in_table};
 pub use self::port_counters::{Outcome, PortCount, parse_port_count, port_counter_set, port_counts};
 pub use self::reduction::reduce;
@@ -63,14 +63,14 @@ impl NodeTables {
         let services = ServicePart::new(config);
         let keeps_client_addresses = config.keeps_client_addresses();
         let has_egress_hook = config.node.has_egress_hook;
-        let mut inet = Table::empty(inet_id());
+        let mut inet = Table::empty(inet_table_id());
         services.add_to(&mut inet);
-        nat::add_to(&mut inet, config, keeps_client_addresses);
+        nat::add_nat_chains(&mut inet, config, keeps_client_addresses);
         if keeps_client_addresses {
-            recognition::add_to(&mut inet, config);
-            steering::add_to(&mut inet, config);
+            recognition::add_recognition_chains(&mut inet, config);
+            steering::add_steering_chains(&mut inet, config);
             if !has_egress_hook {
-                unmarking::add_to(&mut inet, config);
+                unmarking::add_unmarking_chain(&mut inet, config);
             }
         }
         let netdev = (keeps_client_addresses && has_egress_hook).then(|| steering::netdev_table(config));

@@ -12,7 +12,7 @@ use super::expressions::{
     set_flow_bits, set_packet_bits,
 };
 use super::ip_version::{IpVersion, address_value, all_ip_versions};
-use super::services::find_service_rule;
+use super::services::rule_that_finds_service;
 use crate::config::NodeConfig;
 use crate::marks::{
     FORWARD_ACCEPTED_BIT, MASQUERADED_FLOW_BIT, OWN_MARK_MASK, PEER_FLOW_BIT, PURPOSE_MASK,
@@ -28,8 +28,8 @@ const DESTINATION_NAT_PRIORITY: i32 = -110;
 const SOURCE_NAT_PRIORITY: i32 = 90;
 
 /// Adds the chains. `keeps_client_addresses` is true if packets between nodes may have the addresses of clients.
-pub(super) fn add_to(table: &mut Table, config: &NodeConfig, keeps_client_addresses: bool) {
-    let find_service = all_ip_versions().map(find_service_rule);
+pub(super) fn add_nat_chains(table: &mut Table, config: &NodeConfig, keeps_client_addresses: bool) {
+    let find_service = all_ip_versions().map(rule_that_finds_service);
     let mut prerouting = Vec::new();
     if keeps_client_addresses {
         prerouting.push(rule([
@@ -69,7 +69,7 @@ fn source_rules(config: &NodeConfig, keeps_client_addresses: bool) -> Vec<Rule> 
         }));
     }
     rules.push(rule([&is_foreign_flow, &[accept()]]));
-    rules.extend(ip_versions.iter().map(|ip_version| affinity::store_endpoint_rule(*ip_version)));
+    rules.extend(ip_versions.iter().map(|ip_version| affinity::rule_that_stores_endpoint(*ip_version)));
     rules.push(rule([
         &has_flow_bits(MASQUERADED_FLOW_BIT, MASQUERADED_FLOW_BIT),
         std::slice::from_ref(&masquerade),
@@ -77,7 +77,7 @@ fn source_rules(config: &NodeConfig, keeps_client_addresses: bool) -> Vec<Rule> 
     if keeps_client_addresses {
         // A packet with this mark already takes the tunnel. Its flow must keep the client's address, even if the set
         // `kept` has changed meanwhile.
-        let tunnel_mark = config.node.marks.tunnel(0) & PURPOSE_MASK;
+        let tunnel_mark = config.node.marks.tunnel_mark(0) & PURPOSE_MASK;
         rules.extend(ip_versions.iter().map(|ip_version| {
             rule([
                 &has_packet_bits(PURPOSE_MASK, tunnel_mark),
@@ -130,11 +130,11 @@ fn incoming_probe_rules(config: &NodeConfig) -> Vec<Rule> {
                 Expr::equal(Reg(0), address_value(probe::foreign_address(ip_version.family))),
             ],
             &is_protocol(Protocol::Udp.number()),
-            &is_destination_port(probe::PORT),
+            &is_destination_port(probe::PROBE_PORT),
             &[Expr::Immediate { dreg: Reg(0), value: address_value(*address) }, translate_destination],
         ])
     };
-    config.first_addresses().iter().map(build_incoming_rule).collect()
+    config.first_address_of_each_family().iter().map(build_incoming_rule).collect()
 }
 
 /// Returns the rules that give the agent's probes a source address outside of the cluster.
@@ -143,13 +143,13 @@ fn outgoing_probe_rules(config: &NodeConfig) -> Vec<Rule> {
         let ip_version = IpVersion::from_family(Family::from_ip(*address));
         let foreign_address = address_value(probe::foreign_address(ip_version.family));
         rule([
-            &has_packet_bits(OWN_MARK_MASK, config.node.marks.base),
+            &has_packet_bits(OWN_MARK_MASK, config.node.marks.own_bits),
             &ip_version.match_packets(),
             &[ip_version.load_source(Reg(0)), Expr::equal(Reg(0), address_value(*address))],
             &is_protocol(Protocol::Udp.number()),
-            &is_destination_port(probe::PORT),
+            &is_destination_port(probe::PROBE_PORT),
             &[Expr::Immediate { dreg: Reg(0), value: foreign_address }, translate_source(ip_version)],
         ])
     };
-    config.first_addresses().iter().map(build_outgoing_rule).collect()
+    config.first_address_of_each_family().iter().map(build_outgoing_rule).collect()
 }

@@ -2,8 +2,9 @@
 //!
 //! The set has one element for each family, protocol, port and outcome. A rule looks up the element of a new flow, and
 //! the lookup counts the flow. Only chains of type nat contain these rules, so later packets of a flow cost nothing. A
-//! change of endpoints does not reset a counter, because the elements depend only on the ports of the Services. The
-//! counters of the elements of `services4` and `services6` do not have this property.
+//! change of endpoints does not reset a counter, because the elements depend only on the ports of the Services.
+//! Counters in the elements of `services4` and `services6` would be reset, because a change of endpoints replaces these
+//! elements.
 
 use akrobateo_core::{Family, Frontend, Protocol};
 use netfilter::nft::Table;
@@ -53,8 +54,8 @@ pub struct PortCount {
     pub frontend: Frontend,
     /// The outcome.
     pub outcome: Outcome,
-    /// The number of packets that looked for an endpoint. A forwarded flow has one such packet. A refused or dropped
-    /// client sends one such packet with each attempt.
+    /// The number of packets for which the rules looked for an endpoint. A forwarded flow has one such packet. A
+    /// refused or dropped client sends one such packet with each attempt.
     pub count: u64,
 }
 
@@ -69,14 +70,14 @@ pub fn port_counter_set(services: &[Service]) -> Set {
             .into_iter()
             .filter(|outcome| service.source_ranges.is_some() || *outcome != Outcome::NotAllowed);
         for outcome in outcomes {
-            elements.extend(service.frontends().map(|frontend| Element::new(key(frontend, outcome))));
+            elements.extend(service.frontends().map(|frontend| Element::new(element_key(frontend, outcome))));
         }
     }
     Set::new(SET_NAME, SetDefinition::set(key_type).with_counters(), elements)
 }
 
 /// Returns the rule that counts a flow. The rule has no other effect.
-pub(super) fn count_rule(outcome: Outcome) -> Rule {
+pub(super) fn rule_that_counts_flow(outcome: Outcome) -> Rule {
     rule([
         &[Expr::Meta { key: meta::KEY_NFPROTO, dreg: Reg(0) }],
         &load_protocol_and_port(1),
@@ -106,7 +107,7 @@ pub fn parse_port_count(element: &Element) -> Option<PortCount> {
     Some(PortCount { frontend, outcome, count: element.counter.packets })
 }
 
-fn key(frontend: Frontend, outcome: Outcome) -> Value {
+fn element_key(frontend: Frontend, outcome: Outcome) -> Value {
     let Frontend { family, protocol, port } = frontend;
     concat(&[
         &[IpVersion::from_family(family).nfproto],

@@ -4,8 +4,8 @@
 //! belongs to the peer. The conntrack zone of the flow's original direction stores the peer. Because of the zones,
 //! flows through different peers have different conntrack entries, even if their addresses and ports are the same.
 //!
-//! Every packet that arrives at the node passes these rules, so they must be fast. Packets from pods leave the chain
-//! after the first comparison, and packets from nodes after one lookup. No rule looks up a set with intervals.
+//! Every packet that arrives at the node passes these rules, so the rules must be fast. Packets from pods leave the
+//! chain after the first comparison, and packets from nodes after one lookup. No rule looks up a set with intervals.
 
 use std::net::IpAddr;
 
@@ -29,7 +29,7 @@ const RECOGNITION_PRIORITY: i32 = -310;
 /// The name of the chain that packets from outside of the pod ranges pass.
 const RECOGNIZE_CHAIN: &str = "recognize";
 
-pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
+pub(super) fn add_recognition_chains(table: &mut Table, config: &NodeConfig) {
     let ip_versions = all_ip_versions();
     table.sets.push(peer_zones(config));
     table.sets.extend(ip_versions.iter().map(|ip_version| {
@@ -43,18 +43,18 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
     }));
     table.sets.extend(ip_versions.iter().map(|ip_version| {
         let nodes =
-            config.node_addresses(ip_version.family).map(|address| Element::new(address_value(address)));
+            config.all_node_addresses(ip_version.family).map(|address| Element::new(address_value(address)));
         Set::new(ip_version.add_suffix("nodes"), SetDefinition::set(ip_version.address_type), nodes.collect())
     }));
-    let is_tunnel_packet = [is_protocol(Protocol::Udp.number()), is_destination_port(tunnel::PORT)].concat();
-    let untrack_tunnel = rule([&is_tunnel_packet, &[Expr::NoTrack]]);
+    let is_tunnel = [is_protocol(Protocol::Udp.number()), is_destination_port(tunnel::TUNNEL_PORT)].concat();
+    let untrack_tunnel = rule([&is_tunnel, &[Expr::NoTrack]]);
     let mut prerouting = Vec::new();
     for ip_version in &ip_versions {
         prerouting.extend(
-            config.pod_ranges(ip_version.family).iter().map(|range| skip_pods_rule(*ip_version, range)),
+            config.pod_ranges(ip_version.family).iter().map(|range| rule_that_skips_pods(*ip_version, range)),
         );
     }
-    // Packets of the tunnel itself come from nodes, so the rules for packets from pods can precede this rule.
+    // The rules for packets from pods can precede this rule, because the packets of the tunnel itself come from nodes.
     if config.needs_tunnel() {
         prerouting.push(untrack_tunnel.clone());
     }
@@ -64,7 +64,7 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
     }));
     let drop_unless_from_node = ip_versions.map(|ip_version| {
         rule([
-            &is_tunnel_packet,
+            &is_tunnel,
             &ip_version.match_packets(),
             &[
                 ip_version.load_source(Reg(0)),
@@ -74,10 +74,12 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
         ])
     });
     table.chains.extend(ip_versions.iter().map(|ip_version| {
-        let mut rules =
-            vec![skip_nodes_rule(*ip_version), recognition_rule(*ip_version, &config.node.uplink)];
+        let mut rules = vec![
+            rule_that_skips_nodes(*ip_version),
+            rule_that_recognizes_peers(*ip_version, &config.node.uplink),
+        ];
         if config.needs_tunnel() {
-            rules.push(recognition_rule(*ip_version, tunnel::DEVICE));
+            rules.push(rule_that_recognizes_peers(*ip_version, tunnel::TUNNEL_DEVICE));
         }
         Chain::regular(ip_version.add_suffix(RECOGNIZE_CHAIN), rules)
     }));
@@ -103,19 +105,19 @@ fn own_destinations(config: &NodeConfig, ip_version: IpVersion) -> impl Iterator
 }
 
 /// Returns the rule with which packets from pods leave the chain.
-fn skip_pods_rule(ip_version: IpVersion, range: &ipnet::IpNet) -> Rule {
+fn rule_that_skips_pods(ip_version: IpVersion, range: &ipnet::IpNet) -> Rule {
     rule([&ip_version.match_packets(), &ip_version.is_source_in_range(range), &[accept()]])
 }
 
 /// Returns the rule with which packets from nodes leave the chain. These packets come from the node itself, or the node
 /// has masqueraded them.
-fn skip_nodes_rule(ip_version: IpVersion) -> Rule {
+fn rule_that_skips_nodes(ip_version: IpVersion) -> Rule {
     let is_node = [ip_version.load_source(Reg(0)), Expr::is_in(ip_version.add_suffix("nodes"), Reg(0))];
     rule([&is_node, &[accept()]])
 }
 
 /// Returns the rule that sets the zone of packets from peers to endpoints on this node.
-fn recognition_rule(ip_version: IpVersion, interface: &str) -> Rule {
+fn rule_that_recognizes_peers(ip_version: IpVersion, interface: &str) -> Rule {
     rule([
         &[
             ip_version.load_destination(Reg(0)),
@@ -133,8 +135,9 @@ fn recognition_rule(ip_version: IpVersion, interface: &str) -> Rule {
 /// Returns the map from a peer's MAC address, on the uplink or in the tunnel, to its zone.
 fn peer_zones(config: &NodeConfig) -> Set {
     let elements = config.peers.iter().flat_map(|peer| {
-        let zone = Value::from(marks::zone(peer.number).to_ne_bytes());
-        [peer.mac, tunnel::node_mac(peer.number)].map(|mac| Element::new(Value::from(mac.0)).with_value(zone))
+        let zone = Value::from(marks::conntrack_zone(peer.number).to_ne_bytes());
+        [peer.mac, tunnel::tunnel_mac(peer.number)]
+            .map(|mac| Element::new(Value::from(mac.0)).with_value(zone))
     });
     Set::new("peer_zones", SetDefinition::map(DataType::MAC, DataType::ZONE), elements.collect())
 }

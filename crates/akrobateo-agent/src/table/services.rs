@@ -7,14 +7,14 @@ use std::num::NonZeroU32;
 use akrobateo_core::{Family, Protocol};
 use netfilter::nft::Table;
 use netfilter::nft::model::{
-    Chain, DataType, Element, Expr, Matching, Reg, Rule, Set, SetDefinition, Value, Verdict,
+    Chain, DataType, Element, Expr, KeyMatching, Reg, Rule, Set, SetDefinition, Value, Verdict,
 };
 
 use super::affinity;
-use super::endpoint_chains::{EndpointChain, goto_service_chain, refuse_chain};
+use super::endpoint_chains::{EndpointChain, chain_that_refuses_flows, goto_endpoint_chain};
 use super::expressions::{concat, load_protocol_and_port, rule};
 use super::ip_version::{IpVersion, address_value, all_ip_versions};
-use super::port_counters::{Outcome, count_rule, port_counter_set};
+use super::port_counters::{Outcome, port_counter_set, rule_that_counts_flow};
 use crate::config::{Endpoint, NodeConfig, Service, ServicePort};
 
 /// The name of the chain of Services with source ranges.
@@ -22,23 +22,23 @@ const SOURCE_RANGE_CHAIN: &str = "restrict";
 
 /// The elements of one family's sets.
 #[derive(Debug, Default)]
-struct Elements {
+struct FamilyElements {
     services: Vec<Element>,
     endpoints: Vec<Element>,
     /// The chains of Services with source ranges.
     source_range_chains: Vec<Element>,
-    /// The clients in the source ranges of these Services.
+    /// The clients in the source ranges of the Services.
     allowed_clients: Vec<Element>,
     affinity_ports: Vec<(Value, NonZeroU32)>,
     /// The addresses of endpoints that see the client's address.
-    endpoints_that_see_client: Vec<Element>,
+    endpoints_that_see_client_address: Vec<Element>,
 }
 
 /// The part of the table that depends on the Services.
 #[derive(Debug)]
 pub(super) struct ServicePart<'a> {
     config: &'a NodeConfig,
-    elements: BTreeMap<Family, Elements>,
+    elements: BTreeMap<Family, FamilyElements>,
     chains: BTreeSet<EndpointChain>,
     timeouts: BTreeSet<NonZeroU32>,
 }
@@ -46,7 +46,7 @@ pub(super) struct ServicePart<'a> {
 impl<'a> ServicePart<'a> {
     pub(super) fn new(config: &'a NodeConfig) -> Self {
         let timeouts = config.services.iter().filter_map(|service| service.affinity_seconds).collect();
-        let elements = Family::ALL.map(|family| (family, Elements::default())).into();
+        let elements = Family::ALL.map(|family| (family, FamilyElements::default())).into();
         let mut service_part = Self { config, elements, chains: BTreeSet::new(), timeouts };
         for service in &config.services {
             for port in &service.ports {
@@ -65,11 +65,11 @@ impl<'a> ServicePart<'a> {
         let port_bytes = port.port.get().to_be_bytes();
         let key = |parts: &[&[u8]]| concat(&[&[&[protocol][..], &port_bytes[..]], parts].concat());
         let frontend_verdict = match &service.source_ranges {
-            None => goto_service_chain(chain),
+            None => goto_endpoint_chain(chain),
             Some(ranges) => {
                 elements
                     .source_range_chains
-                    .push(Element::new(key(&[])).with_verdict(goto_service_chain(chain)));
+                    .push(Element::new(key(&[])).with_verdict(goto_endpoint_chain(chain)));
                 let ranges = ranges.iter().filter(|range| Family::from_ip(range.addr()) == family);
                 elements.allowed_clients.extend(
                     ipnet::IpNet::aggregate(&ranges.copied().collect()).iter().map(|range| {
@@ -97,12 +97,13 @@ impl<'a> ServicePart<'a> {
             elements.endpoints.push(Element::new(key).with_value(value));
         }
         if service.keeps_client_address {
-            let sees_client = |endpoint: &&&Endpoint| {
+            let sees_client_address = |endpoint: &&&Endpoint| {
                 self.config.is_local(endpoint) || self.config.path_to(endpoint).is_some()
             };
-            let endpoints_that_see_client = endpoints.iter().filter(sees_client);
-            elements.endpoints_that_see_client.extend(
-                endpoints_that_see_client.map(|endpoint| Element::new(address_value(endpoint.address.ip()))),
+            let endpoints_that_see_client_address = endpoints.iter().filter(sees_client_address);
+            elements.endpoints_that_see_client_address.extend(
+                endpoints_that_see_client_address
+                    .map(|endpoint| Element::new(address_value(endpoint.address.ip()))),
             );
         }
     }
@@ -112,15 +113,15 @@ impl<'a> ServicePart<'a> {
         let ip_versions = all_ip_versions();
         let Self { config, elements, chains, timeouts } = self;
         for (family, elements) in elements {
-            table.sets.extend(sets(IpVersion::from_family(family), config, elements, &timeouts));
+            table.sets.extend(build_sets(IpVersion::from_family(family), config, elements, &timeouts));
         }
         table.sets.push(port_counter_set(&config.services));
-        table.chains.push(refuse_chain());
+        table.chains.push(chain_that_refuses_flows());
         table.chains.extend(chains.into_iter().map(|chain| chain.to_chain(&ip_versions)));
         table.chains.push(source_range_chain(&ip_versions));
-        table
-            .chains
-            .extend(timeouts.iter().map(|seconds| affinity::store_endpoint_chain(*seconds, &ip_versions)));
+        table.chains.extend(
+            timeouts.iter().map(|seconds| affinity::chain_that_stores_endpoint(*seconds, &ip_versions)),
+        );
     }
 }
 
@@ -133,11 +134,11 @@ pub(super) fn endpoint_chains(config: &NodeConfig, service: &Service) -> impl It
 }
 
 /// Returns the rule that finds the Service of a packet.
-pub(super) fn find_service_rule(ip_version: IpVersion) -> Rule {
+pub(super) fn rule_that_finds_service(ip_version: IpVersion) -> Rule {
     rule([
         &ip_version.match_packets(),
         &[ip_version.load_destination(Reg(0))],
-        &load_protocol_and_port(ip_version.address_registers),
+        &load_protocol_and_port(ip_version.address_register_count),
         &[Expr::verdict_map(ip_version.add_suffix("services"), Reg(0))],
     ])
 }
@@ -147,10 +148,10 @@ fn service_key(address: IpAddr, protocol: Protocol, port: u16) -> Value {
     concat(&[address_value(address).bytes(), &[protocol.number()], &port.to_be_bytes()])
 }
 
-fn sets(
+fn build_sets(
     ip_version: IpVersion,
     config: &NodeConfig,
-    elements: Elements,
+    elements: FamilyElements,
     timeouts: &BTreeSet<NonZeroU32>,
 ) -> Vec<Set> {
     let frontend_type = DataType::concat(&[ip_version.address_type, DataType::PROTOCOL, DataType::PORT]);
@@ -158,9 +159,9 @@ fn sets(
     let slot_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT, DataType::NUMBER]);
     let endpoint_type = DataType::concat(&[ip_version.address_type, DataType::PORT]);
     let allowed_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT, ip_version.address_type]);
-    let part_lens = vec![1, 2, ip_version.address_registers * 4];
+    let part_lens = vec![1, 2, ip_version.address_register_count * 4];
     let cluster_range_elements = config
-        .inside_ranges(ip_version.family)
+        .cluster_client_ranges(ip_version.family)
         .into_iter()
         .map(|range| Element::interval(address_value(range.network()), address_value(range.broadcast())));
     let mut sets = vec![
@@ -181,21 +182,21 @@ fn sets(
         ),
         Set::new(
             ip_version.add_suffix("allowed"),
-            SetDefinition::set(allowed_type).with_matching(Matching::IntervalsOfParts(part_lens)),
+            SetDefinition::set(allowed_type).with_matching(KeyMatching::IntervalsOfParts(part_lens)),
             elements.allowed_clients,
         ),
         Set::new(
             ip_version.add_suffix("inside"),
-            SetDefinition::set(ip_version.address_type).with_matching(Matching::Intervals),
+            SetDefinition::set(ip_version.address_type).with_matching(KeyMatching::Intervals),
             cluster_range_elements.collect(),
         ),
         Set::new(
             ip_version.add_suffix("kept"),
             SetDefinition::set(ip_version.address_type),
-            elements.endpoints_that_see_client,
+            elements.endpoints_that_see_client_address,
         ),
     ];
-    sets.extend(affinity::sets(ip_version, timeouts, &elements.affinity_ports));
+    sets.extend(affinity::build_sets(ip_version, timeouts, &elements.affinity_ports));
     sets
 }
 
@@ -213,7 +214,7 @@ fn source_range_chain(ip_versions: &[IpVersion]) -> Chain {
         ])
     };
     let mut rules: Vec<_> = ip_versions.iter().map(allow).collect();
-    rules.push(count_rule(Outcome::NotAllowed));
+    rules.push(rule_that_counts_flow(Outcome::NotAllowed));
     rules.push(Rule::new(vec![Expr::Verdict(Verdict::Drop)]));
     Chain::regular(SOURCE_RANGE_CHAIN, rules)
 }

@@ -12,9 +12,10 @@ use netfilter::nft::model::{
 };
 
 use super::expressions::{
-    accept, has_flow_bits, has_packet_bits, is_direction, is_output_interface, is_protocol, load_zone, rule,
+    accept, has_flow_bits, has_packet_bits, is_direction, is_output_interface, is_protocol,
+    load_conntrack_zone, rule,
 };
-use super::identity::netdev_id;
+use super::identity::netdev_table_id;
 use super::ip_version::{IpVersion, address_value, all_ip_versions};
 use crate::config::{NodeConfig, Peer};
 use crate::marks::{
@@ -33,51 +34,55 @@ const STEERING_PRIORITY: i32 = -90;
 const SYN: u8 = 0x02;
 const SYN_OR_RST: u8 = 0x06;
 /// The priority of the chain `post`. This chain runs before the translation of sources.
-const REPLY_PRIORITY: i32 = -160;
+const REPLY_MARKING_PRIORITY: i32 = -160;
 
 /// Adds the sets and chains that mark packets.
-pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
+pub(super) fn add_steering_chains(table: &mut Table, config: &NodeConfig) {
     let ip_versions = all_ip_versions();
     for ip_version in ip_versions {
-        table.sets.extend(sets(config, ip_version));
+        table.sets.extend(build_sets(config, ip_version));
     }
     let mut steering = vec![rule([&has_flow_bits(TRANSLATED_FLOW_BIT | PEER_FLOW_BIT, 0), &[accept()]])];
-    steering.extend(ip_versions.iter().map(|ip_version| mark_requests_rule(*ip_version)));
+    steering.extend(ip_versions.iter().map(|ip_version| rule_that_marks_requests(*ip_version)));
     steering.extend(
-        ip_versions.iter().map(|ip_version| mark_replies_rule(*ip_version, "zone_tunnel_marks", &[])),
+        ip_versions.iter().map(|ip_version| rule_that_marks_replies(*ip_version, "zone_tunnel_marks", &[])),
     );
     if !config.node.has_egress_hook {
         steering.extend(
-            ip_versions.iter().map(|ip_version| mark_replies_rule(*ip_version, "zone_direct_marks", &[])),
+            ip_versions
+                .iter()
+                .map(|ip_version| rule_that_marks_replies(*ip_version, "zone_direct_marks", &[])),
         );
     }
     // Probes and their answers have a mark already.
-    let own_marks = rule([&has_packet_bits(OWN_MARK_MASK, config.node.marks.base), &[accept()]]);
+    let own_marks = rule([&has_packet_bits(OWN_MARK_MASK, config.node.marks.own_bits), &[accept()]]);
     let steering_out = [vec![own_marks], steering.clone()].concat();
     let leaves_uplink = is_output_interface(&config.node.uplink);
     let mut postrouting = vec![rule([&has_flow_bits(PEER_FLOW_BIT, 0), &[accept()]])];
     postrouting.extend(
         ip_versions
             .iter()
-            .map(|ip_version| mark_replies_rule(*ip_version, "zone_direct_marks", &leaves_uplink)),
+            .map(|ip_version| rule_that_marks_replies(*ip_version, "zone_direct_marks", &leaves_uplink)),
     );
     let filter = |name, hook, priority, rules| Chain::base(name, ChainType::Filter, hook, priority, rules);
-    // Packets of other programs pass these chains too. The agent creates the chains only if one of their rules can
+    // Packets of other programs pass these chains too. The agent creates the chains only if a rule of the chains can
     // match.
     let has_egress_hook = config.node.has_egress_hook;
-    if !has_egress_hook || Family::ALL.iter().any(|family| has_path(config, *family, PeerPath::Tunnel)) {
+    if !has_egress_hook
+        || Family::ALL.iter().any(|family| has_peer_with_path(config, *family, PeerPath::Tunnel))
+    {
         table.chains.extend([
             filter("steer_pre", Hook::Prerouting, STEERING_PRIORITY, steering),
             Chain::base("steer_out", ChainType::Route, Hook::Output, STEERING_PRIORITY, steering_out),
         ]);
     }
     if has_egress_hook {
-        table.chains.push(filter("post", Hook::Postrouting, REPLY_PRIORITY, postrouting));
+        table.chains.push(filter("post", Hook::Postrouting, REPLY_MARKING_PRIORITY, postrouting));
     }
 }
 
 /// Returns the rule that marks packets to endpoints behind the tunnel.
-fn mark_requests_rule(ip_version: IpVersion) -> Rule {
+fn rule_that_marks_requests(ip_version: IpVersion) -> Rule {
     rule([
         &has_flow_bits(TRANSLATED_FLOW_BIT | MASQUERADED_FLOW_BIT, TRANSLATED_FLOW_BIT),
         &is_direction(ct::DIRECTION_ORIGINAL),
@@ -91,26 +96,26 @@ fn mark_requests_rule(ip_version: IpVersion) -> Rule {
 }
 
 /// Returns the rule that marks replies of flows that have come through a peer.
-fn mark_replies_rule(ip_version: IpVersion, map: &str, condition: &[Expr]) -> Rule {
+fn rule_that_marks_replies(ip_version: IpVersion, map: &str, condition: &[Expr]) -> Rule {
     rule([
         condition,
         &has_flow_bits(PEER_FLOW_BIT, PEER_FLOW_BIT),
         &is_direction(ct::DIRECTION_REPLY),
         &ip_version.match_packets(),
         &[
-            load_zone(Reg(0)),
+            load_conntrack_zone(Reg(0)),
             Expr::map(ip_version.add_suffix(map), Reg(0), Reg(0)),
             Expr::SetMeta { key: meta::KEY_MARK, sreg: Reg(0) },
         ],
     ])
 }
 
-fn sets(config: &NodeConfig, ip_version: IpVersion) -> [Set; 4] {
+fn build_sets(config: &NodeConfig, ip_version: IpVersion) -> [Set; 4] {
     let node_marks = config.node.marks;
     let zone_marks = |name: &str, path: PeerPath, mark: &dyn Fn(u16) -> u32| {
         let peers = config.peers.iter().filter(|peer| reply_path(peer, ip_version.family) == path);
         let elements = peers.map(|peer| {
-            let zone = Value::from(marks::zone(peer.number).to_ne_bytes());
+            let zone = Value::from(marks::conntrack_zone(peer.number).to_ne_bytes());
             Element::new(zone).with_value(Value::from(mark(peer.number).to_ne_bytes()))
         });
         Set::new(
@@ -126,7 +131,8 @@ fn sets(config: &NodeConfig, ip_version: IpVersion) -> [Set; 4] {
     // The set is only for a restarted agent: the agent reads the paths from the set, and keeps them until the probe has
     // decided.
     let kept_peers = config.peers.iter().filter(|peer| peer.paths.contains_key(&ip_version.family));
-    let kept_peers = kept_peers.map(|peer| Element::new(Value::from(marks::zone(peer.number).to_ne_bytes())));
+    let kept_peers =
+        kept_peers.map(|peer| Element::new(Value::from(marks::conntrack_zone(peer.number).to_ne_bytes())));
     [
         Set::new(
             ip_version.add_suffix(KEPT_PEERS_SET),
@@ -134,8 +140,8 @@ fn sets(config: &NodeConfig, ip_version: IpVersion) -> [Set; 4] {
             kept_peers.collect(),
         ),
         Set::new(ip_version.add_suffix("tunnel_marks"), tunnel_marks, endpoints.collect()),
-        zone_marks("zone_tunnel_marks", PeerPath::Tunnel, &|number| node_marks.tunnel(number)),
-        zone_marks("zone_direct_marks", PeerPath::Direct, &|number| node_marks.direct(number)),
+        zone_marks("zone_tunnel_marks", PeerPath::Tunnel, &|number| node_marks.tunnel_mark(number)),
+        zone_marks("zone_direct_marks", PeerPath::Direct, &|number| node_marks.direct_mark(number)),
     ]
 }
 
@@ -146,24 +152,24 @@ fn reply_path(peer: &Peer, family: Family) -> PeerPath {
 }
 
 /// Returns true if a peer has this path.
-fn has_path(config: &NodeConfig, family: Family, path: PeerPath) -> bool {
+fn has_peer_with_path(config: &NodeConfig, family: Family, path: PeerPath) -> bool {
     config.peers.iter().any(|peer| peer.paths.get(&family) == Some(&path))
 }
 
 /// Returns the addresses of endpoints that packets reach through the tunnel, with the mark of these packets.
 fn endpoints_in_tunnel(config: &NodeConfig, family: Family) -> BTreeMap<IpAddr, u32> {
     // If the tunnel is not needed, the function skips the search through thousands of endpoints.
-    if !has_path(config, family, PeerPath::Tunnel) {
+    if !has_peer_with_path(config, family, PeerPath::Tunnel) {
         return BTreeMap::new();
     }
-    // Services that masquerade are included. Their new flows ignore the mark, but flows from before the masquerade may
-    // still need it.
+    // Services that masquerade are included. New flows of these Services ignore the mark, but flows that began before
+    // the masquerade may still need the mark.
     let ports = config.services.iter().flat_map(|service| &service.ports);
     ports
         .flat_map(|port| &port.endpoints)
         .filter(|endpoint| Family::from_ip(endpoint.address.ip()) == family)
         .filter(|endpoint| config.path_to(endpoint) == Some(PeerPath::Tunnel))
-        .filter_map(|endpoint| Some((endpoint.address.ip(), config.node.marks.tunnel(endpoint.node?))))
+        .filter_map(|endpoint| Some((endpoint.address.ip(), config.node.marks.tunnel_mark(endpoint.node?))))
         .collect()
 }
 
@@ -171,38 +177,41 @@ fn endpoints_in_tunnel(config: &NodeConfig, family: Family) -> BTreeMap<IpAddr, 
 pub(super) fn netdev_table(config: &NodeConfig) -> Table {
     let marks = config.node.marks;
     let macs = config.peers.iter().flat_map(|peer| {
-        let tunnel_mac = tunnel::node_mac(peer.number);
-        [(marks.direct(peer.number), peer.mac), (marks.tunnel(peer.number) & PEER_MARK_MASK, tunnel_mac)]
+        let tunnel_mac = tunnel::tunnel_mac(peer.number);
+        [
+            (marks.direct_mark(peer.number), peer.mac),
+            (marks.tunnel_mark(peer.number) & PEER_MARK_MASK, tunnel_mac),
+        ]
     });
     let macs = macs
         .map(|(mark, mac)| Element::new(Value::from(mark.to_ne_bytes())).with_value(Value::from(mac.0)))
         .collect();
-    let has_direct_mark = has_packet_bits(PURPOSE_MASK, marks.direct(0));
-    let write_mac = write_mac();
-    let uplink = vec![rule([&has_direct_mark, &write_mac])];
-    let mut tunnel = Vec::from(Family::ALL.map(|family| clamp_segment_size_rule(config, family)));
-    tunnel.push(Rule::new(write_mac));
-    tunnel.push(drop_packets_without_peer_rule());
+    let has_direct_mark = has_packet_bits(PURPOSE_MASK, marks.direct_mark(0));
+    let write_mac_of_peer = write_mac_of_peer();
+    let uplink = vec![rule([&has_direct_mark, &write_mac_of_peer])];
+    let mut tunnel = Vec::from(Family::ALL.map(|family| rule_that_clamps_segment_size(config, family)));
+    tunnel.push(Rule::new(write_mac_of_peer));
+    tunnel.push(rule_that_drops_packets_without_peer());
     let egress = |name: &'static str, interface: &str, rules| {
         let hook = Hook::Egress(vec![interface.to_owned().into()]);
         Chain::base(name, ChainType::Filter, hook, 0, rules)
     };
     let mut chains = vec![egress("uplink", &config.node.uplink, uplink)];
     if config.needs_tunnel() {
-        chains.push(egress("tunnel", tunnel::DEVICE, tunnel));
+        chains.push(egress("tunnel", tunnel::TUNNEL_DEVICE, tunnel));
     }
     Table {
         sets: vec![Set::new("macs", SetDefinition::map(DataType::MARK, DataType::MAC), macs)],
         chains,
-        ..Table::empty(netdev_id())
+        ..Table::empty(netdev_table_id())
     }
 }
 
 /// Returns the expressions that write the MAC address for the packet's mark, and remove the mark.
-fn write_mac() -> Vec<Expr> {
+fn write_mac_of_peer() -> Vec<Expr> {
     vec![
         Expr::Meta { key: meta::KEY_MARK, dreg: Reg(0) },
-        // Other programs may have set other bits, for example Calico and kube-proxy.
+        // Other programs, for example Calico and kube-proxy, may have set other bits.
         Expr::and(Reg(0), PEER_MARK_MASK),
         Expr::map("macs", Reg(0), Reg(0)),
         Expr::SetPayload(PayloadField { base: PayloadBase::Link, offset: 0, length: 6 }, Reg(0)),
@@ -211,8 +220,9 @@ fn write_mac() -> Vec<Expr> {
     ]
 }
 
-/// Returns the rule that drops packets without a peer.
-fn drop_packets_without_peer_rule() -> Rule {
+/// Returns the rule that drops packets whose mark belongs to no peer. The destination MAC address of these packets was
+/// not replaced.
+fn rule_that_drops_packets_without_peer() -> Rule {
     Rule::new(vec![
         Expr::payload(PayloadBase::Link, 0, 6, Reg(0)),
         Expr::equal(Reg(0), tunnel::NEXT_HOP_MAC.0),
@@ -222,13 +232,13 @@ fn drop_packets_without_peer_rule() -> Rule {
 
 /// Returns the rule that reduces the segment size of TCP connections to the tunnel's MTU, because ICMP errors may be
 /// lost.
-pub(super) fn clamp_segment_size_rule(config: &NodeConfig, family: Family) -> Rule {
+pub(super) fn rule_that_clamps_segment_size(config: &NodeConfig, family: Family) -> Rule {
     let (ether_type, headers_length): (u16, u32) = match family {
         Family::V4 => (0x0800, 40),
         Family::V6 => (0x86dd, 60),
     };
     let segment_size =
-        u16::try_from(tunnel::node_mtu(config).saturating_sub(headers_length)).unwrap_or(u16::MAX);
+        u16::try_from(tunnel::tunnel_mtu_of_node(config).saturating_sub(headers_length)).unwrap_or(u16::MAX);
     rule([
         &[
             Expr::Meta { key: meta::KEY_PROTOCOL, dreg: Reg(0) },

@@ -22,7 +22,7 @@ fn config_with_services(services: Vec<Service>) -> NodeConfig {
     NodeConfig { services, ..config() }
 }
 
-fn config_of_all_kinds() -> NodeConfig {
+fn config_with_all_kinds_of_services() -> NodeConfig {
     let endpoints = || vec![endpoint(10, 1), endpoint(10, 2), endpoint(10, 3)];
     let mut config = config_with_services(vec![
         service_on_port(80, endpoints()),
@@ -41,10 +41,12 @@ fn config_of_all_kinds() -> NodeConfig {
 
 #[test]
 fn tables_are_consistent() {
-    let mut config_without_egress_hook = config_of_all_kinds();
+    let mut config_without_egress_hook = config_with_all_kinds_of_services();
     config_without_egress_hook.node.has_egress_hook = false;
-    let config_without_peers = NodeConfig { peers: Vec::new(), ..config_of_all_kinds() };
-    for config in [config(), config_of_all_kinds(), config_without_peers, config_without_egress_hook] {
+    let config_without_peers = NodeConfig { peers: Vec::new(), ..config_with_all_kinds_of_services() };
+    for config in
+        [config(), config_with_all_kinds_of_services(), config_without_peers, config_without_egress_hook]
+    {
         let tables = NodeTables::new(&config);
         tables.inet.check().unwrap();
         if let Some(netdev) = &tables.netdev {
@@ -67,7 +69,7 @@ fn number_of_rules_does_not_grow_with_services_and_endpoints() {
 #[test]
 fn node_without_peers_has_nat_chains_only() {
     for has_egress_hook in [true, false] {
-        let mut config = NodeConfig { peers: Vec::new(), ..config_of_all_kinds() };
+        let mut config = NodeConfig { peers: Vec::new(), ..config_with_all_kinds_of_services() };
         config.node.has_egress_hook = has_egress_hook;
         let tables = NodeTables::new(&config);
         let base_chains = tables.inet.chains.iter().filter(|chain| chain.base.is_some());
@@ -88,7 +90,7 @@ fn node_without_services_finds_the_paths_to_its_peers() {
 
 #[test]
 fn replies_are_marked_before_routing_if_the_kernel_has_no_egress_hook() {
-    let config_with_hook = config_of_all_kinds();
+    let config_with_hook = config_with_all_kinds_of_services();
     let mut config_without_hook = config_with_hook.clone();
     config_without_hook.node.has_egress_hook = false;
     let [config_with_hook, config_without_hook] =
@@ -106,7 +108,7 @@ fn replies_are_marked_before_routing_if_the_kernel_has_no_egress_hook() {
 
 #[test]
 fn client_address_is_kept_for_local_endpoints_and_peers_with_a_path() {
-    let tables = NodeTables::new(&config_of_all_kinds());
+    let tables = NodeTables::new(&config_with_all_kinds_of_services());
     let kept_set = tables.inet.set("kept4").unwrap();
     let addresses: Vec<_> = kept_set.elements.iter().map(|element| element.key.bytes().to_vec()).collect();
     // Packets to node 3 are masqueraded.
@@ -116,7 +118,7 @@ fn client_address_is_kept_for_local_endpoints_and_peers_with_a_path() {
 #[test]
 fn packets_are_steered_only_if_a_peer_needs_the_tunnel() {
     let config_with_path = |path| {
-        let mut config = config_of_all_kinds();
+        let mut config = config_with_all_kinds_of_services();
         config.peers.iter_mut().for_each(|peer| peer.paths = Family::ALL.map(|family| (family, path)).into());
         NodeTables::new(&config).inet
     };

@@ -9,7 +9,7 @@ use netfilter::nft::abi::meta;
 use netfilter::nft::model::{Chain, ChainType, Expr, Hook, Reg, Rule, Value};
 
 use super::expressions::{accept, is_output_interface, rule};
-use super::steering::clamp_segment_size_rule;
+use super::steering::rule_that_clamps_segment_size;
 use crate::config::NodeConfig;
 use crate::marks::OWN_MARK_MASK;
 use crate::tunnel;
@@ -19,16 +19,16 @@ use crate::tunnel;
 const UNMARKING_PRIORITY: i32 = 200;
 
 /// Adds the chain.
-pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
-    let base = config.node.marks.base;
+pub(super) fn add_unmarking_chain(table: &mut Table, config: &NodeConfig) {
+    let base = config.node.marks.own_bits;
     let mut rules = vec![rule([
         &[Expr::Meta { key: meta::KEY_MARK, dreg: Reg(0) }, Expr::and(Reg(0), OWN_MARK_MASK)],
         &[Expr::not_equal(Reg(0), base.to_ne_bytes()), accept()],
     ])];
     if config.needs_tunnel() {
         rules.extend(Family::ALL.map(|family| {
-            let clamp_rule = clamp_segment_size_rule(config, family);
-            rule([&is_output_interface(tunnel::DEVICE), &clamp_rule.expressions])
+            let clamp_rule = rule_that_clamps_segment_size(config, family);
+            rule([&is_output_interface(tunnel::TUNNEL_DEVICE), &clamp_rule.expressions])
         }));
     }
     rules.push(Rule::new(vec![

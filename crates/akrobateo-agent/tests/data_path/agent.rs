@@ -16,7 +16,7 @@ use netns_testkit::laboratory::{Filter, Flow, Options, PodNetwork, Uplink};
 use netns_testkit::privileges::{CapabilitySet, keep_capabilities};
 use netns_testkit::{eventually, isolated};
 
-use crate::cluster::{Cluster, Mode, PORT, pod, service};
+use crate::cluster::{Cluster, ClusterMode, SERVICE_PORT, pod_endpoints, service};
 
 /// The time after which a datagram counts as lost.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(300);
@@ -63,15 +63,15 @@ pub(crate) fn start_all_agents(
     has_egress_hook: bool,
     prepare: impl FnOnce(&Cluster),
 ) -> (Cluster, Vec<(Agent, Reports)>) {
-    let mut cluster = Cluster::new(options, Mode { path: None, has_egress_hook });
+    let mut cluster = Cluster::new(options, ClusterMode { path: None, has_egress_hook });
     prepare(&cluster);
-    cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
+    cluster.services = vec![service(SERVICE_PORT, &pod_endpoints(&cluster.laboratory, 2, 1))];
     let agents = (1..=options.node_count).map(|node| start_agent(&cluster, node)).collect();
     (cluster, agents)
 }
 
 /// Sends requests to node 1. Returns true if the endpoint on node 2 sees the client's addresses.
-pub(crate) fn endpoint_sees_client(cluster: &Cluster) -> bool {
+pub(crate) fn endpoint_sees_client_address(cluster: &Cluster) -> bool {
     let client_addresses: Vec<_> = cluster.families.iter().map(|family| client_address(*family)).collect();
     let seen_addresses = cluster.families.iter().map(|family| {
         let answer = cluster.request(&cluster.laboratory.client, Protocol::Tcp, *family, 1);
@@ -93,7 +93,9 @@ fn agents_find_a_path_and_keep_the_client_address() {
         ] {
             let options = Options { pod_network, ..Options::default() };
             let (cluster, agents) = start_all_agents(&options, has_egress_hook, |_| ());
-            eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
+            eventually("the endpoint sees the client", || {
+                endpoint_sees_client_address(&cluster).then_some(())
+            });
             for (_, reports) in &agents {
                 assert_eq!(reports.last_error(), None);
             }
@@ -117,7 +119,7 @@ fn check_restart_and_filter(has_egress_hook: bool) {
         let list = ["--stateless", "list", "table", "inet", "akrobateo"];
         cluster.laboratory.node(1).namespace.run_program(Command::new("nft").args(list), "")
     };
-    eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
+    eventually("the endpoint sees the client", || endpoint_sees_client_address(&cluster).then_some(()));
     // Node 1 has two peers in two families.
     eventually("all peers are direct", || {
         (table_text(&cluster).matches("0x6b80000").count() == 4).then_some(())
@@ -133,10 +135,11 @@ fn check_restart_and_filter(has_egress_hook: bool) {
     });
     assert_eq!(table_text(&cluster), table_before);
     agents.push((agent, reports));
-    // The frames of node 2 arrive with a gateway's MAC address, so only the tunnel keeps the client's address.
+    // The frames of node 2 arrive with a gateway's MAC address. The direct path needs the MAC address of node 2, so
+    // only the tunnel keeps the client's address.
     cluster.laboratory.set_filters(&[Filter::GatewayMac(2)]);
     eventually("the path is the tunnel", || {
-        (table_text(&cluster) != table_before && endpoint_sees_client(&cluster)).then_some(())
+        (table_text(&cluster) != table_before && endpoint_sees_client_address(&cluster)).then_some(())
     });
 }
 
@@ -183,7 +186,7 @@ pub(crate) fn check_deletions(cluster: &Cluster, node: usize, deletions: &[&[Del
         let start = Instant::now();
         eventually(list_command, || object_exists(list_command).then_some(()));
         eprintln!("{deletion}: restored after {:?}", start.elapsed());
-        eventually("the endpoint sees the client", || endpoint_sees_client(cluster).then_some(()));
+        eventually("the endpoint sees the client", || endpoint_sees_client_address(cluster).then_some(()));
     }
 }
 
@@ -195,7 +198,9 @@ fn agent_restores_objects_that_another_program_deletes() {
             [(true, &EGRESS_HOOK_DELETIONS[..]), (false, &PEER_RULE_DELETIONS)]
         {
             let (cluster, _agents) = start_all_agents(&options, has_egress_hook, |_| ());
-            eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
+            eventually("the endpoint sees the client", || {
+                endpoint_sees_client_address(&cluster).then_some(())
+            });
             // The last group checks that the agent has also restored the objects that depend on the tunnel's device.
             check_deletions(&cluster, 1, &[mode_deletions, &DELETIONS, &TUNNEL_DELETIONS, mode_deletions]);
         }
@@ -209,21 +214,27 @@ fn agent_restores_its_objects_after_the_uplink_was_down_or_replaced() {
             let options =
                 Options { uplink: Uplink::Bridge, filters_bridged_packets: false, ..Options::default() };
             let (cluster, _agents) = start_all_agents(&options, has_egress_hook, |_| ());
-            eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
+            eventually("the endpoint sees the client", || {
+                endpoint_sees_client_address(&cluster).then_some(())
+            });
             if !has_egress_hook {
                 check_deletions(&cluster, 2, &[&DIRECT_ROUTE_DELETIONS]);
             }
             let node = cluster.laboratory.node(2);
             node.namespace.ip("link set uplink down\nlink set uplink up");
             node.restore_uplink(&options);
-            eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
+            eventually("the endpoint sees the client", || {
+                endpoint_sees_client_address(&cluster).then_some(())
+            });
             node.namespace.ip(&format!(
                 "link delete uplink\nlink add uplink address {} type bridge\n\
                  link set eth0 master uplink\nlink set uplink up",
                 node.mac
             ));
             node.restore_uplink(&options);
-            eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
+            eventually("the endpoint sees the client", || {
+                endpoint_sees_client_address(&cluster).then_some(())
+            });
         }
     });
 }
@@ -232,7 +243,7 @@ fn agent_restores_its_objects_after_the_uplink_was_down_or_replaced() {
 fn only_notifications_of_own_tunnel_changes_are_discarded() {
     isolated(|| {
         let mut cluster = Cluster::new(&Options::default(), Some(PeerPath::Tunnel));
-        cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
+        cluster.services = vec![service(SERVICE_PORT, &pod_endpoints(&cluster.laboratory, 2, 1))];
         let config = cluster.config(1);
         let namespace = &cluster.laboratory.node(1).namespace;
         namespace.run(|| {
@@ -256,7 +267,7 @@ fn agent_applies_new_configurations_and_retries_after_an_error() {
         let (agent, reports) = &agents[0];
         let request =
             |cluster: &Cluster| cluster.request(&cluster.laboratory.client, Protocol::Udp, Family::V4, 1);
-        cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 1, 2))];
+        cluster.services = vec![service(SERVICE_PORT, &pod_endpoints(&cluster.laboratory, 1, 2))];
         agent.set_config(1, cluster.config(1));
         eventually("the other pod answers", || {
             request(&cluster).ok().filter(|answer| answer.backend == "n1p2")
@@ -275,7 +286,8 @@ fn agent_applies_new_configurations_and_retries_after_an_error() {
 #[test]
 fn agents_look_for_paths_unless_all_services_masquerade() {
     isolated(|| {
-        let mut cluster = Cluster::new(&Options::default(), Mode { path: None, has_egress_hook: true });
+        let mut cluster =
+            Cluster::new(&Options::default(), ClusterMode { path: None, has_egress_hook: true });
         let agents: Vec<_> =
             (1..=cluster.laboratory.nodes.len()).map(|node| start_agent(&cluster, node)).collect();
         let has_modes = |reports: &Reports| !reports.modes.lock().unwrap().is_empty();
@@ -289,8 +301,9 @@ fn agents_look_for_paths_unless_all_services_masquerade() {
             eventually("the agents have applied their configurations", || {
                 agents.iter().all(|(_, reports)| *reports.apply_count.lock().unwrap() > 0).then_some(())
             });
-            let endpoint = pod(&cluster.laboratory, 2, 1);
-            let masquerading_service = Service { keeps_client_address: false, ..service(PORT, &endpoint) };
+            let endpoint = pod_endpoints(&cluster.laboratory, 2, 1);
+            let masquerading_service =
+                Service { keeps_client_address: false, ..service(SERVICE_PORT, &endpoint) };
             set_services(&mut cluster, vec![masquerading_service]);
             eventually("no agent reports a path", || {
                 (!agents.iter().any(|(_, reports)| has_modes(reports))).then_some(())
@@ -300,8 +313,10 @@ fn agents_look_for_paths_unless_all_services_masquerade() {
             eventually("all agents report paths", || {
                 agents.iter().all(|(_, reports)| has_modes(reports)).then_some(())
             });
-            set_services(&mut cluster, vec![service(PORT, &endpoint)]);
-            eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
+            set_services(&mut cluster, vec![service(SERVICE_PORT, &endpoint)]);
+            eventually("the endpoint sees the client", || {
+                endpoint_sees_client_address(&cluster).then_some(())
+            });
         }
     });
 }
@@ -314,15 +329,16 @@ fn agent_moves_udp_flows_and_affinities_of_a_lost_endpoint() {
         let services = |endpoints: &[Endpoint]| {
             let affinity_seconds = NonZeroU32::new(10_800);
             vec![
-                Service { affinity_seconds, ..service(PORT, endpoints) },
-                Service { affinity_seconds, ..service(PORT + 1, endpoints) },
+                Service { affinity_seconds, ..service(SERVICE_PORT, endpoints) },
+                Service { affinity_seconds, ..service(SERVICE_PORT + 1, endpoints) },
             ]
         };
-        let (first, second) = (pod(&cluster.laboratory, 1, 1), pod(&cluster.laboratory, 1, 2));
+        let (first, second) =
+            (pod_endpoints(&cluster.laboratory, 1, 1), pod_endpoints(&cluster.laboratory, 1, 2));
         cluster.services = services(&first);
         let (agent, _) = start_agent(&cluster, 1);
         for family in Family::ALL {
-            let to = SocketAddr::new(cluster.laboratory.node(1).address(family), PORT);
+            let to = SocketAddr::new(cluster.laboratory.node(1).address(family), SERVICE_PORT);
             let mut flow = cluster
                 .laboratory
                 .client

@@ -10,14 +10,16 @@ use netns_testkit::isolation::report_not_tested;
 use netns_testkit::laboratory::addresses::client_address;
 use netns_testkit::laboratory::{Backend, KubeProxy, Options, PodMasquerade, PodNetwork, Underlay, Uplink};
 
-use crate::cluster::{ADDRESS_KEEPING_MODES, ALL_MODES, Cluster, Mode, PORT, endpoint, pod, service};
+use crate::cluster::{
+    ADDRESS_KEEPING_MODES, ALL_MODES, Cluster, ClusterMode, SERVICE_PORT, endpoint, pod_endpoints, service,
+};
 
 /// Sends requests through each node to an endpoint on each node. Checks the client address that the endpoint sees.
-fn check_seen_addresses(options: &Options, mode: Mode) {
+fn check_seen_addresses(options: &Options, mode: ClusterMode) {
     let mut cluster = Cluster::new(options, mode);
     cluster.probes_tunnel = false;
     for endpoint_node in 1..=options.node_count {
-        cluster.services = vec![service(PORT, &pod(&cluster.laboratory, endpoint_node, 1))];
+        cluster.services = vec![service(SERVICE_PORT, &pod_endpoints(&cluster.laboratory, endpoint_node, 1))];
         cluster.apply_all();
         for addressed_node in 1..=options.node_count {
             let seen_addresses = cluster.seen_client_addresses(
@@ -143,10 +145,12 @@ fn client_address_is_kept_with_each_uplink() {
 fn service_can_request_masquerade() {
     isolated(|| {
         let cluster = Cluster::start(&Options::default(), Some(PeerPath::Direct), |laboratory| {
-            let masqueraded_service =
-                Service { keeps_client_address: false, ..service(PORT, &pod(laboratory, 1, 1)) };
+            let masqueraded_service = Service {
+                keeps_client_address: false,
+                ..service(SERVICE_PORT, &pod_endpoints(laboratory, 1, 1))
+            };
             // A second Service with the same endpoint keeps the client's address.
-            let keeping_service = service(PORT + 1, &pod(laboratory, 1, 1));
+            let keeping_service = service(SERVICE_PORT + 1, &pod_endpoints(laboratory, 1, 1));
             vec![masqueraded_service, keeping_service]
         });
         let seen_addresses = cluster.seen_client_addresses(&cluster.laboratory.client, 1, "n1p1");
@@ -165,7 +169,7 @@ fn endpoint_in_the_host_network_sees_the_client() {
             let cluster = Cluster::start(&Options::default(), mode, |laboratory| {
                 let node = laboratory.node(2);
                 let endpoints: Vec<_> = node.addresses.iter().map(|ip| endpoint(*ip, 2)).collect();
-                vec![service(PORT, &endpoints)]
+                vec![service(SERVICE_PORT, &endpoints)]
             });
             let _backend = Backend::start(&cluster.laboratory.node(2).namespace, "host2");
             let clients: Vec<IpAddr> = Family::ALL.map(client_address).into();
@@ -191,8 +195,9 @@ fn clients_inside_the_cluster_receive_answers() {
         for mode in ALL_MODES {
             for kube_proxy in [KubeProxy::Iptables, KubeProxy::Nftables] {
                 let options = Options { kube_proxy, ..Options::default() };
-                let cluster =
-                    Cluster::start(&options, mode, |laboratory| vec![service(PORT, &pod(laboratory, 2, 1))]);
+                let cluster = Cluster::start(&options, mode, |laboratory| {
+                    vec![service(SERVICE_PORT, &pod_endpoints(laboratory, 2, 1))]
+                });
                 let laboratory = &cluster.laboratory;
                 for addressed_node in 1..=3 {
                     // The clients are nodes, pods of each node, and the endpoint itself.

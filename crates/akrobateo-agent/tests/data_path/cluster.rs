@@ -16,39 +16,39 @@ use netns_testkit::{DEADLINE, Namespace};
 
 pub(crate) const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 /// The port of the Service in tests with one Service.
-pub(crate) const PORT: u16 = 80;
+pub(crate) const SERVICE_PORT: u16 = 80;
 
-/// The path between each two nodes, and the kernel of the nodes.
+/// The path between each two nodes, and the use of the egress hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mode {
+pub(crate) struct ClusterMode {
     pub(crate) path: Option<PeerPath>,
     /// False if the nodes do not use the egress hook, like nodes with a kernel before Linux 5.16.
     pub(crate) has_egress_hook: bool,
 }
 
-impl Mode {
+impl ClusterMode {
     const fn without_egress_hook(path: PeerPath) -> Self {
         Self { path: Some(path), has_egress_hook: false }
     }
 }
 
-impl From<Option<PeerPath>> for Mode {
+impl From<Option<PeerPath>> for ClusterMode {
     fn from(path: Option<PeerPath>) -> Self {
         Self { path, has_egress_hook: true }
     }
 }
 
 /// The modes that keep the client's address.
-pub(crate) const ADDRESS_KEEPING_MODES: [Mode; 4] = [
-    Mode { path: Some(PeerPath::Direct), has_egress_hook: true },
-    Mode { path: Some(PeerPath::Tunnel), has_egress_hook: true },
-    Mode::without_egress_hook(PeerPath::Direct),
-    Mode::without_egress_hook(PeerPath::Tunnel),
+pub(crate) const ADDRESS_KEEPING_MODES: [ClusterMode; 4] = [
+    ClusterMode { path: Some(PeerPath::Direct), has_egress_hook: true },
+    ClusterMode { path: Some(PeerPath::Tunnel), has_egress_hook: true },
+    ClusterMode::without_egress_hook(PeerPath::Direct),
+    ClusterMode::without_egress_hook(PeerPath::Tunnel),
 ];
 /// The modes that keep the client's address, and the mode in which all nodes masquerade.
-pub(crate) const ALL_MODES: [Mode; 5] = {
+pub(crate) const ALL_MODES: [ClusterMode; 5] = {
     let [a, b, c, d] = ADDRESS_KEEPING_MODES;
-    [Mode { path: None, has_egress_hook: true }, a, b, c, d]
+    [ClusterMode { path: None, has_egress_hook: true }, a, b, c, d]
 };
 
 /// A laboratory, and the configuration of each node.
@@ -67,8 +67,8 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Creates a laboratory without data paths.
-    pub(crate) fn new(options: &Options, mode: impl Into<Mode>) -> Self {
-        let Mode { path, mut has_egress_hook } = mode.into();
+    pub(crate) fn new(options: &Options, mode: impl Into<ClusterMode>) -> Self {
+        let ClusterMode { path, mut has_egress_hook } = mode.into();
         if has_egress_hook && !DataPath::open().unwrap().has_egress_hook().unwrap() {
             report_not_tested("egress hook: this kernel does not have the hook, so the nodes do not use it");
             has_egress_hook = false;
@@ -87,7 +87,7 @@ impl Cluster {
     /// Creates a laboratory in which all nodes serve these Services.
     pub(crate) fn start(
         options: &Options,
-        mode: impl Into<Mode>,
+        mode: impl Into<ClusterMode>,
         services: impl Fn(&Laboratory) -> Vec<Service>,
     ) -> Self {
         let mut cluster = Self::new(options, mode);
@@ -155,24 +155,29 @@ impl Cluster {
         })
     }
 
-    /// Sends a request to the Service on port [`PORT`] of a node, and returns the answer.
+    /// Sends a request to the Service on port [`SERVICE_PORT`] of a node, and returns the answer.
     pub(crate) fn request(
         &self,
-        from: &Namespace,
+        client_netns: &Namespace,
         protocol: Protocol,
         family: Family,
         node: usize,
     ) -> std::io::Result<Answer> {
-        let to = SocketAddr::new(self.laboratory.node(node).address(family), PORT);
-        from.run(|| ask(protocol, to, DEADLINE))
+        let to = SocketAddr::new(self.laboratory.node(node).address(family), SERVICE_PORT);
+        client_netns.run(|| ask(protocol, to, DEADLINE))
     }
 
     /// Sends requests to a node's Service over TCP and UDP in each family. Returns the client address that the endpoint
     /// has seen in each family. The address must be the same for both protocols. The endpoint `backend` must answer.
-    pub(crate) fn seen_client_addresses(&self, from: &Namespace, node: usize, backend: &str) -> Vec<IpAddr> {
+    pub(crate) fn seen_client_addresses(
+        &self,
+        client_netns: &Namespace,
+        node: usize,
+        backend: &str,
+    ) -> Vec<IpAddr> {
         let seen_address = |family: &Family| {
             let answers = PROTOCOLS.map(|protocol| {
-                let answer = self.request(from, protocol, *family, node);
+                let answer = self.request(client_netns, protocol, *family, node);
                 answer.unwrap_or_else(|error| panic!("{protocol} {family} to node {node}: {error}"))
             });
             assert!(answers.iter().all(|answer| answer.backend == backend), "{answers:?} {backend}");
@@ -183,7 +188,7 @@ impl Cluster {
     }
 }
 
-/// Returns an address in each range of a node's pods that no pod has.
+/// Returns one address of each range of a node's pods. No pod has these addresses.
 fn probe_addresses(node: usize) -> Vec<IpAddr> {
     Family::ALL.map(|family| pod_address(family, node, 90)).into()
 }
@@ -208,14 +213,14 @@ pub(crate) fn service(port: u16, endpoints: &[Endpoint]) -> Service {
 }
 
 /// Returns a pod of a node as an endpoint, in both families.
-pub(crate) fn pod(laboratory: &Laboratory, node: usize, pod: usize) -> Vec<Endpoint> {
+pub(crate) fn pod_endpoints(laboratory: &Laboratory, node: usize, pod: usize) -> Vec<Endpoint> {
     laboratory.pod(node, pod).addresses.map(|address| endpoint(address, node)).into()
 }
 
 /// Returns all pods as endpoints, in both families.
-pub(crate) fn all_pods(laboratory: &Laboratory) -> Vec<Endpoint> {
+pub(crate) fn all_pod_endpoints(laboratory: &Laboratory) -> Vec<Endpoint> {
     let pods = laboratory.nodes.iter().flat_map(|node| (1..=node.pods.len()).map(|pod| (node.number, pod)));
-    pods.flat_map(|(node, number)| pod(laboratory, node, number)).collect()
+    pods.flat_map(|(node, number)| pod_endpoints(laboratory, node, number)).collect()
 }
 
 /// Returns a ready endpoint with the port of backends.

@@ -11,7 +11,9 @@ use netfilter::conntrack::{Conntrack, EntryFilter};
 use netns_testkit::laboratory::{Flow, Options};
 use netns_testkit::{DEADLINE, isolated};
 
-use crate::cluster::{Cluster, Mode, PORT, PROTOCOLS, all_pods, pod, service};
+use crate::cluster::{
+    Cluster, ClusterMode, PROTOCOLS, SERVICE_PORT, all_pod_endpoints, pod_endpoints, service,
+};
 use crate::random::{Random, for_each_seed};
 use crate::random_config::change_layout;
 
@@ -42,11 +44,11 @@ fn established_flows_survive_each_change_of_the_path() {
         let changes = paths.into_iter().flat_map(|before| paths.map(|after| (before, after)));
         let cases = changes.flat_map(|paths| [true, false].map(|has_egress_hook| (paths, has_egress_hook)));
         for ((before, after), has_egress_hook) in cases {
-            let mode = Mode { path: before, has_egress_hook };
+            let mode = ClusterMode { path: before, has_egress_hook };
             let mut cluster = Cluster::start(&Options::default(), mode, |laboratory| {
-                vec![service(PORT, &pod(laboratory, 2, 1))]
+                vec![service(SERVICE_PORT, &pod_endpoints(laboratory, 2, 1))]
             });
-            let mut flows = open_flows(&cluster, 1, PORT);
+            let mut flows = open_flows(&cluster, 1, SERVICE_PORT);
             check_backend(&mut flows, "n2p1", "before the change");
             cluster.path = after;
             // The nodes learn of the change one after the other.
@@ -64,12 +66,15 @@ fn connections_to_former_endpoints_survive_while_their_pods_run() {
         for path in [None, Some(PeerPath::Direct), Some(PeerPath::Tunnel)] {
             // A second Service also keeps the clients' addresses.
             let mut cluster = Cluster::start(&Options::default(), path, |laboratory| {
-                vec![service(PORT, &pod(laboratory, 2, 1)), service(PORT + 1, &pod(laboratory, 3, 1))]
+                vec![
+                    service(SERVICE_PORT, &pod_endpoints(laboratory, 2, 1)),
+                    service(SERVICE_PORT + 1, &pod_endpoints(laboratory, 3, 1)),
+                ]
             });
             let open_connections = |cluster: &Cluster| -> Vec<_> {
                 let addresses = &cluster.laboratory.node(1).addresses;
                 let open = |ip: &IpAddr| {
-                    let to = SocketAddr::new(*ip, PORT);
+                    let to = SocketAddr::new(*ip, SERVICE_PORT);
                     cluster
                         .laboratory
                         .client
@@ -78,7 +83,8 @@ fn connections_to_former_endpoints_survive_while_their_pods_run() {
                 addresses.iter().map(open).collect()
             };
             let services = cluster.services.clone();
-            let service_with_other_endpoint = service(PORT, &pod(&cluster.laboratory, 3, 2));
+            let service_with_other_endpoint =
+                service(SERVICE_PORT, &pod_endpoints(&cluster.laboratory, 3, 2));
             let masqueraded_service = Service { keeps_client_address: false, ..services[0].clone() };
             for changed_service in [Some(service_with_other_endpoint), Some(masqueraded_service), None] {
                 let mut flows = open_connections(&cluster);
@@ -88,7 +94,7 @@ fn connections_to_former_endpoints_survive_while_their_pods_run() {
                 // connections.
                 for node in [1, 2, 3, 2, 1] {
                     let mut config = cluster.config(node);
-                    config.services.push(service(PORT + 2, &[]));
+                    config.services.push(service(SERVICE_PORT + 2, &[]));
                     cluster.apply(node, &config);
                     check_backend(
                         &mut flows,
@@ -109,9 +115,9 @@ fn new_flows_reach_an_endpoint_whose_address_moved_to_another_node() {
     isolated(|| {
         for path in [None, Some(PeerPath::Direct), Some(PeerPath::Tunnel)] {
             let mut cluster = Cluster::start(&Options::default(), path, |laboratory| {
-                vec![service(PORT, &pod(laboratory, 2, 1))]
+                vec![service(SERVICE_PORT, &pod_endpoints(laboratory, 2, 1))]
             });
-            let mut flows = open_flows(&cluster, 1, PORT);
+            let mut flows = open_flows(&cluster, 1, SERVICE_PORT);
             check_backend(&mut flows, "n2p1", "before the change");
             // The endpoint's address now belongs to a pod of the node that the client addressed.
             let node = &cluster.laboratory.node(1).namespace;
@@ -138,11 +144,11 @@ fn new_flows_reach_an_endpoint_whose_address_moved_to_another_node() {
 fn elements_of_former_endpoints_are_deleted_after_their_connections() {
     isolated(|| {
         let mut cluster = Cluster::start(&Options::default(), Some(PeerPath::Tunnel), |laboratory| {
-            vec![service(PORT, &pod(laboratory, 2, 1))]
+            vec![service(SERVICE_PORT, &pod_endpoints(laboratory, 2, 1))]
         });
-        let mut flows = open_flows(&cluster, 1, PORT);
+        let mut flows = open_flows(&cluster, 1, SERVICE_PORT);
         check_backend(&mut flows, "n2p1", "before the change");
-        cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 3, 1))];
+        cluster.services = vec![service(SERVICE_PORT, &pod_endpoints(&cluster.laboratory, 3, 1))];
         let has_element = |node: usize, set: &str| {
             let table = cluster.laboratory.node(node).namespace.nft("list table inet akrobateo");
             let set = table.split_once(&format!(" {set} {{")).unwrap().1.split_once("\n\t}").unwrap().0;
@@ -168,8 +174,8 @@ fn elements_of_former_endpoints_are_deleted_after_their_connections() {
 const SEQUENCE_COUNT: u64 = 20;
 const CHANGES_PER_SEQUENCE: usize = 12;
 
-/// Changes a part of the configuration of one node. The endpoints `remaining_endpoints` and the port [`PORT`] remain,
-/// and the Service keeps the clients' addresses.
+/// Changes a part of the configuration of one node. The endpoints `remaining_endpoints` and the port [`SERVICE_PORT`]
+/// remain, and the Service keeps the clients' addresses.
 fn change_node(config: &mut NodeConfig, remaining_endpoints: &[Endpoint], random: &mut Random) {
     let service = &mut config.services[0];
     let other_endpoints: Vec<_> =
@@ -178,7 +184,7 @@ fn change_node(config: &mut NodeConfig, remaining_endpoints: &[Endpoint], random
         0 => {
             for port in &mut service.ports {
                 for endpoint in port.endpoints.iter_mut().filter(|it| !remaining_endpoints.contains(it)) {
-                    endpoint.is_ready = random.has_chance(50);
+                    endpoint.is_ready = random.random_bool(50);
                 }
             }
         }
@@ -194,8 +200,10 @@ fn change_node(config: &mut NodeConfig, remaining_endpoints: &[Endpoint], random
             service.source_ranges = ranges.map(|it| it.map(|range| range.parse().unwrap()).into());
         }
         4 => {
-            let other_service =
-                self::service(PORT + 1 + u16::try_from(random.number_below(3)).unwrap(), remaining_endpoints);
+            let other_service = self::service(
+                SERVICE_PORT + 1 + u16::try_from(random.number_below(3)).unwrap(),
+                remaining_endpoints,
+            );
             match config.services.iter().position(|service| service.name == other_service.name) {
                 Some(index) => _ = config.services.remove(index),
                 None => config.services.push(other_service),
@@ -210,15 +218,15 @@ fn change_node(config: &mut NodeConfig, remaining_endpoints: &[Endpoint], random
 }
 
 /// Applies a configuration as a new process does. In some cases, another program has deleted a table before, or the
-/// tables had another layout.
+/// tables came from another version of the agent ([`change_layout`]).
 fn apply_after_random_disturbance(cluster: &Cluster, node: usize, config: &NodeConfig, random: &mut Random) {
-    if random.has_chance(20) {
+    if random.random_bool(20) {
         let families: &[_] = if config.node.has_egress_hook { &["inet", "netdev"] } else { &["inet"] };
         let family = *random.choose(families);
         cluster.laboratory.node(node).namespace.nft(&format!("delete table {family} akrobateo"));
     }
     cluster.with_data_path(node, |data_path| {
-        if random.has_chance(20) {
+        if random.random_bool(20) {
             let mut tables = NodeTables::new(config);
             change_layout(&mut tables);
             data_path.apply_tables(config, |_| tables.clone()).unwrap();
@@ -231,17 +239,20 @@ fn apply_after_random_disturbance(cluster: &Cluster, node: usize, config: &NodeC
 fn established_flows_to_remaining_endpoints_survive_random_sequences() {
     isolated(|| {
         let mut cluster = Cluster::new(&Options::default(), Some(PeerPath::Direct));
-        let remaining_endpoints = pod(&cluster.laboratory, 2, 1);
+        let remaining_endpoints = pod_endpoints(&cluster.laboratory, 2, 1);
         for_each_seed(SEQUENCE_COUNT, |seed| {
             let mut random = Random::new(seed);
-            cluster.services = vec![service(PORT, &remaining_endpoints)];
+            cluster.services = vec![service(SERVICE_PORT, &remaining_endpoints)];
             cluster.path = Some(*random.choose(&PeerPath::ALL));
-            cluster.has_egress_hook = random.has_chance(70);
+            cluster.has_egress_hook = random.random_bool(70);
             cluster.apply_all();
-            let mut flows: Vec<_> =
-                [1, 2, 3].map(|node| open_flows(&cluster, node, PORT)).into_iter().flatten().collect();
+            let mut flows: Vec<_> = [1, 2, 3]
+                .map(|node| open_flows(&cluster, node, SERVICE_PORT))
+                .into_iter()
+                .flatten()
+                .collect();
             check_backend(&mut flows, "n2p1", "before the changes");
-            cluster.services = vec![service(PORT, &all_pods(&cluster.laboratory))];
+            cluster.services = vec![service(SERVICE_PORT, &all_pod_endpoints(&cluster.laboratory))];
             let mut configs: Vec<_> = [1, 2, 3].map(|node| cluster.config(node)).into();
             for step in 0..CHANGES_PER_SEQUENCE {
                 let node = random.number_below(configs.len());

@@ -11,7 +11,7 @@ use akrobateo_core::{Family, Protocol};
 use netns_testkit::isolated;
 use netns_testkit::laboratory::Options;
 
-use crate::cluster::{Cluster, PORT, all_pods, service};
+use crate::cluster::{Cluster, SERVICE_PORT, all_pod_endpoints, service};
 use crate::load::{self, Load, flow_count};
 use crate::random::{Random, random_seed};
 use crate::random_config::change_layout;
@@ -23,13 +23,13 @@ enum ChangeKind {
     Nothing,
     /// The endpoints change, but not their number.
     Elements,
-    /// Other numbers of endpoints, affinity, and source ranges.
+    /// The number of endpoints, the session affinity, and the source ranges change.
     Chains,
-    /// Other paths to peers.
+    /// The paths to peers change.
     PeerPaths,
-    /// Other layouts of the tables.
+    /// The definitions of chains and sets change, as after an upgrade of the agent.
     Layouts,
-    /// All these changes.
+    /// All changes of the other kinds.
     All,
 }
 
@@ -86,7 +86,7 @@ impl<'a> ChangingNodes<'a> {
         if kind != ChangeKind::Nothing {
             let config = &self.configs[node];
             let mut tables = NodeTables::new(config);
-            if kind == ChangeKind::Layouts || (kind == ChangeKind::All && self.random.has_chance(20)) {
+            if kind == ChangeKind::Layouts || (kind == ChangeKind::All && self.random.random_bool(20)) {
                 self.has_other_layout[node] = !self.has_other_layout[node];
             }
             if self.has_other_layout[node] {
@@ -99,7 +99,7 @@ impl<'a> ChangingNodes<'a> {
     /// Selects random endpoints for TCP. The remaining endpoints terminate, but still serve their connections. UDP
     /// keeps all its endpoints, because the agent would delete the UDP flows to other endpoints.
     fn choose_endpoints(&mut self, node: usize, count: usize) {
-        let mut pods = all_pods(&self.cluster.laboratory);
+        let mut pods = all_pod_endpoints(&self.cluster.laboratory);
         let mut selected_pods: Vec<_> = (0..pods.len() / 2).collect();
         while selected_pods.len() > count {
             selected_pods.remove(self.random.number_below(selected_pods.len()));
@@ -117,8 +117,8 @@ impl<'a> ChangingNodes<'a> {
 
 /// Returns the Service of the test, and another Service.
 fn services(cluster: &Cluster) -> Vec<Service> {
-    let pods = all_pods(&cluster.laboratory);
-    vec![service(PORT, &pods), service(PORT + 1, &pods[..2])]
+    let pods = all_pod_endpoints(&cluster.laboratory);
+    vec![service(SERVICE_PORT, &pods), service(SERVICE_PORT + 1, &pods[..2])]
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn packets_are_not_lost_when_elements_chains_paths_or_layouts_change() {
     isolated(|| {
         let mut cluster = Cluster::new(&Options::default(), Some(PeerPath::Direct));
         cluster.services = services(&cluster);
-        load::prepare(&cluster.laboratory);
+        load::prepare_for_load(&cluster.laboratory);
         let load = Load { laboratory: &cluster.laboratory, nodes: &[1, 2, 3] };
         let mut nodes = ChangingNodes::new(&cluster, random_seed());
         let kinds = [
@@ -158,10 +158,10 @@ fn packets_are_not_lost_when_elements_chains_paths_or_layouts_change() {
 }
 
 #[test]
-fn affinity_of_a_client_survives_another_layout() {
+fn affinity_of_a_client_survives_another_layout_of_the_tables() {
     isolated(|| {
         let cluster = Cluster::start(&Options::default(), Some(PeerPath::Direct), |laboratory| {
-            let service = service(PORT, &all_pods(laboratory));
+            let service = service(SERVICE_PORT, &all_pod_endpoints(laboratory));
             vec![Service { affinity_seconds: NonZeroU32::new(10_800), ..service }]
         });
         let backends = || -> Vec<_> {

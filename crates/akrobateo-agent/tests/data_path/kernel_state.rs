@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use akrobateo_agent::table::{inet_id, netdev_id};
+use akrobateo_agent::table::{inet_table_id, netdev_table_id};
 use akrobateo_agent::tunnel;
 use links::{Client, ObservedObjects, Route, Rule};
 use netfilter::nft::client::Nftables;
@@ -19,7 +19,7 @@ use crate::random::Random;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct KernelState {
     tables: Vec<Option<InstalledTable>>,
-    /// The list of all tables, in the words of nft(8).
+    /// The list of all tables, as nft(8) prints the list.
     table_names: String,
     routes: Vec<Option<Route>>,
     rules: Vec<Option<Rule>>,
@@ -30,7 +30,7 @@ pub(crate) struct KernelState {
 impl KernelState {
     pub(crate) fn read() -> Self {
         let nftables = Nftables::open().unwrap();
-        let tables = [inet_id(), netdev_id()].map(|id| {
+        let tables = [inet_table_id(), netdev_table_id()].map(|id| {
             let mut installed = nftables.read(&id).unwrap().1?;
             installed.table.sets.sort_by(|set, other| set.name.cmp(&other.name));
             installed.table.chains.sort_by(|chain, other| chain.name.cmp(&other.name));
@@ -65,7 +65,7 @@ impl Default for KernelState {
     }
 }
 
-/// Commands of another program. A command fails if its object does not exist.
+/// Commands of another program. A command fails if the object of the command does not exist.
 const DISTURBING_COMMANDS: [&str; 26] = [
     "nft flush ruleset",
     "nft flush table inet akrobateo",
@@ -97,13 +97,13 @@ const DISTURBING_COMMANDS: [&str; 26] = [
 
 /// Changes the state of the data path as another program does.
 pub(crate) fn disturb(random: &mut Random) {
-    if random.has_chance(40) {
+    if random.random_bool(40) {
         let mut words = random.choose(&DISTURBING_COMMANDS).split(' ');
         Command::new(words.next().unwrap()).args(words).output().unwrap();
         return;
     }
     let nftables = Nftables::open().unwrap();
-    let id = if random.has_chance(75) { inet_id() } else { netdev_id() };
+    let id = if random.random_bool(75) { inet_table_id() } else { netdev_table_id() };
     if let Some(installed) = nftables.read(&id).unwrap().1 {
         disturb_table(&nftables, &installed.table, random);
     }
@@ -132,7 +132,7 @@ fn disturb_table(nftables: &Nftables, table: &Table, random: &mut Random) {
             let set = *random.choose(&sets);
             let element = random.choose(&set.elements);
             transaction.push(id, Action::DeleteElements(set, vec![element]));
-            if random.has_chance(50) {
+            if random.random_bool(50) {
                 let changed_element = changed_element.insert(element.clone());
                 match &mut changed_element.value {
                     Some(ElementValue::Verdict(verdict)) => *verdict = Verdict::Drop,

@@ -9,22 +9,25 @@ use akrobateo_core::{Family, Protocol};
 use netns_testkit::isolated;
 use netns_testkit::laboratory::Options;
 
-use crate::cluster::{Cluster, PORT, pod, service};
+use crate::cluster::{Cluster, SERVICE_PORT, pod_endpoints, service};
 
 #[test]
 fn nft_program_lists_all_kinds_of_services() {
     isolated(|| {
         for path in PeerPath::ALL {
             let cluster = Cluster::start(&Options::default(), Some(path), |laboratory| {
-                let endpoints = [pod(laboratory, 1, 1), pod(laboratory, 2, 1)].concat();
+                let endpoints = [pod_endpoints(laboratory, 1, 1), pod_endpoints(laboratory, 2, 1)].concat();
                 vec![
-                    Service { affinity_seconds: NonZeroU32::new(10_800), ..service(PORT, &endpoints) },
+                    Service {
+                        affinity_seconds: NonZeroU32::new(10_800),
+                        ..service(SERVICE_PORT, &endpoints)
+                    },
                     Service {
                         source_ranges: Some(vec!["192.0.2.0/24".parse().unwrap()]),
                         keeps_client_address: false,
-                        ..service(PORT + 1, &endpoints)
+                        ..service(SERVICE_PORT + 1, &endpoints)
                     },
-                    service(PORT + 2, &[]),
+                    service(SERVICE_PORT + 2, &[]),
                 ]
             });
             // This request creates an affinity.

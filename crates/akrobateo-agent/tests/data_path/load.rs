@@ -12,13 +12,13 @@ use netns_testkit::laboratory::{Flow, Laboratory};
 use netns_testkit::{DEADLINE, Namespace};
 use rustix::net::sockopt::set_socket_linger;
 
-use crate::cluster::PORT;
+use crate::cluster::SERVICE_PORT;
 
 /// The environment variable with the number of flows of a test.
 const FLOW_COUNT_VARIABLE: &str = "AKROBATEO_DATA_PATH_FLOWS";
 /// The number of clients that open flows at the same time.
 pub(crate) const CLIENT_COUNT: usize = 4;
-/// The time after which a flow has failed. TCP repeats lost packets earlier.
+/// The time after which a flow has failed. TCP repeats a lost packet before this time.
 const FLOW_TIMEOUT: Duration = Duration::from_secs(5);
 /// The number of failures that end a phase early.
 const MAX_FAILURES: usize = 20;
@@ -30,7 +30,7 @@ pub(crate) fn flow_count(default: usize) -> usize {
 
 /// The outcome of one phase.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
+pub(crate) struct LoadOutcome {
     pub(crate) flows: usize,
     /// The failed flows, with their errors.
     pub(crate) failures: Vec<String>,
@@ -41,7 +41,7 @@ pub(crate) struct Outcome {
     pub(crate) pod_retransmissions: u64,
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for LoadOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { flows, failures, client_retransmissions, pod_retransmissions } = self;
         let failures = failures.len();
@@ -53,7 +53,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-impl Outcome {
+impl LoadOutcome {
     /// Returns the number of all segments that were sent again.
     pub(crate) fn retransmissions(&self) -> u64 {
         self.client_retransmissions + self.pod_retransmissions
@@ -61,12 +61,12 @@ impl Outcome {
 }
 
 /// Prepares the laboratory: TCP does not repeat a segment on a slow machine if the segment is not lost.
-pub(crate) fn prepare(laboratory: &Laboratory) {
-    for namespace in pods(laboratory).chain([&laboratory.client]) {
-        namespace.set_sysctl("ipv4/tcp_early_retrans", "0");
-        namespace.set_sysctl("ipv4/tcp_rto_min_us", "1000000");
+pub(crate) fn prepare_for_load(laboratory: &Laboratory) {
+    for netns in pod_netns(laboratory).chain([&laboratory.client]) {
+        netns.set_sysctl("ipv4/tcp_early_retrans", "0");
+        netns.set_sysctl("ipv4/tcp_rto_min_us", "1000000");
     }
-    // Closed flows leave the table of conntrack early, so that it does not become full.
+    // Closed flows leave the conntrack table early, so that the table does not become full.
     for node in &laboratory.nodes {
         for (timeout, seconds) in [("tcp_timeout_close", "1"), ("udp_timeout", "5")] {
             node.namespace.set_sysctl(&format!("netfilter/nf_conntrack_{timeout}"), seconds);
@@ -74,7 +74,7 @@ pub(crate) fn prepare(laboratory: &Laboratory) {
     }
 }
 
-/// Stops the clients when it is dropped, also after a change has panicked.
+/// Stops the clients when this value is dropped, also after a change has panicked.
 struct SetOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
@@ -93,12 +93,12 @@ pub(crate) struct Load<'a> {
 
 impl Load<'_> {
     /// Runs `change` repeatedly until the clients have opened `count` flows.
-    pub(crate) fn run_phase(self, count: usize, mut change: impl FnMut()) -> Outcome {
+    pub(crate) fn run_phase(self, count: usize, mut change: impl FnMut()) -> LoadOutcome {
         let laboratory = self.laboratory;
         let (is_over, flows, failures) =
             (AtomicBool::new(false), AtomicUsize::new(0), Mutex::new(Vec::new()));
         let count_retransmissions =
-            || [retransmissions([&laboratory.client]), retransmissions(pods(laboratory))];
+            || [sum_retransmissions([&laboratory.client]), sum_retransmissions(pod_netns(laboratory))];
         let retransmissions_before = count_retransmissions();
         let client = |number: usize| {
             laboratory.client.enter();
@@ -122,7 +122,7 @@ impl Load<'_> {
             drop(is_over);
         });
         let retransmissions_after = count_retransmissions();
-        Outcome {
+        LoadOutcome {
             flows: flows.into_inner(),
             failures: failures.into_inner().unwrap(),
             client_retransmissions: retransmissions_after[0] - retransmissions_before[0],
@@ -135,7 +135,7 @@ impl Load<'_> {
         let node = self.laboratory.node(self.nodes[number % self.nodes.len()]);
         let family = Family::ALL[number / 3 % 2];
         let protocol = [Protocol::Tcp, Protocol::Tcp, Protocol::Udp][number / 6 % 3];
-        let to = SocketAddr::new(node.address(family), PORT);
+        let to = SocketAddr::new(node.address(family), SERVICE_PORT);
         let ask = || {
             let mut flow = Flow::open(protocol, None, to, FLOW_TIMEOUT)?;
             if let Flow::Tcp(stream) = &flow {
@@ -149,10 +149,10 @@ impl Load<'_> {
     }
 }
 
-fn pods(laboratory: &Laboratory) -> impl Iterator<Item = &Namespace> {
+fn pod_netns(laboratory: &Laboratory) -> impl Iterator<Item = &Namespace> {
     laboratory.nodes.iter().flat_map(|node| &node.pods).map(|pod| &pod.namespace)
 }
 
-fn retransmissions<'a>(namespaces: impl IntoIterator<Item = &'a Namespace>) -> u64 {
-    namespaces.into_iter().map(|namespace| namespace.snmp_counter("Tcp", "RetransSegs")).sum()
+fn sum_retransmissions<'a>(netns_list: impl IntoIterator<Item = &'a Namespace>) -> u64 {
+    netns_list.into_iter().map(|netns| netns.snmp_counter("Tcp", "RetransSegs")).sum()
 }

@@ -10,7 +10,7 @@ use netfilter::conntrack::{Conntrack, EntryFilter};
 use netns_testkit::laboratory::{Flow, Laboratory, Options};
 use netns_testkit::{DEADLINE, eventually, isolated};
 
-use crate::cluster::{Cluster, PORT, all_pods, number, pod, service};
+use crate::cluster::{Cluster, SERVICE_PORT, all_pod_endpoints, number, pod_endpoints, service};
 use crate::load::{self, CLIENT_COUNT, Load, flow_count};
 
 /// The node that is lost, and the nodes that remain.
@@ -27,7 +27,7 @@ enum Loss {
 }
 
 /// Returns the configuration of a node after it has learnt of the loss.
-fn config_after(cluster: &Cluster, node: usize, loss: Loss) -> NodeConfig {
+fn config_after_loss(cluster: &Cluster, node: usize, loss: Loss) -> NodeConfig {
     let mut config = cluster.config(node);
     match loss {
         Loss::Agent => {
@@ -54,8 +54,8 @@ fn flows_are_lost_only_until_the_nodes_know_of_the_lost_peer() {
             (Loss::Node, PeerPath::Tunnel),
         ] {
             let mut cluster = Cluster::new(&Options::default(), Some(path));
-            cluster.services = vec![service(PORT, &all_pods(&cluster.laboratory))];
-            load::prepare(&cluster.laboratory);
+            cluster.services = vec![service(SERVICE_PORT, &all_pod_endpoints(&cluster.laboratory))];
+            load::prepare_for_load(&cluster.laboratory);
             cluster.apply_all();
             let laboratory = &cluster.laboratory;
             let count = flow_count(4000) / 4;
@@ -72,7 +72,7 @@ fn flows_are_lost_only_until_the_nodes_know_of_the_lost_peer() {
             let outcome_meanwhile = load.run_phase(count, || {
                 if let Some(node) = nodes.next() {
                     cluster.laboratory.node(*node).namespace.run(|| {
-                        DataPath::open().unwrap().apply(&config_after(&cluster, *node, loss)).unwrap();
+                        DataPath::open().unwrap().apply(&config_after_loss(&cluster, *node, loss)).unwrap();
                     });
                 }
             });
@@ -100,10 +100,10 @@ fn udp_flow_continues_after_its_endpoint_node_loses_the_agent() {
     isolated(|| {
         for path in PeerPath::ALL {
             let cluster = Cluster::start(&Options::default(), Some(path), |laboratory| {
-                vec![service(PORT, &pod(laboratory, LOST_NODE, 1))]
+                vec![service(SERVICE_PORT, &pod_endpoints(laboratory, LOST_NODE, 1))]
             });
             for address in &cluster.laboratory.node(1).addresses {
-                let to = SocketAddr::new(*address, PORT);
+                let to = SocketAddr::new(*address, SERVICE_PORT);
                 let mut flow = cluster
                     .laboratory
                     .client
@@ -111,8 +111,8 @@ fn udp_flow_continues_after_its_endpoint_node_loses_the_agent() {
                 assert_eq!(flow.ask(1).unwrap().client.ip(), flow.local_address().ip());
                 cluster.with_data_path(LOST_NODE, |data_path| _ = data_path.cleanup().unwrap());
                 flow.ask(1).unwrap_err();
-                cluster.apply(1, &config_after(&cluster, 1, Loss::Agent));
-                // The endpoint sees another address now.
+                cluster.apply(1, &config_after_loss(&cluster, 1, Loss::Agent));
+                // Node 1 now masquerades the flow.
                 assert_ne!(flow.ask(1).unwrap().client.ip(), flow.local_address().ip(), "{path:?}");
                 cluster.apply_all();
             }
@@ -124,11 +124,11 @@ fn udp_flow_continues_after_its_endpoint_node_loses_the_agent() {
 fn connection_attempt_to_a_lost_node_continues_with_another_endpoint() {
     isolated(|| {
         let cluster = Cluster::start(&Options::default(), Some(PeerPath::Direct), |laboratory| {
-            vec![service(PORT, &pod(laboratory, LOST_NODE, 1))]
+            vec![service(SERVICE_PORT, &pod_endpoints(laboratory, LOST_NODE, 1))]
         });
         cluster.laboratory.disconnect(LOST_NODE);
         for family in Family::ALL {
-            let to = SocketAddr::new(cluster.laboratory.node(1).address(family), PORT);
+            let to = SocketAddr::new(cluster.laboratory.node(1).address(family), SERVICE_PORT);
             let count_attempts = |laboratory: &Laboratory| {
                 let filter = EntryFilter { has_reply: Some(false), ..EntryFilter::new(family) };
                 let conntrack = laboratory.node(1).namespace.run(|| Conntrack::open().unwrap());
@@ -147,7 +147,7 @@ fn connection_attempt_to_a_lost_node_continues_with_another_endpoint() {
                     (count_attempts(&cluster.laboratory) > 0).then_some(())
                 });
                 let mut config = cluster.config(1);
-                config.services = vec![service(PORT, &pod(&cluster.laboratory, 1, 1))];
+                config.services = vec![service(SERVICE_PORT, &pod_endpoints(&cluster.laboratory, 1, 1))];
                 cluster.apply(1, &config);
                 assert_eq!(attempt.join().unwrap().unwrap().backend, "n1p1");
             });

@@ -6,8 +6,8 @@ use akrobateo_agent::tunnel;
 use netns_testkit::laboratory::{Options, PodNetwork};
 use netns_testkit::{eventually, isolated};
 
-use crate::agent::{endpoint_sees_client, start_all_agents};
-use crate::cluster::{ADDRESS_KEEPING_MODES, Cluster, PORT, pod, service};
+use crate::agent::{endpoint_sees_client_address, start_all_agents};
+use crate::cluster::{ADDRESS_KEEPING_MODES, Cluster, SERVICE_PORT, pod_endpoints, service};
 
 /// Rules that change the marks of packets like the rules of Calico: Calico clears its bits, and then sets the bit for
 /// accepted packets (<https://github.com/projectcalico/calico/blob/master/felix/rules/static.go>).
@@ -23,7 +23,7 @@ const CALICO_RULES: &str = "table inet calico {
 /// device. The counter `marked` counts only packets with a mark of the agent.
 fn add_packet_counters(cluster: &Cluster, node: usize) {
     let node = cluster.laboratory.node(node);
-    let devices = format!("{{ {}, {} }}", node.uplink, tunnel::DEVICE);
+    let devices = format!("{{ {}, {} }}", node.uplink, tunnel::TUNNEL_DEVICE);
     node.namespace.load_nft(&format!(
         "table netdev other {{\n  counter seen {{ }}\n  counter marked {{ }}\n  \
          chain egress {{ type filter hook egress devices = {devices} priority 10;\n    \
@@ -32,7 +32,7 @@ fn add_packet_counters(cluster: &Cluster, node: usize) {
     ));
 }
 
-fn has_counted(cluster: &Cluster, node: usize, counter: &str) -> bool {
+fn has_counted_packets(cluster: &Cluster, node: usize, counter: &str) -> bool {
     let list = ["list", "counter", "netdev", "other", counter];
     let text = cluster.laboratory.node(node).namespace.run_program(Command::new("nft").args(list), "");
     !text.contains("packets 0 ")
@@ -43,13 +43,13 @@ fn packets_leave_the_node_without_a_mark_of_the_agent() {
     isolated(|| {
         for mode in ADDRESS_KEEPING_MODES {
             let cluster = Cluster::start(&Options::default(), mode, |laboratory| {
-                vec![service(PORT, &pod(laboratory, 2, 1))]
+                vec![service(SERVICE_PORT, &pod_endpoints(laboratory, 2, 1))]
             });
             (1..=3).for_each(|node| add_packet_counters(&cluster, node));
             cluster.seen_client_addresses(&cluster.laboratory.client, 1, "n2p1");
             for node in [1, 2] {
-                assert!(has_counted(&cluster, node, "seen"), "{mode:?} node {node}");
-                assert!(!has_counted(&cluster, node, "marked"), "{mode:?} node {node}");
+                assert!(has_counted_packets(&cluster, node, "seen"), "{mode:?} node {node}");
+                assert!(!has_counted_packets(&cluster, node, "marked"), "{mode:?} node {node}");
             }
         }
     });
@@ -60,10 +60,10 @@ fn paths_keep_the_client_address_although_calico_changes_marks() {
     isolated(|| {
         for mode in ADDRESS_KEEPING_MODES {
             let cluster = Cluster::start(&Options::default(), mode, |laboratory| {
-                vec![service(PORT, &pod(laboratory, 2, 1))]
+                vec![service(SERVICE_PORT, &pod_endpoints(laboratory, 2, 1))]
             });
             cluster.laboratory.nodes.iter().for_each(|node| node.namespace.load_nft(CALICO_RULES));
-            assert!(endpoint_sees_client(&cluster), "{mode:?}");
+            assert!(endpoint_sees_client_address(&cluster), "{mode:?}");
         }
     });
 }
@@ -76,7 +76,9 @@ fn probes_find_a_path_although_calico_changes_marks() {
             let (cluster, _agents) = start_all_agents(&options, true, |cluster| {
                 cluster.laboratory.nodes.iter().for_each(|node| node.namespace.load_nft(CALICO_RULES));
             });
-            eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
+            eventually("the endpoint sees the client", || {
+                endpoint_sees_client_address(&cluster).then_some(())
+            });
         }
     });
 }

@@ -16,25 +16,27 @@ use netns_testkit::laboratory::addresses::{BACKEND_PORT, client_address, pod_add
 use netns_testkit::laboratory::{Filter, Flow, KubeProxy, Options, PodMasquerade, PodNetwork, ask};
 use netns_testkit::{DEADLINE, Namespace, eventually, isolated};
 
-use crate::cluster::{ADDRESS_KEEPING_MODES, ALL_MODES, Cluster, Mode, PORT, PROTOCOLS, pod, service};
+use crate::cluster::{
+    ADDRESS_KEEPING_MODES, ALL_MODES, Cluster, ClusterMode, PROTOCOLS, SERVICE_PORT, pod_endpoints, service,
+};
 
 /// The timeout of an answer in tests that expect a lost packet.
 const SHORT_TIMEOUT: Duration = Duration::from_millis(500);
 
-fn start(options: &Options, mode: impl Into<Mode>) -> Cluster {
-    Cluster::start(options, mode, |laboratory| vec![service(PORT, &pod(laboratory, 2, 1))])
+fn start_cluster(options: &Options, mode: impl Into<ClusterMode>) -> Cluster {
+    Cluster::start(options, mode, |laboratory| vec![service(SERVICE_PORT, &pod_endpoints(laboratory, 2, 1))])
 }
 
-fn open(cluster: &Cluster, protocol: Protocol, family: Family, timeout: Duration) -> Flow {
-    let to = SocketAddr::new(cluster.laboratory.node(1).address(family), PORT);
+fn open_flow(cluster: &Cluster, protocol: Protocol, family: Family, timeout: Duration) -> Flow {
+    let to = SocketAddr::new(cluster.laboratory.node(1).address(family), SERVICE_PORT);
     cluster.laboratory.client.run(|| Flow::open(protocol, None, to, timeout).unwrap())
 }
 
 #[test]
-fn only_packets_with_foreign_source_addresses_get_the_zone_of_their_peer() {
+fn only_packets_with_foreign_source_addresses_get_the_conntrack_zone_of_their_peer() {
     isolated(|| {
         for mode in ALL_MODES {
-            let cluster = start(&Options::default(), mode);
+            let cluster = start_cluster(&Options::default(), mode);
             for family in Family::ALL {
                 cluster.request(&cluster.laboratory.client, Protocol::Udp, family, 1).unwrap();
                 let conntrack = cluster.laboratory.node(2).namespace.run(|| Conntrack::open().unwrap());
@@ -45,7 +47,7 @@ fn only_packets_with_foreign_source_addresses_get_the_zone_of_their_peer() {
                     entries_to_endpoint.map(|it| (it.flow.client.ip(), it.zone)).collect();
                 let expected = match mode.path {
                     None => (cluster.laboratory.node(1).address(family), 0),
-                    Some(_) => (client_address(family), marks::zone(1)),
+                    Some(_) => (client_address(family), marks::conntrack_zone(1)),
                 };
                 assert_eq!(clients_and_zones, BTreeSet::from([expected]), "{mode:?}");
             }
@@ -57,15 +59,15 @@ fn only_packets_with_foreign_source_addresses_get_the_zone_of_their_peer() {
 fn packets_of_all_lengths_pass() {
     isolated(|| {
         for mode in ALL_MODES {
-            let cluster = start(&Options::default(), mode);
+            let cluster = start_cluster(&Options::default(), mode);
             for family in Family::ALL {
                 for length in [1352, 1402, 1452, 1472, 4_000, 30_000] {
-                    let mut flow = open(&cluster, Protocol::Udp, family, SHORT_TIMEOUT);
+                    let mut flow = open_flow(&cluster, Protocol::Udp, family, SHORT_TIMEOUT);
                     // The tunnel has a smaller MTU. The client learns the MTU from the error for the first datagram.
                     let answer = eventually("the datagram passes", || flow.ask(length).ok());
                     assert_eq!(answer.backend, "n2p1");
                 }
-                let mut flow = open(&cluster, Protocol::Tcp, family, DEADLINE);
+                let mut flow = open_flow(&cluster, Protocol::Tcp, family, DEADLINE);
                 for length in [1_000, 10_000, 60_000] {
                     flow.ask(length).unwrap_or_else(|error| panic!("{mode:?} {family} {length}: {error}"));
                 }
@@ -78,10 +80,10 @@ fn packets_of_all_lengths_pass() {
 fn long_segments_pass_if_icmp_errors_are_lost() {
     isolated(|| {
         for mode in ALL_MODES {
-            let cluster = start(&Options::default(), mode);
+            let cluster = start_cluster(&Options::default(), mode);
             cluster.laboratory.set_filters(&[Filter::DropIcmpErrors]);
             for family in Family::ALL {
-                let mut flow = open(&cluster, Protocol::Tcp, family, DEADLINE);
+                let mut flow = open_flow(&cluster, Protocol::Tcp, family, DEADLINE);
                 flow.ask(60_000).unwrap_or_else(|error| panic!("{mode:?} {family}: {error}"));
             }
         }
@@ -97,8 +99,9 @@ fn errors_of_the_endpoint_reach_the_client() {
                     let address = SocketAddr::new(endpoint.address.ip(), 9);
                     Endpoint { address, ..endpoint }
                 };
-                let endpoints: Vec<_> = pod(laboratory, 2, 1).into_iter().map(close_endpoint_port).collect();
-                vec![service(PORT, &endpoints)]
+                let endpoints: Vec<_> =
+                    pod_endpoints(laboratory, 2, 1).into_iter().map(close_endpoint_port).collect();
+                vec![service(SERVICE_PORT, &endpoints)]
             });
             for (protocol, family) in
                 PROTOCOLS.into_iter().flat_map(|it| Family::ALL.map(|family| (it, family)))
@@ -114,12 +117,12 @@ fn errors_of_the_endpoint_reach_the_client() {
 fn different_peers_can_have_different_paths_at_the_same_time() {
     isolated(|| {
         for has_egress_hook in [true, false] {
-            check_different_paths(Mode { path: Some(PeerPath::Direct), has_egress_hook });
+            check_different_paths(ClusterMode { path: Some(PeerPath::Direct), has_egress_hook });
         }
     });
 }
 
-fn check_different_paths(mode: Mode) {
+fn check_different_paths(mode: ClusterMode) {
     let mut cluster = Cluster::new(&Options::default(), mode);
     let config = |cluster: &Cluster, node: usize| {
         let mut config = cluster.config(node);
@@ -134,18 +137,18 @@ fn check_different_paths(mode: Mode) {
         config
     };
     for endpoint_node in 1..=3 {
-        cluster.services = vec![service(PORT, &pod(&cluster.laboratory, endpoint_node, 1))];
+        cluster.services = vec![service(SERVICE_PORT, &pod_endpoints(&cluster.laboratory, endpoint_node, 1))];
         for node in 1..=3 {
             cluster.apply(node, &config(&cluster, node));
         }
         for addressed_node in 1..=3 {
             let backend = format!("n{endpoint_node}p1");
-            let count_before = received_through_tunnel(&cluster.laboratory.node(addressed_node).namespace);
+            let count_before = count_packets_from_tunnel(&cluster.laboratory.node(addressed_node).namespace);
             let seen_addresses =
                 cluster.seen_client_addresses(&cluster.laboratory.client, addressed_node, &backend);
             // Replies take the same path as requests.
             let has_replies_in_tunnel =
-                received_through_tunnel(&cluster.laboratory.node(addressed_node).namespace) > count_before;
+                count_packets_from_tunnel(&cluster.laboratory.node(addressed_node).namespace) > count_before;
             assert_eq!(
                 has_replies_in_tunnel,
                 addressed_node != endpoint_node && addressed_node + endpoint_node == 4
@@ -160,15 +163,16 @@ fn check_different_paths(mode: Mode) {
 fn nodes_with_and_without_the_egress_hook_forward_to_each_other() {
     isolated(|| {
         for path in PeerPath::ALL {
-            let cluster = start(&Options::default(), Some(path));
+            let cluster = start_cluster(&Options::default(), Some(path));
             let mut config = cluster.config(1);
             config.node.has_egress_hook = false;
-            for services in [pod(&cluster.laboratory, 2, 1), pod(&cluster.laboratory, 1, 1)] {
-                config.services = vec![service(PORT, &services)];
+            for endpoint_node in [2, 1] {
+                let endpoints = pod_endpoints(&cluster.laboratory, endpoint_node, 1);
+                config.services = vec![service(SERVICE_PORT, &endpoints)];
                 cluster.apply(1, &config);
                 cluster.apply(2, &NodeConfig { services: config.services.clone(), ..cluster.config(2) });
                 for addressed_node in [1, 2] {
-                    let backend = format!("n{}p1", services[0].node.unwrap());
+                    let backend = format!("n{endpoint_node}p1");
                     let seen_addresses =
                         cluster.seen_client_addresses(&cluster.laboratory.client, addressed_node, &backend);
                     assert_eq!(seen_addresses, Family::ALL.map(client_address), "{path:?}");
@@ -181,7 +185,7 @@ fn nodes_with_and_without_the_egress_hook_forward_to_each_other() {
 #[test]
 fn peer_without_an_agent_is_masqueraded() {
     isolated(|| {
-        let cluster = start(&Options::default(), Some(PeerPath::Direct));
+        let cluster = start_cluster(&Options::default(), Some(PeerPath::Direct));
         cluster.with_data_path(2, |data_path| data_path.cleanup().unwrap());
         let mut config = cluster.config(1);
         config.peers.retain(|peer| peer.number != 2);
@@ -192,9 +196,9 @@ fn peer_without_an_agent_is_masqueraded() {
 }
 
 /// Returns the number of packets that have arrived through the tunnel.
-fn received_through_tunnel(namespace: &Namespace) -> u64 {
-    let output = namespace
-        .run_program(Command::new("ip").args(["-stats", "-json", "link", "show", tunnel::DEVICE]), "");
+fn count_packets_from_tunnel(netns: &Namespace) -> u64 {
+    let output = netns
+        .run_program(Command::new("ip").args(["-stats", "-json", "link", "show", tunnel::TUNNEL_DEVICE]), "");
     let links: serde_json::Value = serde_json::from_str(&output).unwrap();
     links[0]["stats64"]["rx"]["packets"].as_u64().unwrap()
 }
@@ -202,29 +206,29 @@ fn received_through_tunnel(namespace: &Namespace) -> u64 {
 #[test]
 fn tunnel_accepts_packets_only_from_peers() {
     isolated(|| {
-        let cluster = start(&Options::default(), Some(PeerPath::Tunnel));
+        let cluster = start_cluster(&Options::default(), Some(PeerPath::Tunnel));
         let laboratory = &cluster.laboratory;
         let target = laboratory.node(2);
         let send_to_tunnel = |from: &Namespace, to: &netns_testkit::laboratory::Node, family| {
             // A VXLAN header, and an Ethernet frame with an empty payload.
             let mut datagram = vec![0x08, 0, 0, 0, 0x61, 0x6b, 0x72, 0];
-            datagram.extend(tunnel::node_mac(2).0);
-            datagram.extend(tunnel::node_mac(1).0);
+            datagram.extend(tunnel::tunnel_mac(2).0);
+            datagram.extend(tunnel::tunnel_mac(1).0);
             datagram.extend([0x08, 0x00]);
             datagram.extend([0; 46]);
-            let to = SocketAddr::new(to.address(family), tunnel::PORT);
+            let to = SocketAddr::new(to.address(family), tunnel::TUNNEL_PORT);
             let unspecified_address = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
             from.run(|| {
                 std::net::UdpSocket::bind(unspecified_address).unwrap().send_to(&datagram, to).unwrap()
             });
         };
-        let count_before = received_through_tunnel(&target.namespace);
+        let count_before = count_packets_from_tunnel(&target.namespace);
         send_to_tunnel(&laboratory.client, target, Family::V4);
         send_to_tunnel(&laboratory.pod(2, 1).namespace, target, Family::V4);
         // The datagram of the peer arrives after the datagrams of the client and of the pod.
         send_to_tunnel(&laboratory.node(1).namespace, target, Family::V4);
         let received_count = eventually("the datagram of the peer arrives", || {
-            Some(received_through_tunnel(&target.namespace)).filter(|count| *count > count_before)
+            Some(count_packets_from_tunnel(&target.namespace)).filter(|count| *count > count_before)
         });
         assert_eq!(received_count, count_before + 1);
     });
@@ -235,7 +239,7 @@ fn flows_of_other_programs_keep_their_marks_and_addresses() {
     isolated(|| {
         for mode in ADDRESS_KEEPING_MODES {
             let options = Options { pod_masquerade: PodMasquerade::OutsideCluster, ..Options::default() };
-            let cluster = start(&options, mode);
+            let cluster = start_cluster(&options, mode);
             let laboratory = &cluster.laboratory;
             // Other programs use marks and zones: a network plugin's bits, and a zone of an interface.
             for node in &laboratory.nodes {
@@ -264,10 +268,10 @@ fn flows_of_other_programs_keep_their_marks_and_addresses() {
 }
 
 #[test]
-fn flows_in_zones_of_other_programs_are_still_masqueraded() {
+fn flows_in_conntrack_zones_of_other_programs_are_still_masqueraded() {
     isolated(|| {
         for mode in ALL_MODES {
-            let cluster = start(&Options::default(), mode);
+            let cluster = start_cluster(&Options::default(), mode);
             let laboratory = &cluster.laboratory;
             let (node, pod) = (laboratory.node(1), laboratory.pod(1, 1));
             let server = laboratory.client.run(|| std::net::TcpListener::bind("0.0.0.0:9999").unwrap());
@@ -292,7 +296,7 @@ fn flows_in_zones_of_other_programs_are_still_masqueraded() {
 /// Returns the words that describe the objects of a node's network, and how often each word occurs. The words are not
 /// ordered, because the elements of a set have no order. Numbers are omitted, because counters, timers and interface
 /// indexes change.
-fn network_state(namespace: &Namespace) -> BTreeMap<String, usize> {
+fn network_state(netns: &Namespace) -> BTreeMap<String, usize> {
     let commands: [&[&str]; 7] = [
         &["nft", "--stateless", "list", "ruleset"],
         &["ip", "-details", "link"],
@@ -304,7 +308,7 @@ fn network_state(namespace: &Namespace) -> BTreeMap<String, usize> {
     ];
     let mut words = BTreeMap::new();
     for command in commands {
-        let output = namespace.run_program(Command::new(command[0]).args(&command[1..]), "");
+        let output = netns.run_program(Command::new(command[0]).args(&command[1..]), "");
         let is_number = |word: &str| word.trim_end_matches(':').parse::<f64>().is_ok();
         for word in output.split([' ', ',', '\n', '\t']).filter(|word| !is_number(word)) {
             *words.entry(word.to_owned()).or_insert(0) += 1;
@@ -322,8 +326,9 @@ fn cleanup_removes_all_objects() {
             (Options { kube_proxy: KubeProxy::Nftables, ..Options::default() }, false),
             (Options { pod_network: PodNetwork::Overlay, ..Options::default() }, true),
         ] {
-            let mut cluster = Cluster::new(&options, Mode { path: Some(PeerPath::Tunnel), has_egress_hook });
-            cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
+            let mut cluster =
+                Cluster::new(&options, ClusterMode { path: Some(PeerPath::Tunnel), has_egress_hook });
+            cluster.services = vec![service(SERVICE_PORT, &pod_endpoints(&cluster.laboratory, 2, 1))];
             let namespace = &cluster.laboratory.node(1).namespace;
             let state_before = network_state(namespace);
             let changes = cluster.apply(1, &cluster.config(1));
@@ -342,7 +347,7 @@ fn cleanup_removes_all_objects() {
 fn second_apply_of_a_configuration_changes_nothing() {
     isolated(|| {
         for mode in ALL_MODES {
-            let cluster = start(&Options::default(), mode);
+            let cluster = start_cluster(&Options::default(), mode);
             let changes = cluster.apply(1, &cluster.config(1));
             assert_eq!(changes, akrobateo_agent::data_path::Changes::default(), "{mode:?}");
         }
@@ -376,7 +381,8 @@ fn apply_restores_objects_that_another_program_changes() {
         for (has_egress_hook, other_changes) in
             [(true, &FOREIGN_CHANGES_WITH_EGRESS_HOOK[..]), (false, &FOREIGN_CHANGES_WITHOUT_EGRESS_HOOK)]
         {
-            let cluster = start(&Options::default(), Mode { path: Some(PeerPath::Tunnel), has_egress_hook });
+            let mode = ClusterMode { path: Some(PeerPath::Tunnel), has_egress_hook };
+            let cluster = start_cluster(&Options::default(), mode);
             let namespace = &cluster.laboratory.node(1).namespace;
             let expected = network_state(namespace);
             let config: NodeConfig = cluster.config(1);

@@ -14,8 +14,8 @@ use netns_testkit::laboratory::addresses::client_address;
 use netns_testkit::laboratory::{Flow, Options, PodNetwork};
 use netns_testkit::{DEADLINE, eventually, isolated};
 
-use crate::agent::{endpoint_sees_client, start_agent};
-use crate::cluster::{Cluster, PORT, pod, service};
+use crate::agent::{endpoint_sees_client_address, start_agent};
+use crate::cluster::{Cluster, SERVICE_PORT, pod_endpoints, service};
 
 /// Occupies a UDP port of a node.
 fn occupy_port(cluster: &Cluster, node: usize, port: u16) -> UdpSocket {
@@ -28,7 +28,7 @@ fn tunnel_keeps_client_addresses_on_nodes_without_ipv6() {
         for scopes in [&["default"][..], &["default", "all"]] {
             let mut cluster = Cluster::new(&Options::default(), Some(PeerPath::Tunnel));
             cluster.families = &[Family::V4];
-            cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
+            cluster.services = vec![service(SERVICE_PORT, &pod_endpoints(&cluster.laboratory, 2, 1))];
             for node in &mut cluster.laboratory.nodes {
                 for scope in scopes {
                     node.namespace.set_sysctl(&format!("ipv6/conf/{scope}/disable_ipv6"), "1");
@@ -47,8 +47,8 @@ fn services_change_even_if_the_tunnel_cannot_be_created() {
     isolated(|| {
         let options = Options { pod_network: PodNetwork::Overlay, ..Options::default() };
         let mut cluster = Cluster::new(&options, Some(PeerPath::Tunnel));
-        cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
-        let port_owner = occupy_port(&cluster, 1, tunnel::PORT);
+        cluster.services = vec![service(SERVICE_PORT, &pod_endpoints(&cluster.laboratory, 2, 1))];
+        let port_owner = occupy_port(&cluster, 1, tunnel::TUNNEL_PORT);
         // The clients of endpoints on other nodes are masqueraded.
         let config = cluster.config(1);
         cluster.with_data_path(1, |data_path| {
@@ -66,7 +66,7 @@ fn services_change_even_if_the_tunnel_cannot_be_created() {
             assert_ne!(answer.client.ip(), client_address(family));
         }
         let (agent, reports) = start_agent(&cluster, 1);
-        cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 1, 2))];
+        cluster.services = vec![service(SERVICE_PORT, &pod_endpoints(&cluster.laboratory, 1, 2))];
         agent.set_config(1, cluster.config(1));
         eventually("the other pod answers", || {
             let answer = cluster.request(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 1);
@@ -75,7 +75,7 @@ fn services_change_even_if_the_tunnel_cannot_be_created() {
         assert_eq!(reports.last_error(), None);
         drop(port_owner);
         // The next process creates the tunnel.
-        cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
+        cluster.services = vec![service(SERVICE_PORT, &pod_endpoints(&cluster.laboratory, 2, 1))];
         drop(agent);
         cluster.apply_all();
         let seen_addresses = cluster.seen_client_addresses(&cluster.laboratory.client, 1, "n2p1");
@@ -87,10 +87,10 @@ fn services_change_even_if_the_tunnel_cannot_be_created() {
 fn services_change_even_if_the_probe_cannot_start() {
     isolated(|| {
         let mut cluster = Cluster::new(&Options::default(), None);
-        cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 1, 1))];
-        let port_owner = occupy_port(&cluster, 1, probe::PORT);
+        cluster.services = vec![service(SERVICE_PORT, &pod_endpoints(&cluster.laboratory, 1, 1))];
+        let port_owner = occupy_port(&cluster, 1, probe::PROBE_PORT);
         let agents = [1, 2, 3].map(|node| start_agent(&cluster, node));
-        cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
+        cluster.services = vec![service(SERVICE_PORT, &pod_endpoints(&cluster.laboratory, 2, 1))];
         for (node, (agent, _)) in (1..).zip(&agents) {
             agent.set_config(1, cluster.config(node));
         }
@@ -100,7 +100,7 @@ fn services_change_even_if_the_probe_cannot_start() {
         });
         assert_eq!(agents[0].1.last_error(), None);
         drop(port_owner);
-        eventually("the probe has found a path", || endpoint_sees_client(&cluster).then_some(()));
+        eventually("the probe has found a path", || endpoint_sees_client_address(&cluster).then_some(()));
     });
 }
 
@@ -108,14 +108,14 @@ fn services_change_even_if_the_probe_cannot_start() {
 fn new_process_deletes_flows_and_affinities_that_a_killed_process_left() {
     isolated(|| {
         let service_with_endpoint = |cluster: &Cluster, node| {
-            let service = service(PORT, &pod(&cluster.laboratory, node, 1));
+            let service = service(SERVICE_PORT, &pod_endpoints(&cluster.laboratory, node, 1));
             vec![Service { affinity_seconds: NonZeroU32::new(600), ..service }]
         };
         for path in [None, Some(PeerPath::Direct)] {
             let mut cluster = Cluster::new(&Options::default(), path);
             cluster.services = service_with_endpoint(&cluster, 2);
             cluster.apply_all();
-            let to = SocketAddr::new(cluster.laboratory.node(1).address(Family::V4), PORT);
+            let to = SocketAddr::new(cluster.laboratory.node(1).address(Family::V4), SERVICE_PORT);
             let mut flow =
                 cluster.laboratory.client.run(|| Flow::open(Protocol::Udp, None, to, DEADLINE / 10).unwrap());
             assert_eq!(flow.ask(1).unwrap().backend, "n2p1");

@@ -12,7 +12,7 @@ use netns_testkit::isolated;
 use netns_testkit::laboratory::addresses::client_address;
 use netns_testkit::laboratory::{Options, ask};
 
-use crate::cluster::{Cluster, PORT, PROTOCOLS, pod, service};
+use crate::cluster::{Cluster, PROTOCOLS, SERVICE_PORT, pod_endpoints, service};
 
 /// The time after which a client considers its packet lost. TCP sends a packet again only after a longer time, so each
 /// attempt is one packet.
@@ -21,7 +21,7 @@ const LOSS_TIMEOUT: Duration = Duration::from_millis(300);
 const CONNECTION_COUNT: u64 = 5;
 
 /// Returns the counts on a node that are not 0.
-fn counts(cluster: &Cluster, node: usize) -> BTreeMap<(Frontend, Outcome), u64> {
+fn nonzero_counts(cluster: &Cluster, node: usize) -> BTreeMap<(Frontend, Outcome), u64> {
     let counts =
         cluster.laboratory.node(node).namespace.run(|| PortCounters::open().unwrap().read().unwrap());
     let counts = counts.into_iter().filter(|it| it.count != 0);
@@ -33,7 +33,7 @@ fn frontend(protocol: Protocol, port: u16, family: Family) -> Frontend {
 }
 
 /// Sends one request over each protocol and family. Returns the number of answers.
-fn request_all(cluster: &Cluster, port: u16) -> usize {
+fn request_over_all_protocols_and_families(cluster: &Cluster, port: u16) -> usize {
     let mut answer_count = 0;
     for (protocol, family) in PROTOCOLS.into_iter().flat_map(|it| Family::ALL.map(|family| (it, family))) {
         let to = SocketAddr::new(cluster.laboratory.node(1).address(family), port);
@@ -58,31 +58,31 @@ fn expected_counts(
 fn connections_are_counted_by_port_and_outcome() {
     isolated(|| {
         let cluster = Cluster::start(&Options::default(), None, |laboratory| {
-            let endpoints = pod(laboratory, 2, 1);
+            let endpoints = pod_endpoints(laboratory, 2, 1);
             let client_range = format!("{}/32", client_address(Family::V4)).parse().unwrap();
             vec![
-                service(PORT, &endpoints),
-                service(PORT + 1, &[]),
-                Service { source_ranges: Some(vec![client_range]), ..service(PORT + 2, &endpoints) },
+                service(SERVICE_PORT, &endpoints),
+                service(SERVICE_PORT + 1, &[]),
+                Service { source_ranges: Some(vec![client_range]), ..service(SERVICE_PORT + 2, &endpoints) },
             ]
         });
         for _ in 0..CONNECTION_COUNT {
-            assert_eq!(request_all(&cluster, PORT), 4);
-            assert_eq!(request_all(&cluster, PORT + 1), 0);
-            assert_eq!(request_all(&cluster, PORT + 2), 2);
+            assert_eq!(request_over_all_protocols_and_families(&cluster, SERVICE_PORT), 4);
+            assert_eq!(request_over_all_protocols_and_families(&cluster, SERVICE_PORT + 1), 0);
+            assert_eq!(request_over_all_protocols_and_families(&cluster, SERVICE_PORT + 2), 2);
         }
         let count_all = |outcome| Family::ALL.map(|family| (family, outcome, CONNECTION_COUNT));
         let restricted_counts = [
             (Family::V4, Outcome::Forwarded, CONNECTION_COUNT),
             (Family::V6, Outcome::NotAllowed, CONNECTION_COUNT),
         ];
-        let expected: BTreeMap<_, _> = expected_counts(PORT, &count_all(Outcome::Forwarded))
-            .chain(expected_counts(PORT + 1, &count_all(Outcome::NoEndpoint)))
-            .chain(expected_counts(PORT + 2, &restricted_counts))
+        let expected: BTreeMap<_, _> = expected_counts(SERVICE_PORT, &count_all(Outcome::Forwarded))
+            .chain(expected_counts(SERVICE_PORT + 1, &count_all(Outcome::NoEndpoint)))
+            .chain(expected_counts(SERVICE_PORT + 2, &restricted_counts))
             .collect();
-        assert_eq!(counts(&cluster, 1), expected);
+        assert_eq!(nonzero_counts(&cluster, 1), expected);
         // The node of the endpoint does not count the connections again.
-        assert_eq!(counts(&cluster, 2), BTreeMap::new());
+        assert_eq!(nonzero_counts(&cluster, 2), BTreeMap::new());
     });
 }
 
@@ -90,27 +90,31 @@ fn connections_are_counted_by_port_and_outcome() {
 fn counters_survive_a_restart_of_the_agent_and_changes_of_endpoints() {
     isolated(|| {
         let mut cluster = Cluster::start(&Options::default(), None, |laboratory| {
-            vec![service(PORT, &pod(laboratory, 2, 1))]
+            vec![service(SERVICE_PORT, &pod_endpoints(laboratory, 2, 1))]
         });
-        request_all(&cluster, PORT);
-        let before = counts(&cluster, 1);
+        request_over_all_protocols_and_families(&cluster, SERVICE_PORT);
+        let before = nonzero_counts(&cluster, 1);
         assert_eq!(before.len(), 4);
-        let both_pods = [pod(&cluster.laboratory, 1, 1), pod(&cluster.laboratory, 2, 1)].concat();
-        for endpoints in [both_pods, Vec::new(), pod(&cluster.laboratory, 2, 1)] {
-            cluster.services = vec![service(PORT, &endpoints), service(PORT + 1, &endpoints)];
+        let both_pods =
+            [pod_endpoints(&cluster.laboratory, 1, 1), pod_endpoints(&cluster.laboratory, 2, 1)].concat();
+        for endpoints in [both_pods, Vec::new(), pod_endpoints(&cluster.laboratory, 2, 1)] {
+            cluster.services = vec![service(SERVICE_PORT, &endpoints), service(SERVICE_PORT + 1, &endpoints)];
             // A new data path reads the tables like a restarted agent.
             cluster.apply_all();
-            assert_eq!(counts(&cluster, 1), before);
+            assert_eq!(nonzero_counts(&cluster, 1), before);
         }
-        request_all(&cluster, PORT);
-        assert_eq!(counts(&cluster, 1), before.iter().map(|(key, count)| (*key, count + 1)).collect());
+        request_over_all_protocols_and_families(&cluster, SERVICE_PORT);
+        assert_eq!(
+            nonzero_counts(&cluster, 1),
+            before.iter().map(|(key, count)| (*key, count + 1)).collect()
+        );
         // The counters of a deleted Service disappear.
         cluster.services.remove(0);
         cluster.apply_all();
-        request_all(&cluster, PORT + 1);
+        request_over_all_protocols_and_families(&cluster, SERVICE_PORT + 1);
         let ports: Vec<_> =
-            counts(&cluster, 1).into_keys().map(|(frontend, _)| frontend.port.get()).collect();
-        assert_eq!(ports, [PORT + 1; 4]);
+            nonzero_counts(&cluster, 1).into_keys().map(|(frontend, _)| frontend.port.get()).collect();
+        assert_eq!(ports, [SERVICE_PORT + 1; 4]);
     });
 }
 

@@ -1,5 +1,5 @@
-//! A generator of random numbers. The same seed gives the same numbers, and so repeats a test. Pure, except for the
-//! choice of a seed.
+//! A generator of random numbers. With the same seed, a test gets the same numbers again. Pure, except for the choice
+//! of a seed.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -29,7 +29,7 @@ impl Random {
     }
 
     /// Returns true with a probability of `percent` %.
-    pub(crate) fn has_chance(&mut self, percent: usize) -> bool {
+    pub(crate) fn random_bool(&mut self, percent: usize) -> bool {
         self.number_below(100) < percent
     }
 
@@ -39,7 +39,7 @@ impl Random {
 
     /// Returns each value with a chance of 50 %.
     pub(crate) fn choose_some<T: Clone>(&mut self, values: &[T]) -> Vec<T> {
-        values.iter().filter(|_| self.has_chance(50)).cloned().collect()
+        values.iter().filter(|_| self.random_bool(50)).cloned().collect()
     }
 }
 

@@ -10,7 +10,7 @@ use akrobateo_agent::probe::PeerPath;
 use akrobateo_agent::table::NodeTables;
 use akrobateo_core::{Family, Protocol};
 use links::MacAddress;
-use netfilter::nft::model::{Matching, Set};
+use netfilter::nft::model::{KeyMatching, Set};
 
 use crate::cluster::PROTOCOLS;
 use crate::random::Random;
@@ -47,7 +47,7 @@ pub(crate) fn empty_config() -> NodeConfig {
 }
 
 /// Changes a random part of the configuration. The configuration may stay the same.
-pub(crate) fn change(config: &mut NodeConfig, random: &mut Random) {
+pub(crate) fn change_config(config: &mut NodeConfig, random: &mut Random) {
     match random.number_below(20) {
         0..4 => add_or_remove_service(config, random),
         4..14 => {
@@ -61,7 +61,7 @@ pub(crate) fn change(config: &mut NodeConfig, random: &mut Random) {
             let number = 2 + u16::try_from(random.number_below(usize::from(NODE_COUNT) - 1)).unwrap();
             match config.peers.iter().position(|peer| peer.number == number) {
                 Some(index) => _ = config.peers.remove(index),
-                None => config.peers.push(peer(number, random)),
+                None => config.peers.push(random_peer(number, random)),
             }
         }
         16..19 => {
@@ -78,8 +78,9 @@ pub(crate) fn change(config: &mut NodeConfig, random: &mut Random) {
 pub(crate) fn change_layout(tables: &mut NodeTables) {
     for table in [Some(&mut tables.inet), tables.netdev.as_mut()].into_iter().flatten() {
         table.chains.iter_mut().filter_map(|chain| chain.base.as_mut()).for_each(|base| base.priority += 1);
-        let is_static_set_with_exact_keys =
-            |set: &&mut Set| set.definition.matching == Matching::Exact && set.definition.dynamic.is_none();
+        let is_static_set_with_exact_keys = |set: &&mut Set| {
+            set.definition.matching == KeyMatching::Exact && set.definition.dynamic.is_none()
+        };
         for set in table.sets.iter_mut().filter(is_static_set_with_exact_keys) {
             set.definition.max_elements = NonZeroU32::new(1000);
         }
@@ -121,7 +122,7 @@ fn change_service(service: &mut Service, random: &mut Random) {
         5 | 6 => {
             let ranges = random.choose_some(&SOURCE_RANGES);
             let ranges = ranges.iter().map(|range| range.parse().unwrap()).collect();
-            service.source_ranges = random.has_chance(70).then_some(ranges);
+            service.source_ranges = random.random_bool(70).then_some(ranges);
         }
         7 if service.ports.len() > 1 => _ = service.ports.remove(random.number_below(2)),
         7 => {
@@ -141,22 +142,22 @@ fn change_endpoints(endpoints: &mut Vec<Endpoint>, random: &mut Random) {
     let index = random.number_below(endpoints.len().max(1));
     match random.number_below(6) {
         0 if !endpoints.is_empty() => _ = endpoints.remove(index),
-        1 if !endpoints.is_empty() => endpoints[index] = endpoint(random),
+        1 if !endpoints.is_empty() => endpoints[index] = random_endpoint(random),
         2 if !endpoints.is_empty() => {
             let endpoint = &mut endpoints[index];
             endpoint.is_ready = !endpoint.is_ready;
-            endpoint.is_serving_while_terminating = !endpoint.is_ready && random.has_chance(50);
+            endpoint.is_serving_while_terminating = !endpoint.is_ready && random.random_bool(50);
         }
         3 if !endpoints.is_empty() => {
             endpoints[index].hinted_zones = random.choose_some(&["zone1".to_owned(), "zone2".to_owned()]);
             endpoints[index].hinted_nodes = random.choose_some(&["node1".to_owned(), "node2".to_owned()]);
         }
-        _ if endpoints.len() < MAX_ENDPOINTS => endpoints.push(endpoint(random)),
+        _ if endpoints.len() < MAX_ENDPOINTS => endpoints.push(random_endpoint(random)),
         _ => endpoints.clear(),
     }
 }
 
-fn endpoint(random: &mut Random) -> Endpoint {
+fn random_endpoint(random: &mut Random) -> Endpoint {
     let node = NodeNumber::try_from(random.number_below(usize::from(NODE_COUNT) + 1)).unwrap();
     let host_number = u16::try_from(10 + random.number_below(3)).unwrap();
     let address = match random.choose(&Family::ALL) {
@@ -166,14 +167,14 @@ fn endpoint(random: &mut Random) -> Endpoint {
     Endpoint {
         address: SocketAddr::new(address, *random.choose(&[8080, 8081])),
         node: (node != 0).then_some(node),
-        is_ready: random.has_chance(80),
+        is_ready: random.random_bool(80),
         is_serving_while_terminating: false,
         hinted_zones: Vec::new(),
         hinted_nodes: Vec::new(),
     }
 }
 
-fn peer(number: NodeNumber, random: &mut Random) -> Peer {
+fn random_peer(number: NodeNumber, random: &mut Random) -> Peer {
     let mut peer = Peer {
         number,
         addresses: Vec::new(),
@@ -231,7 +232,7 @@ fn change_node(config: &mut NodeConfig, random: &mut Random) {
             node.probe_addresses = random.choose_some(&addresses);
         }
         4 => node.has_egress_hook = !node.has_egress_hook,
-        5 => node.marks = *random.choose(&[Marks::default(), Marks { base: 0x7a70_0000 }]),
+        5 => node.marks = *random.choose(&[Marks::default(), Marks { own_bits: 0x7a70_0000 }]),
         _ => {
             let ranges = random.choose_some(&POD_RANGES);
             config.pod_ranges = ranges.iter().map(|range| range.parse().unwrap()).collect();

@@ -12,14 +12,14 @@ use netns_testkit::{Namespace, isolated};
 
 use crate::kernel_state::{KernelState, disturb};
 use crate::random::{Random, for_each_seed};
-use crate::random_config::{INTERFACES, change, change_layout, empty_config};
+use crate::random_config::{INTERFACES, change_config, change_layout, empty_config};
 
-/// The number of sequences. Several threads run them, because the kernel waits most of the time.
+/// The number of sequences. Several threads run the sequences, because the kernel waits most of the time.
 const SEQUENCE_COUNT: u64 = 500;
 const THREAD_COUNT: u64 = 5;
 const MAX_STEPS: usize = 7;
 
-fn new_node() -> Namespace {
+fn create_node_netns() -> Namespace {
     let namespace = Namespace::new();
     for interface in INTERFACES {
         namespace.ip(&format!(
@@ -37,7 +37,7 @@ fn apply_partly(config: &NodeConfig, random: &mut Random) {
         let uplink = Client::open(Owner { device: config.node.uplink.clone(), ..tunnel::owner() });
         let uplink = uplink.unwrap().device_index().unwrap().unwrap();
         let objects = routing::network_objects(config, uplink);
-        if random.has_chance(40) {
+        if random.random_bool(40) {
             let changes = links::diff(&links.observe().unwrap(), &objects);
             links.apply(&changes[..random.number_below(changes.len() + 1)]).unwrap();
             return;
@@ -45,7 +45,7 @@ fn apply_partly(config: &NodeConfig, random: &mut Random) {
         links.reconcile(&objects).unwrap();
     }
     let nftables = Nftables::open().unwrap();
-    if random.has_chance(40) {
+    if random.random_bool(40) {
         replace_partly(&nftables, tables, random);
         return;
     }
@@ -57,20 +57,20 @@ fn apply_partly(config: &NodeConfig, random: &mut Random) {
     }
 }
 
-/// Executes only some steps of the replacement of tables by tables of another layout.
+/// Executes only some steps of a replacement of the tables.
 fn replace_partly(nftables: &Nftables, tables: NodeTables, random: &mut Random) {
     let interim = tables.with_name(INTERIM_TABLE_NAME);
     // Possible causes of an error are existing tables, and a chain whose interface another program has deleted.
     let _ = nftables.execute(&Transaction::create(&interim.inet));
-    for table in interim.netdev.iter().filter(|_| random.has_chance(50)) {
+    for table in interim.netdev.iter().filter(|_| random.random_bool(50)) {
         let _ = nftables.execute(&Transaction::create(table));
     }
-    for id in table_ids(TABLE_NAME).iter().filter(|_| random.has_chance(50)) {
+    for id in table_ids(TABLE_NAME).iter().filter(|_| random.random_bool(50)) {
         let _ = nftables.execute(&Transaction::delete(id));
     }
 }
 
-/// Runs a sequence, and returns its last configuration. This configuration is applied.
+/// Runs a sequence, and returns its last configuration, which is in force at the end.
 fn run_sequence(seed: u64) -> NodeConfig {
     let mut random = Random::new(seed);
     let mut config = empty_config();
@@ -78,7 +78,7 @@ fn run_sequence(seed: u64) -> NodeConfig {
     data_path.apply(&config).unwrap();
     for _ in 0..=random.number_below(MAX_STEPS) {
         for _ in 0..=random.number_below(6) {
-            change(&mut config, &mut random);
+            change_config(&mut config, &mut random);
         }
         match random.number_below(10) {
             0..5 => {}
@@ -86,8 +86,8 @@ fn run_sequence(seed: u64) -> NodeConfig {
             6..8 => {
                 apply_partly(&config, &mut random);
                 data_path = DataPath::open().unwrap();
-                if random.has_chance(50) {
-                    change(&mut config, &mut random);
+                if random.random_bool(50) {
+                    change_config(&mut config, &mut random);
                 }
             }
             _ => {
@@ -97,7 +97,7 @@ fn run_sequence(seed: u64) -> NodeConfig {
                 data_path.forget_installed_state();
             }
         }
-        if random.has_chance(5) {
+        if random.random_bool(5) {
             let mut tables = NodeTables::new(&config);
             change_layout(&mut tables);
             data_path.apply_tables(&config, |_| tables.clone()).unwrap_or_else(|error| panic!("{error}"));
@@ -113,9 +113,9 @@ fn random_sequences_end_in_the_state_of_a_fresh_start() {
         std::thread::scope(|scope| {
             for _ in 0..THREAD_COUNT {
                 scope.spawn(|| {
-                    let (node, fresh_node) = (new_node(), new_node());
+                    let (netns, fresh_netns) = (create_node_netns(), create_node_netns());
                     for_each_seed(SEQUENCE_COUNT / THREAD_COUNT, |seed| {
-                        check_sequence(seed, &node, &fresh_node);
+                        check_sequence(seed, &netns, &fresh_netns);
                     });
                 });
             }
@@ -123,8 +123,8 @@ fn random_sequences_end_in_the_state_of_a_fresh_start() {
     });
 }
 
-fn check_sequence(seed: u64, node: &Namespace, fresh_node: &Namespace) {
-    let (config, state) = node.run(|| {
+fn check_sequence(seed: u64, netns: &Namespace, fresh_netns: &Namespace) {
+    let (config, state) = netns.run(|| {
         let config = run_sequence(seed);
         let state = KernelState::read();
         // The next change finds nothing to do.
@@ -135,7 +135,7 @@ fn check_sequence(seed: u64, node: &Namespace, fresh_node: &Namespace) {
         assert_eq!(KernelState::read(), KernelState::default(), "{config:?}");
         (config, state)
     });
-    let fresh_state = fresh_node.run(|| {
+    let fresh_state = fresh_netns.run(|| {
         let mut data_path = DataPath::open().unwrap();
         data_path.apply(&config).unwrap();
         let state = KernelState::read();

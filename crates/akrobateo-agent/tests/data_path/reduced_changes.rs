@@ -8,12 +8,12 @@ use netfilter::nft::model::{Element, Set};
 use netfilter::nft::{Action, InstalledTable, Transaction, diff};
 
 use crate::random::{Random, for_each_seed};
-use crate::random_config::{change, empty_config};
+use crate::random_config::{change_config, empty_config};
 
 const SEQUENCE_COUNT: u64 = 500;
 const CHANGES_PER_SEQUENCE: usize = 40;
 
-/// Returns the effect of each step of the transaction that changes the tables of `old_config` into those of `new`.
+/// Returns the effect of each step of the transaction that changes the tables of `old_config` into the tables of `new`.
 fn effects(old_config: &NodeConfig, new: &NodeConfig) -> BTreeSet<String> {
     let (old_config, new) = (NodeTables::new(old_config), NodeTables::new(new));
     let installed = InstalledTable::from(old_config.inet);
@@ -44,7 +44,7 @@ fn reduced_change_has_the_effects_of_the_whole_change() {
         for _ in 0..CHANGES_PER_SEQUENCE {
             let old_config = config.clone();
             for _ in 0..=random.number_below(3) {
-                change(&mut config, &mut random);
+                change_config(&mut config, &mut random);
             }
             let Some((reduced_old, reduced_new)) = reduce(&old_config, &config) else { continue };
             reduced_changes += usize::from(reduced_new.services.len() < config.services.len());

@@ -8,14 +8,14 @@ use netns_testkit::laboratory::Options;
 use netns_testkit::laboratory::addresses::client_address;
 use netns_testkit::privileges::{CapabilitySet, keep_capabilities, make_sysctls_read_only};
 
-use crate::cluster::{Cluster, PORT, pod, service};
+use crate::cluster::{Cluster, SERVICE_PORT, pod_endpoints, service};
 
 #[test]
 fn user_with_only_net_admin_can_apply_the_configuration() {
     isolated_as_nobody(|| {
         let mut cluster = Cluster::new(&Options::default(), Some(PeerPath::Tunnel));
         make_sysctls_read_only();
-        cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
+        cluster.services = vec![service(SERVICE_PORT, &pod_endpoints(&cluster.laboratory, 2, 1))];
         cluster.apply_all();
         let seen_addresses = cluster.seen_client_addresses(&cluster.laboratory.client, 1, "n2p1");
         assert_eq!(seen_addresses, Family::ALL.map(client_address));
@@ -23,7 +23,7 @@ fn user_with_only_net_admin_can_apply_the_configuration() {
 }
 
 #[test]
-fn error_names_the_missing_capability_net_admin() {
+fn error_mentions_the_missing_capability_net_admin() {
     isolated_as_nobody(|| {
         let cluster = Cluster::new(&Options::default(), Some(PeerPath::Tunnel));
         let config = cluster.config(1);

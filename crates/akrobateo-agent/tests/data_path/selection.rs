@@ -8,13 +8,13 @@ use akrobateo_core::{Family, Protocol};
 use netns_testkit::isolated;
 use netns_testkit::laboratory::Options;
 
-use crate::cluster::{Cluster, PORT, PROTOCOLS, all_pods, pod, service};
+use crate::cluster::{Cluster, PROTOCOLS, SERVICE_PORT, all_pod_endpoints, pod_endpoints, service};
 
 /// The number of requests after which each of two endpoints has received a request, with a probability of 0.999999.
 const REQUEST_COUNT: usize = 20;
 
 /// Applies a Service on all nodes. Returns the names of the pods that answer on node 1.
-fn backends(cluster: &mut Cluster, service: Service) -> Vec<String> {
+fn apply_and_list_backends(cluster: &mut Cluster, service: Service) -> Vec<String> {
     cluster.services = vec![service];
     cluster.apply_all();
     let mut backends = BTreeSet::new();
@@ -43,10 +43,13 @@ fn with_terminating_endpoints(endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
 fn terminating_endpoints_answer_only_without_ready_endpoints() {
     isolated(|| {
         let mut cluster = Cluster::new(&Options::default(), Some(PeerPath::Direct));
-        let [first, second] = [1, 2].map(|node| pod(&cluster.laboratory, node, 1));
+        let [first, second] = [1, 2].map(|node| pod_endpoints(&cluster.laboratory, node, 1));
         let all_endpoints = [with_terminating_endpoints(first.clone()), second].concat();
-        assert_eq!(backends(&mut cluster, service(PORT, &all_endpoints)), ["n2p1"]);
-        assert_eq!(backends(&mut cluster, service(PORT, &with_terminating_endpoints(first))), ["n1p1"]);
+        assert_eq!(apply_and_list_backends(&mut cluster, service(SERVICE_PORT, &all_endpoints)), ["n2p1"]);
+        assert_eq!(
+            apply_and_list_backends(&mut cluster, service(SERVICE_PORT, &with_terminating_endpoints(first))),
+            ["n1p1"]
+        );
     });
 }
 
@@ -54,11 +57,11 @@ fn terminating_endpoints_answer_only_without_ready_endpoints() {
 fn policy_local_selects_endpoints_of_the_requested_node() {
     isolated(|| {
         let mut cluster = Cluster::new(&Options::default(), Some(PeerPath::Direct));
-        let endpoints = all_pods(&cluster.laboratory);
-        let local_service = Service { is_traffic_policy_local: true, ..service(PORT, &endpoints) };
-        assert_eq!(backends(&mut cluster, local_service), ["n1p1", "n1p2"]);
-        let remote = pod(&cluster.laboratory, 2, 1);
-        cluster.services = vec![Service { is_traffic_policy_local: true, ..service(PORT, &remote) }];
+        let endpoints = all_pod_endpoints(&cluster.laboratory);
+        let local_service = Service { is_traffic_policy_local: true, ..service(SERVICE_PORT, &endpoints) };
+        assert_eq!(apply_and_list_backends(&mut cluster, local_service), ["n1p1", "n1p2"]);
+        let remote = pod_endpoints(&cluster.laboratory, 2, 1);
+        cluster.services = vec![Service { is_traffic_policy_local: true, ..service(SERVICE_PORT, &remote) }];
         cluster.apply_all();
         cluster.request(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 1).unwrap_err();
         cluster.request(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 2).unwrap();
@@ -71,14 +74,20 @@ fn hints_for_nodes_select_endpoints() {
         let mut cluster = Cluster::new(&Options::default(), Some(PeerPath::Direct));
         let endpoint_with_hint = |node: usize, hint: &str| {
             let hint_nodes = |endpoint| Endpoint { hinted_nodes: vec![hint.to_owned()], ..endpoint };
-            pod(&cluster.laboratory, node, 1).into_iter().map(hint_nodes).collect::<Vec<_>>()
+            pod_endpoints(&cluster.laboratory, node, 1).into_iter().map(hint_nodes).collect::<Vec<_>>()
         };
         let endpoints_with_matching_hints =
             [endpoint_with_hint(2, "node1"), endpoint_with_hint(3, "node3")].concat();
         let other_endpoints = [endpoint_with_hint(2, "node2"), endpoint_with_hint(3, "node3")].concat();
-        assert_eq!(backends(&mut cluster, service(PORT, &endpoints_with_matching_hints)), ["n2p1"]);
-        // Hints have no effect if none of them names this node.
-        assert_eq!(backends(&mut cluster, service(PORT, &other_endpoints)), ["n2p1", "n3p1"]);
+        assert_eq!(
+            apply_and_list_backends(&mut cluster, service(SERVICE_PORT, &endpoints_with_matching_hints)),
+            ["n2p1"]
+        );
+        // Hints have no effect if no hint is for this node.
+        assert_eq!(
+            apply_and_list_backends(&mut cluster, service(SERVICE_PORT, &other_endpoints)),
+            ["n2p1", "n3p1"]
+        );
     });
 }
 
@@ -87,8 +96,8 @@ fn node_that_does_not_serve_a_service_returns_replies_to_the_node_of_the_client(
     isolated(|| {
         for path in PeerPath::ALL {
             let mut cluster = Cluster::new(&Options::default(), Some(path));
-            let endpoint = pod(&cluster.laboratory, 2, 1);
-            cluster.services = vec![service(PORT, &endpoint)];
+            let endpoint = pod_endpoints(&cluster.laboratory, 2, 1);
+            cluster.services = vec![service(SERVICE_PORT, &endpoint)];
             cluster.apply_all();
             // Node 2 has the Service's endpoint, and no frontend of the Service.
             let mut config = cluster.config(2);

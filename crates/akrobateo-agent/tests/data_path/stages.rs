@@ -10,7 +10,7 @@ use netfilter::nft::model::{Chain, Element, ElementValue, Set, Table, Value, Ver
 use netfilter::nft::{Action, InstalledTable, Stages, Transaction, diff};
 
 use crate::random::{Random, for_each_seed};
-use crate::random_config::{change, empty_config};
+use crate::random_config::{change_config, empty_config};
 
 const SEQUENCE_COUNT: u64 = 400;
 /// A client in some of the source ranges.
@@ -72,7 +72,7 @@ fn overlaps(element: &Element, other: &Element) -> bool {
 }
 
 /// Returns the states of a table before, between and after the stages of a change.
-fn states(old_config: &Table, new_config: &Table) -> Vec<Table> {
+fn states_during_change(old_config: &Table, new_config: &Table) -> Vec<Table> {
     let installed = InstalledTable::from(old_config.clone());
     let transaction = diff(Some(&installed), new_config);
     assert!(!transaction.recreates_objects());
@@ -90,7 +90,7 @@ fn states(old_config: &Table, new_config: &Table) -> Vec<Table> {
 }
 
 /// Returns true if each packet to a frontend finds an endpoint. The packet passes the rules of the table `rules_state`.
-/// Each of its lookups in a set uses the next table in `lookups`.
+/// Each lookup of the packet in a set uses the next table in `lookups`.
 fn finds_endpoint(rules_state: &Table, lookups: [&Table; 4], suffix: &str, frontend: &Value) -> bool {
     let find_target_chain =
         |table: &Table, set: &str, key: &Value| match table.set(set)?.get(key)?.value.clone()? {
@@ -132,7 +132,8 @@ fn keys(table: &Table, set: &str) -> BTreeSet<Value> {
     table.set(set).into_iter().flat_map(|set| &set.elements).map(|element| element.key).collect()
 }
 
-/// Checks that each new element of the set `second` appears after the elements of the set `first` that it needs.
+/// Checks that each new element of the set `second` appears only after the elements of the set `first` that the new
+/// element needs.
 fn check_order(states: &[Table], first: &str, second: &str, is_needed: impl Fn(&Value, &Value) -> bool) {
     let (old_keys, final_keys) = (keys(&states[0], second), keys(&states[states.len() - 1], first));
     for pair in states.windows(2) {
@@ -148,7 +149,7 @@ fn check_order(states: &[Table], first: &str, second: &str, is_needed: impl Fn(&
 /// Checks that packets find their endpoints during a change. Returns the number of checks.
 fn check_change(old_config: &NodeConfig, new_config: &NodeConfig) -> usize {
     let tables = [old_config, new_config].map(|config| NodeTables::new(config).inet);
-    let states = states(&tables[0], &tables[1]);
+    let states = states_during_change(&tables[0], &tables[1]);
     let mut check_count = 0;
     for suffix in ["4", "6"] {
         let [kept, tunnel_marks, nodes] =
@@ -179,14 +180,14 @@ fn check_change(old_config: &NodeConfig, new_config: &NodeConfig) -> usize {
 
 #[test]
 fn packet_finds_its_endpoint_during_a_change_of_the_tables() {
-    // The number of changes without and with checks.
+    // The number of changes without a check (`false`), and with at least one check (`true`).
     let mut change_counts = BTreeMap::from([(false, 0), (true, 0)]);
     for_each_seed(SEQUENCE_COUNT, |seed| {
         let mut random = Random::new(seed);
         let mut old_config = empty_config();
         for _ in 0..10 {
             let mut new_config = old_config.clone();
-            (0..=random.number_below(10)).for_each(|_| change(&mut new_config, &mut random));
+            (0..=random.number_below(10)).for_each(|_| change_config(&mut new_config, &mut random));
             let has_checks = check_change(&old_config, &new_config) > 0;
             *change_counts.entry(has_checks).or_default() += 1;
             old_config = new_config;

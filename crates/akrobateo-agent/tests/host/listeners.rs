@@ -12,8 +12,8 @@ use socket2::{Domain, Socket, Type};
 
 const NODE_ADDRESSES: [&str; 2] = ["10.99.0.11", "fd99::11"];
 
-/// Returns a namespace with the node's addresses and with another address of each family.
-fn node() -> Namespace {
+/// Returns a network namespace with the node's addresses, and with one more address of each family.
+fn node_netns() -> Namespace {
     let namespace = Namespace::new();
     namespace.ip("link add eth0 type veth peer name peer\nlink set eth0 up\nlink set peer up");
     let addresses =
@@ -22,7 +22,7 @@ fn node() -> Namespace {
     namespace
 }
 
-/// Returns the families in which a socket occupies a port of the node.
+/// Returns the address families of the sockets that occupy a port of the node.
 fn occupied_families(listeners: &Listeners, protocol: Protocol, port: u16) -> Vec<Family> {
     let addresses = NODE_ADDRESSES.map(|address| address.parse::<IpAddr>().unwrap());
     let port = NonZeroU16::new(port).unwrap();
@@ -66,7 +66,7 @@ fn listener_on_the_wildcard_or_a_node_address_occupies_its_port() {
         ("::ffff:127.0.0.1", vec![]),
     ];
     isolated(|| {
-        node().run(|| {
+        node_netns().run(|| {
             for (address, families) in &cases {
                 for (protocol, other) in [(Protocol::Tcp, Protocol::Udp), (Protocol::Udp, Protocol::Tcp)] {
                     let socket = listen(protocol, address, 80, |_| ());
@@ -89,7 +89,7 @@ fn listener_on_the_wildcard_or_a_node_address_occupies_its_port() {
 #[test]
 fn socket_options_limit_the_families_and_interfaces_of_a_listener() {
     isolated(|| {
-        node().run(|| {
+        node_netns().run(|| {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 let _ipv6_only = listen(protocol, "::", 80, |socket| socket.set_only_v6(true).unwrap());
                 let bind_to_loopback = |socket: &Socket| socket.bind_device(Some(b"lo")).unwrap();
@@ -107,7 +107,7 @@ fn socket_options_limit_the_families_and_interfaces_of_a_listener() {
 #[test]
 fn connected_and_unused_sockets_do_not_occupy_ports() {
     isolated(|| {
-        node().run(|| {
+        node_netns().run(|| {
             let bound_socket = bind(Protocol::Tcp, "0.0.0.0", 80, |_| ());
             let connected_socket = UdpSocket::bind("10.99.0.11:80").unwrap();
             connected_socket.connect("10.99.0.12:53").unwrap();
@@ -131,7 +131,7 @@ fn connected_and_unused_sockets_do_not_occupy_ports() {
 #[test]
 fn vxlan_device_occupies_its_port() {
     isolated(|| {
-        let node = node();
+        let node = node_netns();
         node.ip("link add vxlan4 type vxlan id 5 dstport 8472 local 10.99.0.11\nlink set vxlan4 up\n\
              link add vxlan6 type vxlan id 5 dstport 8473 local fd99::11\nlink set vxlan6 up");
         let listeners = node.run(|| listeners::read().unwrap());
@@ -147,14 +147,14 @@ fn vxlan_device_occupies_its_port() {
 fn listener_in_another_network_namespace_does_not_occupy_the_port() {
     isolated(|| {
         let _socket = Namespace::new().run(|| listen(Protocol::Tcp, "0.0.0.0", 80, |_| ()));
-        assert_eq!(node().run(|| listeners::read().unwrap()), Listeners::default());
+        assert_eq!(node_netns().run(|| listeners::read().unwrap()), Listeners::default());
     });
 }
 
 #[test]
 fn capability_net_admin_suffices_to_list_the_sockets() {
     isolated(|| {
-        let node = node();
+        let node = node_netns();
         let _socket = node.run(|| listen(Protocol::Tcp, "0.0.0.0", 80, |_| ()));
         let listeners = node.run(|| {
             keep_capabilities(CapabilitySet::NET_ADMIN);
@@ -169,7 +169,7 @@ fn capability_net_admin_suffices_to_list_the_sockets() {
 fn list_of_ten_thousand_sockets_is_complete() {
     const PORTS: std::ops::Range<u16> = 1000..6000;
     isolated(|| {
-        node().run(|| {
+        node_netns().run(|| {
             let open =
                 |port| [Protocol::Tcp, Protocol::Udp].map(|protocol| listen(protocol, "::", port, |_| ()));
             let sockets: Vec<_> = PORTS.map(open).collect();

@@ -10,8 +10,8 @@ fn parse_ips(texts: &[&str]) -> Vec<IpAddr> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-fn read(namespace: &Namespace, node_addresses: &[&str]) -> Result<HostNetwork, HostError> {
-    namespace.run(|| host::read(&parse_ips(node_addresses)))
+fn read_network(netns: &Namespace, node_addresses: &[&str]) -> Result<HostNetwork, HostError> {
+    netns.run(|| host::read(&parse_ips(node_addresses)))
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn interface_of_any_kind_with_the_address_is_the_uplink() {
                 mtu: 1400,
                 local_addresses: parse_ips(&node_addresses[1..]),
             };
-            assert_eq!(read(&namespace, &node_addresses).unwrap(), expected, "{kind}");
+            assert_eq!(read_network(&namespace, &node_addresses).unwrap(), expected, "{kind}");
         }
     });
 }
@@ -49,10 +49,10 @@ fn tun_interface_has_no_mac_address() {
         let namespace = Namespace::new();
         namespace.ip("tuntap add uplink mode tun");
         namespace.ip("address add 192.0.2.1 peer 192.0.2.2 dev uplink\nlink set uplink up");
-        let network = read(&namespace, &["192.0.2.1"]).unwrap();
+        let network = read_network(&namespace, &["192.0.2.1"]).unwrap();
         assert_eq!((network.mac, network.local_addresses), (None, parse_ips(&["192.0.2.1"])));
         // The address of the other end is not local.
-        assert!(matches!(read(&namespace, &["192.0.2.2"]), Err(HostError::NoInterface(_))));
+        assert!(matches!(read_network(&namespace, &["192.0.2.2"]), Err(HostError::NoInterface(_))));
     });
 }
 
@@ -63,7 +63,7 @@ fn interface_that_is_down_with_the_same_address_is_not_the_uplink() {
         namespace
             .ip("link add kube-ipvs0 type bridge\nlink add eth0 type veth peer name peer\nlink set eth0 up");
         namespace.ip("address add 192.0.2.1/32 dev kube-ipvs0\naddress add 192.0.2.1/24 dev eth0");
-        assert_eq!(read(&namespace, &["192.0.2.1"]).unwrap().uplink, "eth0");
+        assert_eq!(read_network(&namespace, &["192.0.2.1"]).unwrap().uplink, "eth0");
     });
 }
 

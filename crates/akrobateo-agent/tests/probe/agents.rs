@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use akrobateo_agent::marks::{Marks, NodeNumber};
-use akrobateo_agent::probe::{ForwardingMode, Node as ProbeNode, ProbeService, Target, TargetId};
+use akrobateo_agent::probe::{ForwardingMode, ProbeNode, ProbeService, Target, TargetId};
 use akrobateo_agent::tunnel::{self, Tunnel};
 use akrobateo_core::family::Family;
 use links::Client;
@@ -16,8 +16,9 @@ use netns_testkit::privileges::{CapabilitySet, keep_capabilities};
 
 use crate::rules;
 
-/// The deadline for changes of a mode. A lost path is used again after it has worked for at least 5 seconds.
-const MODE_DEADLINE: Duration = Duration::from_secs(40);
+/// The longest time that a change of a mode may take. A lost path is used again after it has worked for at least 5
+/// seconds.
+const MODE_TIMEOUT: Duration = Duration::from_secs(40);
 const UPLINK_MTU: u32 = 1500;
 
 type Modes = Arc<Mutex<BTreeMap<TargetId, ForwardingMode>>>;
@@ -42,7 +43,7 @@ impl Agents {
         let laboratory = Laboratory::new(options);
         for node in &laboratory.nodes {
             set_up_tunnel(&laboratory, node);
-            node.namespace.load_nft(&rules::render(&laboratory, node));
+            node.namespace.load_nft(&rules::render_tables(&laboratory, node));
         }
         let agent_by_node = laboratory.nodes.iter().map(|_| None).collect();
         Self { laboratory, families: options.segment_families(), agent_by_node }
@@ -56,8 +57,8 @@ impl Agents {
     }
 
     /// Starts the process of a node's agent. The process has only the capability `NET_ADMIN`.
-    pub(crate) fn start(&mut self, number: usize) {
-        let node = self.laboratory.node(number);
+    pub(crate) fn start(&mut self, node_number: usize) {
+        let node = self.laboratory.node(node_number);
         let modes = Modes::default();
         let reported_modes = Arc::clone(&modes);
         let probe_node = ProbeNode {
@@ -71,28 +72,28 @@ impl Agents {
             keep_capabilities(CapabilitySet::NET_ADMIN);
             ProbeService::start(&probe_node, on_change).unwrap()
         });
-        probe.set_targets(self.targets(number));
-        self.agent_by_node[number - 1] = Some(Agent { probe, modes });
+        probe.set_targets(self.targets(node_number));
+        self.agent_by_node[node_number - 1] = Some(Agent { probe, modes });
     }
 
     /// Stops the process of a node's agent. Its rules remain.
-    pub(crate) fn stop(&mut self, number: usize) {
-        self.agent_by_node[number - 1] = None;
+    pub(crate) fn stop(&mut self, node_number: usize) {
+        self.agent_by_node[node_number - 1] = None;
     }
 
     /// Stops the process of a node's agent as an upgrade does: the agent announces that its rules remain.
-    pub(crate) fn pause(&mut self, number: usize) {
-        self.agent_by_node[number - 1].take().unwrap().probe.pause();
+    pub(crate) fn pause(&mut self, node_number: usize) {
+        self.agent_by_node[node_number - 1].take().unwrap().probe.pause();
     }
 
-    fn targets(&self, number: usize) -> Vec<Target> {
+    fn targets(&self, node_number: usize) -> Vec<Target> {
         let mut targets = Vec::new();
-        for peer in self.laboratory.nodes.iter().filter(|peer| peer.number != number) {
+        for peer in self.laboratory.nodes.iter().filter(|peer| peer.number != node_number) {
             for family in self.families {
                 targets.push(Target {
                     id: id(peer.number, *family),
                     node_address: node_address(*family, peer.number),
-                    pod_address: network_address(pod_gateway(*family, peer.number)),
+                    pod_range_address: network_address(pod_gateway(*family, peer.number)),
                     has_tunnel: true,
                 });
             }
@@ -117,7 +118,7 @@ impl Agents {
                 }
                 let elapsed = start.elapsed();
                 assert!(
-                    elapsed < MODE_DEADLINE,
+                    elapsed < MODE_TIMEOUT,
                     "node {node} to {peer} {family}: {mode:?} instead of {expected:?}"
                 );
                 std::thread::sleep(Duration::from_millis(5));
@@ -131,7 +132,8 @@ impl Agents {
         for (node, agent) in self.laboratory.nodes.iter().zip(&self.agent_by_node) {
             let Some(agent) = agent else { continue };
             let modes = agent.modes.lock().unwrap().clone();
-            let commands: String = modes.into_iter().map(|(id, mode)| rules::render_mode(id, mode)).collect();
+            let commands: String =
+                modes.into_iter().map(|(id, mode)| rules::render_mode_commands(id, mode)).collect();
             node.namespace.load_nft(&commands);
         }
     }

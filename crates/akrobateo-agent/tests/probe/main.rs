@@ -8,7 +8,7 @@ mod rules;
 use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use akrobateo_agent::probe::{ForwardingMode, MasqueradeReason, PORT, PeerPath};
+use akrobateo_agent::probe::{ForwardingMode, MasqueradeReason, PROBE_PORT, PeerPath};
 use akrobateo_core::protocol::Protocol;
 use netns_testkit::laboratory::addresses::client_address;
 use netns_testkit::laboratory::{
@@ -21,19 +21,24 @@ use crate::agents::Agents;
 const DIRECT: ForwardingMode = ForwardingMode::Keep(PeerPath::Direct);
 const TUNNEL: ForwardingMode = ForwardingMode::Keep(PeerPath::Tunnel);
 /// A time that is longer than the documented time after which the agents do not use a broken path any more.
-const LOSS_TIME: Duration = Duration::from_secs(5);
+const MAX_LOSS_DETECTION_TIME: Duration = Duration::from_secs(5);
 
 const fn masquerade(reason: MasqueradeReason) -> ForwardingMode {
     ForwardingMode::Masquerade(reason)
 }
 
-/// Waits until all nodes except `other` have `mode` towards each other, and until the modes from and to `other` are
-/// `other_mode`. Returns the longest wait for one mode.
-fn expect_modes(agents: &Agents, mode: ForwardingMode, other: usize, other_mode: ForwardingMode) -> Duration {
+/// Waits until all nodes except `other_node` have `mode` towards each other, and until the modes from and to
+/// `other_node` are `other_mode`. Returns the longest wait for one mode.
+fn wait_for_modes(
+    agents: &Agents,
+    mode: ForwardingMode,
+    other_node: usize,
+    other_mode: ForwardingMode,
+) -> Duration {
     let mut longest_wait = Duration::ZERO;
     for node in 1..=3 {
         for peer in (1..=3).filter(|peer| *peer != node) {
-            let expected = if [node, peer].contains(&other) { other_mode } else { mode };
+            let expected = if [node, peer].contains(&other_node) { other_mode } else { mode };
             longest_wait = longest_wait.max(agents.wait_for_mode(node, peer, expected));
         }
     }
@@ -41,7 +46,7 @@ fn expect_modes(agents: &Agents, mode: ForwardingMode, other: usize, other_mode:
 }
 
 /// Sends requests through node 1 to the pod of a peer. Returns true if the pod has seen the client's address.
-fn pod_sees_client(agents: &Agents, peer: usize) -> bool {
+fn pod_sees_client_address(agents: &Agents, peer: usize) -> bool {
     agents.apply_modes();
     let mut seen_results = Vec::new();
     for family in agents.families {
@@ -77,8 +82,11 @@ fn all_peers_use_the_direct_path_on_a_plain_segment() {
             Options { underlay: Underlay::Ipv6, ..options },
         ] {
             let agents = Agents::start_all(&options);
-            expect_modes(&agents, DIRECT, 0, DIRECT);
-            assert!(pod_sees_client(&agents, 2) && pod_sees_client(&agents, 3), "{options:?}");
+            wait_for_modes(&agents, DIRECT, 0, DIRECT);
+            assert!(
+                pod_sees_client_address(&agents, 2) && pod_sees_client_address(&agents, 3),
+                "{options:?}"
+            );
         }
     });
 }
@@ -89,8 +97,8 @@ fn peers_in_an_overlay_use_the_tunnel() {
         for underlay in [Underlay::DualStack, Underlay::Ipv6] {
             let options = Options { pod_network: PodNetwork::Overlay, underlay, ..Options::default() };
             let agents = Agents::start_all(&options);
-            expect_modes(&agents, TUNNEL, 0, TUNNEL);
-            assert!(pod_sees_client(&agents, 2));
+            wait_for_modes(&agents, TUNNEL, 0, TUNNEL);
+            assert!(pod_sees_client_address(&agents, 2));
         }
     });
 }
@@ -100,18 +108,18 @@ fn modes_follow_filters_of_addresses_and_macs() {
     isolated(|| {
         for filter in [Filter::OwnAddressOnly(2), Filter::GatewayMac(2), Filter::OwnSourceAddressOnly(2)] {
             let agents = Agents::start_all(&Options::default());
-            expect_modes(&agents, DIRECT, 0, DIRECT);
+            wait_for_modes(&agents, DIRECT, 0, DIRECT);
             agents.laboratory.set_filters(&[filter]);
             let changed_at = Instant::now();
-            expect_modes(&agents, DIRECT, 2, TUNNEL);
+            wait_for_modes(&agents, DIRECT, 2, TUNNEL);
             eprintln!("{filter:?}: tunnel after {:?}", changed_at.elapsed());
-            assert!(pod_sees_client(&agents, 2) && pod_sees_client(&agents, 3), "{filter:?}");
+            assert!(pod_sees_client_address(&agents, 2) && pod_sees_client_address(&agents, 3), "{filter:?}");
             // A path that was lost once is used again only after it has worked for 5 seconds.
             agents.laboratory.set_filters(&[]);
             let changed_at = Instant::now();
-            expect_modes(&agents, DIRECT, 2, DIRECT);
+            wait_for_modes(&agents, DIRECT, 2, DIRECT);
             eprintln!("no filter: direct after {:?}", changed_at.elapsed());
-            assert!(pod_sees_client(&agents, 2));
+            assert!(pod_sees_client_address(&agents, 2));
         }
     });
 }
@@ -121,8 +129,8 @@ fn filter_of_foreign_macs_does_not_break_the_direct_path() {
     isolated(|| {
         let agents = Agents::start_all(&Options::default());
         agents.laboratory.set_filters(&[1, 2, 3].map(Filter::OwnMacOnly));
-        expect_modes(&agents, DIRECT, 0, DIRECT);
-        assert!(pod_sees_client(&agents, 2) && pod_sees_client(&agents, 3));
+        wait_for_modes(&agents, DIRECT, 0, DIRECT);
+        assert!(pod_sees_client_address(&agents, 2) && pod_sees_client_address(&agents, 3));
     });
 }
 
@@ -130,13 +138,13 @@ fn filter_of_foreign_macs_does_not_break_the_direct_path() {
 fn smaller_mtu_of_the_network_leads_to_masquerade() {
     isolated(|| {
         let agents = Agents::start_all(&Options::default());
-        expect_modes(&agents, DIRECT, 0, DIRECT);
+        wait_for_modes(&agents, DIRECT, 0, DIRECT);
         agents.laboratory.set_filters(&[Filter::MaxPacketLen(1400), Filter::DropIcmpErrors]);
         let changed_at = Instant::now();
         let full_size_lost = masquerade(MasqueradeReason::FullSizeLost);
-        expect_modes(&agents, full_size_lost, 0, full_size_lost);
+        wait_for_modes(&agents, full_size_lost, 0, full_size_lost);
         eprintln!("smaller MTU: masquerade after {:?}", changed_at.elapsed());
-        assert!(!pod_sees_client(&agents, 2));
+        assert!(!pod_sees_client_address(&agents, 2));
     });
 }
 
@@ -144,7 +152,7 @@ fn smaller_mtu_of_the_network_leads_to_masquerade() {
 fn filter_in_one_direction_leads_to_masquerade_on_both_nodes() {
     isolated(|| {
         let agents = Agents::start_all(&Options::default());
-        expect_modes(&agents, DIRECT, 0, DIRECT);
+        wait_for_modes(&agents, DIRECT, 0, DIRECT);
         agents.laboratory.set_filters(&[Filter::OneWay { from_node: 1, to_node: 2 }]);
         let changed_at = Instant::now();
         for (node, peer) in [(1, 2), (2, 1)] {
@@ -153,7 +161,7 @@ fn filter_in_one_direction_leads_to_masquerade_on_both_nodes() {
         eprintln!("filter in one direction: masquerade after {:?}", changed_at.elapsed());
         assert_eq!(agents.mode(1, 3, agents.families[0]), Some(DIRECT));
         agents.laboratory.set_filters(&[]);
-        expect_modes(&agents, DIRECT, 0, DIRECT);
+        wait_for_modes(&agents, DIRECT, 0, DIRECT);
     });
 }
 
@@ -161,10 +169,10 @@ fn filter_in_one_direction_leads_to_masquerade_on_both_nodes() {
 fn path_is_used_only_if_probes_of_both_nodes_are_answered() {
     isolated(|| {
         let agents = Agents::start_all(&Options::default());
-        expect_modes(&agents, DIRECT, 0, DIRECT);
+        wait_for_modes(&agents, DIRECT, 0, DIRECT);
         // A firewall on node 1 drops requests, but node 1 still receives answers to its own requests.
         agents.laboratory.node(1).namespace.load_nft(&format!(
-            "table inet firewall {{ chain input {{ type filter hook input priority 0; udp dport {PORT} drop\n }}\n}}\n"
+            "table inet firewall {{ chain input {{ type filter hook input priority 0; udp dport {PROBE_PORT} drop\n }}\n}}\n"
         ));
         agents.wait_for_mode(2, 1, masquerade(MasqueradeReason::NoAnswer));
         agents.wait_for_mode(1, 2, masquerade(MasqueradeReason::OneWay));
@@ -184,7 +192,7 @@ fn peer_without_agent_is_masqueraded_until_its_agent_starts() {
         let started_at = Instant::now();
         agents.wait_for_mode(1, 2, DIRECT);
         eprintln!("new agent: direct after {:?}", started_at.elapsed());
-        assert!(pod_sees_client(&agents, 2));
+        assert!(pod_sees_client_address(&agents, 2));
     });
 }
 
@@ -192,7 +200,7 @@ fn peer_without_agent_is_masqueraded_until_its_agent_starts() {
 fn direct_path_to_a_lost_peer_is_used_again_after_its_return() {
     isolated(|| {
         let mut agents = Agents::start_all(&Options::default());
-        expect_modes(&agents, DIRECT, 0, DIRECT);
+        wait_for_modes(&agents, DIRECT, 0, DIRECT);
         agents.laboratory.disconnect(2);
         let loss_time = agents.wait_for_mode(1, 2, masquerade(MasqueradeReason::NoAnswer));
         agents.laboratory.reconnect(2);
@@ -211,13 +219,13 @@ fn direct_path_to_a_lost_peer_is_used_again_after_its_return() {
 fn announced_restart_of_an_agent_does_not_change_modes() {
     isolated(|| {
         let mut agents = Agents::start_all(&Options::default());
-        expect_modes(&agents, DIRECT, 0, DIRECT);
+        wait_for_modes(&agents, DIRECT, 0, DIRECT);
         agents.apply_modes();
         agents.pause(2);
         let stopped_at = Instant::now();
-        while stopped_at.elapsed() < LOSS_TIME + Duration::from_secs(1) {
+        while stopped_at.elapsed() < MAX_LOSS_DETECTION_TIME + Duration::from_secs(1) {
             assert_eq!(agents.mode(1, 2, agents.families[0]), Some(DIRECT));
-            assert!(pod_sees_client(&agents, 2));
+            assert!(pod_sees_client_address(&agents, 2));
         }
         agents.start(2);
         agents.wait_for_mode(2, 1, DIRECT);
@@ -239,10 +247,10 @@ fn conntrack_entries_that_are_older_than_the_rules_do_not_delay_the_probe() {
         agents.wait_for_mode(1, 2, masquerade(MasqueradeReason::NoAnswer));
         for node in &agents.laboratory.nodes {
             node.namespace.nft("delete table netdev akrobateo");
-            node.namespace.load_nft(&rules::render(&agents.laboratory, node));
+            node.namespace.load_nft(&rules::render_tables(&agents.laboratory, node));
         }
         let rules_loaded_at = Instant::now();
-        expect_modes(&agents, DIRECT, 0, DIRECT);
+        wait_for_modes(&agents, DIRECT, 0, DIRECT);
         eprintln!("rules loaded: direct after {:?}", rules_loaded_at.elapsed());
     });
 }
@@ -251,7 +259,7 @@ fn conntrack_entries_that_are_older_than_the_rules_do_not_delay_the_probe() {
 fn client_with_a_foreign_mac_is_not_answered() {
     isolated(|| {
         let agents = Agents::start_all(&Options::default());
-        expect_modes(&agents, DIRECT, 0, DIRECT);
+        wait_for_modes(&agents, DIRECT, 0, DIRECT);
         // The client imitates the request of a node from the foreign address, but the client's MAC address does not
         // belong to a node.
         let foreign_address = akrobateo_agent::probe::foreign_address(agents.families[0]);
@@ -264,7 +272,7 @@ fn client_with_a_foreign_mac_is_not_answered() {
             client.run(|| {
                 let socket = UdpSocket::bind((source, 0)).unwrap();
                 socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-                socket.connect((to, PORT)).unwrap();
+                socket.connect((to, PROBE_PORT)).unwrap();
                 socket.send(&request).unwrap();
                 socket.recv(&mut [0; 2000]).is_ok()
             })

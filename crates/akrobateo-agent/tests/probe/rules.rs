@@ -3,13 +3,13 @@
 //! On each node, the Service port 80 + N leads to the first pod of node N.
 
 use akrobateo_agent::marks::Marks;
-use akrobateo_agent::probe::{ForwardingMode, PORT, PeerPath, TargetId, foreign_address};
+use akrobateo_agent::probe::{ForwardingMode, PROBE_PORT, PeerPath, TargetId, foreign_address};
 use akrobateo_agent::tunnel;
 use akrobateo_core::family::Family;
 use netns_testkit::laboratory::addresses::{BACKEND_PORT, cluster_pod_range, pod_address, pod_range};
 use netns_testkit::laboratory::{Laboratory, Node};
 
-const FIRST_ZONE: u16 = 0x4000;
+const FIRST_CONNTRACK_ZONE: u16 = 0x4000;
 const TRANSLATED_FLOW_BIT: u32 = 0x2000_0000;
 
 /// Returns the Service port that each node forwards to the first pod of node `peer`.
@@ -25,18 +25,18 @@ fn family_words(family: Family) -> (&'static str, &'static str, &'static str) {
     }
 }
 
-fn zone(peer: usize) -> u16 {
-    FIRST_ZONE + u16::try_from(peer).unwrap()
+fn conntrack_zone(peer: usize) -> u16 {
+    FIRST_CONNTRACK_ZONE + u16::try_from(peer).unwrap()
 }
 
 /// Returns the tables of a node. Before a mode is set, all packets to other nodes are masqueraded.
-pub(crate) fn render(laboratory: &Laboratory, node: &Node) -> String {
+pub(crate) fn render_tables(laboratory: &Laboratory, node: &Node) -> String {
     let (zones, macs) = peer_elements(laboratory, node);
     let families: Vec<_> = node.addresses.iter().map(|address| Family::from_ip(*address)).collect();
     let for_each_family =
         |render: &dyn Fn(Family) -> String| families.iter().map(|family| render(*family)).collect::<String>();
     let uplink = node.uplink;
-    let own_marks = format!("meta mark and 0xfff00000 == {}", Marks::default().base);
+    let own_marks = format!("meta mark and 0xfff00000 == {}", Marks::default().own_bits);
     format!(
         "table inet akrobateo {{
   map peer_zone {{ typeof ether saddr : ct original zone; elements = {{ {} }}
@@ -72,7 +72,7 @@ table netdev akrobateo {{
 }}
 ",
         zones,
-        for_each_family(&sets),
+        for_each_family(&render_sets),
         for_each_family(&|family| zone_rules(node, family)),
         for_each_family(&|family| probe_dnat_rule(node, family)),
         for_each_family(&|family| service_rules(laboratory, node, family)),
@@ -82,7 +82,7 @@ table netdev akrobateo {{
         for_each_family(&steering_rules),
         for_each_family(&|family| reply_mark_rule(uplink, family)),
         macs,
-        Marks::default().direct(0),
+        Marks::default().direct_mark(0),
         tunnel::NEXT_HOP_MAC,
     )
 }
@@ -92,15 +92,16 @@ fn peer_elements(laboratory: &Laboratory, node: &Node) -> (String, String) {
     let (mut zones, mut macs) = (Vec::new(), Vec::new());
     for peer in laboratory.nodes.iter().filter(|peer| peer.number != node.number) {
         let number = u16::try_from(peer.number).unwrap();
-        let (tunnel_mac, zone) = (tunnel::node_mac(number), zone(peer.number));
+        let (tunnel_mac, zone) = (tunnel::tunnel_mac(number), conntrack_zone(peer.number));
         zones.push(format!("{} : {zone}, {tunnel_mac} : {zone}", peer.mac));
-        let (direct_mark, tunnel_mark) = (Marks::default().direct(number), Marks::default().tunnel(number));
+        let (direct_mark, tunnel_mark) =
+            (Marks::default().direct_mark(number), Marks::default().tunnel_mark(number));
         macs.push(format!("{direct_mark} : {}, {tunnel_mark} : {tunnel_mac}", peer.mac));
     }
     (zones.join(", "), macs.join(", "))
 }
 
-fn sets(family: Family) -> String {
+fn render_sets(family: Family) -> String {
     let (_, suffix, address_type) = family_words(family);
     format!(
         "  set kept{suffix} {{ type {address_type};
@@ -130,7 +131,7 @@ fn zone_rules(node: &Node, family: Family) -> String {
 
 fn probe_dnat_rule(node: &Node, family: Family) -> String {
     let ((ip, ..), foreign, address) = (family_words(family), foreign_address(family), node.address(family));
-    format!("    ct original zone != 0 {ip} saddr {foreign} udp dport {PORT} dnat {ip} to {address}\n")
+    format!("    ct original zone != 0 {ip} saddr {foreign} udp dport {PROBE_PORT} dnat {ip} to {address}\n")
 }
 
 fn service_rules(laboratory: &Laboratory, node: &Node, family: Family) -> String {
@@ -149,7 +150,7 @@ fn service_rules(laboratory: &Laboratory, node: &Node, family: Family) -> String
 fn probe_snat_rules(node: &Node, family: Family, own_marks: &str) -> String {
     let ((ip, ..), foreign, address) = (family_words(family), foreign_address(family), node.address(family));
     format!(
-        "    {own_marks} {ip} saddr {address} udp dport {PORT} snat {ip} to {foreign}\n    \
+        "    {own_marks} {ip} saddr {address} udp dport {PROBE_PORT} snat {ip} to {foreign}\n    \
          ct original zone != 0 snat {ip} to {ip} saddr\n"
     )
 }
@@ -177,11 +178,12 @@ fn reply_mark_rule(uplink: &str, family: Family) -> String {
 }
 
 /// Returns the commands of nft(8) that add the elements for a mode, and delete the elements for other modes.
-pub(crate) fn render_mode(id: TargetId, mode: ForwardingMode) -> String {
+pub(crate) fn render_mode_commands(id: TargetId, mode: ForwardingMode) -> String {
     let (_, suffix, _) = family_words(id.family);
     let peer = usize::from(id.peer);
-    let (pod, zone) = (pod_address(id.family, peer, 1), zone(peer));
-    let (direct_mark, tunnel_mark) = (Marks::default().direct(id.peer), Marks::default().tunnel(id.peer));
+    let (pod, zone) = (pod_address(id.family, peer, 1), conntrack_zone(peer));
+    let (direct_mark, tunnel_mark) =
+        (Marks::default().direct_mark(id.peer), Marks::default().tunnel_mark(id.peer));
     let elements = [
         (format!("kept{suffix} {{ {pod}"), String::new(), matches!(mode, ForwardingMode::Keep(_))),
         (

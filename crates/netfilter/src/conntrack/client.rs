@@ -40,13 +40,14 @@ impl Conntrack {
     /// Deletes the entries one by one, because kernels before 6.12 cannot filter a deletion. Some of these kernels
     /// would delete all entries instead.
     pub fn delete_stale_entries(&self, is_stale: impl Fn(&Flow) -> bool) -> Result<usize, NetlinkError> {
-        let dump = Messages::single(abi::GET_ENTRIES, message::NLM_F_DUMP, &[0; abi::HEADER_LENGTH], |_| ());
-        self.delete_listed_entries(&dump, |entry| is_stale(&entry.flow))
+        let dump_request =
+            Messages::single(abi::GET_ENTRIES, message::NLM_F_DUMP, &[0; abi::HEADER_LENGTH], |_| ());
+        self.delete_listed_entries(&dump_request, |entry| is_stale(&entry.flow))
     }
 
     /// Deletes the entries that match the filter. Returns the number of deleted entries.
     ///
-    /// The kernel applies most of the filter, so it lists few entries even if its table is large; see
+    /// The kernel applies most of the filter, so the kernel lists few entries even if the conntrack table is large; see
     /// [`EntryFilter::encode`].
     pub fn delete_entries(&self, filter: &EntryFilter) -> Result<usize, NetlinkError> {
         self.delete_listed_entries(&filter.encode(), |entry| filter.matches(entry))
@@ -74,19 +75,19 @@ impl Conntrack {
         Ok(entries)
     }
 
-    /// Deletes each entry that the kernel lists for the request `dump`, if `must_delete` returns true.
+    /// Deletes each entry that the kernel lists for the request `dump_request`, if `must_delete` returns true.
     fn delete_listed_entries(
         &self,
-        dump: &Messages,
+        dump_request: &Messages,
         must_delete: impl Fn(&Entry) -> bool,
     ) -> Result<usize, NetlinkError> {
         let mut result = Ok(0);
-        self.dump_socket.request(dump, |entry| {
+        self.dump_socket.request(dump_request, |entry| {
             let attrs = entry.attrs(abi::HEADER_LENGTH);
             if let Ok(deleted_count) = &mut result
                 && Entry::parse(attrs).is_some_and(|entry| must_delete(&entry))
             {
-                match self.delete(entry.payload, attrs) {
+                match self.delete_entry(entry.payload, attrs) {
                     Ok(was_deleted) => *deleted_count += usize::from(was_deleted),
                     Err(error) => result = Err(error),
                 }
@@ -96,7 +97,7 @@ impl Conntrack {
     }
 
     /// Deletes one entry. Returns false if the entry no longer existed.
-    fn delete(&self, payload: &[u8], attrs: &[u8]) -> Result<bool, NetlinkError> {
+    fn delete_entry(&self, payload: &[u8], attrs: &[u8]) -> Result<bool, NetlinkError> {
         // If the request had no tuple, the kernel would delete all entries.
         let (Some(tuple), Some(id)) =
             (Attr::find(attrs, abi::CTA_TUPLE_ORIG), Attr::find(attrs, abi::CTA_ID))

@@ -44,7 +44,8 @@ impl Entry {
         let original_tuple = Attr::find(attrs, abi::CTA_TUPLE_ORIG)?;
         let (protocol, client, original_destination) = parse_tuple(original_tuple)?;
         let (_, reply_source, reply_destination) = parse_tuple(Attr::find(attrs, abi::CTA_TUPLE_REPLY)?)?;
-        // A zone of both directions is an attribute of the entry. A zone of one direction is an attribute of its tuple.
+        // A zone of both directions is an attribute of the entry. A zone of one direction is an attribute of the tuple
+        // of this direction.
         let zone =
             Attr::find(attrs, abi::CTA_ZONE).or_else(|| Attr::find(original_tuple, abi::CTA_TUPLE_ZONE));
         Some(Self {

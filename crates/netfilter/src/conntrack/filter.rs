@@ -75,8 +75,8 @@ impl EntryFilter {
     /// Encodes the request for the entries. The kernel may list more entries than [`Self::matches`] allows.
     ///
     /// The kernel applies the conditions on the family and the mark. Since Linux 5.8, the kernel also applies the
-    /// conditions on the original direction. The request does not contain the conditions that kernels handle
-    /// differently. These are the conditions:
+    /// conditions on the original direction. Different kernels treat the other conditions differently. The request
+    /// therefore omits each of these conditions:
     /// - on the original direction, if the filter has no family, because kernels reject such a request;
     /// - on an IPv6 address, because kernels list the entries with other addresses (`ctnetlink_filter_match_tuple` in
     ///   Linux 6.18 takes equal addresses for different ones);

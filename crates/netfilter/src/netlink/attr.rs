@@ -24,22 +24,22 @@ impl Attrs<'_> {
         self.push_attribute(kind, |attrs| attrs.0.extend_from_slice(value));
     }
 
-    /// Appends a number of one byte.
+    /// Appends an attribute whose value is a number of one byte.
     pub fn push_u8(&mut self, kind: u16, value: u8) {
         self.push_bytes(kind, &[value]);
     }
 
-    /// Appends a number in network byte order.
+    /// Appends an attribute whose value is a number of 64 bits in network byte order.
     pub fn push_be64(&mut self, kind: u16, value: u64) {
         self.push_bytes(kind, &value.to_be_bytes());
     }
 
-    /// Appends a number in network byte order, as netfilter expects it.
+    /// Appends an attribute whose value is a number of 32 bits in network byte order.
     pub fn push_be32(&mut self, kind: u16, value: u32) {
         self.push_bytes(kind, &value.to_be_bytes());
     }
 
-    /// Appends a text with a trailing zero byte.
+    /// Appends an attribute whose value is a text with a trailing zero byte.
     pub fn push_text(&mut self, kind: u16, value: &str) {
         self.push_attribute(kind, |attrs| {
             attrs.0.extend_from_slice(value.as_bytes());
@@ -47,7 +47,7 @@ impl Attrs<'_> {
         });
     }
 
-    /// Appends one attribute. The nested attributes are the ones that `write` appends.
+    /// Appends an attribute that contains other attributes. `write` appends these nested attributes.
     pub fn push_nested(&mut self, kind: u16, write: impl FnOnce(&mut Attrs<'_>)) {
         self.push_attribute(kind | NLA_F_NESTED, write);
     }

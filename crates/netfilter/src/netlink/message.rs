@@ -31,8 +31,8 @@ pub struct Messages {
     bytes: Vec<u8>,
     last_seq: u32,
     awaited_seq: u32,
-    /// The position of the last message.
-    last_start: usize,
+    /// The position of the last message in `bytes`.
+    last_message_offset: usize,
 }
 
 impl Messages {
@@ -46,7 +46,7 @@ impl Messages {
     /// Appends a message: first the fixed `header` of its netlink protocol, then the attributes from `write_attrs`.
     pub fn push(&mut self, kind: u16, flags: u16, header: &[u8], write_attrs: impl FnOnce(&mut Attrs<'_>)) {
         let start = self.bytes.len();
-        self.last_start = start;
+        self.last_message_offset = start;
         self.last_seq += 1;
         if flags & (NLM_F_ACK | NLM_F_DUMP) != 0 {
             self.awaited_seq = self.last_seq;
@@ -65,8 +65,10 @@ impl Messages {
     }
 
     /// Requests an acknowledgement of the last message.
-    pub fn acknowledge_last(&mut self) {
-        if let Some(flags) = self.bytes.get_mut(self.last_start + 6..).and_then(<[u8]>::first_chunk_mut) {
+    pub fn request_acknowledgement_of_last(&mut self) {
+        if let Some(flags) =
+            self.bytes.get_mut(self.last_message_offset + 6..).and_then(<[u8]>::first_chunk_mut)
+        {
             *flags = (u16::from_ne_bytes(*flags) | NLM_F_ACK).to_ne_bytes();
             self.awaited_seq = self.last_seq;
         }
@@ -120,7 +122,7 @@ impl<'a> Message<'a> {
         })
     }
 
-    /// Returns the attributes: the bytes after the protocol's fixed header of `header_len` bytes.
+    /// Returns the attributes: the bytes after the protocol's fixed header of `header_length` bytes.
     #[must_use]
     pub fn attrs(&self, header_length: usize) -> &'a [u8] {
         self.payload.get(align(header_length)..).unwrap_or_default()
@@ -152,10 +154,10 @@ mod tests {
         }
 
         #[test]
-        fn acknowledgement_is_requested_of_the_last_message(count in 1..5_u32) {
+        fn only_the_last_message_requests_an_acknowledgement(count in 1..5_u32) {
             let mut messages = Messages::default();
             (0..count).for_each(|_| messages.push(7, 0, &[1, 2, 3, 4], |_| ()));
-            messages.acknowledge_last();
+            messages.request_acknowledgement_of_last();
             prop_assert_eq!(messages.awaited_seq(), count);
             for message in Message::parse_all(messages.bytes()) {
                 let ack_flag = if message.seq == count { NLM_F_ACK } else { 0 };

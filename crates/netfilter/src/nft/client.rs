@@ -66,7 +66,7 @@ impl Nftables {
     ///
     /// Creates the table and deletes it in the same transaction, so no packet passes the table's rules. No table with
     /// the same name may exist, and the interfaces of the table must exist.
-    pub fn probe(&self, table: &Table) -> Result<(), NftError> {
+    pub fn check_support(&self, table: &Table) -> Result<(), NftError> {
         let mut transaction = Transaction::create(table);
         transaction.push(&table.id, Action::DeleteTable);
         self.execute(&transaction)
@@ -116,8 +116,8 @@ impl Nftables {
     /// Deletes the elements of a dynamic set for which `must_delete` returns true. Returns the number of deleted
     /// elements.
     ///
-    /// Deletes each element in its own transaction. If an element has already expired, its deletion fails, and the
-    /// whole transaction would fail with it.
+    /// Deletes each element in its own transaction. If an element has already expired, its deletion fails. In a common
+    /// transaction, the deletion of all other elements would then fail too.
     pub fn delete_dynamic_elements(
         &self,
         id: &TableId,

@@ -5,7 +5,7 @@ use super::element::{ListedElement, complete_intervals, decode_element};
 use super::expr;
 use super::installed::{ForeignObject, InstalledTable};
 use super::model::{
-    BaseChain, Chain, ChainType, Hook, Matching, Name, Policy, Set, Table, TableFamily, TableId, Value,
+    BaseChain, Chain, ChainType, Hook, KeyMatching, Name, Policy, Set, Table, TableFamily, TableId, Value,
 };
 use super::set_definition::decode_definition;
 use crate::netlink::{Attr, Message};
@@ -38,7 +38,7 @@ impl Decoder {
     pub fn finish(self) -> Option<InstalledTable> {
         let mut installed_table = self.installed_table?;
         for (index, set) in installed_table.table.sets.iter_mut().enumerate() {
-            if set.definition.matching == Matching::Intervals {
+            if set.definition.matching == KeyMatching::Intervals {
                 let bounds = self.upper_bounds.iter().filter(|(set_index, _)| *set_index == index);
                 complete_intervals(&mut set.elements, &mut bounds.map(|(_, key)| *key).collect::<Vec<_>>());
             }
@@ -212,7 +212,7 @@ fn decode_hook(family: TableFamily, attrs: &[u8]) -> Option<Hook> {
     }
 }
 
-/// Decodes the names of the interfaces. Returns `None` if one of them is a pattern.
+/// Decodes the names of the interfaces. Returns `None` if one of the names is a pattern.
 fn decode_interfaces(hook: &[u8]) -> Option<Vec<Name>> {
     let Some(list) = Attr::find(hook, abi::hook::NFTA_HOOK_DEVS) else {
         return Some(find_name(hook, abi::hook::NFTA_HOOK_DEV).into_iter().collect());

@@ -15,8 +15,8 @@ use super::transaction::{Action, Transaction};
 /// - A chain whose rules have changed is flushed and filled again.
 /// - Counters and the elements of dynamic sets are not changed, because packets change them.
 ///
-/// A table with a flag of another program is an exception. Packets never pass a table with this flag. If the kernel
-/// would reject the change of the table, the transaction deletes the table and creates it again.
+/// If another program has set a flag of the table, packets do not pass the table. If the kernel would then reject the
+/// change of the table, the transaction deletes the table and creates it again.
 ///
 /// Both tables have the same family and name.
 #[must_use]
@@ -24,7 +24,7 @@ pub fn diff<'a>(installed: Option<&'a InstalledTable>, desired: &'a Table) -> Tr
     match installed {
         Some(installed) => {
             let diff = Diff::new(installed, desired);
-            if diff.clears_flag() && diff.creates_base_chain() {
+            if diff.clears_table_flag() && diff.creates_base_chain() {
                 return Transaction::delete(&desired.id).then(Transaction::create(desired));
             }
             diff.into_transaction()
@@ -33,7 +33,7 @@ pub fn diff<'a>(installed: Option<&'a InstalledTable>, desired: &'a Table) -> Tr
     }
 }
 
-/// The objects that differ, by their name.
+/// The names of the objects that differ.
 struct Diff<'a> {
     installed: &'a InstalledTable,
     desired: &'a Table,
@@ -96,12 +96,13 @@ impl<'a> Diff<'a> {
     }
 
     /// Returns the steps in an order that the kernel allows. An object is created before other objects refer to it, and
-    /// is deleted after the last reference to it. The deletion of an object precedes the creation of its successor.
+    /// is deleted after the last reference to the object. If an object is created again, the deletion precedes the
+    /// creation.
     fn into_transaction(self) -> Transaction<'a> {
         let Self { installed, desired, .. } = self;
         let table = &desired.id;
         let mut transaction = Transaction::default();
-        if self.clears_flag() {
+        if self.clears_table_flag() {
             transaction.push(table, Action::EnsureTable);
         }
         let is_new_set =
@@ -150,7 +151,7 @@ impl<'a> Diff<'a> {
         transaction
     }
 
-    fn clears_flag(&self) -> bool {
+    fn clears_table_flag(&self) -> bool {
         self.installed.foreign_objects.contains(&ForeignObject::TableFlag)
     }
 
@@ -215,7 +216,7 @@ fn find_deleted_chains<'a>(installed: &'a Table, desired: &Table) -> BTreeSet<&'
 }
 
 /// Compares two sorted lists. Returns the elements to delete and the elements to add. An element for which
-/// `must_change` returns true is in both lists, even if it has not changed.
+/// `must_change` returns true is in both lists, even if the two elements are equal.
 fn diff_sorted_elements<'a>(
     installed: &'a [Element],
     desired: &'a [Element],

@@ -2,7 +2,7 @@
 
 use super::abi;
 use super::expr;
-use super::model::{Counter, Element, ElementValue, Lifetime, Matching, Set, Value};
+use super::model::{Counter, Element, ElementValue, KeyMatching, Lifetime, Set, Value};
 use crate::netlink::{Attr, Attrs};
 
 /// Appends an element, with its value, counter and lifetime.
@@ -44,13 +44,14 @@ pub(super) fn encode_element_key(list: &mut Attrs<'_>, set: &Set, element: &Elem
 
 fn encode_key(item: &mut Attrs<'_>, set: &Set, element: &Element) {
     expr::encode_value(item, abi::element::NFTA_SET_ELEM_KEY, &element.key);
-    if let (Matching::IntervalsOfParts(_), Some(last_key)) = (&set.definition.matching, &element.last_key) {
+    if let (KeyMatching::IntervalsOfParts(_), Some(last_key)) = (&set.definition.matching, &element.last_key)
+    {
         expr::encode_value(item, abi::element::NFTA_SET_ELEM_KEY_END, last_key);
     }
 }
 
 fn encode_upper_bound(list: &mut Attrs<'_>, set: &Set, element: &Element) {
-    if set.definition.matching != Matching::Intervals {
+    if set.definition.matching != KeyMatching::Intervals {
         return;
     }
     // An upper bound is exclusive, so an interval up to the highest key has no upper bound.
@@ -65,13 +66,13 @@ fn encode_upper_bound(list: &mut Attrs<'_>, set: &Set, element: &Element) {
 /// An element as the kernel lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ListedElement {
-    /// An element. If the set has intervals of simple keys, its highest key is unknown.
+    /// An element. In a set with intervals of simple keys, the highest key of the element is unknown.
     Element(Element),
     /// The key after the highest key of an interval.
     UpperBound(Value),
 }
 
-/// Decodes an element. Returns `None` if it has a property that this crate cannot encode.
+/// Decodes an element. Returns `None` if the element has a property that this crate cannot encode.
 pub(super) fn decode_element(item: &[u8]) -> Option<ListedElement> {
     let key = expr::decode_value(item, abi::element::NFTA_SET_ELEM_KEY)?;
     match Attr::find_be32(item, abi::element::NFTA_SET_ELEM_FLAGS).unwrap_or(0) {

@@ -8,7 +8,7 @@ use super::set_definition::{encode_byte_order, encode_description, set_flags};
 use super::transaction::{Action, Step, Transaction};
 use crate::netlink::{Attrs, Messages, message};
 
-/// The size at which a list of elements ends and continues in another message. A list has at most 64 KiB. The kernel
+/// The size of a list of elements. A longer list continues in the next message. A list has at most 64 KiB. The kernel
 /// returns a rejected message as a whole, so the message must also fit into the receive buffer of 32 KiB.
 const MAX_LIST_LENGTH: usize = 24 * 1024;
 /// The number of messages for which memory is allocated at first.
@@ -42,7 +42,7 @@ impl Batch {
         }
         // The acknowledgement of the last message shows that the transaction was executed. Kernels before 6.10 do not
         // acknowledge the end of a batch.
-        batch.messages.acknowledge_last();
+        batch.messages.request_acknowledgement_of_last();
         batch.current_step = None;
         batch.push_boundary(abi::BATCH_END);
         batch

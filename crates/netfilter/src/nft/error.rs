@@ -45,7 +45,7 @@ impl NftError {
     /// Returns true if the kernel may have rejected a transaction because the kernel does not support a part of the
     /// transaction.
     #[must_use]
-    pub fn is_unsupported(&self) -> bool {
+    pub fn may_be_unsupported(&self) -> bool {
         match self {
             Self::MissingFeature(_) => true,
             Self::Netlink { error: NetlinkError::Rejected { errno, .. }, .. } => {
@@ -105,7 +105,7 @@ fn errno(error: NetlinkError) -> Option<Errno> {
     }
 }
 
-/// Returns true if the kernel may answer with this error number because it lacks a module.
+/// Returns true if the kernel may answer with this error number because the kernel lacks a module.
 fn is_missing_feature(errno: Errno) -> bool {
     matches!(
         errno,
@@ -197,14 +197,14 @@ mod tests {
     }
 
     #[test]
-    fn rejection_of_an_unknown_feature_is_unsupported() {
+    fn rejection_by_error_number_may_mean_a_missing_feature() {
         let set = Set::new("services4", SetDefinition::set(DataType::PORT), Vec::new());
         let reject = |errno| rejection_error(errno, Some(Action::CreateSet(&set)));
         for errno in [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOENT] {
-            assert!(reject(errno).is_unsupported(), "{errno}");
+            assert!(reject(errno).may_be_unsupported(), "{errno}");
         }
         for errno in [Errno::PERM, Errno::NOMEM, Errno::BUSY] {
-            assert!(!reject(errno).is_unsupported(), "{errno}");
+            assert!(!reject(errno).may_be_unsupported(), "{errno}");
         }
     }
 }

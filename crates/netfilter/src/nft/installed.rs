@@ -7,7 +7,7 @@ use super::model::{Name, Table};
 pub struct InstalledTable {
     /// The objects that this crate can describe.
     pub table: Table,
-    /// The other objects. Another program has created these objects.
+    /// The objects that this crate cannot describe. Another program has created these objects.
     pub foreign_objects: Vec<ForeignObject>,
 }
 
@@ -35,7 +35,7 @@ impl From<Table> for InstalledTable {
 }
 
 impl InstalledTable {
-    /// Returns true if the kernel handles packets as described by `desired`, and has no other object.
+    /// Returns true if the kernel handles packets as described by `desired`, and the table has no foreign object.
     #[must_use]
     pub fn equals_ignoring_state(&self, desired: &Table) -> bool {
         self.foreign_objects.is_empty() && self.table.equals_ignoring_state(desired)

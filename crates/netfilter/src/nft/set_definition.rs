@@ -4,20 +4,20 @@ use std::num::NonZeroU32;
 
 use super::abi;
 use super::expr;
-use super::model::{DataType, DynamicProperties, Matching, SetDefinition, ValueType};
+use super::model::{DataType, DynamicProperties, KeyMatching, SetDefinition, ValueType};
 use crate::netlink::{Attr, Attrs};
 
 /// The number of milliseconds in a second: the kernel's timeouts are in milliseconds.
 const MILLIS_PER_SECOND: u64 = 1000;
-/// The number of bytes of a number in user data: its type, its length and four bytes.
+/// The number of bytes that a number occupies in user data: its type, its length and four bytes.
 const USER_DATA_NUMBER_LENGTH: usize = 6;
 
 /// Returns the set's flags (enum `nft_set_flags`).
 pub(super) fn set_flags(definition: &SetDefinition) -> u32 {
     let matching_flags = match definition.matching {
-        Matching::Exact => 0,
-        Matching::Intervals => abi::set::FLAG_INTERVAL,
-        Matching::IntervalsOfParts(_) => abi::set::FLAG_INTERVAL | abi::set::FLAG_CONCAT,
+        KeyMatching::Exact => 0,
+        KeyMatching::Intervals => abi::set::FLAG_INTERVAL,
+        KeyMatching::IntervalsOfParts(_) => abi::set::FLAG_INTERVAL | abi::set::FLAG_CONCAT,
     };
     let map_flag = if definition.value_type.is_some() { abi::set::FLAG_MAP } else { 0 };
     let dynamic_flags = match definition.dynamic {
@@ -59,8 +59,8 @@ pub(super) fn encode_byte_order(attrs: &mut Attrs<'_>, definition: &SetDefinitio
 /// Appends the size, the lengths of the key's parts, and the timeout. Omits parts with their default value.
 pub(super) fn encode_description(attrs: &mut Attrs<'_>, definition: &SetDefinition) {
     let parts: &[u8] = match &definition.matching {
-        Matching::IntervalsOfParts(lens) => lens,
-        Matching::Exact | Matching::Intervals => &[],
+        KeyMatching::IntervalsOfParts(lens) => lens,
+        KeyMatching::Exact | KeyMatching::Intervals => &[],
     };
     if definition.max_elements.is_some() || !parts.is_empty() {
         attrs.push_nested(abi::set::NFTA_SET_DESC, |description| {
@@ -94,11 +94,11 @@ pub(super) fn decode_definition(attrs: &[u8]) -> Option<SetDefinition> {
         Some(id) => Some(ValueType::Data(DataType { id, length: number(abi::set::NFTA_SET_DATA_LEN)? })),
     };
     let matching = if flags & abi::set::FLAG_CONCAT != 0 {
-        Matching::IntervalsOfParts(decode_parts(description)?)
+        KeyMatching::IntervalsOfParts(decode_parts(description)?)
     } else if flags & abi::set::FLAG_INTERVAL != 0 {
-        Matching::Intervals
+        KeyMatching::Intervals
     } else {
-        Matching::Exact
+        KeyMatching::Exact
     };
     let timeout_seconds = expr::decode_seconds(attrs, abi::set::NFTA_SET_TIMEOUT).ok()?;
     let definition = SetDefinition {
@@ -116,7 +116,7 @@ pub(super) fn decode_definition(attrs: &[u8]) -> Option<SetDefinition> {
         },
         dynamic: (flags & abi::set::FLAG_EVAL != 0).then_some(DynamicProperties { timeout_seconds }),
     };
-    // If a set has several expressions, the kernel lists them in another attribute.
+    // If a set has several expressions, the kernel lists the expressions in the attribute `NFTA_SET_EXPRESSIONS`.
     let has_one_expression = Attr::find(attrs, abi::set::NFTA_SET_EXPRESSIONS).is_none();
     (has_one_expression && set_flags(&definition) == flags).then_some(definition)
 }

@@ -7,11 +7,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::model::{Element, Matching, Set, TableId, Value};
+use super::model::{Element, KeyMatching, Set, TableId, Value};
 use super::transaction::{Action, Step, Transaction};
 
-/// The parts of one transaction. Together they have the same effect as the transaction. The kernel executes these
-/// transactions in the order of the fields. A transaction may be empty.
+/// The parts of one transaction, which have together the same effect as the transaction. The kernel executes the parts
+/// in the order of the fields. A part may be empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stages<'a> {
     /// Adds the objects that no packet uses yet.
@@ -32,7 +32,7 @@ enum ObjectKind {
 
 /// The objects that a transaction creates or deletes. These objects determine the stage of each step.
 #[derive(Debug, Default)]
-struct Objects<'a> {
+struct ChangedObjects<'a> {
     created_regular_chains: BTreeSet<(&'a TableId, &'a str)>,
     deleted_chains: BTreeSet<(&'a TableId, &'a str)>,
     flushed_sets: BTreeSet<(&'a TableId, &'a str)>,
@@ -58,7 +58,7 @@ impl<'a> Transaction<'a> {
         if self.recreates_objects() {
             return Stages { changes: self, ..Stages::default() };
         }
-        let objects = Objects::find(&self);
+        let objects = ChangedObjects::find(&self);
         let mut stages = Stages::default();
         for Step { table, action } in self.steps {
             let stage = match &action {
@@ -110,7 +110,7 @@ impl<'a> Transaction<'a> {
     }
 }
 
-impl<'a> Objects<'a> {
+impl<'a> ChangedObjects<'a> {
     fn find(transaction: &Transaction<'a>) -> Self {
         let mut objects = Self::default();
         for Step { table, action } in &transaction.steps {
@@ -147,8 +147,8 @@ fn partition_by_shared_keys<'a>(
     let other_elements = other_elements.get(&(table, &*set.name)).map_or(&[][..], Vec::as_slice);
     let shares_keys = |element: &&&Element| match set.definition.matching {
         // The elements of a transaction are sorted.
-        Matching::Exact => other_elements.binary_search_by_key(&element.key, |other| other.key).is_ok(),
-        Matching::Intervals | Matching::IntervalsOfParts(_) => other_elements
+        KeyMatching::Exact => other_elements.binary_search_by_key(&element.key, |other| other.key).is_ok(),
+        KeyMatching::Intervals | KeyMatching::IntervalsOfParts(_) => other_elements
             .iter()
             .any(|other| other.key <= last_key(element) && element.key <= last_key(other)),
     };

@@ -25,7 +25,7 @@ pub struct Step<'a> {
 pub enum Action<'a> {
     /// Creates the table without content. Fails if the table exists.
     CreateTable,
-    /// Creates the table if it does not exist. Clears the flags of an existing table, so that it is not dormant.
+    /// Creates the table if it does not exist. Clears the flags of an existing table, so that the table is not dormant.
     EnsureTable,
     /// Deletes the table with its content.
     DeleteTable,
@@ -35,7 +35,7 @@ pub enum Action<'a> {
     DeleteSet(&'a str),
     /// Deletes all elements of the set of this name.
     FlushSet(&'a str),
-    /// Adds elements to the set. Fails if an element exists with another value.
+    /// Adds elements to the set. Fails if an element with the same key and a different value exists.
     AddElements(&'a Set, Vec<&'a Element>),
     /// Deletes elements of the set. Fails if one of the elements does not exist.
     DeleteElements(&'a Set, Vec<&'a Element>),
@@ -51,8 +51,8 @@ pub enum Action<'a> {
     AddRule(&'a str, &'a Rule),
 }
 
-/// The number of steps for which memory is allocated at first. The allocator keeps smaller blocks after they are freed.
-/// One such block prevents the allocator from returning the memory of a table to the system.
+/// The number of steps for which memory is allocated at first. The allocator keeps a smaller block after the block is
+/// freed, and this block prevents the allocator from returning the memory of a table to the system.
 const MIN_STEP_CAPACITY: usize = 64;
 
 impl Default for Transaction<'_> {

@@ -10,7 +10,7 @@ use netns_testkit::{Namespace, isolated};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use crate::round_trip::cases;
+use crate::round_trip::proptest_config;
 
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW` (`linux/netfilter/nfnetlink_conntrack.h`).
 const NEW_ENTRY_MESSAGE: u16 = 1 << 8;
@@ -76,8 +76,8 @@ fn push_tuple(
     });
 }
 
-/// Returns one of a few numbers of addresses, so that filters match some of the entries.
-fn any_address() -> impl Strategy<Value = u8> {
+/// Returns one of three numbers for addresses, so that a filter matches some of the entries.
+fn any_address_number() -> impl Strategy<Value = u8> {
     1..4_u8
 }
 
@@ -91,7 +91,7 @@ fn build_ip(family: Family, network: u8, host: u8) -> IpAddr {
 fn any_entry() -> impl Strategy<Value = (Entry, bool)> {
     let family = prop::sample::select(&Family::ALL[..]);
     let protocol = prop::sample::select(&[FlowProtocol::Tcp, FlowProtocol::Udp][..]);
-    let addresses = (any_address(), any_address(), any_address());
+    let addresses = (any_address_number(), any_address_number(), any_address_number());
     let numbers = (any::<u16>(), 0..4_u16, 0..4_u32, any::<bool>());
     (family, protocol, addresses, numbers).prop_map(|(family, protocol, addresses, numbers)| {
         let (client, node, endpoint) = addresses;
@@ -118,15 +118,15 @@ fn any_filter() -> impl Strategy<Value = EntryFilter> {
     let port = |base: u16| {
         prop::option::weighted(
             0.3,
-            any_address().prop_map(move |number| NonZeroU16::new(base + u16::from(number)).unwrap()),
+            any_address_number().prop_map(move |number| NonZeroU16::new(base + u16::from(number)).unwrap()),
         )
     };
     let mark = (0..4_u32, 0..4_u32).prop_map(|(bits, mask)| MarkCondition { bits: bits & mask, mask });
     let family = prop::sample::select(&Family::ALL[..]);
     let frontend = prop::option::weighted(0.3, (protocol, port(80)));
     let addresses = (
-        prop::option::weighted(0.3, any_address()),
-        prop::option::weighted(0.3, (any_address(), port(8080))),
+        prop::option::weighted(0.3, any_address_number()),
+        prop::option::weighted(0.3, (any_address_number(), port(8080))),
     );
     let zone_and_mark = (prop::option::weighted(0.3, 0..4_u16), prop::option::weighted(0.3, mark));
     (family, prop::bool::weighted(0.7), frontend, addresses, zone_and_mark).prop_map(
@@ -177,13 +177,13 @@ fn filter_lists_and_deletes_exactly_the_matching_entries() {
             prop_assert_eq!(all_entries(&conntrack), sort_entries(others));
             Ok(())
         };
-        // Only the client's port makes each entry unique, so each port is used once.
+        // Each entry has a different port of the client, because the other fields may be equal.
         let entries = prop::collection::vec(any_entry(), 1..20).prop_map(|mut entries| {
             entries.sort_by_key(|(entry, _)| entry.flow.client.port());
             entries.dedup_by_key(|(entry, _)| entry.flow.client.port());
             entries
         });
-        let run = || TestRunner::new(cases(30)).run(&(entries, any_filter()), check).unwrap();
+        let run = || TestRunner::new(proptest_config(30)).run(&(entries, any_filter()), check).unwrap();
         Namespace::new().run(run);
     });
 }

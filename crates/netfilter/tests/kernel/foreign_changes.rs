@@ -1,4 +1,5 @@
-//! Tests with changes by other programs: the watch reports the changes, and the difference repairs them.
+//! Tests with changes by other programs: the watch reports the changes, and the transaction of `diff` reverts the
+//! changes.
 
 use std::collections::BTreeSet;
 
@@ -138,7 +139,7 @@ fn watch_reports_only_changes_of_watched_tables_by_other_programs() {
 }
 
 #[test]
-fn reported_change_names_its_object() {
+fn reported_change_contains_the_name_of_its_object() {
     isolated(|| {
         let table = table();
         let namespace = Namespace::new();
@@ -195,7 +196,7 @@ fn lost_notifications_are_reported() {
 }
 
 #[test]
-fn error_names_the_object_that_the_kernel_rejected() {
+fn error_mentions_the_object_that_the_kernel_rejected() {
     isolated(|| {
         Namespace::new().run(|| {
             let nftables = Nftables::open().unwrap();

@@ -20,7 +20,7 @@ pub(crate) struct RulePlace<'a> {
     /// The sets that the rule may use.
     pub(crate) sets: &'a [Set],
     /// The chains to which the rule may jump.
-    pub(crate) targets: &'a [Name],
+    pub(crate) target_chains: &'a [Name],
 }
 
 /// Builds a rule from random numbers.
@@ -30,9 +30,9 @@ pub(crate) fn build_rule(place: RulePlace<'_>, numbers: [u8; 4]) -> Rule {
         0 => load_and_compare(place, a, b),
         1 => change_packet(place, a, b),
         2 | 3 => use_set(place, a, b),
-        4 if place.family != TableFamily::Netdev => conntrack(a, b),
+        4 if place.family != TableFamily::Netdev => use_conntrack(a, b),
         5 if place.family != TableFamily::Netdev => hook_specific_expressions(place, a, b),
-        6 => convert(a, b),
+        6 => convert_data(a, b),
         _ => Vec::new(),
     };
     let is_final = |expr: &Expr| matches!(expr, Expr::Nat { .. } | Expr::Masquerade(_) | Expr::Reject(_));
@@ -40,7 +40,7 @@ pub(crate) fn build_rule(place: RulePlace<'_>, numbers: [u8; 4]) -> Rule {
         expressions.insert(0, Expr::Counter(Counter { packets: b.into(), bytes: u64::from(a) << 40 }));
     }
     if !expressions.iter().any(is_final) && b % 2 == 0 {
-        expressions.push(Expr::Verdict(build_verdict(a, place.targets)));
+        expressions.push(Expr::Verdict(build_verdict(a, place.target_chains)));
     }
     let rule = Rule::new(expressions);
     if b % 5 == 0 { rule.with_comment(format!("comment {a} ü")) } else { rule }
@@ -118,7 +118,7 @@ fn change_packet(place: RulePlace<'_>, a: u8, b: u8) -> Vec<Expr> {
     }
 }
 
-fn convert(a: u8, b: u8) -> Vec<Expr> {
+fn convert_data(a: u8, b: u8) -> Vec<Expr> {
     let reg = Reg(b % 12);
     let modulus = NonZeroU32::new(u32::from(a) + 1).unwrap();
     match a % 3 {
@@ -174,8 +174,8 @@ fn use_set(place: RulePlace<'_>, a: u8, b: u8) -> Vec<Expr> {
         return expressions;
     }
     let result = match (set.definition.value_type, b % 3) {
-        // Only base chains and the first chains may jump, so that no loops exist.
-        (Some(ValueType::Verdict), _) if place.targets.is_empty() => return Vec::new(),
+        // Only base chains and the first regular chains may jump, so that no loops exist.
+        (Some(ValueType::Verdict), _) if place.target_chains.is_empty() => return Vec::new(),
         (Some(ValueType::Verdict), _) => LookupResult::Verdict,
         (None, 2) => LookupResult::NotContained,
         (None, _) => LookupResult::Contained,
@@ -185,7 +185,7 @@ fn use_set(place: RulePlace<'_>, a: u8, b: u8) -> Vec<Expr> {
     expressions
 }
 
-fn conntrack(a: u8, b: u8) -> Vec<Expr> {
+fn use_conntrack(a: u8, b: u8) -> Vec<Expr> {
     let reg = Reg(b % 12);
     let direction = [None, Some(Direction::Original), Some(Direction::Reply)][usize::from(b) % 3];
     match a % 5 {
@@ -253,7 +253,7 @@ fn hook_specific_expressions(place: RulePlace<'_>, a: u8, b: u8) -> Vec<Expr> {
             },
         ],
         (ChainType::Filter, Hook::Input | Hook::Forward | Hook::Output) => {
-            vec![Expr::Reject(reject(place.family, a, b))]
+            vec![Expr::Reject(build_reject(place.family, a, b))]
         }
         (_, Hook::Prerouting | Hook::Output) => vec![
             Expr::Fib {
@@ -267,7 +267,7 @@ fn hook_specific_expressions(place: RulePlace<'_>, a: u8, b: u8) -> Vec<Expr> {
     }
 }
 
-fn reject(family: TableFamily, a: u8, b: u8) -> Reject {
+fn build_reject(family: TableFamily, a: u8, b: u8) -> Reject {
     match (b % 3, family) {
         (0, _) => Reject::TcpReset,
         (1, TableFamily::Inet) => Reject::Icmpx(a % 4),

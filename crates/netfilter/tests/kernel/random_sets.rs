@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use netfilter::nft::model::{
-    Counter, DataType, Element, ElementValue, Matching, Name, Set, SetDefinition, Value, ValueType, Verdict,
+    Counter, DataType, Element, ElementValue, KeyMatching, Name, Set, SetDefinition, Value, ValueType,
+    Verdict,
 };
 use proptest::prelude::*;
 
-/// The kinds of sets.
+/// The number of kinds of sets.
 const SHAPE_COUNT: usize = 16;
 /// The number of set names.
 pub(crate) const SET_COUNT: usize = 6;
@@ -30,7 +31,7 @@ pub(crate) fn any_set_seed() -> impl Strategy<Value = SetSeed> {
     )
 }
 
-/// Returns the seed with other elements, but with the same definition.
+/// Returns a seed with the same definition of the set, and with different elements.
 pub(crate) fn with_other_elements(seed: SetSeed) -> impl Strategy<Value = SetSeed> {
     let changes = prop::collection::btree_map(0..30_u8, any::<Option<u8>>(), 0..10);
     changes.prop_map(move |changes| {
@@ -46,7 +47,8 @@ pub(crate) fn with_other_elements(seed: SetSeed) -> impl Strategy<Value = SetSee
 }
 
 impl SetSeed {
-    /// Returns the seed with another limit. The definition then differs, but the rules that use the set do not.
+    /// Returns a seed with a different limit. The definition of the set differs, but the rules that use the set are the
+    /// same.
     pub(crate) fn with_other_limit(self) -> Self {
         Self { has_limit: !self.has_limit, ..self }
     }
@@ -57,18 +59,18 @@ pub(crate) fn set_name(slot: usize) -> Name {
 }
 
 impl SetSeed {
-    /// Builds the set. Verdicts of the elements lead to the chains `targets`.
-    pub(crate) fn build(&self, slot: usize, targets: &[Name]) -> Set {
+    /// Builds the set. Verdicts of the elements lead to the chains `target_chains`.
+    pub(crate) fn build(&self, slot: usize, target_chains: &[Name]) -> Set {
         let (parts, definition) = shape(self.shape);
         let is_dynamic = definition.dynamic.is_some();
         let limit = if self.has_limit && !is_dynamic { 64 } else { 0 };
         let definition = if is_dynamic { definition } else { definition.with_max_elements(limit) };
-        let has_counters = self.has_counters && definition.matching == Matching::Exact && !is_dynamic;
+        let has_counters = self.has_counters && definition.matching == KeyMatching::Exact && !is_dynamic;
         let definition = SetDefinition { has_counters, ..definition };
         let build_element = |(key, value): (&u8, &u8)| {
             let counter = Counter { packets: u64::from(*value), bytes: u64::from(*value) << 33 };
             Element {
-                value: build_value(&definition, *value, targets),
+                value: build_value(&definition, *value, target_chains),
                 counter: if has_counters { counter } else { Counter::default() },
                 ..build_key(&parts, &definition.matching, *key, *value)
             }
@@ -96,11 +98,12 @@ fn shape(shape: usize) -> (Vec<DataType>, SetDefinition) {
         let definition = SetDefinition::verdict_map(T::concat(&parts));
         (parts, definition)
     };
-    let intervals =
-        |(parts, definition): (Vec<T>, SetDefinition)| (parts, definition.with_matching(Matching::Intervals));
+    let intervals = |(parts, definition): (Vec<T>, SetDefinition)| {
+        (parts, definition.with_matching(KeyMatching::Intervals))
+    };
     let intervals_of_parts = |(parts, definition): (Vec<T>, SetDefinition)| {
         let lens = parts.iter().map(|part| u8::try_from(part.length).unwrap()).collect();
-        (parts, definition.with_matching(Matching::IntervalsOfParts(lens)))
+        (parts, definition.with_matching(KeyMatching::IntervalsOfParts(lens)))
     };
     let dynamic = |parts: Vec<T>, value: Option<T>, timeout: u32| {
         let key_type = T::concat(&parts);
@@ -128,7 +131,7 @@ fn shape(shape: usize) -> (Vec<DataType>, SetDefinition) {
 }
 
 /// Builds an element with a key or interval. Elements with different numbers have different keys and do not overlap.
-fn build_key(parts: &[DataType], matching: &Matching, number: u8, width: u8) -> Element {
+fn build_key(parts: &[DataType], matching: &KeyMatching, number: u8, width: u8) -> Element {
     let part_bytes = |part: &DataType, low: u8| {
         let mut bytes = vec![0; usize::try_from(part.length).unwrap()];
         *bytes.last_mut().unwrap() = low;
@@ -144,26 +147,26 @@ fn build_key(parts: &[DataType], matching: &Matching, number: u8, width: u8) -> 
         Value::concat(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap()
     };
     match matching {
-        Matching::Exact => Element::new(build_value(0)),
+        KeyMatching::Exact => Element::new(build_value(0)),
         // The widest possible interval reaches up to the interval of the next number.
         _ => Element::interval(build_value(0), build_value(if width > 128 { 255 } else { width })),
     }
 }
 
-fn build_value(definition: &SetDefinition, number: u8, targets: &[Name]) -> Option<ElementValue> {
+fn build_value(definition: &SetDefinition, number: u8, target_chains: &[Name]) -> Option<ElementValue> {
     Some(match definition.value_type? {
         ValueType::Data(data_type) => {
             let mut bytes = vec![0; usize::try_from(data_type.length).unwrap()];
             bytes[0] = number;
             ElementValue::Data(Value::from_slice(&bytes).unwrap())
         }
-        ValueType::Verdict => ElementValue::Verdict(build_verdict(number, targets)),
+        ValueType::Verdict => ElementValue::Verdict(build_verdict(number, target_chains)),
     })
 }
 
-/// Returns a verdict. Jumps and gotos lead to one of the chains `targets`.
-pub(crate) fn build_verdict(number: u8, targets: &[Name]) -> Verdict {
-    let target = targets.get(usize::from(number / 8) % targets.len().max(1));
+/// Returns a verdict. Jumps and gotos lead to one of the chains `target_chains`.
+pub(crate) fn build_verdict(number: u8, target_chains: &[Name]) -> Verdict {
+    let target = target_chains.get(usize::from(number / 8) % target_chains.len().max(1));
     match (number % 6, target) {
         (0, Some(target)) => Verdict::goto(target.clone()),
         (1, Some(target)) => Verdict::jump(target.clone()),

@@ -26,13 +26,17 @@ pub(crate) struct TableSeed {
 #[derive(Clone, Debug)]
 struct ChainSeed {
     base: u8,
-    is_drop: bool,
+    has_drop_policy: bool,
     rules: Vec<[u8; 4]>,
 }
 
 fn any_chain_seed() -> impl Strategy<Value = ChainSeed> {
     let rules = prop::collection::vec(any::<[u8; 4]>(), 0..6);
-    (any::<u8>(), any::<bool>(), rules).prop_map(|(base, is_drop, rules)| ChainSeed { base, is_drop, rules })
+    (any::<u8>(), any::<bool>(), rules).prop_map(|(base, has_drop_policy, rules)| ChainSeed {
+        base,
+        has_drop_policy,
+        rules,
+    })
 }
 
 pub(crate) fn any_table_seed() -> impl Strategy<Value = TableSeed> {
@@ -96,7 +100,7 @@ impl TableSeed {
                 family: self.family,
                 base: base.as_ref().map(|base| (base.chain_type, &base.hook)),
                 sets: &sets,
-                targets: if (REGULAR_CHAIN_COUNT / 2..REGULAR_CHAIN_COUNT).contains(&slot) {
+                target_chains: if (REGULAR_CHAIN_COUNT / 2..REGULAR_CHAIN_COUNT).contains(&slot) {
                     &[]
                 } else {
                     &leaf_chains
@@ -131,7 +135,7 @@ impl TableSeed {
                 _ => (ChainType::Route, Hook::Output),
             }
         };
-        let policy = if seed.is_drop { Policy::Drop } else { Policy::Accept };
+        let policy = if seed.has_drop_policy { Policy::Drop } else { Policy::Accept };
         BaseChain { chain_type, hook, priority: i32::from(seed.base) - 150, policy }
     }
 }

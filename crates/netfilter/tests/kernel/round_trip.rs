@@ -11,9 +11,9 @@ use proptest::test_runner::TestRunner;
 
 use crate::random_tables::{any_table_pair, any_table_seed};
 
-/// The number of random cases. The environment variable `PROPTEST_CASES` changes this number, and `PROPTEST_RNG_SEED`
-/// repeats a run.
-pub(crate) fn cases(default_count: u32) -> ProptestConfig {
+/// Returns the settings for a number of random cases. The environment variable `PROPTEST_CASES` changes this number,
+/// and `PROPTEST_RNG_SEED` repeats a run.
+pub(crate) fn proptest_config(default_count: u32) -> ProptestConfig {
     if std::env::var_os("PROPTEST_CASES").is_some() {
         ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
     } else {
@@ -22,7 +22,7 @@ pub(crate) fn cases(default_count: u32) -> ProptestConfig {
 }
 
 /// Creates a namespace with the interfaces of random tables.
-fn namespace() -> Namespace {
+fn create_netns() -> Namespace {
     let namespace = Namespace::new();
     namespace.ip("link add eth0 type veth peer name eth1");
     namespace
@@ -51,14 +51,14 @@ fn kernel_lists_random_tables_as_they_were_written() {
             let expected = Some(InstalledTable::from(table.clone()));
             prop_assert_eq!(&encode_and_decode(&Transaction::create(&table), &table.id), &expected);
             let nftables = Nftables::open().unwrap();
-            prop_assert_eq!(nftables.probe(&table), Ok(()));
+            prop_assert_eq!(nftables.check_support(&table), Ok(()));
             prop_assert_eq!(nftables.execute(&Transaction::create(&table)), Ok(()));
             prop_assert_eq!(&read_table(&nftables, &table.id), &expected);
             prop_assert_eq!(nftables.execute(&Transaction::delete(&table.id)), Ok(()));
             prop_assert_eq!(read_table(&nftables, &table.id), None);
             Ok(())
         };
-        namespace().run(|| TestRunner::new(cases(80)).run(&any_table_seed(), check).unwrap());
+        create_netns().run(|| TestRunner::new(proptest_config(80)).run(&any_table_seed(), check).unwrap());
     });
 }
 
@@ -78,6 +78,6 @@ fn difference_of_random_tables_leads_to_the_desired_table() {
             nftables.execute(&Transaction::delete(&desired.id)).unwrap();
             Ok(())
         };
-        namespace().run(|| TestRunner::new(cases(80)).run(&any_table_pair(), check).unwrap());
+        create_netns().run(|| TestRunner::new(proptest_config(80)).run(&any_table_pair(), check).unwrap());
     });
 }

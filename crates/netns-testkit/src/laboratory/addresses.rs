@@ -9,7 +9,7 @@ use akrobateo_core::family::Family;
 /// The port on which the backends in the pods listen.
 pub const BACKEND_PORT: u16 = 8080;
 /// The port of the Services' cluster IPs, and of the load balancer's address.
-pub const SERVICE_PORT: u16 = 80;
+pub const CLUSTER_IP_PORT: u16 = 80;
 /// The port of each node that portmap forwards to the node's last pod.
 pub const HOST_PORT: u16 = 8099;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use akrobateo_core::family::Family;
 use akrobateo_core::protocol::Protocol;
 
-use super::addresses::{BACKEND_PORT, HOST_PORT, SERVICE_PORT, client_address, cluster_ip, node_port};
+use super::addresses::{BACKEND_PORT, CLUSTER_IP_PORT, HOST_PORT, client_address, cluster_ip, node_port};
 use super::*;
 use crate::isolation::report_not_tested;
 use crate::{DEADLINE, isolated};
@@ -43,7 +43,7 @@ fn check_connectivity(options: &Options) {
             "{options:?}"
         );
         if options.kube_proxy != KubeProxy::Absent {
-            let cluster_ip = (cluster_ip(family, 2), SERVICE_PORT);
+            let cluster_ip = (cluster_ip(family, 2), CLUSTER_IP_PORT);
             assert!(backend_sees_client_address(&from.namespace, client, cluster_ip, "n2p1"), "{options:?}");
         }
     }
@@ -176,7 +176,7 @@ fn kube_proxy_and_portmap_forward_port_80_of_a_node() {
                     Options { kube_proxy, has_load_balancer_address, has_host_port_80, ..Options::default() };
                 let laboratory = Laboratory::new(&options);
                 for family in Family::ALL {
-                    let to = (laboratory.node(1).address(family), SERVICE_PORT);
+                    let to = (laboratory.node(1).address(family), CLUSTER_IP_PORT);
                     backend_sees_client_address(&laboratory.client, client_address(family), to, backend);
                 }
             }

@@ -1,8 +1,8 @@
 //! Converts a configuration into its JSON form. Pure.
 
 use super::{
-    ClientAddressFile, ConfigFile, EndpointFile, NodeFile, PathFile, PeerFile, PortFile, ServiceFile,
-    TrafficPolicyFile,
+    ClientAddressJson, ConfigJson, EndpointJson, NodeJson, PathJson, PeerJson, PortJson, ServiceJson,
+    TrafficPolicyJson,
 };
 use crate::config::{Endpoint, LocalNode, NodeConfig, Peer, Service, ServicePort};
 use crate::probe::PeerPath;
@@ -10,16 +10,16 @@ use crate::probe::PeerPath;
 impl NodeConfig {
     /// Returns the JSON form. [`NodeConfig::from_json`] returns a configuration that leads to the same rules.
     pub fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
-        serde_json::to_vec(&ConfigFile {
-            node: NodeFile::from(&self.node),
+        serde_json::to_vec(&ConfigJson {
+            node: NodeJson::from(&self.node),
             pod_ranges: self.pod_ranges.clone(),
-            peers: self.peers.iter().map(PeerFile::from).collect(),
-            services: self.services.iter().map(ServiceFile::from).collect(),
+            peers: self.peers.iter().map(PeerJson::from).collect(),
+            services: self.services.iter().map(ServiceJson::from).collect(),
         })
     }
 }
 
-impl From<&LocalNode> for NodeFile {
+impl From<&LocalNode> for NodeJson {
     fn from(node: &LocalNode) -> Self {
         Self {
             number: node.number,
@@ -33,11 +33,11 @@ impl From<&LocalNode> for NodeFile {
     }
 }
 
-impl From<&Peer> for PeerFile {
+impl From<&Peer> for PeerJson {
     fn from(peer: &Peer) -> Self {
         let path = |path: &PeerPath| match path {
-            PeerPath::Direct => PathFile::Direct,
-            PeerPath::Tunnel => PathFile::Tunnel,
+            PeerPath::Direct => PathJson::Direct,
+            PeerPath::Tunnel => PathJson::Tunnel,
         };
         Self {
             number: peer.number,
@@ -49,39 +49,39 @@ impl From<&Peer> for PeerFile {
     }
 }
 
-impl From<&Service> for ServiceFile {
+impl From<&Service> for ServiceJson {
     fn from(service: &Service) -> Self {
         Self {
             name: service.name.clone(),
             ip_families: service.families.iter().map(ToString::to_string).collect(),
             external_traffic_policy: if service.is_traffic_policy_local {
-                TrafficPolicyFile::Local
+                TrafficPolicyJson::Local
             } else {
-                TrafficPolicyFile::Cluster
+                TrafficPolicyJson::Cluster
             },
             client_address: if service.keeps_client_address {
-                ClientAddressFile::Keep
+                ClientAddressJson::Keep
             } else {
-                ClientAddressFile::Masquerade
+                ClientAddressJson::Masquerade
             },
             session_affinity_seconds: service.affinity_seconds.map(Into::into),
             load_balancer_source_ranges: service.source_ranges.clone(),
-            ports: service.ports.iter().map(PortFile::from).collect(),
+            ports: service.ports.iter().map(PortJson::from).collect(),
         }
     }
 }
 
-impl From<&ServicePort> for PortFile {
+impl From<&ServicePort> for PortJson {
     fn from(port: &ServicePort) -> Self {
         Self {
             protocol: port.protocol.api_name().to_owned(),
             port: port.port,
-            endpoints: port.endpoints.iter().map(EndpointFile::from).collect(),
+            endpoints: port.endpoints.iter().map(EndpointJson::from).collect(),
         }
     }
 }
 
-impl From<&Endpoint> for EndpointFile {
+impl From<&Endpoint> for EndpointJson {
     fn from(endpoint: &Endpoint) -> Self {
         // An endpoint that terminates can be ready too (`publishNotReadyAddresses`). For the rules it is ready.
         let is_terminating = endpoint.is_serving_while_terminating && !endpoint.is_ready;

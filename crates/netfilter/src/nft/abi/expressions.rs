@@ -46,9 +46,9 @@ pub mod meta {
     pub const KEY_PROTOCOL: u32 = 1;
     /// `NFT_META_MARK`.
     pub const KEY_MARK: u32 = 3;
-    /// `NFT_META_IIF`: its index.
+    /// `NFT_META_IIF`: the index of the input interface.
     pub const KEY_INPUT_INTERFACE: u32 = 4;
-    /// `NFT_META_OIF`: its index.
+    /// `NFT_META_OIF`: the index of the output interface.
     pub const KEY_OUTPUT_INTERFACE: u32 = 5;
     /// `NFT_META_IIFNAME`.
     pub const KEY_INPUT_INTERFACE_NAME: u32 = 6;

@@ -1,7 +1,8 @@
 //! The numbers of the kernel's nftables interface. Pure.
 //!
 //! Attributes have the names of the kernel (`NFTA_…` in `linux/netfilter/nf_tables.h`). The comment of each other item
-//! names its constant, and its header if the header is another one.
+//! contains the kernel's name of the constant. If the constant is in another header, the comment also contains the path
+//! of this header.
 
 mod expressions;
 mod objects;
@@ -27,8 +28,8 @@ pub const HEADER_LENGTH: usize = 4;
 /// Attribute: one item of a list.
 pub const NFTA_LIST_ELEM: u16 = 1;
 
-/// Returns struct `nfgenmsg`, the fixed header of netfilter's messages: family, version 0, and a resource id. Only the
-/// first and the last message of a batch have a resource id, which is the number of the subsystem.
+/// Returns struct `nfgenmsg`, the fixed header of netfilter's messages: family, version 0, and a resource ID. Only the
+/// first and the last message of a batch have a resource ID, which is the number of the subsystem.
 #[must_use]
 pub const fn header(family: u8, resource_id: u16) -> [u8; HEADER_LENGTH] {
     let [high, low] = resource_id.to_be_bytes();

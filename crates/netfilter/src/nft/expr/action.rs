@@ -7,7 +7,7 @@ use super::super::model::{Expr, NatFlags, NatKind, Reject};
 use super::{data, register};
 use crate::netlink::{Attr, Attrs};
 
-/// Appends the operands of an expression that decides about a packet. Appends nothing for another expression.
+/// Appends the operands of an expression that decides about a packet. Appends nothing for all other expressions.
 pub(super) fn encode(attrs: &mut Attrs<'_>, expr: &Expr) {
     match expr {
         Expr::Nat { kind, family, address, port, flags } => {

@@ -6,7 +6,7 @@ use super::data::{decode_value, encode_value};
 use super::register;
 use crate::netlink::{Attr, Attrs};
 
-/// Appends the operands of an expression that compares or converts data. Appends nothing for another expression.
+/// Appends the operands of an expression that compares or converts data. Appends nothing for all other expressions.
 pub(super) fn encode(attrs: &mut Attrs<'_>, expr: &Expr) {
     match expr {
         Expr::Cmp { sreg, op, value } => {
@@ -78,7 +78,7 @@ pub(super) fn decode_range(attrs: &[u8]) -> Option<Expr> {
 }
 
 pub(super) fn decode_bitwise(attrs: &[u8]) -> Option<Expr> {
-    // Kernels before 5.6 know only this operation, and do not list it.
+    // Kernels before 5.6 know only this operation, and do not list the attribute.
     let op = Attr::find_be32(attrs, abi::bitwise::NFTA_BITWISE_OP).unwrap_or(abi::bitwise::OP_MASK_XOR);
     let expr = Expr::Bitwise {
         sreg: register::find(attrs, abi::bitwise::NFTA_BITWISE_SREG)?,

@@ -60,7 +60,7 @@ pub(crate) fn encode_counter(attrs: &mut Attrs<'_>, kind: u16, counter: Counter)
     });
 }
 
-/// Decodes a counter that [`encode_counter`] appended. Returns `None` for another expression.
+/// Decodes a counter that [`encode_counter`] appended. Returns `None` for all other expressions.
 pub(crate) fn decode_counter(expr: &[u8]) -> Option<Counter> {
     let is_counter = Attr::find_text(expr, abi::expr::NFTA_EXPR_NAME) == Some(COUNTER_EXPRESSION);
     decode_counts(Attr::find(expr, abi::expr::NFTA_EXPR_DATA).unwrap_or_default()).filter(|_| is_counter)

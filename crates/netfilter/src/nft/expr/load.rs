@@ -8,7 +8,7 @@ use super::data::{decode_value, encode_value};
 use super::register;
 use crate::netlink::{Attr, Attrs};
 
-/// Appends the operands of an expression that loads or stores data. Appends nothing for another expression.
+/// Appends the operands of an expression that loads or stores data. Appends nothing for all other expressions.
 pub(super) fn encode(attrs: &mut Attrs<'_>, expr: &Expr) {
     match expr {
         Expr::Meta { key, dreg } => {

@@ -51,7 +51,7 @@ impl ElementChange {
     }
 }
 
-/// Appends the operands of a change of a dynamic set. Appends nothing for another expression.
+/// Appends the operands of a change of a dynamic set. Appends nothing for all other expressions.
 pub(super) fn encode_change(attrs: &mut Attrs<'_>, expr: &Expr) {
     let Expr::ChangeElement { set, change, key, value, timeout_seconds } = expr else { return };
     attrs.push_text(abi::dynset::NFTA_DYNSET_SET_NAME, set);

@@ -51,7 +51,8 @@ fn decode_comment(user_data: &[u8]) -> Option<&str> {
     std::str::from_utf8(text).ok()
 }
 
-/// Returns the kernel's name of an expression. The name of its module is `nft_` and this name.
+/// Returns the kernel's name of an expression. The kernel module of the expression has the name `nft_` followed by this
+/// name.
 pub(super) fn expression_name(expr: &Expr) -> &'static str {
     match expr {
         Expr::Meta { .. } | Expr::SetMeta { .. } => "meta",

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::chain::{Chain, Hook};
 use super::data_type::ValueType;
 use super::expr::{Expr, LookupResult, Reg};
-use super::set::{Element, ElementValue, Matching, Set};
+use super::set::{Element, ElementValue, KeyMatching, Set};
 use super::table::{Table, TableFamily};
 use super::value::{Name, Value};
 
@@ -181,16 +181,16 @@ fn check_names<'a>(names: impl IntoIterator<Item = &'a Name>) -> Result<(), Tabl
 fn check_definition(set: &Set) -> Result<(), &'static str> {
     let definition = &set.definition;
     let has_valid_parts = match &definition.matching {
-        Matching::IntervalsOfParts(lens) => {
+        KeyMatching::IntervalsOfParts(lens) => {
             let padded_length: u32 = lens.iter().map(|length| u32::from(*length).next_multiple_of(4)).sum();
             lens.len() > 1 && !lens.contains(&0) && padded_length == definition.key_type.length
         }
-        Matching::Exact | Matching::Intervals => true,
+        KeyMatching::Exact | KeyMatching::Intervals => true,
     };
     if !has_valid_parts {
         return Err("the lengths of at least two parts must add up to the length of the key type");
     }
-    if definition.dynamic.is_some() && definition.matching != Matching::Exact {
+    if definition.dynamic.is_some() && definition.matching != KeyMatching::Exact {
         return Err("a dynamic set has no intervals");
     }
     let max_elements = definition.max_elements.map(std::num::NonZeroU32::get);
@@ -208,26 +208,26 @@ fn check_definition(set: &Set) -> Result<(), &'static str> {
 }
 
 fn check_interval(
-    matching: &Matching,
+    matching: &KeyMatching,
     element: &Element,
     previous: Option<&Element>,
 ) -> Result<(), &'static str> {
     let Some(last_key) = element.last_key.as_deref() else {
-        let needs_interval = *matching != Matching::Exact;
+        let needs_interval = *matching != KeyMatching::Exact;
         return if needs_interval { Err("the highest key is missing") } else { Ok(()) };
     };
     if last_key.byte_length() != element.key.byte_length() {
         return Err("both keys of an interval must have the same length");
     }
     let is_valid = match matching {
-        Matching::Exact => return Err("a set that matches exactly has no intervals"),
-        Matching::Intervals => {
+        KeyMatching::Exact => return Err("a set that matches exactly has no intervals"),
+        KeyMatching::Intervals => {
             let overlaps =
                 previous.is_some_and(|previous| previous.last_key.as_deref() >= Some(&element.key));
             element.key <= *last_key && !overlaps
         }
         // The kernel checks for overlaps. A check here would have to compare each element with each other element.
-        Matching::IntervalsOfParts(lens) => {
+        KeyMatching::IntervalsOfParts(lens) => {
             let mut start = 0;
             lens.iter().all(|length| {
                 let range = start..start + usize::from(*length);

@@ -3,14 +3,15 @@
 /// The type of keys or values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DataType {
-    /// The number of the data type in the nft program (enum `datatypes`, `include/datatype.h`). The nft program prints
-    /// data according to this number. The kernel only stores this number.
+    /// The number that the nft program gives to the data type (enum `datatypes`, `include/datatype.h`). The nft program
+    /// prints data according to this number. The kernel only stores this number.
     pub id: u32,
     /// The length in bytes. Each part of a concatenation is padded to a multiple of 4.
     pub length: u32,
 }
 
-/// The number of bits of each part in the number of a concatenation (`TYPE_BITS`, `include/datatype.h` of nft).
+/// The number of bits that each part occupies in the `id` of a concatenation (`TYPE_BITS`, `include/datatype.h` of
+/// nft).
 const BITS_PER_TYPE: u32 = 6;
 
 impl DataType {
@@ -32,7 +33,7 @@ impl DataType {
     pub const PORT: Self = Self { id: 13, length: 2 };
     /// A mark of a packet or of a conntrack entry, in the byte order of the machine.
     pub const MARK: Self = Self { id: 19, length: 4 };
-    /// A conntrack zone, in the byte order of the machine. The nft program prints it as a number.
+    /// A conntrack zone, in the byte order of the machine. The nft program prints a zone as a number.
     pub const ZONE: Self = Self { id: 4, length: 2 };
     /// The name of a network interface.
     pub const INTERFACE_NAME: Self = Self { id: 41, length: 16 };

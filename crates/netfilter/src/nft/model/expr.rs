@@ -17,21 +17,21 @@ pub struct Reg(pub u8);
 pub enum Expr {
     /// Loads metadata of the packet.
     Meta {
-        /// A number of enum `nft_meta_keys`; see [`abi::meta`](crate::nft::abi::meta).
+        /// A value of enum `nft_meta_keys`; see [`abi::meta`](crate::nft::abi::meta).
         key: u32,
         /// The destination register.
         dreg: Reg,
     },
     /// Changes metadata of the packet, for example its mark.
     SetMeta {
-        /// A number of enum `nft_meta_keys`; see [`abi::meta`](crate::nft::abi::meta).
+        /// A value of enum `nft_meta_keys`; see [`abi::meta`](crate::nft::abi::meta).
         key: u32,
         /// The source register.
         sreg: Reg,
     },
     /// Loads a property of the packet's conntrack entry.
     Ct {
-        /// A number of enum `nft_ct_keys`; see [`abi::ct`](crate::nft::abi::ct).
+        /// A value of enum `nft_ct_keys`; see [`abi::ct`](crate::nft::abi::ct).
         key: u32,
         /// The direction of the property; `None` if the property is the same in both directions.
         direction: Option<Direction>,
@@ -40,7 +40,7 @@ pub enum Expr {
     },
     /// Changes a property of the packet's conntrack entry: its mark; or its zone, if the chain runs before conntrack.
     SetCt {
-        /// A number of enum `nft_ct_keys`; see [`abi::ct`](crate::nft::abi::ct).
+        /// A value of enum `nft_ct_keys`; see [`abi::ct`](crate::nft::abi::ct).
         key: u32,
         /// The direction to which a zone applies; `None` for both directions.
         direction: Option<Direction>,
@@ -65,16 +65,16 @@ pub enum Expr {
     },
     /// Loads a property of the packet's route.
     Route {
-        /// A number of enum `nft_rt_keys`; see [`abi::rt`](crate::nft::abi::rt).
+        /// A value of enum `nft_rt_keys`; see [`abi::rt`](crate::nft::abi::rt).
         key: u32,
         /// The destination register.
         dreg: Reg,
     },
     /// Looks up an address of the packet in the routing tables.
     Fib {
-        /// A number of enum `nft_fib_result`; see [`abi::fib`](crate::nft::abi::fib).
+        /// A value of enum `nft_fib_result`; see [`abi::fib`](crate::nft::abi::fib).
         result: u32,
-        /// Numbers of enum `nft_fib_flags`, combined.
+        /// Flags of enum `nft_fib_flags`, combined with OR.
         flags: u32,
         /// The destination register.
         dreg: Reg,
@@ -177,7 +177,8 @@ pub enum Expr {
     Reject(Reject),
     /// Excludes the packet from conntrack. The chain must run before conntrack.
     NoTrack,
-    /// Counts packets. The numbers in the counter are the initial numbers, or the numbers at the time of the read.
+    /// Counts packets. If the crate creates the rule, the counter has the initial numbers. If the crate has read the
+    /// rule, the counter has the numbers at the time of the read.
     Counter(Counter),
     /// Ends the rule, and applies a verdict to the packet.
     Verdict(Verdict),

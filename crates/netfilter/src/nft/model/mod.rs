@@ -16,7 +16,7 @@ pub use expr::{
     CmpOp, Direction, ElementChange, Expr, LookupResult, NatFlags, NatKind, PayloadBase, PayloadField, Reg,
     Reject,
 };
-pub use set::{DynamicProperties, Element, ElementValue, Lifetime, Matching, Set, SetDefinition};
+pub use set::{DynamicProperties, Element, ElementValue, KeyMatching, Lifetime, Set, SetDefinition};
 pub use table::{Table, TableFamily, TableId};
 pub use value::{Counter, Name, Value};
 pub use verdict::Verdict;

@@ -17,7 +17,7 @@ pub struct Set {
     pub elements: Vec<Element>,
 }
 
-/// The fixed properties of a set. To change one of them, the set must be created again.
+/// The fixed properties of a set. To change one of the properties, the set must be created again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetDefinition {
     /// The type of the keys.
@@ -25,8 +25,8 @@ pub struct SetDefinition {
     /// The type of the values, or `None` if this is a set without values.
     pub value_type: Option<ValueType>,
     /// The way in which keys match.
-    pub matching: Matching,
-    /// The highest number of elements; `None` means no limit. With a limit, the kernel chooses a hash table of fixed
+    pub matching: KeyMatching,
+    /// The maximum number of elements; `None` means no limit. With a limit, the kernel chooses a hash table of fixed
     /// size. A hash table of fixed size is the fastest type of set (`nft_hash_select_ops`,
     /// `net/netfilter/nft_set_hash.c`). The kernel rejects elements beyond the limit with the error `ENFILE`.
     pub max_elements: Option<NonZeroU32>,
@@ -38,7 +38,7 @@ pub struct SetDefinition {
 
 /// The way in which the keys of a set match.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Matching {
+pub enum KeyMatching {
     /// A key matches an equal key. The kernel uses a hash table, whose elements can change while packets look up other
     /// elements.
     Exact,
@@ -66,7 +66,7 @@ impl SetDefinition {
         Self {
             key_type,
             value_type: None,
-            matching: Matching::Exact,
+            matching: KeyMatching::Exact,
             max_elements: None,
             has_counters: false,
             dynamic: None,
@@ -102,9 +102,9 @@ impl SetDefinition {
         }
     }
 
-    /// Returns the definition with another way of matching.
+    /// Returns the definition with this way of matching.
     #[must_use]
-    pub fn with_matching(self, matching: Matching) -> Self {
+    pub fn with_matching(self, matching: KeyMatching) -> Self {
         Self { matching, ..self }
     }
 
@@ -134,7 +134,8 @@ impl SetDefinition {
 }
 
 impl Set {
-    /// Creates a set with these elements, in any order. Of several elements with the same key, the set has only one.
+    /// Creates a set with these elements, in any order. If several elements have the same key, the set contains only
+    /// one of these elements.
     #[must_use]
     pub fn new(name: impl Into<Name>, definition: SetDefinition, mut elements: Vec<Element>) -> Self {
         elements.sort_unstable();
@@ -179,7 +180,7 @@ impl Set {
 pub struct Element {
     /// The key, or the lowest key of an interval.
     pub key: Value,
-    /// The highest key of an interval, which the interval includes. `None` in sets that match exactly.
+    /// The highest key that an interval includes. `None` in sets that match exactly.
     pub last_key: Option<Box<Value>>,
     /// The value of the element, if the set is a map.
     pub value: Option<ElementValue>,
@@ -233,7 +234,7 @@ impl Element {
         Self { value: Some(ElementValue::Verdict(verdict)), ..self }
     }
 
-    /// Returns the chain to which a packet that matches the element goes.
+    /// Returns the chain that receives the packets that match the element.
     #[must_use]
     pub fn target_chain(&self) -> Option<&Name> {
         match &self.value {

@@ -18,7 +18,7 @@ pub struct Value {
 }
 
 impl Value {
-    /// The maximum length: an IPv6 address and three other padded parts. The kernel would accept 64 bytes
+    /// The maximum length in bytes: an IPv6 address and three parts of 4 bytes. The kernel would accept 64 bytes
     /// (`NFT_DATA_VALUE_MAXLEN`, `linux/netfilter/nf_tables.h`).
     pub const MAX_LENGTH: usize = 28;
 
@@ -112,7 +112,7 @@ impl<const LENGTH: usize> From<[u8; LENGTH]> for Value {
 pub struct Counter {
     /// The number of packets. Segments that the kernel has merged (GRO), or will split later (GSO), count once.
     pub packets: u64,
-    /// The bytes of these packets, with IP headers.
+    /// The number of bytes in these packets, with IP headers.
     pub bytes: u64,
 }
 

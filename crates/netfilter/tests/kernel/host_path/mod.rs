@@ -16,14 +16,16 @@ use netns_testkit::{eventually, isolated, tcp};
 
 use network::Network;
 use table::{
-    AFFINITY_PORT, EMPTY_PORT, FRONTEND_PORT, TRANSLATED_MARK, ZONE, addresses, egress_table, ip_bytes, table,
+    AFFINITY_PORT, CONNTRACK_ZONE, FRONTEND_PORT, PORT_WITHOUT_ENDPOINTS, TRANSLATED_MARK, addresses,
+    egress_table, ip_bytes, table,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Connects to a frontend. Returns the index of the pod that accepts the connection, and the client's address there.
+/// Connects to a frontend. Returns the index of the pod that accepts the connection, and the client's address that the
+/// pod sees.
 fn connect_and_accept(network: &Network, listeners: &[TcpListener], frontend: SocketAddr) -> (usize, IpAddr) {
-    let _stream = network.client.run(|| tcp::connect(None, frontend, TIMEOUT)).unwrap();
+    let _stream = network.client_netns.run(|| tcp::connect(None, frontend, TIMEOUT)).unwrap();
     eventually("a pod accepts the connection", || {
         listeners.iter().enumerate().find_map(|(index, listener)| match listener.accept() {
             Ok((_, client)) => Some((index, client.ip())),
@@ -39,7 +41,7 @@ fn new_connections_reach_all_endpoints_and_keep_the_client_address() {
         let network = Network::new();
         let table = table(network.client_mac());
         assert_eq!(table.check(), Ok(()));
-        network.node.run(|| Nftables::open().unwrap().execute(&Transaction::create(&table)).unwrap());
+        network.node_netns.run(|| Nftables::open().unwrap().execute(&Transaction::create(&table)).unwrap());
         for addresses in Family::ALL.map(addresses) {
             let listeners = network.listen(|index| addresses.pods[index]);
             let frontend = SocketAddr::new(addresses.node, FRONTEND_PORT);
@@ -52,11 +54,11 @@ fn new_connections_reach_all_endpoints_and_keep_the_client_address() {
             assert!(connections.iter().all(|count| *count > 0), "{connections:?}");
         }
         // The conntrack entries have the peer's zone and the mark.
-        network.node.run(|| {
+        network.node_netns.run(|| {
             let conntrack = Conntrack::open().unwrap();
             for family in Family::ALL {
                 let mark = Some(MarkCondition { bits: TRANSLATED_MARK, mask: TRANSLATED_MARK });
-                let filter = EntryFilter { zone: Some(ZONE), mark, ..EntryFilter::new(family) };
+                let filter = EntryFilter { zone: Some(CONNTRACK_ZONE), mark, ..EntryFilter::new(family) };
                 assert_eq!(conntrack.entries(&filter).unwrap().len(), 40);
             }
         });
@@ -68,7 +70,7 @@ fn client_stays_with_its_endpoint_until_its_entry_is_deleted() {
     isolated(|| {
         let network = Network::new();
         let table = table(network.client_mac());
-        network.node.run(|| Nftables::open().unwrap().execute(&Transaction::create(&table)).unwrap());
+        network.node_netns.run(|| Nftables::open().unwrap().execute(&Transaction::create(&table)).unwrap());
         for addresses in Family::ALL.map(addresses) {
             let listeners = network.listen(|index| addresses.pods[index]);
             let frontend = SocketAddr::new(addresses.node, AFFINITY_PORT);
@@ -82,7 +84,7 @@ fn client_stays_with_its_endpoint_until_its_entry_is_deleted() {
                 Some(ElementValue::Data(value)) => value.bytes().starts_with(&endpoint),
                 _ => false,
             };
-            network.node.run(|| {
+            network.node_netns.run(|| {
                 let nftables = Nftables::open().unwrap();
                 let elements = nftables.read_elements(&table.id, set).unwrap().unwrap();
                 assert_eq!(elements.len(), 1);
@@ -106,15 +108,15 @@ fn frontend_without_endpoints_refuses_clients_at_once() {
     isolated(|| {
         let network = Network::new();
         let table = table(network.client_mac());
-        network.node.run(|| Nftables::open().unwrap().execute(&Transaction::create(&table)).unwrap());
+        network.node_netns.run(|| Nftables::open().unwrap().execute(&Transaction::create(&table)).unwrap());
         for addresses in Family::ALL.map(addresses) {
-            let frontend = SocketAddr::new(addresses.node, EMPTY_PORT);
+            let frontend = SocketAddr::new(addresses.node, PORT_WITHOUT_ENDPOINTS);
             // A listener of the node itself does not receive the packets.
-            let _listener = network.node.run(|| TcpListener::bind(frontend).unwrap());
-            let error = network.client.run(|| tcp::connect(None, frontend, TIMEOUT)).unwrap_err();
+            let _listener = network.node_netns.run(|| TcpListener::bind(frontend).unwrap());
+            let error = network.client_netns.run(|| tcp::connect(None, frontend, TIMEOUT)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-            let _listener = network.node.run(|| UdpSocket::bind(frontend).unwrap());
-            let socket = network.client.run(|| UdpSocket::bind((addresses.client, 0)).unwrap());
+            let _listener = network.node_netns.run(|| UdpSocket::bind(frontend).unwrap());
+            let socket = network.client_netns.run(|| UdpSocket::bind((addresses.client, 0)).unwrap());
             socket.connect(frontend).unwrap();
             socket.set_read_timeout(Some(TIMEOUT)).unwrap();
             socket.send(&[1]).unwrap();
@@ -129,27 +131,27 @@ fn egress_chain_writes_the_mac_address_of_marked_frames() {
         let network = Network::new();
         let [addresses, _] = Family::ALL.map(addresses);
         let egress_table = egress_table(7, [2, 0, 0, 0, 0, 9]);
-        network.node.run(|| {
+        network.node_netns.run(|| {
             Nftables::open().unwrap().execute(&Transaction::create(&egress_table)).unwrap();
         });
         // Only packets to this port get the mark.
         let marked_port = 9999;
-        network.node.load_nft(&format!(
+        network.node_netns.load_nft(&format!(
             "table ip marks {{ chain output {{ type filter hook output priority 0; \
              udp dport {marked_port} meta mark set 7; }}; }}\n"
         ));
-        // The client counts the frames with each MAC address, including frames with the address of another interface.
-        network.client.load_nft(
+        // The client counts the frames with each MAC address, including frames that are addressed to other interfaces.
+        network.client_netns.load_nft(
             "table netdev counts { chain ingress { type filter hook ingress device eth0 priority 0; \
              ether daddr 02:00:00:00:00:09 meta mark 0 udp dport 9999 counter; \
              ether daddr != 02:00:00:00:00:09 udp dport 9998 counter; }; }\n",
         );
-        let socket = network.node.run(|| UdpSocket::bind((addresses.node, 0)).unwrap());
+        let socket = network.node_netns.run(|| UdpSocket::bind((addresses.node, 0)).unwrap());
         for port in [marked_port, 9998] {
             socket.send_to(&[1], (addresses.client, port)).unwrap();
         }
         eventually("both datagrams arrive with their MAC address", || {
-            let counters = network.client.nft("list table netdev counts");
+            let counters = network.client_netns.nft("list table netdev counts");
             (counters.matches("packets 1 ").count() == 2).then_some(())
         });
     });
@@ -161,14 +163,14 @@ fn nft_program_prints_the_expected_rules() {
         let network = Network::new();
         let table = table([2, 0, 0, 0, 0, 7]);
         let egress_table = egress_table(7, [2, 0, 0, 0, 0, 9]);
-        network.node.run(|| {
+        network.node_netns.run(|| {
             let nftables = Nftables::open().unwrap();
             // A single transaction creates both tables.
             let transaction = Transaction::create(&table).then(Transaction::create(&egress_table));
             nftables.execute(&transaction).unwrap();
             assert_eq!(nftables.read(&table.id).unwrap().1, Some(InstalledTable::from(table.clone())));
         });
-        let listing = network.node.nft("list ruleset");
+        let listing = network.node_netns.nft("list ruleset");
         for line in [
             "192.0.2.1 . tcp . 80 : goto n2",
             "tcp . 81 . 0x00000001 : 10.244.2.10 . 8080",

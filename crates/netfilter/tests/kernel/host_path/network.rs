@@ -10,35 +10,39 @@ use netns_testkit::link::{Interface, connect};
 use super::table::{ENDPOINT_PORT, addresses};
 
 pub(crate) struct Network {
-    pub(crate) client: Namespace,
-    pub(crate) node: Namespace,
-    pub(crate) pods: [Namespace; 2],
+    pub(crate) client_netns: Namespace,
+    pub(crate) node_netns: Namespace,
+    pub(crate) netns_of_pods: [Namespace; 2],
 }
 
 impl Network {
     pub(crate) fn new() -> Self {
         let network = Self {
-            client: Namespace::new(),
-            node: Namespace::new(),
-            pods: [Namespace::new(), Namespace::new()],
+            client_netns: Namespace::new(),
+            node_netns: Namespace::new(),
+            netns_of_pods: [Namespace::new(), Namespace::new()],
         };
         let families = Family::ALL.map(addresses);
         connect(
             &Interface {
-                namespace: &network.client,
+                namespace: &network.client_netns,
                 name: "eth0",
                 addresses: &families.map(|addresses| addresses.client),
             },
             &Interface {
-                namespace: &network.node,
+                namespace: &network.node_netns,
                 name: "eth0",
                 addresses: &families.map(|addresses| addresses.node),
             },
         );
-        for (index, pod) in network.pods.iter().enumerate() {
+        for (index, pod) in network.netns_of_pods.iter().enumerate() {
             let gateways = families.map(|addresses| addresses.pod_gateways[index]);
             connect(
-                &Interface { namespace: &network.node, name: &format!("pod{index}"), addresses: &gateways },
+                &Interface {
+                    namespace: &network.node_netns,
+                    name: &format!("pod{index}"),
+                    addresses: &gateways,
+                },
                 &Interface {
                     namespace: pod,
                     name: "eth0",
@@ -47,15 +51,16 @@ impl Network {
             );
             pod.add_default_routes(&gateways);
         }
-        network.node.set_sysctl("ipv4/ip_forward", "1");
-        network.node.set_sysctl("ipv6/conf/all/forwarding", "1");
+        network.node_netns.set_sysctl("ipv4/ip_forward", "1");
+        network.node_netns.set_sysctl("ipv6/conf/all/forwarding", "1");
         network
     }
 
     /// Returns the MAC address of the client.
     pub(crate) fn client_mac(&self) -> [u8; 6] {
         // /sys would show the interfaces of the namespace in which this process has started.
-        let output = self.client.run_program(Command::new("ip").args(["-brief", "link", "show", "eth0"]), "");
+        let output =
+            self.client_netns.run_program(Command::new("ip").args(["-brief", "link", "show", "eth0"]), "");
         let mac = output.split_whitespace().nth(2).unwrap();
         let bytes: Vec<_> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
         bytes.try_into().unwrap()
@@ -69,6 +74,6 @@ impl Network {
             listener.set_nonblocking(true).unwrap();
             listener
         };
-        self.pods.iter().enumerate().map(open_listener).collect()
+        self.netns_of_pods.iter().enumerate().map(open_listener).collect()
     }
 }

@@ -7,8 +7,9 @@ use akrobateo_core::Family;
 use netfilter::nft::Table;
 use netfilter::nft::abi::{ct, exthdr, fib, meta, reject, rt};
 use netfilter::nft::model::{
-    Chain, ChainType, DataType, Direction, Element, ElementChange, Expr, Hook, Matching, NatFlags, NatKind,
-    PayloadBase, PayloadField, Reg, Reject, Rule, Set, SetDefinition, TableFamily, TableId, Value, Verdict,
+    Chain, ChainType, DataType, Direction, Element, ElementChange, Expr, Hook, KeyMatching, NatFlags,
+    NatKind, PayloadBase, PayloadField, Reg, Reject, Rule, Set, SetDefinition, TableFamily, TableId, Value,
+    Verdict,
 };
 
 /// The bit of flows whose destination the table has translated.
@@ -19,9 +20,9 @@ pub(crate) const FRONTEND_PORT: u16 = 80;
 /// The port of a frontend with session affinity.
 pub(crate) const AFFINITY_PORT: u16 = 81;
 /// The port of a frontend without endpoints.
-pub(crate) const EMPTY_PORT: u16 = 82;
+pub(crate) const PORT_WITHOUT_ENDPOINTS: u16 = 82;
 pub(crate) const ENDPOINT_PORT: u16 = 8080;
-pub(crate) const ZONE: u16 = 0x6b02;
+pub(crate) const CONNTRACK_ZONE: u16 = 0x6b02;
 
 /// The values that differ between the address families.
 #[derive(Clone, Copy)]
@@ -29,13 +30,13 @@ pub(crate) struct Addresses {
     pub(crate) family: Family,
     pub(crate) nfproto: u8,
     pub(crate) suffix: &'static str,
-    pub(crate) address: DataType,
+    pub(crate) address_type: DataType,
     pub(crate) client: IpAddr,
     pub(crate) node: IpAddr,
     pub(crate) pods: [IpAddr; 2],
     pub(crate) pod_gateways: [IpAddr; 2],
     /// The offsets of the source and destination address in the IP header.
-    pub(crate) offsets: [u32; 2],
+    pub(crate) address_offsets: [u32; 2],
 }
 
 pub(crate) fn addresses(family: Family) -> Addresses {
@@ -45,23 +46,23 @@ pub(crate) fn addresses(family: Family) -> Addresses {
             family,
             nfproto: 2,
             suffix: "4",
-            address: DataType::IPV4,
+            address_type: DataType::IPV4,
             client: ip("192.0.2.100"),
             node: ip("192.0.2.1"),
             pods: [ip("10.244.1.10"), ip("10.244.2.10")],
             pod_gateways: [ip("10.244.1.1"), ip("10.244.2.1")],
-            offsets: [12, 16],
+            address_offsets: [12, 16],
         },
         Family::V6 => Addresses {
             family,
             nfproto: 10,
             suffix: "6",
-            address: DataType::IPV6,
+            address_type: DataType::IPV6,
             client: ip("fd00:99::100"),
             node: ip("fd00:99::1"),
             pods: [ip("fd00:1::10"), ip("fd00:2::10")],
             pod_gateways: [ip("fd00:1::1"), ip("fd00:2::1")],
-            offsets: [8, 24],
+            address_offsets: [8, 24],
         },
     }
 }
@@ -77,7 +78,7 @@ fn concat(parts: &[&[u8]]) -> Value {
     Value::concat(parts).unwrap()
 }
 
-fn number(value: u32) -> NonZeroU32 {
+fn nonzero(value: u32) -> NonZeroU32 {
     NonZeroU32::new(value).unwrap()
 }
 
@@ -87,25 +88,25 @@ fn is_family(addresses: Addresses) -> [Expr; 2] {
 }
 
 /// Returns the expressions that load the protocol and the destination port.
-fn load_protocol_and_port(first: u8) -> [Expr; 2] {
+fn load_protocol_and_port(first_register: u8) -> [Expr; 2] {
     [
-        Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(first) },
-        Expr::payload(PayloadBase::Transport, 2, 2, Reg(first + 1)),
+        Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(first_register) },
+        Expr::payload(PayloadBase::Transport, 2, 2, Reg(first_register + 1)),
     ]
 }
 
 /// Returns the first register after an address that starts at register 0.
 fn register_after_address(addresses: Addresses) -> u8 {
-    u8::try_from(addresses.address.length / 4).unwrap()
+    u8::try_from(addresses.address_type.length / 4).unwrap()
 }
 
 fn frontend_parts(addresses: Addresses) -> [DataType; 3] {
-    [addresses.address, DataType::PROTOCOL, DataType::PORT]
+    [addresses.address_type, DataType::PROTOCOL, DataType::PORT]
 }
 
-fn sets(addresses: Addresses) -> Vec<Set> {
-    let Addresses { suffix, address, node, pods, .. } = addresses;
-    let frontends = [(FRONTEND_PORT, "n2"), (AFFINITY_PORT, "a2"), (EMPTY_PORT, "refuse")];
+fn build_sets(addresses: Addresses) -> Vec<Set> {
+    let Addresses { suffix, address_type, node, pods, .. } = addresses;
+    let frontends = [(FRONTEND_PORT, "n2"), (AFFINITY_PORT, "a2"), (PORT_WITHOUT_ENDPOINTS, "refuse")];
     let protocols = [6_u8, 17];
     let services = protocols.iter().flat_map(|protocol| {
         frontends.map(|(port, chain)| {
@@ -122,12 +123,12 @@ fn sets(addresses: Addresses) -> Vec<Set> {
             })
         })
     });
-    let endpoint_type = DataType::concat(&[address, DataType::PORT]);
+    let endpoint_type = DataType::concat(&[address_type, DataType::PORT]);
     let slot_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT, DataType::NUMBER]);
     let frontend_type = DataType::concat(&frontend_parts(addresses));
     let (lowest, highest) = (ip_bytes(pods[0]), ip_bytes(pods[1]));
-    let allowed_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT, address]);
-    let part_lens = vec![1, 2, u8::try_from(address.length).unwrap()];
+    let allowed_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT, address_type]);
+    let part_lens = vec![1, 2, u8::try_from(address_type.length).unwrap()];
     let allowed_range = Element::interval(
         concat(&[&[6], &FRONTEND_PORT.to_be_bytes(), &vec![0; lowest.len()]]),
         concat(&[&[6], &FRONTEND_PORT.to_be_bytes(), &vec![255; lowest.len()]]),
@@ -141,7 +142,7 @@ fn sets(addresses: Addresses) -> Vec<Set> {
         ),
         Set::new(
             format!("inside{suffix}"),
-            SetDefinition::set(address).with_matching(Matching::Intervals),
+            SetDefinition::set(address_type).with_matching(KeyMatching::Intervals),
             vec![Element::interval(
                 Value::from_slice(&lowest).unwrap(),
                 Value::from_slice(&highest).unwrap(),
@@ -149,22 +150,22 @@ fn sets(addresses: Addresses) -> Vec<Set> {
         ),
         Set::new(
             format!("allowed{suffix}"),
-            SetDefinition::set(allowed_type).with_matching(Matching::IntervalsOfParts(part_lens)),
+            SetDefinition::set(allowed_type).with_matching(KeyMatching::IntervalsOfParts(part_lens)),
             vec![allowed_range],
         ),
         Set::new(
             format!("affinity{suffix}"),
-            SetDefinition::dynamic(frontend_type, Some(endpoint_type), number(1000), Some(number(10_800))),
+            SetDefinition::dynamic(frontend_type, Some(endpoint_type), nonzero(1000), Some(nonzero(10_800))),
             Vec::new(),
         ),
     ]
 }
 
-/// Chooses an endpoint at random, and translates the destination to it.
-fn choose_endpoint_rule(addresses: Addresses) -> Rule {
+/// Chooses an endpoint at random, and translates the destination to this endpoint.
+fn rule_that_chooses_endpoint(addresses: Addresses) -> Rule {
     let mut rule = is_family(addresses).to_vec();
     rule.extend(load_protocol_and_port(0));
-    rule.push(Expr::RandomNumber { modulus: number(2), dreg: Reg(2) });
+    rule.push(Expr::RandomNumber { modulus: nonzero(2), dreg: Reg(2) });
     rule.push(Expr::map(format!("endpoints{}", addresses.suffix), Reg(0), Reg(8)));
     rule.push(destination_nat(addresses));
     Rule::new(rule)
@@ -181,10 +182,10 @@ fn destination_nat(addresses: Addresses) -> Expr {
 }
 
 /// Translates the destination to the client's remembered endpoint, if the table has one.
-fn affinity_rule(addresses: Addresses) -> Rule {
-    let Addresses { suffix, address, offsets, .. } = addresses;
+fn rule_that_finds_endpoint_of_client(addresses: Addresses) -> Rule {
+    let Addresses { suffix, address_type, address_offsets, .. } = addresses;
     let mut rule = is_family(addresses).to_vec();
-    rule.push(Expr::payload(PayloadBase::Network, offsets[0], address.length, Reg(0)));
+    rule.push(Expr::payload(PayloadBase::Network, address_offsets[0], address_type.length, Reg(0)));
     rule.extend(load_protocol_and_port(register_after_address(addresses)));
     rule.push(Expr::map(format!("affinity{suffix}"), Reg(0), Reg(8)));
     rule.push(destination_nat(addresses));
@@ -195,8 +196,8 @@ fn affinity_rule(addresses: Addresses) -> Rule {
 ///
 /// The rule takes the endpoint from the packet. The rule does not use the map of endpoints, because the nft program
 /// 1.0.6 aborts when it lists such a rule.
-fn store_endpoint_rule(addresses: Addresses) -> Rule {
-    let Addresses { suffix, address, offsets, .. } = addresses;
+fn rule_that_stores_endpoint(addresses: Addresses) -> Rule {
+    let Addresses { suffix, address_type, address_offsets, .. } = addresses;
     let next_register = register_after_address(addresses);
     let mut rule = vec![
         Expr::Ct { key: ct::KEY_MARK, direction: None, dreg: Reg(0) },
@@ -205,36 +206,36 @@ fn store_endpoint_rule(addresses: Addresses) -> Rule {
     ];
     rule.extend(is_family(addresses));
     rule.extend([
-        Expr::payload(PayloadBase::Network, offsets[0], address.length, Reg(0)),
+        Expr::payload(PayloadBase::Network, address_offsets[0], address_type.length, Reg(0)),
         Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(next_register) },
         Expr::Ct {
             key: ct::KEY_DESTINATION_PORT,
             direction: Some(Direction::Original),
             dreg: Reg(next_register + 1),
         },
-        Expr::payload(PayloadBase::Network, offsets[1], address.length, Reg(8)),
+        Expr::payload(PayloadBase::Network, address_offsets[1], address_type.length, Reg(8)),
         Expr::payload(PayloadBase::Transport, 2, 2, Reg(8 + next_register)),
         Expr::ChangeElement {
             set: format!("affinity{suffix}").into(),
             change: ElementChange::Update,
             key: Reg(0),
             value: Some(Reg(8)),
-            timeout_seconds: Some(number(600)),
+            timeout_seconds: Some(nonzero(600)),
         },
     ]);
     Rule::new(rule).with_comment("remember the endpoint")
 }
 
-fn look_up_service_rule(addresses: Addresses) -> Rule {
-    let Addresses { suffix, address, offsets, .. } = addresses;
+fn rule_that_finds_service(addresses: Addresses) -> Rule {
+    let Addresses { suffix, address_type, address_offsets, .. } = addresses;
     let mut rule = is_family(addresses).to_vec();
-    rule.push(Expr::payload(PayloadBase::Network, offsets[1], address.length, Reg(0)));
+    rule.push(Expr::payload(PayloadBase::Network, address_offsets[1], address_type.length, Reg(0)));
     rule.extend(load_protocol_and_port(register_after_address(addresses)));
     rule.push(Expr::verdict_map(format!("services{suffix}"), Reg(0)));
     Rule::new(rule)
 }
 
-fn mark_rule(bits: u32) -> Rule {
+fn rule_that_marks_flow(bits: u32) -> Rule {
     Rule::new(vec![
         Expr::Ct { key: ct::KEY_MARK, direction: None, dreg: Reg(0) },
         Expr::or(Reg(0), bits),
@@ -242,8 +243,8 @@ fn mark_rule(bits: u32) -> Rule {
     ])
 }
 
-/// Sets the zone of flows that come from a peer, which is recognized by its MAC address.
-fn zone_rule() -> Rule {
+/// Sets the conntrack zone of flows that come from a peer. The rule recognizes the peer by its MAC address.
+fn rule_that_sets_zone() -> Rule {
     Rule::new(vec![
         Expr::Meta { key: meta::KEY_INPUT_INTERFACE_NAME, dreg: Reg(0) },
         Expr::equal(Reg(0), Value::from_interface_name("eth0").unwrap()),
@@ -255,15 +256,15 @@ fn zone_rule() -> Rule {
 
 pub(crate) fn table(peer_mac: [u8; 6]) -> Table {
     let families = Family::ALL.map(addresses);
-    let mut sets: Vec<_> = families.into_iter().flat_map(sets).collect();
-    let peer = Element::new(Value::from(peer_mac)).with_value(Value::from(ZONE.to_ne_bytes()));
+    let mut sets: Vec<_> = families.into_iter().flat_map(build_sets).collect();
+    let peer = Element::new(Value::from(peer_mac)).with_value(Value::from(CONNTRACK_ZONE.to_ne_bytes()));
     sets.push(Set::new("peer_zone", SetDefinition::map(DataType::MAC, DataType::ZONE), vec![peer]));
-    let services = families.map(look_up_service_rule).to_vec();
-    let choose_endpoint = families.map(choose_endpoint_rule).to_vec();
-    let two_endpoint_rules = [vec![mark_rule(TRANSLATED_MARK)], choose_endpoint.clone()].concat();
-    let affinity = families.map(affinity_rule).to_vec();
+    let services = families.map(rule_that_finds_service).to_vec();
+    let choose_endpoint = families.map(rule_that_chooses_endpoint).to_vec();
+    let two_endpoint_rules = [vec![rule_that_marks_flow(TRANSLATED_MARK)], choose_endpoint.clone()].concat();
+    let affinity = families.map(rule_that_finds_endpoint_of_client).to_vec();
     let two_endpoint_affinity_rules =
-        [vec![mark_rule(TRANSLATED_MARK | AFFINITY_MARK)], affinity, choose_endpoint].concat();
+        [vec![rule_that_marks_flow(TRANSLATED_MARK | AFFINITY_MARK)], affinity, choose_endpoint].concat();
     let [first_family, _] = families;
     let mut masquerade = is_family(first_family).to_vec();
     masquerade.extend([
@@ -279,15 +280,15 @@ pub(crate) fn table(peer_mac: [u8; 6]) -> Table {
         Expr::not_equal(Reg(0), fib::TYPE_LOCAL.to_ne_bytes()),
         Expr::Verdict(Verdict::Accept),
     ];
-    let postrouting = [families.map(store_endpoint_rule).to_vec(), vec![masquerade.into()]].concat();
+    let postrouting = [families.map(rule_that_stores_endpoint).to_vec(), vec![masquerade.into()]].concat();
     let prerouting = [vec![Rule::new(accept_unless_local)], services].concat();
     Table {
         sets,
         chains: vec![
             Chain::regular("n2", two_endpoint_rules),
             Chain::regular("a2", two_endpoint_affinity_rules),
-            Chain::regular("refuse", vec![mark_rule(TRANSLATED_MARK)]),
-            Chain::base("raw", ChainType::Filter, Hook::Prerouting, -310, vec![zone_rule()]),
+            Chain::regular("refuse", vec![rule_that_marks_flow(TRANSLATED_MARK)]),
+            Chain::base("raw", ChainType::Filter, Hook::Prerouting, -310, vec![rule_that_sets_zone()]),
             Chain::base("nat_pre", ChainType::Nat, Hook::Prerouting, -110, prerouting),
             Chain::base("nat_post", ChainType::Nat, Hook::Postrouting, 90, postrouting),
             input_chain(),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use akrobateo_core::family::Family;
 
 use super::super::addresses::{
-    BACKEND_PORT, HOST_PORT, SERVICE_PORT, cluster_ip, cluster_pod_range, node_address, node_port,
+    BACKEND_PORT, CLUSTER_IP_PORT, HOST_PORT, cluster_ip, cluster_pod_range, node_address, node_port,
     pod_address,
 };
 use super::super::options::{KubeProxy, Options};
@@ -55,14 +55,14 @@ fn add_services(rules: &mut Rules, options: &Options, family: Family) {
         let (service_chain, external_chain, endpoint_chain) =
             (format!("KUBE-SVC-{suffix}"), format!("KUBE-EXT-{suffix}"), format!("KUBE-SEP-{suffix}"));
         let match_cluster_ip =
-            format!("-d {} -p {protocol} --dport {SERVICE_PORT}", cluster_ip(family, service_number));
+            format!("-d {} -p {protocol} --dport {CLUSTER_IP_PORT}", cluster_ip(family, service_number));
         let endpoint = pod_address(family, service_number, 1);
         rules.add("KUBE-SERVICES", &format!("{match_cluster_ip} -j {service_chain}"));
         if options.load_balancer_service_number(family) == Some(service_number) {
             let address = node_address(family, 1);
             rules.add(
                 "KUBE-SERVICES",
-                &format!("-d {address} -p {protocol} --dport {SERVICE_PORT} -j {external_chain}"),
+                &format!("-d {address} -p {protocol} --dport {CLUSTER_IP_PORT} -j {external_chain}"),
             );
         }
         rules.add(

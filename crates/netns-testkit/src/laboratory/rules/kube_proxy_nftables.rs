@@ -5,7 +5,7 @@ use std::fmt::Write;
 use akrobateo_core::family::Family;
 
 use super::super::addresses::{
-    BACKEND_PORT, SERVICE_PORT, cluster_ip, cluster_pod_range, node_address, node_port, pod_address,
+    BACKEND_PORT, CLUSTER_IP_PORT, cluster_ip, cluster_pod_range, node_address, node_port, pod_address,
 };
 use super::super::options::Options;
 
@@ -78,7 +78,7 @@ struct MapElements {
 
 impl MapElements {
     fn add_service(&mut self, options: &Options, family: Family, service_number: usize, protocol: &str) {
-        let key = format!("{protocol} . {SERVICE_PORT}");
+        let key = format!("{protocol} . {CLUSTER_IP_PORT}");
         let address = cluster_ip(family, service_number);
         self.service_ips.push(format!("{address} . {key} : goto service-{service_number}-{protocol}"));
         self.node_ports.push(format!(
@@ -102,7 +102,7 @@ fn add_service_chains(chains: &mut String, family: Family, ip: &str, service_num
         "  chain endpoint-{id} {{ {ip} saddr {endpoint} jump mark-for-masquerade
     meta l4proto {protocol} dnat to {target}
   }}
-  chain service-{id} {{ {ip} daddr {cluster_ip} {protocol} dport {SERVICE_PORT} {ip} saddr != {pods} jump mark-for-masquerade
+  chain service-{id} {{ {ip} daddr {cluster_ip} {protocol} dport {CLUSTER_IP_PORT} {ip} saddr != {pods} jump mark-for-masquerade
     numgen random mod 1 vmap {{ 0 : goto endpoint-{id} }}
   }}
   chain external-{id} {{ jump mark-for-masquerade
