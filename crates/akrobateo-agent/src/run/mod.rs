@@ -39,7 +39,7 @@ use self::lease::NodeLease;
 use self::metrics::Metrics;
 use self::observer::{DataPathEvent, EventSender};
 use self::report::is_urgent;
-use self::state::{AgentState, Identity};
+use self::state::{AgentState, Identity, NewConfig};
 use self::state_file::StateFile;
 use crate::agent::Agent;
 use crate::cluster::{ProxyLabels, Stores, Trigger, TriggerSender, WatchScope};
@@ -174,8 +174,12 @@ impl RunningAgent {
 
     /// Makes a new plan, and gives a changed configuration to the data path.
     fn plan(&mut self) -> Result<(), RunError> {
-        let Some((id, config)) = self.state.make_plan(Instant::now()) else { return Ok(()) };
-        self.health.metrics.set_config(&config);
+        let Some(new_config) = self.state.make_plan(Instant::now()) else { return Ok(()) };
+        let NewConfig { id, config, changes_only_endpoints } = new_config;
+        if !changes_only_endpoints {
+            self.health.metrics.set_services(&config);
+        }
+        self.health.metrics.set_endpoints(&config);
         self.state_file.on_new_config(Instant::now());
         if let Some(thread) = &self.data_path_thread {
             thread.set_config(id, config);

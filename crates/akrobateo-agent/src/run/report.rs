@@ -53,6 +53,9 @@ pub(super) fn build_report(
 /// In a large cluster, some endpoints change all the time. If each agent wrote each new version at once, the agents would
 /// overload the API server. So new versions are urgent only if the operator may wait for `awaited` versions.
 pub(super) fn is_urgent(previous: &AgentReport, current: &AgentReport, awaited: &AppliedVersions) -> bool {
+    if previous == current {
+        return false;
+    }
     let without_versions = |report: &AgentReport| AgentReport { applied_versions: None, ..report.clone() };
     if !without_versions(previous).equals_except_conntrack(&without_versions(current)) {
         return true;

@@ -22,6 +22,9 @@ use crate::listeners::{self, Listeners};
 use crate::marks::{Marks, NodeNumber};
 use crate::plan::{Observation, Plan, Planner, choose_number};
 
+#[cfg(test)]
+mod tests;
+
 /// The identity of the agent in the cluster.
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
@@ -64,6 +67,15 @@ pub(super) struct AgentState {
     /// The configuration that the data path has not applied yet.
     pending_config: Option<PendingConfig>,
     newest_config_id: u64,
+}
+
+/// A new configuration of the data path.
+#[derive(Debug, PartialEq)]
+pub(super) struct NewConfig {
+    pub(super) id: u64,
+    pub(super) config: NodeConfig,
+    /// True if the configuration differs from the previous one only in endpoints.
+    pub(super) changes_only_endpoints: bool,
 }
 
 /// The changes since the last plan.
@@ -235,17 +247,17 @@ impl AgentState {
         has_changed
     }
 
-    /// Makes a new plan. Returns the ID and the new configuration of the data path if it has changed.
-    pub(super) fn make_plan(&mut self, now: Instant) -> Option<(u64, NodeConfig)> {
+    /// Makes a new plan. Returns the configuration of the data path if it has changed.
+    pub(super) fn make_plan(&mut self, now: Instant) -> Option<NewConfig> {
         let changes = std::mem::take(&mut self.pending_changes);
         let is_due = self.next_plan_at().is_some_and(|planned_at| planned_at <= now);
         // The caller has handled the triggers of all changes in the stores, so the plan contains these versions.
         let (services, endpoint_slices) = self.stores.newest_versions();
         let versions = AppliedVersions { services, endpoint_slices };
-        if changes.affects_all_services
-            || is_due
-            || !self.update_endpoints(&changes.services_with_new_endpoints, now)
-        {
+        let changes_only_endpoints = !changes.affects_all_services
+            && !is_due
+            && self.update_endpoints(&changes.services_with_new_endpoints, now);
+        if !changes_only_endpoints {
             self.plan_all_services(now)?;
         }
         if !std::mem::take(&mut self.has_new_config) {
@@ -259,7 +271,7 @@ impl AgentState {
         }
         self.newest_config_id += 1;
         self.pending_config = Some(PendingConfig { id: self.newest_config_id, versions });
-        Some((self.newest_config_id, self.config()?.clone()))
+        Some(NewConfig { id: self.newest_config_id, config: self.config()?.clone(), changes_only_endpoints })
     }
 
     /// Changes the endpoints of Services in the last plan. Returns false if a plan of all Services is necessary.
