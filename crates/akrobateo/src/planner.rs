@@ -6,22 +6,23 @@ use std::sync::Arc;
 
 use akrobateo_services::allocation::{AllocationResult, OccupiedPorts, PortAllocations, RecentEndpoints};
 use akrobateo_services::key::ServiceKey;
-use akrobateo_services::node_info::{NodeAddressError, NodeInfo};
+use akrobateo_services::node_info::{NodeAddressError, NodeInfo, NodePolicy};
+use akrobateo_services::parsed_services::{ParsedServices, ServiceChange};
 use akrobateo_services::spec::{ServiceDefaults, is_external_policy_local};
-use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, ResourceExt};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use self::address_errors::new_address_errors;
 use self::agent_registry::AgentChange;
 use self::agents::Agents;
-use self::allocation_input::allocation_input;
 use self::assumed_endpoints::assume_endpoints_before_start;
 use self::clock::Clock;
+use self::endpoint_change::EndpointChange;
 use self::observations::{StoreObservations, read_occupied_ports};
-use self::vip_danger::{update_vip_danger, wait_for_vip_danger_change};
+use self::vip_danger::update_vip_danger;
+use self::wait::{sleep_until_or_forever, wait_for_vip_danger_change};
 use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded, WatchScope};
 use crate::decide::{AgentStates, PodChangeTimes, PodChanges, ProxyConfig, ServiceState};
 use crate::metrics::{AgentCounts, Metrics};
@@ -31,15 +32,16 @@ mod agent_counts;
 mod agent_facts;
 mod agent_registry;
 mod agents;
-mod allocation_input;
 mod assumed_endpoints;
 mod clock;
+mod endpoint_change;
 mod lease_report;
 mod observations;
 #[cfg(test)]
 mod tests;
 mod versions;
 mod vip_danger;
+mod wait;
 
 /// The maximum number of triggers that one call takes from the channel.
 const MAX_TRIGGERS_PER_CALL: usize = 1024;
@@ -49,13 +51,12 @@ pub(crate) struct Planner {
     stores: Stores,
     triggers: mpsc::UnboundedReceiver<Trigger>,
     watch_namespace: Option<String>,
-    defaults: Arc<ServiceDefaults>,
     /// Receives the reason why ipMode VIP is dangerous; `None` in commands and tests.
     vip_danger_receiver: Option<watch::Receiver<Option<String>>>,
     /// The nodes of the last allocation.
     nodes: Arc<Vec<NodeInfo>>,
-    /// The Services of the last allocation.
-    services: HashMap<ServiceKey, Arc<Service>>,
+    /// The Services with their specs. The last allocation read these specs.
+    services: ParsedServices,
     allocations: PortAllocations,
     /// The ports that workloads held at the last allocation. The map contains only the Services whose workloads the
     /// allocation read.
@@ -108,10 +109,9 @@ impl Planner {
             stores,
             triggers,
             watch_namespace: scope.watch_namespace.map(str::to_owned),
-            defaults,
             vip_danger_receiver: None,
             nodes: Arc::default(),
-            services: HashMap::new(),
+            services: ParsedServices::new(defaults),
             allocations: PortAllocations::default(),
             occupied_ports: HashMap::new(),
             recent_endpoints: RecentEndpoints::default(),
@@ -149,8 +149,8 @@ impl Planner {
         self.allocations = PortAllocations::default();
         self.pod_changes = PodChanges::default();
         self.agents.reset(&self.stores.agent_leases(), Instant::now().into_std());
-        self.record_service_versions();
-        let (now, nodes) = (Instant::now().into_std(), self.stores.nodes(self.defaults.node_policy));
+        self.record_all_services();
+        let (now, nodes) = (Instant::now().into_std(), self.stores.nodes(self.node_policy()));
         let agents = self.agents.states(Clock::at(now));
         let occupied_nodes = |key: &ServiceKey| self.occupied_ports(key, &nodes, &agents).nodes;
         self.recent_endpoints = assume_endpoints_before_start(&self.stores, &nodes, occupied_nodes, now);
@@ -185,7 +185,7 @@ impl Planner {
         for trigger in batch {
             match trigger {
                 Trigger::Service(key) => {
-                    needs_allocation |= self.has_new_allocation_input(&key);
+                    needs_allocation |= self.record_service(&key);
                     affected_services.insert(key);
                 }
                 Trigger::Workload(key) => {
@@ -193,8 +193,9 @@ impl Planner {
                     affected_services.insert(key);
                 }
                 Trigger::Endpoints(key) => {
-                    needs_allocation |= self.record_endpoints(&key);
-                    affected_services.insert(key);
+                    let effect = self.record_endpoints(&key);
+                    needs_allocation |= effect == EndpointChange::Allocation;
+                    affected_services.extend((effect != EndpointChange::None).then_some(key));
                 }
                 Trigger::Node(name) => are_all_services_affected |= self.has_node_changed(&name),
                 Trigger::AgentLease(name) => _ = changed_leases.insert(name),
@@ -278,51 +279,76 @@ impl Planner {
             nodes: self.nodes.clone(),
             nodes_with_ready_endpoint,
             pod_change_times,
-            reserved_ports: self.defaults.reserved_ports.clone(),
-            is_vip_dangerous: self.defaults.vip_danger.is_some(),
+            reserved_ports: self.services.defaults().reserved_ports.clone(),
+            is_vip_dangerous: self.services.defaults().vip_danger.is_some(),
         }
     }
 
     /// Allocates the ports of all Services, and returns the Services whose allocation changed.
     fn allocate(&mut self) -> Vec<ServiceKey> {
-        let services = self.stores.services();
-        let nodes = self.stores.nodes(self.defaults.node_policy);
-        update_vip_danger(&mut self.defaults, self.vip_danger_receiver.as_ref(), &nodes);
-        self.record_service_versions();
+        let nodes = self.stores.nodes(self.node_policy());
+        let mut defaults = self.services.defaults().clone();
+        update_vip_danger(&mut defaults, self.vip_danger_receiver.as_ref(), &nodes);
+        if !Arc::ptr_eq(&defaults, self.services.defaults()) {
+            self.services.set_defaults(defaults.clone());
+        }
+        self.record_all_services();
         let agents = self.agents.states(Clock::at(Instant::now().into_std()));
         let occupied_ports = |key: &ServiceKey| self.occupied_ports(key, &nodes, &agents);
         let observations = StoreObservations::new(&occupied_ports, &nodes, &self.recent_endpoints);
-        let allocations = self.allocations.update(&services, &nodes, &self.defaults, &observations);
+        let services = self.services.iter();
+        let allocations = self.allocations.update_parsed(services, &nodes, &defaults, &observations);
         self.occupied_ports = observations.into_occupied_ports();
         let changed_services = allocations.services_changed_since(&self.allocations);
         self.address_errors.extend(new_address_errors(&self.nodes, &nodes));
         self.allocations = allocations;
         self.nodes = Arc::new(nodes);
-        self.services =
-            services.into_iter().map(|service| (ServiceKey::from_service(&service), service)).collect();
         changed_services
     }
 
-    /// Records the nodes with endpoints of a Service. Returns true if these nodes changed and the last allocation
-    /// read these nodes.
-    fn record_endpoints(&mut self, key: &ServiceKey) -> bool {
-        let Some(service) = self.stores.service(key).filter(|service| is_external_policy_local(service))
-        else {
+    fn node_policy(&self) -> NodePolicy {
+        self.services.defaults().node_policy
+    }
+
+    /// Records the current state of a Service. Returns true if its settings have changed. The settings do not contain
+    /// the status, so the operator's own status writes do not cause an allocation.
+    fn record_service(&mut self, key: &ServiceKey) -> bool {
+        let service = self.stores.service(key);
+        let has_changed = self.services.update(key, service.as_ref()) == ServiceChange::Settings;
+        self.agents.record_service(key, service.as_deref(), !has_changed, Instant::now().into_std());
+        if has_changed {
+            // A change of endpoints has its own trigger, but a new traffic policy may require the records.
+            self.record_endpoints(key);
+        }
+        has_changed
+    }
+
+    fn record_all_services(&mut self) {
+        let keys = self.stores.service_keys();
+        self.services.retain_existing(|key| keys.contains(key));
+        self.agents.retain_services(|key| keys.contains(key));
+        for key in &keys {
+            self.record_service(key);
+        }
+    }
+
+    /// Records the nodes with endpoints of a Service.
+    fn record_endpoints(&mut self, key: &ServiceKey) -> EndpointChange {
+        let service = self.stores.service(key);
+        let Some(service) = service.as_ref().filter(|service| is_external_policy_local(service)) else {
             self.recent_endpoints.forget(key);
             self.agents.forget_endpoints(key);
-            return false;
+            return EndpointChange::without_external_policy_local(service.as_deref());
         };
-        let (endpoint_nodes, now) = (self.stores.nodes_with_ready_endpoint(key), Instant::now().into_std());
+        let (nodes, now) = (self.stores.nodes_with_ready_endpoint(key), Instant::now().into_std());
         let newest_version = self.stores.newest_endpoint_slice_version(key);
-        self.agents.record_endpoints(key, &endpoint_nodes, newest_version, now);
-        let has_changed =
-            self.recent_endpoints.record(key, service.metadata.uid.as_ref(), &endpoint_nodes, now);
-        has_changed && self.allocations.is_contested(key)
+        self.agents.record_endpoints(key, &nodes, newest_version, now);
+        let has_changed = self.recent_endpoints.record(key, service.metadata.uid.as_ref(), &nodes, now);
+        EndpointChange::new(has_changed, self.allocations.is_contested(key))
     }
 
     fn record_all_endpoints(&mut self) {
-        let keys: BTreeSet<_> =
-            self.stores.services().iter().map(|service| ServiceKey::from_service(service)).collect();
+        let keys = self.stores.service_keys();
         self.recent_endpoints.retain_existing(|key| keys.contains(key));
         self.agents.retain_endpoints(|key| keys.contains(key));
         for key in &keys {
@@ -339,58 +365,34 @@ impl Planner {
     }
 
     fn occupied_ports(&self, key: &ServiceKey, nodes: &[NodeInfo], agents: &AgentStates) -> OccupiedPorts {
-        read_occupied_ports(&self.stores, &self.agents, &self.defaults, key, nodes, agents)
+        read_occupied_ports(&self.stores, &self.agents, &self.services, key, nodes, agents)
     }
 
     /// Returns the Services whose decisions may change because of these changes of agents.
     fn services_affected_by_agents(&self, changes: &[AgentChange]) -> BTreeSet<ServiceKey> {
-        let is_affected = |key: &&ServiceKey| {
+        let all_services = || self.services.iter().map(|service| service.key.clone());
+        let is_affected = |key: &ServiceKey, change: &AgentChange| {
             let result = self.allocations.get(key);
-            result.is_some_and(|result| self.agents.is_service_affected(key, result, changes))
+            result.is_some_and(|result| self.agents.is_service_affected(key, result, change))
         };
-        self.services.keys().filter(is_affected).cloned().collect()
-    }
-
-    /// Records the versions of all Services. [`Self::allocate`] then replaces the Services of the last allocation.
-    fn record_service_versions(&mut self) {
-        let has_same_settings = |service: &Service| {
-            let previous = self.services.get(&ServiceKey::from_service(service));
-            previous.is_some_and(|previous| allocation_input(previous) == allocation_input(service))
-        };
-        self.agents.record_services(&self.stores.services(), has_same_settings, Instant::now().into_std());
-    }
-
-    /// Returns true if a field of the Service that the allocation reads has changed since the last allocation. The
-    /// allocation does not read the status, so the operator's own status writes do not cause an allocation.
-    fn has_new_allocation_input(&mut self, key: &ServiceKey) -> bool {
-        let current = self.stores.service(key);
-        let has_changed = self.services.get(key).map(|service| allocation_input(service))
-            != current.as_ref().map(|service| allocation_input(service));
-        // A change of endpoints has its own trigger, but a new traffic policy may require the record of the endpoints.
-        if has_changed {
-            self.record_endpoints(key);
+        let mut affected_services = BTreeSet::new();
+        for change in changes {
+            let candidates = self.agents.candidates(change).unwrap_or_else(|| all_services().collect());
+            affected_services.extend(candidates.into_iter().filter(|key| is_affected(key, change)));
         }
-        has_changed
+        affected_services
     }
 
     /// Returns true if the node differs from the last allocation in a field that decisions read. The kubelet writes the
     /// status of a node every few minutes. Usually only the heartbeat has changed.
     fn has_node_changed(&self, name: &str) -> bool {
         self.nodes.iter().find(|node| node.name == name)
-            != self.stores.node(name, self.defaults.node_policy).as_ref()
+            != self.stores.node(name, self.node_policy()).as_ref()
     }
 
     /// Returns true if this operator manages the proxies of the Service. An operator that watches one namespace does
     /// not see the Services of other namespaces. The proxies of those Services belong to another operator.
     fn is_in_scope(&self, key: &ServiceKey) -> bool {
         self.watch_namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
-    }
-}
-
-/// Waits until a time. If the time is `None`, waits for ever.
-async fn sleep_until_or_forever(time: Option<std::time::Instant>) {
-    match time {
-        Some(time) => sleep_until(time.into()).await,
-        None => std::future::pending().await,
     }
 }

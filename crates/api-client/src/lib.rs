@@ -19,11 +19,13 @@ mod scope;
     reason = "tests"
 )]
 pub mod scripted_api;
+mod store;
 
 pub use call::{CallError, REQUEST_DEADLINE, call};
 pub use connect::{ConnectError, ConnectOptions, connect};
 pub use error_chain::error_chain;
 pub use list::{ListError, list_into_store};
 pub use metrics::{ApiMetrics, CallLabels, CallResult, WatchLabels};
-pub use reflector::{TriggerSender, WatchEnded, WatchSpec, spawn_reflector, watch_config};
+pub use reflector::{TriggerSender, WatchSpec, spawn_reflector, watch_config};
 pub use scope::service_api;
+pub use store::{NoIndex, Store, WatchEnded};

@@ -5,13 +5,13 @@ use std::hash::Hash;
 
 use k8s_openapi::serde::de::DeserializeOwned;
 use kube::api::ListParams;
-use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::Event;
 use kube::{Api, Resource};
 
 use crate::call::{CallError, call};
 use crate::metrics::ApiMetrics;
 use crate::reflector::WatchSpec;
+use crate::store::Store;
 
 /// A list request that failed.
 #[derive(Debug, thiserror::Error)]
@@ -23,25 +23,24 @@ pub struct ListError {
 
 /// Returns a store with the existing objects that match a label selector. An empty selector matches all objects. Prunes
 /// the objects in the same way as a watch.
-pub async fn list_into_store<K, T>(
+pub async fn list_into_store<K, T, I, V>(
     api: Api<K>,
     label_selector: &str,
-    watch_spec: &WatchSpec<K, T>,
+    watch_spec: WatchSpec<K, T, I, V>,
     metrics: &ApiMetrics,
-) -> Result<Store<K>, ListError>
+) -> Result<Store<V, I>, ListError>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Default + Eq + Hash + Clone,
+    I: Eq + Hash,
 {
     let params = ListParams::default().labels(label_selector);
     let to_list_error = |source| ListError { kind: K::kind(&K::DynamicType::default()).into_owned(), source };
     let objects = call(metrics, "list", api.list(&params)).await.map_err(to_list_error)?;
-    let (store, mut writer) = reflector::store();
-    writer.apply_watcher_event(&Event::Init);
-    for mut object in objects {
-        watch_spec.prune(&mut object);
-        writer.apply_watcher_event(&Event::InitApply(object));
+    let (store, mut writer) = watch_spec.new_store();
+    for object in objects {
+        writer.apply(Event::InitApply(object));
     }
-    writer.apply_watcher_event(&Event::InitDone);
+    writer.apply(Event::InitDone);
     Ok(store)
 }

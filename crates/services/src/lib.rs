@@ -20,6 +20,7 @@ pub mod key;
 pub mod kube_proxy_findings;
 mod node_addresses;
 pub mod node_info;
+pub mod parsed_services;
 pub mod published;
 pub mod settings;
 pub mod spec;

@@ -6,4 +6,4 @@ mod stores;
 
 pub(crate) use agents::Agents;
 pub(crate) use host_ports::{ProxyLabels, host_port_pod};
-pub(crate) use stores::{Stores, Trigger, TriggerSender, WatchScope};
+pub(crate) use stores::{Stores, Trigger, TriggerSender, WatchScope, resource_version};

@@ -1,27 +1,35 @@
 //! The stores of all watched kinds. Starts the watches; the look-ups do no I/O.
 
-use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use akrobateo_core::annotations;
 use akrobateo_services::agent_report::AGENT_LABEL;
 use akrobateo_services::key::ServiceKey;
-use api_client::{WatchEnded, WatchSpec, service_api, spawn_reflector, watch_config};
+use akrobateo_services::published::parse_published_addresses;
+use api_client::{NoIndex, Store, WatchEnded, WatchSpec, service_api, spawn_reflector, watch_config};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
 
 /// The label with the name of the Service to which an `EndpointSlice` belongs
 /// (<https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/>).
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
+/// The annotation in which kubectl stores the whole Service
+/// (<https://kubernetes.io/docs/reference/labels-annotations-taints/>).
+const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// A change in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trigger {
-    /// A Service, an `EndpointSlice` or a pod changed.
-    ServicesOrPods,
+    /// The Service with this key changed.
+    Service(ServiceKey),
+    /// An `EndpointSlice` of the Service changed.
+    Endpoints(ServiceKey),
+    /// A pod of the node changed.
+    Pod,
     /// A watch has listed all objects of its kind. Each object may have changed since the previous list.
     ListCompleted,
     /// An interface or an address of the node changed.
@@ -47,10 +55,19 @@ pub(crate) struct WatchScope<'a> {
     pub(crate) watched_pods_node: Option<&'a str>,
 }
 
+/// A Service without its status, and the addresses in its status. The status of a Service has an address of each node,
+/// so the complete objects would need several times as much memory.
+#[derive(Debug)]
+pub(crate) struct ObservedService {
+    pub(crate) service: Arc<Service>,
+    pub(crate) published_addresses: Arc<[IpAddr]>,
+}
+
 /// One store for each watched kind.
 pub(crate) struct Stores {
-    services: Store<Service>,
-    endpoint_slices: Store<EndpointSlice>,
+    services: Store<ObservedService>,
+    /// The index finds the slices of a Service.
+    endpoint_slices: Store<EndpointSlice, ServiceKey>,
     nodes: Store<Node>,
     leases: Store<Lease>,
     pods: Option<Store<Pod>>,
@@ -101,60 +118,54 @@ impl Stores {
     }
 
     /// Returns all Services.
-    pub(crate) fn services(&self) -> Vec<Arc<Service>> {
-        self.services.state()
+    pub(crate) fn services(&self) -> Vec<Arc<ObservedService>> {
+        self.services.all()
     }
 
-    /// Returns the `EndpointSlices` of each Service.
-    pub(crate) fn endpoint_slices(&self) -> HashMap<ServiceKey, Vec<Arc<EndpointSlice>>> {
-        let mut slices: HashMap<_, Vec<_>> = HashMap::new();
-        for slice in self.endpoint_slices.state() {
-            if let Some(key) = service_of_slice(&slice) {
-                slices.entry(key).or_default().push(slice);
-            }
-        }
-        slices
+    /// Returns the Service with this key.
+    pub(crate) fn service(&self, key: &ServiceKey) -> Option<Arc<ObservedService>> {
+        self.services.get(&key.namespace, &key.name)
+    }
+
+    /// Returns the `EndpointSlices` of a Service.
+    pub(crate) fn endpoint_slices(&self, key: &ServiceKey) -> Vec<Arc<EndpointSlice>> {
+        self.endpoint_slices.get_indexed(key)
     }
 
     /// Returns all nodes.
     pub(crate) fn nodes(&self) -> Vec<Arc<Node>> {
-        self.nodes.state()
+        self.nodes.all()
     }
 
     /// Returns the node with this name.
     pub(crate) fn node(&self, name: &str) -> Option<Arc<Node>> {
-        self.nodes.get(&ObjectRef::new(name))
+        self.nodes.get("", name)
     }
 
     /// Returns the names of all Leases of agents.
     pub(crate) fn lease_names(&self) -> Vec<String> {
-        self.leases.state().iter().map(|lease| lease.name_any()).collect()
+        self.leases.all().iter().map(|lease| lease.name_any()).collect()
     }
 
     /// Returns the Lease with this name.
     pub(crate) fn lease(&self, name: &str, namespace: &str) -> Option<Arc<Lease>> {
-        self.leases.get(&ObjectRef::new(name).within(namespace))
+        self.leases.get(namespace, name)
     }
 
     /// Returns the pods of the node. Returns an empty list if the agent does not watch pods.
     pub(crate) fn pods(&self) -> Vec<Arc<Pod>> {
-        self.pods.as_ref().map(Store::state).unwrap_or_default()
+        self.pods.as_ref().map(Store::all).unwrap_or_default()
     }
 
     /// Returns the newest resource versions of the Services and of the `EndpointSlices` in the stores.
     pub(crate) fn newest_versions(&self) -> (u64, u64) {
-        (newest_version(&self.services), newest_version(&self.endpoint_slices))
+        (self.services.newest_version(), self.endpoint_slices.newest_version())
     }
 }
 
-fn newest_version<K>(store: &Store<K>) -> u64
-where
-    K: Resource + Clone + 'static,
-    K::DynamicType: std::hash::Hash + Eq + Clone,
-{
-    let versions =
-        store.state().into_iter().filter_map(|object| object.meta().resource_version.as_ref()?.parse().ok());
-    versions.max().unwrap_or_default()
+/// Returns the resourceVersion of an object as a number; 0 if the version is not a number.
+pub(crate) fn resource_version(object: &impl ResourceExt) -> u64 {
+    object.resource_version().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
 fn service_of_slice(slice: &EndpointSlice) -> Option<ServiceKey> {
@@ -162,23 +173,30 @@ fn service_of_slice(slice: &EndpointSlice) -> Option<ServiceKey> {
     Some(ServiceKey { namespace: slice.namespace()?, name })
 }
 
-fn service_watch_spec() -> WatchSpec<Service, Trigger> {
-    WatchSpec::new(
-        |service: &mut Service| service.managed_fields_mut().clear(),
-        |_| Some(Trigger::ServicesOrPods),
-    )
+fn service_watch_spec() -> WatchSpec<Service, Trigger, NoIndex, ObservedService> {
+    let convert = |mut service: Service| {
+        let published_addresses = parse_published_addresses(&service).collect();
+        service.status = None;
+        service.managed_fields_mut().clear();
+        service.annotations_mut().remove(LAST_APPLIED_ANNOTATION);
+        ObservedService { service: Arc::new(service), published_addresses }
+    };
+    WatchSpec::with_conversion(convert, |it| Some(Trigger::Service(ServiceKey::from_service(&it.service))))
 }
 
-fn endpoint_slice_watch_spec() -> WatchSpec<EndpointSlice, Trigger> {
+fn endpoint_slice_watch_spec() -> WatchSpec<EndpointSlice, Trigger, ServiceKey> {
     WatchSpec::new(
         |slice: &mut EndpointSlice| {
             slice.managed_fields_mut().clear();
+            slice.annotations_mut().clear();
+            slice.labels_mut().retain(|name, _| name == SERVICE_NAME_LABEL);
             for endpoint in slice.endpoints.iter_mut().flatten() {
                 endpoint.target_ref = None;
             }
         },
-        |slice| service_of_slice(slice).map(|_| Trigger::ServicesOrPods),
+        |slice| service_of_slice(slice).map(Trigger::Endpoints),
     )
+    .with_index(service_of_slice)
 }
 
 /// Returns the watch of nodes. The store contains only the fields of nodes that decisions read. The heartbeats that the
@@ -217,5 +235,5 @@ fn pod_watch_spec() -> WatchSpec<Pod, Trigger> {
             }
         }
     };
-    WatchSpec::new(prune, |_| Some(Trigger::ServicesOrPods))
+    WatchSpec::new(prune, |_| Some(Trigger::Pod))
 }

@@ -1,14 +1,13 @@
 //! The endpoints of a Service's port, from its `EndpointSlices`. Pure.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use akrobateo_core::Protocol;
 use k8s_openapi::api::discovery::v1::{self as discovery, EndpointPort, EndpointSlice};
 
+use super::node::NodeNumbers;
 use crate::config::Endpoint;
-use crate::marks::NodeNumber;
 
 /// Returns the endpoints of one port, sorted and without duplicates. The slices must belong to the port's Service.
 ///
@@ -17,7 +16,7 @@ pub(super) fn endpoints(
     slices: &[Arc<EndpointSlice>],
     port_name: &str,
     protocol: Protocol,
-    node_numbers: &BTreeMap<&str, NodeNumber>,
+    node_numbers: &NodeNumbers,
 ) -> Vec<Endpoint> {
     let mut endpoints = Vec::new();
     for slice in slices {
@@ -35,11 +34,11 @@ pub(super) fn endpoints(
 /// Returns the nodes with endpoints on which no agent runs. Packets to these endpoints are masqueraded.
 pub(super) fn nodes_without_agent<'a>(
     slices: &'a [Arc<EndpointSlice>],
-    node_numbers: &'a BTreeMap<&str, NodeNumber>,
+    node_numbers: &'a NodeNumbers,
 ) -> impl Iterator<Item = &'a str> {
     let nodes = slices.iter().flat_map(|slice| slice.endpoints.iter().flatten());
     let nodes = nodes.filter_map(|endpoint| endpoint.node_name.as_deref());
-    nodes.filter(|node| !node_numbers.contains_key(node))
+    nodes.filter(|node| !node_numbers.contains_key(*node))
 }
 
 fn has_name_and_protocol(port: &EndpointPort, name: &str, protocol: Protocol) -> bool {
@@ -49,11 +48,7 @@ fn has_name_and_protocol(port: &EndpointPort, name: &str, protocol: Protocol) ->
 
 /// Returns an endpoint with this port; `None` if the endpoint's first address is not an IP address. Further addresses
 /// have no meaning (<https://kubernetes.io/docs/reference/kubernetes-api/>, `EndpointSlice`).
-fn endpoint(
-    endpoint: &discovery::Endpoint,
-    port: u16,
-    node_numbers: &BTreeMap<&str, NodeNumber>,
-) -> Option<Endpoint> {
+fn endpoint(endpoint: &discovery::Endpoint, port: u16, node_numbers: &NodeNumbers) -> Option<Endpoint> {
     let address: IpAddr = endpoint.addresses.first()?.parse().ok()?;
     let conditions = endpoint.conditions.as_ref();
     let is_terminating = conditions.and_then(|it| it.terminating).unwrap_or(false);
@@ -88,7 +83,7 @@ mod tests {
     fn addresses(slices: &[Value], port_name: &str, protocol: Protocol) -> Vec<String> {
         let slices: Vec<_> =
             slices.iter().map(|slice| Arc::new(serde_json::from_value(slice.clone()).unwrap())).collect();
-        let endpoints = endpoints(&slices, port_name, protocol, &BTreeMap::from([("n1", 1)]));
+        let endpoints = endpoints(&slices, port_name, protocol, &[("n1".to_owned(), 1)].into());
         endpoints
             .iter()
             .map(|it| {

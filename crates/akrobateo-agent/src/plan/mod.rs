@@ -1,6 +1,7 @@
 //! Decides which Services the agent of a node serves, and with which configuration of the data path. Pure.
 
 mod allocation;
+mod configured_services;
 mod endpoints;
 mod node;
 mod number;
@@ -10,30 +11,34 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use akrobateo_core::{Family, Frontend};
+use akrobateo_core::Frontend;
 use akrobateo_services::agent_report::{NodeNetwork, PortOwner, PortProblem};
 use akrobateo_services::allocation::{Allocation, AllocationResult, PortAllocations, RecentEndpoints};
 use akrobateo_services::endpoints::serving_nodes;
 use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::NodeInfo;
-use akrobateo_services::published::is_published;
+use akrobateo_services::parsed_services::{ParsedService, ParsedServices, ServiceChange};
+use akrobateo_services::published::has_node_address;
 use akrobateo_services::spec::{
-    LoadBalancerSpec, ServiceDefaults, WorkloadSpec, is_eligible, is_external_policy_local, valid_settings,
+    LoadBalancerSpec, ServiceDefaults, WorkloadSpec, is_external_policy_local, valid_settings,
 };
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 
 use crate::config::NodeConfig;
 use allocation::NodeObservations;
-use endpoints::nodes_without_agent;
+use configured_services::ConfiguredServices;
 pub(crate) use number::{NumberClaim, accepted_claims, choose_number};
 pub(crate) use observation::{HostPortPod, Observation};
-use template::ServiceTemplate;
+use ports::{PortCheck, check_ports};
+use template::{ServiceTemplate, Templates};
 
 /// The desired state of the data path, and the content of the report.
 #[derive(Clone, Debug)]
@@ -60,19 +65,19 @@ pub(crate) struct Plan {
 
 /// Makes plans, and remembers the Services that the last plan served.
 pub(crate) struct Planner {
-    defaults: ServiceDefaults,
+    services: ParsedServices,
     /// The address ranges of pods that the administrator has configured.
     configured_pod_ranges: Vec<IpNet>,
     allocations: PortAllocations,
     recent_endpoints: RecentEndpoints,
-    /// The Services that the last plan served; `None` before the first plan.
-    served_services: Option<BTreeMap<ServiceKey, ServiceTemplate>>,
+    /// The Services of the last plan; `None` before the first plan.
+    configured_services: Option<ConfiguredServices>,
 }
 
 /// The decisions of one plan.
 #[derive(Default)]
 struct Decisions {
-    served_services: BTreeMap<ServiceKey, ServiceTemplate>,
+    served_services: Templates,
     /// The frontends of the served Services.
     used_frontends: BTreeSet<Frontend>,
     refused_ports: Vec<PortProblem>,
@@ -85,58 +90,115 @@ impl Planner {
     /// Returns a planner that has not made a plan yet.
     pub(crate) fn new(defaults: ServiceDefaults, configured_pod_ranges: Vec<IpNet>) -> Self {
         Self {
-            defaults,
+            services: ParsedServices::new(Arc::new(defaults)),
             configured_pod_ranges,
             allocations: PortAllocations::default(),
             recent_endpoints: RecentEndpoints::default(),
-            served_services: None,
+            configured_services: None,
         }
+    }
+
+    /// Records the current state of a Service and the addresses in its status; `None` if the Service does not exist.
+    pub(crate) fn update_service(
+        &mut self,
+        key: &ServiceKey,
+        service: Option<(Arc<Service>, Arc<[IpAddr]>)>,
+    ) -> ServiceChange {
+        self.services.update_with_addresses(key, service)
+    }
+
+    /// Returns true if a new plan is necessary after the change of a Service.
+    pub(crate) fn needs_plan(&self, key: &ServiceKey, change: ServiceChange) -> bool {
+        match change {
+            ServiceChange::None => false,
+            ServiceChange::Settings => true,
+            // A plan reads the addresses of a Service only in these cases.
+            ServiceChange::PublishedAddresses => match self.allocations.get(key) {
+                None => false,
+                Some(AllocationResult::Rejected(_)) => true,
+                Some(AllocationResult::Accepted(spec, _)) => {
+                    !spec.is_shared() || self.allocations.is_contested(key)
+                }
+            },
+        }
+    }
+
+    /// Returns true if the Service has externalTrafficPolicy Local.
+    pub(crate) fn is_external_policy_local(&self, key: &ServiceKey) -> bool {
+        self.services.get(key).is_some_and(|parsed| is_external_policy_local(&parsed.service))
+    }
+
+    /// Removes the Services that do not exist.
+    pub(crate) fn retain_services(&mut self, exists: impl Fn(&ServiceKey) -> bool) {
+        self.services.retain_existing(exists);
+    }
+
+    /// Changes the last plan after a change of a Service's endpoints. Returns `None` if a new plan is necessary.
+    /// Otherwise returns true if the plan has changed.
+    pub(crate) fn update_endpoints(
+        &mut self,
+        plan: &mut Plan,
+        key: &ServiceKey,
+        slices: &[Arc<EndpointSlice>],
+        now: Instant,
+    ) -> Option<bool> {
+        let configured_services = self.configured_services.as_mut()?;
+        if let Some(parsed) = self.services.get(key)
+            && is_external_policy_local(&parsed.service)
+        {
+            let have_nodes_changed = record_endpoints(&mut self.recent_endpoints, parsed, slices, now);
+            if have_nodes_changed && self.allocations.is_contested(key) {
+                return None;
+            }
+            plan.next_plan_at = self.recent_endpoints.next_expiry();
+        }
+        let has_changed = configured_services.update_endpoints(&mut plan.config.services, key, slices);
+        plan.nodes_without_agent = configured_services.all_nodes_without_agent();
+        Some(has_changed)
     }
 
     /// Returns the plan for an observation; `None` while this node has no Node object.
     pub(crate) fn plan(&mut self, observation: &Observation, now: Instant) -> Option<Plan> {
         let node_object = observation.nodes.iter().find(|node| node.name_any() == observation.node_name)?;
-        let node = NodeInfo::new(node_object, self.defaults.node_policy);
+        let defaults = self.services.defaults().clone();
+        let node = NodeInfo::new(node_object, defaults.node_policy);
         self.record_endpoints(observation, &node, now);
         let current_services = self.find_current_services(observation, &node);
         let mut decisions = Decisions::default();
-        let mut services = observation.services.clone();
-        services.retain(|service| {
-            !self.refuse_occupied_ports(observation, service, &node, &current_services, &mut decisions)
+        let services = self.services.iter().filter(|parsed| {
+            match check_ports(observation, parsed, &node, current_services.get(&parsed.key)) {
+                PortCheck::Refused(problem) => decisions.refused_ports.push(problem),
+                PortCheck::Accepted(problem) => {
+                    decisions.doubly_used_ports.extend(problem);
+                    return true;
+                }
+            }
+            false
         });
+        let services: Vec<_> = services.collect();
         let observations = NodeObservations::new(&node, &current_services, &self.recent_endpoints);
-        let nodes = std::slice::from_ref(&node);
-        self.allocations = self.allocations.update(&services, nodes, &self.defaults, &observations);
-        services.sort_by_cached_key(|service| ServiceKey::from_service(service));
-        for service in &services {
+        let (nodes, services) = (std::slice::from_ref(&node), services.into_iter());
+        self.allocations = self.allocations.update_parsed(services.clone(), nodes, &defaults, &observations);
+        for service in services {
             self.decide(observation, service, &node, &current_services, &mut decisions);
         }
         let peers = node::peers(observation);
         let numbers = node::node_numbers(observation, &peers);
-        let slices = |key: &ServiceKey| observation.endpoint_slices_of_service(key);
-        let templates = decisions.served_services.values();
-        let nodes_without_agent: BTreeSet<_> = { templates.clone() }
-            .filter(|template| template.needs_other_agents())
-            .flat_map(|template| nodes_without_agent(slices(&template.key), &numbers))
-            .collect();
-        // Every tenant can write any name into an EndpointSlice. The report must not grow with the names of such nodes.
-        let node_names = observation.nodes.iter().map(|node| node.name_any());
-        let nodes_without_agent =
-            node_names.filter(|name| nodes_without_agent.contains(name.as_str())).collect();
-        let served_services = templates.map(|it| it.to_service(slices(&it.key), &numbers));
-        let other_templates = self.templates_of_other_nodes(observation, &decisions.served_services);
-        let services_of_other_nodes = other_templates.filter_map(|template| {
-            template.to_service_of_other_nodes(slices(&template.key), &numbers, observation.number)
-        });
-        let nodes = observation.nodes.iter().map(Arc::as_ref);
+        let served = std::mem::take(&mut decisions.served_services);
+        let served_by_others = self.templates_of_other_nodes(observation, &served);
+        let mut configured_services = ConfiguredServices::new(observation, numbers, served, served_by_others);
         let config = NodeConfig {
-            services: served_services.chain(services_of_other_nodes).collect(),
+            services: configured_services.configure_all(observation.endpoint_slices),
             node: node::local_node(observation, node_object),
-            pod_ranges: node::pod_ranges(nodes, &self.configured_pod_ranges),
+            pod_ranges: node::pod_ranges(
+                observation.nodes.iter().map(Arc::as_ref),
+                &self.configured_pod_ranges,
+            ),
             peers,
             probes_tunnel: false,
         };
-        self.served_services = Some(decisions.served_services);
+        let nodes_without_agent = configured_services.all_nodes_without_agent();
+        self.configured_services = Some(configured_services);
         Some(Plan {
             config,
             network: node::node_network(observation, node_object),
@@ -154,18 +216,14 @@ impl Planner {
     /// Before the first plan, the function also records this node if the Service's status has an address of this node.
     /// This node probably had an endpoint before the agent was restarted.
     fn record_endpoints(&mut self, observation: &Observation, node: &NodeInfo, now: Instant) {
-        let keys: BTreeSet<_> =
-            observation.services.iter().map(|service| ServiceKey::from_service(service)).collect();
-        self.recent_endpoints.retain_existing(|key| keys.contains(key));
-        for service in observation.services.iter().filter(|service| is_external_policy_local(service)) {
-            let (key, uid) = (ServiceKey::from_service(service), service.uid());
-            if self.served_services.is_none() && is_published(service, node) {
+        let (services, recent_endpoints) = (&self.services, &mut self.recent_endpoints);
+        recent_endpoints.retain_existing(|key| services.get(key).is_some());
+        for parsed in services.iter().filter(|parsed| is_external_policy_local(&parsed.service)) {
+            if self.configured_services.is_none() && is_published(parsed, node) {
                 let this_node = BTreeSet::from([node.name.clone()]);
-                self.recent_endpoints.record(&key, uid.as_ref(), &this_node, now);
+                recent_endpoints.record(&parsed.key, parsed.service.uid().as_ref(), &this_node, now);
             }
-            let slices = observation.endpoint_slices.get(&key).into_iter().flatten();
-            let endpoints = slices.flat_map(|slice| slice.endpoints.iter().flatten());
-            self.recent_endpoints.record(&key, uid.as_ref(), &serving_nodes(endpoints), now);
+            record_endpoints(recent_endpoints, parsed, &(observation.endpoint_slices)(&parsed.key), now);
         }
         self.recent_endpoints.expire(now);
     }
@@ -175,98 +233,74 @@ impl Planner {
     /// Before the first plan, two conditions decide if the node serves a Service: the kernel's rules contain one of its
     /// ports, and its status has an address of the node. Reserved ports are omitted, because the node releases a port
     /// that becomes reserved.
-    fn find_current_services(
-        &self,
-        observation: &Observation,
-        node: &NodeInfo,
-    ) -> BTreeMap<ServiceKey, ServiceTemplate> {
-        let is_same_service = |service: &Service, template: &ServiceTemplate| service.uid() == template.uid;
-        let find_template = |service: &Arc<Service>| {
-            let key = ServiceKey::from_service(service);
-            let template = match &self.served_services {
-                Some(served_services) => {
-                    served_services.get(&key).filter(|template| is_same_service(service, template))?.clone()
-                }
-                None => installed_template(observation, service, node, &self.defaults)?,
-            };
-            let is_reserved =
-                |frontend: Frontend| self.defaults.reserved_ports.contains(frontend.host_port());
-            Some((key, template.retain_frontends(|frontend| !is_reserved(frontend))?))
+    fn find_current_services(&self, observation: &Observation, node: &NodeInfo) -> Templates {
+        let defaults = self.services.defaults();
+        let is_reserved = |frontend: &Frontend| defaults.reserved_ports.contains(frontend.host_port());
+        let find_template = |parsed: &ParsedService| match &self.configured_services {
+            Some(configured_services) => {
+                let template = configured_services.served.get(&parsed.key)?;
+                (template.uid == parsed.service.uid()).then(|| template.clone())
+            }
+            None => installed_template(observation, parsed, node, defaults).map(Arc::new),
         };
-        observation.services.iter().filter_map(find_template).collect()
-    }
-
-    /// Refuses the Service if a pod or a process uses one of its ports. Returns true if the Service was refused.
-    ///
-    /// The Service keeps each port on which the node already serves it. If a pod or a process also uses such a port,
-    /// the function only records the port in `doubly_used_ports`.
-    fn refuse_occupied_ports(
-        &self,
-        observation: &Observation,
-        service: &Service,
-        node: &NodeInfo,
-        current_services: &BTreeMap<ServiceKey, ServiceTemplate>,
-        decisions: &mut Decisions,
-    ) -> bool {
-        if !is_eligible(service, self.defaults.is_default_class) {
-            return false;
-        }
-        let Ok(spec) = LoadBalancerSpec::from_service(service, &self.defaults) else { return false };
-        if spec.workload != WorkloadSpec::Shared || !spec.nodes.matches(node) {
-            return false;
-        }
-        let key = ServiceKey::from_service(service);
-        let frontends = frontends_on_node(observation, &spec);
-        let current_frontends =
-            current_services.get(&key).map(ServiceTemplate::frontends).unwrap_or_default();
-        let new_frontends = frontends.difference(&current_frontends).copied().collect();
-        if let Some(problem) = ports::find_occupied_port(observation, &key, &new_frontends) {
-            decisions.refused_ports.push(problem);
-            return true;
-        }
-        let kept_frontends = frontends.intersection(&current_frontends).copied().collect();
-        decisions.doubly_used_ports.extend(ports::find_occupied_port(observation, &key, &kept_frontends));
-        false
+        let find_template_without_reserved_ports = |parsed: &ParsedService| {
+            let template = find_template(parsed)?;
+            if template.frontends().iter().any(is_reserved) {
+                let template = (*template).clone().retain_frontends(|frontend| !is_reserved(&frontend))?;
+                return Some((parsed.key.clone(), Arc::new(template)));
+            }
+            Some((parsed.key.clone(), template))
+        };
+        self.services.iter().filter_map(find_template_without_reserved_ports).collect()
     }
 
     /// Returns the Services that only other nodes serve. Those nodes send packets to the endpoints on this node.
-    fn templates_of_other_nodes(
-        &self,
-        observation: &Observation,
-        served_services: &BTreeMap<ServiceKey, ServiceTemplate>,
-    ) -> impl Iterator<Item = ServiceTemplate> {
+    fn templates_of_other_nodes(&self, observation: &Observation, served: &Templates) -> Templates {
         let is_handed_over = |key: &ServiceKey| {
             let name = key.to_string();
             observation.peer_reports.iter().any(|report| report.services_waiting_for_proxies.contains(&name))
         };
-        observation.services.iter().filter_map(move |service| {
-            let key = ServiceKey::from_service(service);
-            if served_services.contains_key(&key) || !is_eligible(service, self.defaults.is_default_class) {
-                return None;
-            }
-            let (service, spec) = valid_settings(service, &self.defaults)?;
-            let may_be_served = spec.workload == WorkloadSpec::Shared || is_handed_over(&key);
-            may_be_served.then(|| ServiceTemplate::new(&service, &spec))
-        })
+        let previous_template =
+            |key: &ServiceKey| self.configured_services.as_ref()?.served_by_others.get(key);
+        let other_services = self.services.iter().filter(|parsed| !served.contains_key(&parsed.key));
+        let templates = other_services.filter_map(|parsed| {
+            let key = &parsed.key;
+            let may_be_served = |spec: &LoadBalancerSpec| spec.is_shared() || is_handed_over(key);
+            let template = match parsed.spec.as_ref()? {
+                Ok(spec) if !may_be_served(spec) => return None,
+                Ok(spec) => match previous_template(key).filter(|template| template.is_from(spec)) {
+                    Some(template) => template.clone(),
+                    None => Arc::new(ServiceTemplate::new(&parsed.service, spec)),
+                },
+                Err(_) => {
+                    let (service, spec) = valid_settings(&parsed.service, self.services.defaults())?;
+                    if !may_be_served(&spec) {
+                        return None;
+                    }
+                    Arc::new(ServiceTemplate::new(&service, &Arc::new(spec)))
+                }
+            };
+            Some((key.clone(), template))
+        });
+        templates.collect()
     }
 
     /// Decides from the result of the allocation if the node serves a Service.
     fn decide(
         &self,
         observation: &Observation,
-        service: &Service,
+        parsed: &ParsedService,
         node: &NodeInfo,
-        current_services: &BTreeMap<ServiceKey, ServiceTemplate>,
+        current_services: &Templates,
         decisions: &mut Decisions,
     ) {
-        let key = ServiceKey::from_service(service);
-        match self.allocations.get(&key) {
+        let (key, current_template) = (&parsed.key, current_services.get(&parsed.key));
+        match self.allocations.get(key) {
             None => {}
             // The node continues to serve the Service with its last valid settings.
             Some(AllocationResult::Rejected(_)) => {
-                let is_served =
-                    current_services.get(&key).is_some_and(|template| decisions.serve(template.clone()));
-                if !is_served && is_published(service, node) && may_be_shared(service, &self.defaults) {
+                let is_served = current_template.is_some_and(|template| decisions.serve(template.clone()));
+                if !is_served && is_published(parsed, node) && self.may_be_shared(&parsed.service) {
                     decisions.unserved_services.push(key.to_string());
                 }
             }
@@ -274,13 +308,16 @@ impl Planner {
                 let is_shared = spec.workload == WorkloadSpec::Shared;
                 if !allocation.allows(spec, node) {
                     if is_shared {
-                        decisions.refuse(&key, allocation, node);
+                        decisions.refuse(key, allocation, node);
                     }
                 } else if is_shared {
-                    decisions.serve(ServiceTemplate::new(service, spec));
-                } else if let Some(template) = current_services.get(&key)
-                    && !has_ready_proxy(observation, &key)
-                    && is_published(service, node)
+                    decisions.serve(match current_template.filter(|template| template.is_from(spec)) {
+                        Some(template) => template.clone(),
+                        None => Arc::new(ServiceTemplate::new(&parsed.service, spec)),
+                    });
+                } else if let Some(template) = current_template
+                    && !has_ready_proxy(observation, key)
+                    && is_published(parsed, node)
                     && decisions.serve(template.clone())
                 {
                     decisions.services_waiting_for_proxies.push(key.to_string());
@@ -288,12 +325,17 @@ impl Planner {
             }
         }
     }
+
+    /// Returns true unless the valid settings of a rejected Service select proxies.
+    fn may_be_shared(&self, service: &Service) -> bool {
+        valid_settings(service, self.services.defaults()).is_none_or(|(_, spec)| spec.is_shared())
+    }
 }
 
 impl Decisions {
     /// Adds a Service to the served Services. Returns false, and adds nothing, if another served Service has one of the
     /// ports.
-    fn serve(&mut self, template: ServiceTemplate) -> bool {
+    fn serve(&mut self, template: Arc<ServiceTemplate>) -> bool {
         let frontends = template.frontends();
         let are_ports_free = self.used_frontends.is_disjoint(&frontends);
         if are_ports_free {
@@ -316,34 +358,35 @@ impl Decisions {
     }
 }
 
-/// Returns the frontends of a Service in the families of the node.
-fn frontends_on_node(observation: &Observation, spec: &LoadBalancerSpec) -> BTreeSet<Frontend> {
-    let mut frontends = spec.frontends();
-    let addresses = observation.network.local_addresses.iter();
-    let families: BTreeSet<_> = addresses.map(|address| Family::from_ip(*address)).collect();
-    frontends.retain(|frontend| families.contains(&frontend.family));
-    frontends
-}
-
 /// Returns the settings of a Service if an earlier process of the agent has served the Service. The result contains
 /// only the ports in the kernel's rules. Ignores invalid settings of the Service.
 fn installed_template(
     observation: &Observation,
-    service: &Service,
+    parsed: &ParsedService,
     node: &NodeInfo,
     defaults: &ServiceDefaults,
 ) -> Option<ServiceTemplate> {
-    if !is_eligible(service, defaults.is_default_class) || !is_published(service, node) {
+    if parsed.spec.is_none() || !is_published(parsed, node) {
         return None;
     }
-    let (service, spec) = valid_settings(service, defaults)?;
+    let (service, spec) = valid_settings(&parsed.service, defaults)?;
     let is_installed = |frontend| observation.installed_frontends.contains(&frontend);
-    ServiceTemplate::new(&service, &spec).retain_frontends(is_installed)
+    ServiceTemplate::new(&service, &Arc::new(spec)).retain_frontends(is_installed)
 }
 
-/// Returns true unless the valid settings of a rejected Service select proxies.
-fn may_be_shared(service: &Service, defaults: &ServiceDefaults) -> bool {
-    valid_settings(service, defaults).is_none_or(|(_, spec)| spec.is_shared())
+/// Records the nodes that have an endpoint of a Service now. Returns true if these nodes have changed.
+fn record_endpoints(
+    recent_endpoints: &mut RecentEndpoints,
+    parsed: &ParsedService,
+    slices: &[Arc<EndpointSlice>],
+    now: Instant,
+) -> bool {
+    let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter().flatten());
+    recent_endpoints.record(&parsed.key, parsed.service.uid().as_ref(), &serving_nodes(endpoints), now)
+}
+
+fn is_published(parsed: &ParsedService, node: &NodeInfo) -> bool {
+    has_node_address(&parsed.published_addresses, node)
 }
 
 fn has_ready_proxy(observation: &Observation, key: &ServiceKey) -> bool {

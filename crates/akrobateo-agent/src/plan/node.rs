@@ -67,17 +67,17 @@ pub(super) fn peers(observation: &Observation) -> Vec<Peer> {
     peers.into_values().collect()
 }
 
-/// Returns the numbers of this node and of the peers, by the names of their nodes.
-pub(super) fn node_numbers<'a>(
-    observation: &'a Observation,
-    peers: &[Peer],
-) -> BTreeMap<&'a str, NodeNumber> {
-    let name_and_number = |report: &'a AgentReport| {
+/// The numbers of nodes, by the names of the nodes.
+pub(super) type NodeNumbers = BTreeMap<String, NodeNumber>;
+
+/// Returns the numbers of this node and of the peers.
+pub(super) fn node_numbers(observation: &Observation, peers: &[Peer]) -> NodeNumbers {
+    let name_and_number = |report: &AgentReport| {
         let number = report.network.as_ref()?.number;
-        peers.iter().any(|peer| peer.number == number).then_some((report.node.as_str(), number))
+        peers.iter().any(|peer| peer.number == number).then(|| (report.node.clone(), number))
     };
     let peer_numbers = observation.peer_reports.iter().filter_map(name_and_number);
-    peer_numbers.chain([(observation.node_name, observation.number)]).collect()
+    peer_numbers.chain([(observation.node_name.to_owned(), observation.number)]).collect()
 }
 
 /// Returns the address ranges of the pods of all nodes, together with the configured ranges.

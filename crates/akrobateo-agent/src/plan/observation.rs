@@ -1,12 +1,12 @@
 //! The objects of the cluster and the facts about the node, from which the agent makes its plan. Pure.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use akrobateo_core::Frontend;
 use akrobateo_services::agent_report::AgentReport;
 use akrobateo_services::key::ServiceKey;
-use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::host::HostNetwork;
@@ -20,10 +20,8 @@ pub(crate) struct Observation<'a> {
     pub(crate) number: NodeNumber,
     /// The marks of packets on the node.
     pub(crate) marks: Marks,
-    /// All Services.
-    pub(crate) services: Vec<Arc<Service>>,
-    /// The `EndpointSlices` of each Service.
-    pub(crate) endpoint_slices: HashMap<ServiceKey, Vec<Arc<EndpointSlice>>>,
+    /// Returns the `EndpointSlices` of a Service.
+    pub(crate) endpoint_slices: &'a dyn Fn(&ServiceKey) -> Vec<Arc<EndpointSlice>>,
     /// All nodes.
     pub(crate) nodes: Vec<Arc<Node>>,
     /// The reports of the other nodes' agents that are alive.
@@ -36,13 +34,6 @@ pub(crate) struct Observation<'a> {
     pub(crate) installed_frontends: &'a BTreeSet<Frontend>,
     /// Returns true if a process of the node listens on a frontend.
     pub(crate) has_listener: &'a dyn Fn(Frontend) -> bool,
-}
-
-impl Observation<'_> {
-    /// Returns the `EndpointSlices` of a Service.
-    pub(super) fn endpoint_slices_of_service(&self, key: &ServiceKey) -> &[Arc<EndpointSlice>] {
-        self.endpoint_slices.get(key).map_or(&[], Vec::as_slice)
-    }
 }
 
 /// A pod of this node that has hostPorts.

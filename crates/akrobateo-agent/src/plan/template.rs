@@ -13,14 +13,18 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 
 use super::endpoints::endpoints;
+use super::node::NodeNumbers;
 use crate::config::{self, ServicePort};
 use crate::marks::NodeNumber;
 
 /// The default timeout of sessionAffinity `ClientIP`, in seconds. Kubernetes has the same default.
 const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
 
+/// The settings of several Services, by key.
+pub(super) type Templates = BTreeMap<ServiceKey, Arc<ServiceTemplate>>;
+
 /// The settings of a Service that the agent serves.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct ServiceTemplate {
     pub(super) key: ServiceKey,
     /// The UID of the Service. Another Service with the same name has another UID.
@@ -31,9 +35,11 @@ pub(super) struct ServiceTemplate {
     affinity_seconds: Option<NonZeroU32>,
     source_ranges: Option<Vec<IpNet>>,
     ports: Vec<PortTemplate>,
+    /// The spec with these settings; `None` if the template lacks some frontends of the spec.
+    source: Option<Arc<LoadBalancerSpec>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct PortTemplate {
     /// The name, which is also the name of the port in the `EndpointSlices`.
     name: String,
@@ -49,7 +55,7 @@ impl PortTemplate {
 
 impl ServiceTemplate {
     /// Returns the settings of a Service with this spec.
-    pub(super) fn new(service: &Service, spec: &LoadBalancerSpec) -> Self {
+    pub(super) fn new(service: &Service, spec: &Arc<LoadBalancerSpec>) -> Self {
         let ports = service.spec.iter().flat_map(|it| it.ports.iter().flatten()).filter_map(|port| {
             Some(PortTemplate {
                 name: port.name.clone().unwrap_or_default(),
@@ -69,7 +75,14 @@ impl ServiceTemplate {
             affinity_seconds: service.spec.as_ref().and_then(affinity_seconds),
             source_ranges: Some(spec.proxy_args.sources.clone()).filter(|ranges| !ranges.is_empty()),
             ports: ports.collect(),
+            source: Some(spec.clone()),
         }
+    }
+
+    /// Returns true if the template has exactly the settings of this spec. Each change of a Service's settings creates a
+    /// new spec.
+    pub(super) fn is_from(&self, spec: &Arc<LoadBalancerSpec>) -> bool {
+        self.source.as_ref().is_some_and(|source| Arc::ptr_eq(source, spec))
     }
 
     /// Returns the families, protocols and ports to which clients connect.
@@ -83,6 +96,7 @@ impl ServiceTemplate {
     /// Returns the settings with only these frontends; `None` if no frontend remains. Omits the families without a
     /// frontend, and then each port that lacks one of the remaining families.
     pub(super) fn retain_frontends(mut self, is_retained: impl Fn(Frontend) -> bool) -> Option<Self> {
+        self.source = None;
         let Self { families, ports, .. } = &mut self;
         families.retain(|family| ports.iter().any(|port| is_retained(port.frontend(*family))));
         ports.retain(|port| families.iter().all(|family| is_retained(port.frontend(*family))));
@@ -103,7 +117,7 @@ impl ServiceTemplate {
     pub(super) fn to_service_of_other_nodes(
         &self,
         slices: &[Arc<EndpointSlice>],
-        node_numbers: &BTreeMap<&str, NodeNumber>,
+        node_numbers: &NodeNumbers,
         own_number: NodeNumber,
     ) -> Option<config::Service> {
         if !self.needs_other_agents() {
@@ -123,7 +137,7 @@ impl ServiceTemplate {
     pub(super) fn to_service(
         &self,
         slices: &[Arc<EndpointSlice>],
-        node_numbers: &BTreeMap<&str, NodeNumber>,
+        node_numbers: &NodeNumbers,
     ) -> config::Service {
         let ports = self.ports.iter().map(|port| ServicePort {
             protocol: port.protocol,
@@ -159,7 +173,8 @@ mod tests {
     use super::*;
 
     fn template(service: &Service) -> ServiceTemplate {
-        ServiceTemplate::new(service, &LoadBalancerSpec::from_service(service, &defaults()).unwrap())
+        let spec = LoadBalancerSpec::from_service(service, &defaults()).unwrap();
+        ServiceTemplate::new(service, &Arc::new(spec))
     }
 
     #[test]
@@ -176,7 +191,7 @@ mod tests {
         let slices = [Arc::new(serde_json::from_value(slice).unwrap())];
         let template = template(&service_object);
         assert_eq!(template.frontends().len(), 4);
-        let service = template.to_service(&slices, &BTreeMap::from([("n1", 1)]));
+        let service = template.to_service(&slices, &[("n1".to_owned(), 1)].into());
         assert_eq!(
             (service.name.as_str(), &service.families[..]),
             ("default/web", &[Family::V6, Family::V4][..])

@@ -1,9 +1,10 @@
 //! Tests of the plan with examples.
 
+mod changes;
 mod families;
 mod rejected;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -11,9 +12,9 @@ use akrobateo_core::annotations::{IP_MODE, NODE_SELECTOR, WORKLOAD};
 use akrobateo_core::{Family, Protocol};
 use akrobateo_services::agent_report::AgentReport;
 use akrobateo_services::fixtures::{ServiceBuilder, defaults, key, node, service};
+use akrobateo_services::published::parse_published_addresses;
 use akrobateo_services::spec::WorkloadKind;
 use k8s_openapi::api::core::v1::Node;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::json;
 
 use super::*;
@@ -75,14 +76,32 @@ impl TestCluster {
         self.slices.insert(key(name), vec![Arc::new(serde_json::from_value(slice).unwrap())]);
     }
 
+    fn set_reserved_ports(&mut self, ports: &str) {
+        let defaults = ServiceDefaults::clone(self.planner.services.defaults());
+        let reserved_ports = ports.parse().unwrap();
+        self.planner.services.set_defaults(Arc::new(ServiceDefaults { reserved_ports, ..defaults }));
+    }
+
+    /// Passes the Services to the planner. Returns true if the planner must make a new plan.
+    fn update_services(&mut self) -> bool {
+        self.planner.retain_services(|key| self.services.contains_key(key));
+        let mut needs_plan = false;
+        for (key, service) in &self.services {
+            let addresses = parse_published_addresses(service).collect();
+            let change = self.planner.update_service(key, Some((Arc::new(service.clone()), addresses)));
+            needs_plan |= self.planner.needs_plan(key, change);
+        }
+        needs_plan
+    }
+
     fn plan(&mut self) -> Plan {
+        self.update_services();
         let nodes = [node_object("n1", "10.244.1.0/24"), node_object("n2", "10.244.0.0/24")];
         let observation = Observation {
             node_name: "n1",
             number: 1,
             marks: Marks::default(),
-            services: self.services.values().cloned().map(Arc::new).collect(),
-            endpoint_slices: self.slices.clone(),
+            endpoint_slices: &|key| self.slices.get(key).cloned().unwrap_or_default(),
             nodes: nodes.into_iter().map(Arc::new).collect(),
             peer_reports: self.peer_reports.clone(),
             pods: self.pods.clone(),
@@ -105,9 +124,10 @@ impl TestCluster {
 
     /// Creates a planner as a restarted agent does. The rules of the earlier planner remain in the kernel.
     fn restart(&mut self) {
-        let served_services = self.planner.served_services.take().unwrap_or_default();
-        self.installed_frontends = served_services.values().flat_map(ServiceTemplate::frontends).collect();
-        let defaults = self.planner.defaults.clone();
+        let configured_services = self.planner.configured_services.take();
+        let templates = configured_services.iter().flat_map(|services| services.served.values());
+        self.installed_frontends = templates.flat_map(|template| template.frontends()).collect();
+        let defaults = ServiceDefaults::clone(self.planner.services.defaults());
         self.planner = Planner::new(defaults, Vec::new());
     }
 }

@@ -44,7 +44,8 @@ pub(super) fn adopt(
     // Another program may have deleted some of the rules.
     frontends.extend(config.services.iter().flat_map(Service::frontends));
     tracing::info!(services = config.services.len(), "continuing with the last configuration of the node");
-    metrics.set_config(&config);
+    metrics.set_services(&config);
+    metrics.set_endpoints(&config);
     let thread = Agent::start(ADOPTED_CONFIG_ID, config, EventSender(events.clone()))?;
     Ok(Adoption { frontends, thread: Some(thread) })
 }

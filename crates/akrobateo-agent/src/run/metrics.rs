@@ -84,9 +84,13 @@ impl Metrics {
         self.rule_change_seconds.observe(duration.as_secs_f64());
     }
 
-    /// Sets the values that depend on the Services in the rules.
-    pub(super) fn set_config(&self, config: &NodeConfig) {
+    /// Sets the Services in the rules, without their endpoints.
+    pub(super) fn set_services(&self, config: &NodeConfig) {
         self.kernel.set_services(&config.services);
+    }
+
+    /// Sets the numbers of ports and endpoints in the rules.
+    pub(super) fn set_endpoints(&self, config: &NodeConfig) {
         let ports = || {
             let services = config.services.iter().filter(|service| !service.families.is_empty());
             services.flat_map(|service| &service.ports)
@@ -236,7 +240,7 @@ mod tests {
         let served_service = Service { families: vec![Family::V4], ports: vec![port], ..service() };
         let unserved_service = Service { families: Vec::new(), ..served_service.clone() };
         let metrics = Metrics::new(None);
-        metrics.set_config(&NodeConfig { services: vec![served_service, unserved_service], ..config() });
+        metrics.set_endpoints(&NodeConfig { services: vec![served_service, unserved_service], ..config() });
         assert_eq!([samples(&metrics, "service_ports"), samples(&metrics, "endpoints")], [[" 1"], [" 2"]]);
     }
 }

@@ -38,7 +38,8 @@ use self::kernel_metrics::KernelReader;
 use self::lease::NodeLease;
 use self::metrics::Metrics;
 use self::observer::{DataPathEvent, EventSender};
-use self::state::{AgentState, Identity};
+use self::report::is_urgent;
+use self::state::{AgentState, Identity, NewConfig};
 use self::state_file::StateFile;
 use crate::agent::Agent;
 use crate::cluster::{ProxyLabels, Stores, Trigger, TriggerSender, WatchScope};
@@ -144,6 +145,7 @@ impl RunningAgent {
         let mut host_reads = interval(HOST_READ_INTERVAL);
         host_reads.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.state.record_all_leases(Instant::now());
+        self.state.record_all_services();
         loop {
             let needs_plan = tokio::select! {
                 batch = receive_triggers(&mut triggers) => self.state.on_triggers(batch?, Instant::now()),
@@ -172,8 +174,12 @@ impl RunningAgent {
 
     /// Makes a new plan, and gives a changed configuration to the data path.
     fn plan(&mut self) -> Result<(), RunError> {
-        let Some((id, config)) = self.state.make_plan(Instant::now()) else { return Ok(()) };
-        self.health.metrics.set_config(&config);
+        let Some(new_config) = self.state.make_plan(Instant::now()) else { return Ok(()) };
+        let NewConfig { id, config, changes_only_endpoints } = new_config;
+        if !changes_only_endpoints {
+            self.health.metrics.set_services(&config);
+        }
+        self.health.metrics.set_endpoints(&config);
         self.state_file.on_new_config(Instant::now());
         if let Some(thread) = &self.data_path_thread {
             thread.set_config(id, config);
@@ -204,9 +210,9 @@ impl RunningAgent {
         self.health.metrics.set_report(&report, self.state.has_current_rules());
         let report = Arc::new(report);
         if let Some(sender) = &self.report_sender {
-            // If only the use of conntrack has changed, the next renewal of the Lease reports the change.
+            // Without a notification, the next renewal of the Lease contains the report.
             sender.send_if_modified(|previous| {
-                let must_be_written = !previous.equals_except_conntrack(&report);
+                let must_be_written = is_urgent(previous, &report, self.state.awaited_versions());
                 *previous = report;
                 must_be_written
             });

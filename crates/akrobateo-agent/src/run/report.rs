@@ -47,6 +47,28 @@ pub(super) fn build_report(
     }
 }
 
+/// Returns true if the agent must write the new report at once. Otherwise the next renewal of the Lease contains the
+/// report.
+///
+/// In a large cluster, some endpoints change all the time. If each agent wrote each new version at once, the agents would
+/// overload the API server. So new versions are urgent only if the operator may wait for `awaited` versions.
+pub(super) fn is_urgent(previous: &AgentReport, current: &AgentReport, awaited: &AppliedVersions) -> bool {
+    if previous == current {
+        return false;
+    }
+    let without_versions = |report: &AgentReport| AgentReport { applied_versions: None, ..report.clone() };
+    if !without_versions(previous).equals_except_conntrack(&without_versions(current)) {
+        return true;
+    }
+    match (&previous.applied_versions, &current.applied_versions) {
+        (Some(previous), Some(current)) => {
+            previous.services < current.services.min(awaited.services)
+                || previous.endpoint_slices < current.endpoint_slices.min(awaited.endpoint_slices)
+        }
+        (previous, current) => previous != current,
+    }
+}
+
 /// Returns the nodes whose endpoints do not see the addresses of this node's clients. Omits the peers about which the
 /// probe is undecided, because the probe decides within seconds.
 fn masqueraded_peers(
@@ -78,6 +100,24 @@ mod tests {
 
     use super::*;
     use crate::probe::{PeerPath, TargetId};
+
+    #[test]
+    fn report_is_urgent_only_if_the_operator_may_wait_for_it() {
+        let versions = |services, endpoint_slices| AppliedVersions { services, endpoint_slices };
+        let report = |services, endpoint_slices| AgentReport {
+            applied_versions: Some(versions(services, endpoint_slices)),
+            conntrack: Some(ConntrackUse { count: services, max: 9 }),
+            ..AgentReport::default()
+        };
+        let is_urgent_after_7_7 = |current: &AgentReport| is_urgent(&report(7, 7), current, &versions(9, 8));
+        // The versions 8 to 11 are status writes, except that version 9 changed the settings of a Service.
+        assert!(!is_urgent_after_7_7(&report(7, 7)));
+        assert!(is_urgent_after_7_7(&report(8, 7)) && is_urgent_after_7_7(&report(11, 7)));
+        assert!(is_urgent_after_7_7(&report(7, 8)));
+        assert!(!is_urgent(&report(9, 8), &report(11, 12), &versions(9, 8)));
+        assert!(is_urgent(&report(9, 8), &AgentReport { served_count: 1, ..report(9, 8) }, &versions(9, 8)));
+        assert!(is_urgent(&AgentReport::default(), &report(9, 8), &versions(0, 0)));
+    }
 
     #[test]
     fn report_names_the_peers_whose_endpoints_do_not_see_the_client() {

@@ -1,24 +1,29 @@
 //! The state of a running agent: its observations, its plan, and the state of its data path. Reads the node's sockets
 //! and interfaces, and does no other I/O.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use akrobateo_core::Frontend;
 use akrobateo_services::agent_report::{AgentReport, AppliedVersions, ConntrackUse};
+use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::{NodeInfo, NodePolicy};
+use akrobateo_services::parsed_services::ServiceChange;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 
 use super::observer::DataPathEvent;
 use super::report::{DataPathState, build_report};
-use crate::cluster::{Agents, ProxyLabels, Stores, Trigger, host_port_pod};
+use crate::cluster::{Agents, ProxyLabels, Stores, Trigger, host_port_pod, resource_version};
 use crate::config::NodeConfig;
 use crate::host::{self, HostNetwork};
 use crate::listeners::{self, Listeners};
 use crate::marks::{Marks, NodeNumber};
 use crate::plan::{Observation, Plan, Planner, choose_number};
+
+#[cfg(test)]
+mod tests;
 
 /// The identity of the agent in the cluster.
 #[derive(Clone, Debug)]
@@ -31,10 +36,10 @@ pub(super) struct Identity {
     pub(super) namespace: String,
     /// The labels and the namespace of proxies.
     pub(super) proxy_labels: ProxyLabels,
-    /// The marks of packets on the node.
-    pub(super) marks: Marks,
     /// The administrator's settings that decide which addresses of a Node object the agent uses.
     pub(super) node_policy: NodePolicy,
+    /// The marks of packets on the node.
+    pub(super) marks: Marks,
 }
 
 /// The state of a running agent.
@@ -45,6 +50,9 @@ pub(super) struct AgentState {
     /// The Node objects of the last plan, by name.
     planned_nodes: HashMap<String, Arc<Node>>,
     planner: Planner,
+    /// The changes since the last plan.
+    pending_changes: PendingChanges,
+    awaited_versions: AppliedVersions,
     /// The frontends in the rules at the start of the process.
     installed_frontends: BTreeSet<Frontend>,
     listeners: Listeners,
@@ -53,10 +61,30 @@ pub(super) struct AgentState {
     /// The reports of the other agents that were alive at the last plan.
     peer_reports: Vec<AgentReport>,
     plan: Option<Plan>,
+    /// True if the data path has not received the configuration of the plan yet.
+    has_new_config: bool,
     data_path: DataPathState,
     /// The configuration that the data path has not applied yet.
     pending_config: Option<PendingConfig>,
     newest_config_id: u64,
+}
+
+/// A new configuration of the data path.
+#[derive(Debug, PartialEq)]
+pub(super) struct NewConfig {
+    pub(super) id: u64,
+    pub(super) config: NodeConfig,
+    /// True if the configuration differs from the previous one only in endpoints.
+    pub(super) changes_only_endpoints: bool,
+}
+
+/// The changes since the last plan.
+#[derive(Debug, Default)]
+struct PendingChanges {
+    /// True if the agent must make the plan of all Services again.
+    affects_all_services: bool,
+    /// The Services whose endpoints have changed.
+    services_with_new_endpoints: BTreeSet<ServiceKey>,
 }
 
 /// A configuration that the data path has not applied yet.
@@ -80,12 +108,15 @@ impl AgentState {
             agents,
             planned_nodes: HashMap::new(),
             planner,
+            pending_changes: PendingChanges::default(),
+            awaited_versions: AppliedVersions::default(),
             installed_frontends,
             listeners: Listeners::default(),
             network: None,
             conntrack: None,
             peer_reports: Vec::new(),
             plan: None,
+            has_new_config: false,
             data_path: DataPathState::default(),
             pending_config: None,
             newest_config_id: 0,
@@ -106,20 +137,70 @@ impl AgentState {
         }
     }
 
-    /// Records the changes that the triggers report. Returns true if a new plan is necessary.
+    /// Records the current state of all Services, and forgets the Services that no longer exist.
+    pub(super) fn record_all_services(&mut self) {
+        let services = self.stores.services();
+        let keys: HashSet<_> = services.iter().map(|it| ServiceKey::from_service(&it.service)).collect();
+        self.planner.retain_services(|key| keys.contains(key));
+        for key in &keys {
+            self.record_service(key);
+        }
+    }
+
+    fn record_service(&mut self, key: &ServiceKey) -> bool {
+        let observed = self.stores.service(key);
+        let service = observed.as_ref().map(|it| (it.service.clone(), it.published_addresses.clone()));
+        let change = self.planner.update_service(key, service);
+        if change == ServiceChange::Settings {
+            let version = observed.map(|it| resource_version(&*it.service)).unwrap_or_default();
+            self.awaited_versions.services = self.awaited_versions.services.max(version);
+            self.await_endpoints(key);
+        }
+        self.planner.needs_plan(key, change)
+    }
+
+    /// Records that the operator waits for the newest endpoints if the Service has externalTrafficPolicy Local.
+    fn await_endpoints(&mut self, key: &ServiceKey) {
+        if self.planner.is_external_policy_local(key) {
+            let (_, newest_version) = self.stores.newest_versions();
+            self.awaited_versions.endpoint_slices = newest_version;
+        }
+    }
+
+    /// Returns the versions of Services and endpoints for which the operator may wait. The operator waits for changed
+    /// settings of a Service, and for changed endpoints of a Service with externalTrafficPolicy Local.
+    pub(super) const fn awaited_versions(&self) -> &AppliedVersions {
+        &self.awaited_versions
+    }
+
+    /// Records the changes that the triggers report. Returns true if [`Self::make_plan`] must be called.
     pub(super) fn on_triggers(&mut self, triggers: Vec<Trigger>, now: Instant) -> bool {
         let mut needs_plan = false;
         for trigger in triggers {
-            needs_plan |= match trigger {
-                Trigger::ServicesOrPods => true,
+            let affects_all_services = match trigger {
+                Trigger::Service(key) => {
+                    // The report contains the version of the Service, even if nothing else has changed.
+                    needs_plan = true;
+                    self.record_service(&key)
+                }
+                Trigger::Endpoints(key) => {
+                    needs_plan = true;
+                    self.await_endpoints(&key);
+                    self.pending_changes.services_with_new_endpoints.insert(key);
+                    false
+                }
+                Trigger::Pod => true,
                 Trigger::ListCompleted => {
                     self.record_all_leases(now);
+                    self.record_all_services();
                     true
                 }
                 Trigger::HostNetwork => self.read_host(),
                 Trigger::Node(name) => self.stores.node(&name).as_ref() != self.planned_nodes.get(&name),
                 Trigger::Lease(name) => self.record_lease(&name, now),
             };
+            self.pending_changes.affects_all_services |= affects_all_services;
+            needs_plan |= affects_all_services;
         }
         needs_plan
     }
@@ -145,6 +226,7 @@ impl AgentState {
                 tracing::warn!(error, "cannot read the listening sockets of the node");
             }
         }
+        self.pending_changes.affects_all_services |= has_changed;
         let Some(node) = self.own_node() else { return has_changed };
         let addresses = NodeInfo::new(&node, self.identity.node_policy).all_addresses();
         match host::read(&addresses) {
@@ -161,43 +243,24 @@ impl AgentState {
                 self.data_path.host_error = Some(error.to_string());
             }
         }
+        self.pending_changes.affects_all_services |= has_changed;
         has_changed
     }
 
-    /// Makes a new plan. Returns the ID and the new configuration of the data path if it has changed.
-    pub(super) fn make_plan(&mut self, now: Instant) -> Option<(u64, NodeConfig)> {
-        // If this plan fails, the next change triggers a plan. A time in the past would trigger the next plan
-        // immediately.
-        if let Some(plan) = &mut self.plan {
-            plan.next_plan_at = None;
-        }
-        let network = self.network.clone()?;
+    /// Makes a new plan. Returns the configuration of the data path if it has changed.
+    pub(super) fn make_plan(&mut self, now: Instant) -> Option<NewConfig> {
+        let changes = std::mem::take(&mut self.pending_changes);
+        let is_due = self.next_plan_at().is_some_and(|planned_at| planned_at <= now);
+        // The caller has handled the triggers of all changes in the stores, so the plan contains these versions.
         let (services, endpoint_slices) = self.stores.newest_versions();
         let versions = AppliedVersions { services, endpoint_slices };
-        self.peer_reports = self.agents.alive_peer_reports(now);
-        let nodes = self.stores.nodes();
-        self.planned_nodes = nodes.iter().map(|node| (node.name_any(), Arc::clone(node))).collect();
-        let addresses = network.local_addresses.clone();
-        let (listeners, proxy_labels) = (&self.listeners, &self.identity.proxy_labels);
-        let pods = self.stores.pods();
-        let observation = Observation {
-            node_name: &self.identity.node_name,
-            number: self.node_number(),
-            marks: self.identity.marks,
-            services: self.stores.services(),
-            endpoint_slices: self.stores.endpoint_slices(),
-            nodes,
-            peer_reports: self.peer_reports.clone(),
-            pods: pods.iter().filter_map(|pod| host_port_pod(pod, proxy_labels, &addresses)).collect(),
-            installed_frontends: &self.installed_frontends,
-            has_listener: &|frontend| listeners.has_listener(frontend, &addresses),
-            network,
-        };
-        let plan = self.planner.plan(&observation, now)?;
-        let is_same_config = self.plan.as_ref().is_some_and(|previous| previous.config == plan.config);
-        let config = plan.config.clone();
-        self.plan = Some(plan);
-        if is_same_config {
+        let changes_only_endpoints = !changes.affects_all_services
+            && !is_due
+            && self.update_endpoints(&changes.services_with_new_endpoints, now);
+        if !changes_only_endpoints {
+            self.plan_all_services(now)?;
+        }
+        if !std::mem::take(&mut self.has_new_config) {
             match &mut self.pending_config {
                 Some(pending) => pending.versions = versions,
                 // The configuration has not changed, so the installed rules already contain the new versions.
@@ -208,7 +271,54 @@ impl AgentState {
         }
         self.newest_config_id += 1;
         self.pending_config = Some(PendingConfig { id: self.newest_config_id, versions });
-        Some((self.newest_config_id, config))
+        Some(NewConfig { id: self.newest_config_id, config: self.config()?.clone(), changes_only_endpoints })
+    }
+
+    /// Changes the endpoints of Services in the last plan. Returns false if a plan of all Services is necessary.
+    fn update_endpoints(&mut self, keys: &BTreeSet<ServiceKey>, now: Instant) -> bool {
+        let Some(plan) = &mut self.plan else { return false };
+        keys.iter().all(|key| {
+            let slices = self.stores.endpoint_slices(key);
+            let has_changed = self.planner.update_endpoints(plan, key, &slices, now);
+            self.has_new_config |= has_changed == Some(true);
+            has_changed.is_some()
+        })
+    }
+
+    /// Makes a plan of all Services. Returns `None` if no plan is possible yet.
+    fn plan_all_services(&mut self, now: Instant) -> Option<()> {
+        // If this plan fails, the next change triggers a plan. A time in the past would trigger the next plan
+        // immediately.
+        if let Some(plan) = &mut self.plan {
+            plan.next_plan_at = None;
+        }
+        // Until the plan is made, each change requires a plan of all Services.
+        self.pending_changes.affects_all_services = true;
+        let network = self.network.clone()?;
+        self.peer_reports = self.agents.alive_peer_reports(now);
+        let nodes = self.stores.nodes();
+        self.planned_nodes = nodes.iter().map(|node| (node.name_any(), Arc::clone(node))).collect();
+        let addresses = network.local_addresses.clone();
+        let (listeners, proxy_labels) = (&self.listeners, &self.identity.proxy_labels);
+        let pods = self.stores.pods();
+        let observation = Observation {
+            node_name: &self.identity.node_name,
+            number: self.node_number(),
+            marks: self.identity.marks,
+            endpoint_slices: &|key| self.stores.endpoint_slices(key),
+            nodes,
+            peer_reports: self.peer_reports.clone(),
+            pods: pods.iter().filter_map(|pod| host_port_pod(pod, proxy_labels, &addresses)).collect(),
+            installed_frontends: &self.installed_frontends,
+            has_listener: &|frontend| listeners.has_listener(frontend, &addresses),
+            network,
+        };
+        let plan = self.planner.plan(&observation, now)?;
+        self.pending_changes.affects_all_services = false;
+        let previous_config = self.plan.as_ref().map(|previous| &previous.config);
+        self.has_new_config |= previous_config != Some(&plan.config);
+        self.plan = Some(plan);
+        Some(())
     }
 
     fn node_number(&self) -> NodeNumber {

@@ -20,12 +20,9 @@ pub fn reduce(old: &NodeConfig, new: &NodeConfig) -> Option<(NodeConfig, NodeCon
     if !has_equal_nodes(old, new) || old.keeps_client_addresses() != new.keeps_client_addresses() {
         return None;
     }
-    let (old_services, new_services) = (services_by_name(old)?, services_by_name(new)?);
-    let (unchanged, changed): (Vec<_>, Vec<_>) =
-        new.services.iter().partition(|service| old_services.get(&*service.name) == Some(service));
-    let mut names: BTreeSet<_> = changed.iter().map(|service| &*service.name).collect();
-    names.extend(old_services.keys().filter(|name| !new_services.contains_key(*name)));
-    let changed_old: Vec<_> = names.iter().filter_map(|name| old_services.get(name).copied()).collect();
+    let ChangedServices { unchanged, old: changed_old, new: changed } = ChangedServices::find(old, new)?;
+    let changed_services = changed_old.iter().chain(&changed);
+    let mut names: BTreeSet<_> = changed_services.map(|service| &*service.name).collect();
     let mut shared_objects = SharedObjects::new(new, &changed_old, &changed);
     let needed_services = unchanged.into_iter().filter(|service| shared_objects.need_service(service));
     names.extend(needed_services.map(|service| &*service.name));
@@ -45,6 +42,37 @@ fn has_equal_nodes(config: &NodeConfig, other: &NodeConfig) -> bool {
         && *pod_ranges == other.pod_ranges
         && *peers == other.peers
         && *probes_tunnel == other.probes_tunnel
+}
+
+/// The Services of two configurations, by the difference between the configurations.
+struct ChangedServices<'a> {
+    /// The Services that are equal in both configurations.
+    unchanged: Vec<&'a Service>,
+    /// The changed Services of the old configuration, including the Services that no longer exist.
+    old: Vec<&'a Service>,
+    /// The changed Services of the new configuration, including the new Services.
+    new: Vec<&'a Service>,
+}
+
+impl<'a> ChangedServices<'a> {
+    /// Returns `None` if two Services of one configuration have the same name.
+    fn find(old: &'a NodeConfig, new: &'a NodeConfig) -> Option<Self> {
+        let pairs = || old.services.iter().zip(&new.services);
+        let have_same_names = old.services.len() == new.services.len()
+            && pairs().all(|(old_service, new_service)| old_service.name == new_service.name);
+        if have_same_names {
+            // Usually only endpoints have changed. Then no look-up by name is necessary.
+            let (unchanged, changed): (Vec<_>, Vec<_>) = pairs().partition(|(old, new)| old == new);
+            let (old, new) = changed.into_iter().unzip();
+            return Some(Self { unchanged: unchanged.into_iter().map(|(_, new)| new).collect(), old, new });
+        }
+        let (old_services, new_services) = (services_by_name(old)?, services_by_name(new)?);
+        let is_unchanged = |service: &&Service| old_services.get(&*service.name) == Some(service);
+        let (unchanged, changed): (Vec<&Service>, Vec<&Service>) =
+            new.services.iter().partition(is_unchanged);
+        let has_changed = |service: &&Service| new_services.get(&*service.name) != Some(service);
+        Some(Self { unchanged, old: old.services.iter().filter(has_changed).collect(), new: changed })
+    }
 }
 
 /// Returns the Services by their names, or `None` if two Services have the same name.

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use akrobateo_core::labels;
 use akrobateo_services::key::ServiceKey;
 use api_client::{
-    ApiMetrics, ListError, WatchEnded, list_into_store, service_api, spawn_reflector, watch_config,
+    ApiMetrics, ListError, Store, WatchEnded, list_into_store, service_api, spawn_reflector, watch_config,
 };
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::reflector::Store;
 use kube::{Api, Client, Resource, ResourceExt};
 
 use super::trust::{controls, is_trusted, service_in_labels};
@@ -22,10 +21,10 @@ use crate::decide::{ProxyNamespace, Workload};
 pub(super) struct ProxyStores {
     proxy_namespace: ProxyNamespace,
     instance: String,
-    daemonsets: Store<DaemonSet>,
-    deployments: Store<Deployment>,
+    daemonsets: Store<DaemonSet, ServiceKey>,
+    deployments: Store<Deployment, ServiceKey>,
     /// `None` in a former namespace, where the operator only deletes workloads.
-    pods: Option<Store<Pod>>,
+    pods: Option<Store<Pod, ServiceKey>>,
 }
 
 /// The parameters that select the objects to read: the workloads and pods of one operator's proxies.
@@ -84,13 +83,13 @@ impl ProxyStores {
         let selector = labels::all_proxies_selector(source.instance);
         let (proxy_namespace, instance) = (source.proxy_namespace, source.instance);
         let daemonset_spec = watch_spec::workload(proxy_namespace, instance);
-        let daemonsets = list_into_store(source.api(), &selector, &daemonset_spec, metrics).await?;
+        let daemonsets = list_into_store(source.api(), &selector, daemonset_spec, metrics).await?;
         let deployment_spec = watch_spec::workload(proxy_namespace, instance);
-        let deployments = list_into_store(source.api(), &selector, &deployment_spec, metrics).await?;
+        let deployments = list_into_store(source.api(), &selector, deployment_spec, metrics).await?;
         let pods = if source.is_former_namespace {
             None
         } else {
-            Some(list_into_store(source.api(), &selector, &watch_spec::pod(proxy_namespace), metrics).await?)
+            Some(list_into_store(source.api(), &selector, watch_spec::pod(proxy_namespace), metrics).await?)
         };
         Ok(Self {
             proxy_namespace: proxy_namespace.clone(),
@@ -118,34 +117,32 @@ impl ProxyStores {
 
     /// Returns the workloads of a Service that this operator applied.
     pub(super) fn workloads(&self, key: &ServiceKey) -> Vec<Workload> {
-        let daemonsets = self.daemonsets.state_filter(|daemonset| self.is_workload_of(key, daemonset));
-        let deployments = self.deployments.state_filter(|deployment| self.is_workload_of(key, deployment));
-        let daemonsets =
-            daemonsets.iter().map(|daemonset| Workload::DaemonSet(Box::new((**daemonset).clone())));
-        let deployments =
-            deployments.iter().map(|deployment| Workload::Deployment(Box::new((**deployment).clone())));
+        let daemonsets = self.daemonsets.get_indexed(key).into_iter();
+        let daemonsets = daemonsets
+            .filter(|daemonset| self.trusted_key(&**daemonset).is_some())
+            .map(|daemonset| Workload::DaemonSet(Box::new((*daemonset).clone())));
+        let deployments = self.deployments.get_indexed(key).into_iter();
+        let deployments = deployments
+            .filter(|deployment| self.trusted_key(&**deployment).is_some())
+            .map(|deployment| Workload::Deployment(Box::new((*deployment).clone())));
         daemonsets.chain(deployments).collect()
     }
 
     /// Returns the pods of a Service that these workloads control.
     pub(super) fn pods(&self, key: &ServiceKey, workloads: &[Workload]) -> Vec<Arc<Pod>> {
         let Some(pods) = &self.pods else { return Vec::new() };
-        pods.state_filter(|pod| {
-            key.matches_proxy_labels(pod) && workloads.iter().any(|workload| controls(workload, pod))
-        })
+        let mut pods = pods.get_indexed(key);
+        pods.retain(|pod| workloads.iter().any(|workload| controls(workload, pod)));
+        pods
     }
 
     /// Returns the keys of all Services with a workload that this operator applied.
     pub(super) fn keys(&self) -> Vec<ServiceKey> {
         let daemonsets =
-            self.daemonsets.state().into_iter().filter_map(|daemonset| self.trusted_key(&*daemonset));
+            self.daemonsets.all().into_iter().filter_map(|daemonset| self.trusted_key(&*daemonset));
         let deployments =
-            self.deployments.state().into_iter().filter_map(|deployment| self.trusted_key(&*deployment));
+            self.deployments.all().into_iter().filter_map(|deployment| self.trusted_key(&*deployment));
         daemonsets.chain(deployments).collect()
-    }
-
-    fn is_workload_of(&self, key: &ServiceKey, workload: &impl ResourceExt) -> bool {
-        key.matches_proxy_labels(workload) && self.trusted_key(workload).is_some()
     }
 
     fn trusted_key(&self, workload: &impl ResourceExt) -> Option<ServiceKey> {

@@ -1,6 +1,6 @@
 //! The stores of all watched kinds, and the look-ups in them. Starts the watches; the look-ups do no I/O.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use akrobateo_services::agent_report::AGENT_LABEL;
@@ -9,17 +9,16 @@ use akrobateo_services::endpoints::serving_nodes;
 use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::{NodeInfo, NodePolicy};
 use api_client::{
-    ApiMetrics, ListError, WatchEnded, list_into_store, service_api, spawn_reflector, watch_config,
+    ApiMetrics, ListError, Store, WatchEnded, list_into_store, service_api, spawn_reflector, watch_config,
 };
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, ResourceExt};
 
 use super::proxy_stores::{ProxySource, ProxyStores};
 use super::trust::ports_of_running_pods;
-use super::watch_spec::{self, SERVICE_NAME_LABEL, TriggerSender};
+use super::watch_spec::{self, TriggerSender};
 use crate::decide::{ProxyConfig, Workload, occupied_ports};
 
 /// The parts of the cluster that the operator watches.
@@ -43,10 +42,13 @@ impl WatchScope<'static> {
 /// One store for each watched kind, and the proxies in the current and in each former namespace.
 pub(crate) struct Stores {
     services: Store<Service>,
-    endpoint_slices: Store<EndpointSlice>,
+    /// The index finds the slices of a Service.
+    endpoint_slices: Store<EndpointSlice, ServiceKey>,
     nodes: Store<Node>,
     /// The Leases of the node agents.
     agent_leases: Store<Lease>,
+    /// The namespace of the Leases.
+    operator_namespace: String,
     /// The proxies in the current namespace, then the proxies in former namespaces.
     proxies: Vec<ProxyStores>,
 }
@@ -74,6 +76,7 @@ impl Stores {
             ),
             nodes: spawn_reflector(Api::all(client.clone()), watch_config(), watch_spec::node(), triggers),
             agent_leases: spawn_reflector(agent_leases, agent_config, watch_spec::agent_lease(), triggers),
+            operator_namespace: scope.operator_namespace.to_owned(),
             proxies: sources.map(|source| ProxyStores::watch(&source, triggers)).collect(),
         }
     }
@@ -95,12 +98,13 @@ impl Stores {
             proxies.push(ProxyStores::list(&source, metrics).await?);
         }
         Ok(Self {
-            services: list_into_store(services, "", &watch_spec::service(), metrics).await?,
-            endpoint_slices: list_into_store(endpoint_slices, "", &watch_spec::endpoint_slice(), metrics)
+            services: list_into_store(services, "", watch_spec::service(), metrics).await?,
+            endpoint_slices: list_into_store(endpoint_slices, "", watch_spec::endpoint_slice(), metrics)
                 .await?,
-            nodes: list_into_store(nodes, "", &watch_spec::node(), metrics).await?,
-            agent_leases: list_into_store(agent_leases, &agent_selector, &watch_spec::agent_lease(), metrics)
+            nodes: list_into_store(nodes, "", watch_spec::node(), metrics).await?,
+            agent_leases: list_into_store(agent_leases, &agent_selector, watch_spec::agent_lease(), metrics)
                 .await?,
+            operator_namespace: scope.operator_namespace.to_owned(),
             proxies,
         })
     }
@@ -119,34 +123,39 @@ impl Stores {
 
     /// Returns the Service, or `None` if the Service does not exist.
     pub(crate) fn service(&self, key: &ServiceKey) -> Option<Arc<Service>> {
-        self.services.get(&ObjectRef::new(&key.name).within(&key.namespace))
+        self.services.get(&key.namespace, &key.name)
     }
 
     /// Returns all Services. The order of the Services is undefined.
     pub(crate) fn services(&self) -> Vec<Arc<Service>> {
-        self.services.state()
+        self.services.all()
+    }
+
+    /// Returns the keys of all Services.
+    pub(crate) fn service_keys(&self) -> HashSet<ServiceKey> {
+        self.services.all().iter().map(|service| ServiceKey::from_service(service)).collect()
     }
 
     /// Returns the node, or `None` if the node does not exist.
     pub(crate) fn node(&self, name: &str, policy: NodePolicy) -> Option<NodeInfo> {
-        self.nodes.get(&ObjectRef::new(name)).map(|node| NodeInfo::new(&node, policy))
+        self.nodes.get("", name).map(|node| NodeInfo::new(&node, policy))
     }
 
     /// Returns all nodes sorted by name, so that two lists of the same nodes are equal.
     pub(crate) fn nodes(&self, policy: NodePolicy) -> Vec<NodeInfo> {
-        let mut nodes: Vec<_> = self.nodes.state().iter().map(|node| NodeInfo::new(node, policy)).collect();
+        let mut nodes: Vec<_> = self.nodes.all().iter().map(|node| NodeInfo::new(node, policy)).collect();
         nodes.sort_by(|left, right| left.name.cmp(&right.name));
         nodes
     }
 
     /// Returns the Lease of a node agent, or `None` if the Lease does not exist.
     pub(crate) fn agent_lease(&self, name: &str) -> Option<Arc<Lease>> {
-        self.agent_leases.find(|lease| lease.name_any() == name)
+        self.agent_leases.get(&self.operator_namespace, name)
     }
 
     /// Returns the Leases of all node agents.
     pub(crate) fn agent_leases(&self) -> Vec<Arc<Lease>> {
-        self.agent_leases.state()
+        self.agent_leases.all()
     }
 
     /// Returns the pods of a Service's proxies.
@@ -188,26 +197,19 @@ impl Stores {
 
     /// Returns the names of the nodes with an endpoint that serves a Service.
     pub(crate) fn nodes_with_ready_endpoint(&self, key: &ServiceKey) -> BTreeSet<String> {
-        let slices = self.endpoint_slices(key);
+        let slices = self.endpoint_slices.get_indexed(key);
         serving_nodes(slices.iter().flat_map(|slice| slice.endpoints.iter().flatten()))
     }
 
     /// Returns the newest resourceVersion of a Service's `EndpointSlices`; 0 if the Service has none.
     pub(crate) fn newest_endpoint_slice_version(&self, key: &ServiceKey) -> u64 {
-        let slices = self.endpoint_slices(key);
+        let slices = self.endpoint_slices.get_indexed(key);
         slices.iter().map(|slice| resource_version(&**slice)).max().unwrap_or_default()
-    }
-
-    fn endpoint_slices(&self, key: &ServiceKey) -> Vec<Arc<EndpointSlice>> {
-        self.endpoint_slices.state_filter(|slice| {
-            slice.namespace().as_ref() == Some(&key.namespace)
-                && slice.labels().get(SERVICE_NAME_LABEL) == Some(&key.name)
-        })
     }
 
     /// Returns the keys of all Services that exist, and of all Services that have a workload.
     pub(crate) fn all_keys(&self) -> BTreeSet<ServiceKey> {
-        let services = self.services.state().into_iter().map(|service| ServiceKey::from_service(&service));
+        let services = self.services.all().into_iter().map(|service| ServiceKey::from_service(&service));
         services.chain(self.proxies.iter().flat_map(ProxyStores::keys)).collect()
     }
 }

@@ -1,9 +1,10 @@
 //! The watched kinds: the fields that the cache drops, and the trigger that a change sends. Pure.
 
 use akrobateo_services::key::ServiceKey;
+use api_client::NoIndex;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::core::v1::{Container, Node, NodeStatus, Pod, Service};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::ResourceExt;
 
 use super::trust::service_in_labels;
@@ -28,22 +29,37 @@ pub(crate) enum Trigger {
 
 /// The label with the name of the Service to which an `EndpointSlice` belongs
 /// (<https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/>).
-pub(super) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// The annotation in which kubectl stores the whole object
+/// (<https://kubernetes.io/docs/reference/labels-annotations-taints/>).
+const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The rules by which objects of one kind are cached.
-type WatchSpec<K> = api_client::WatchSpec<K, Trigger>;
+type WatchSpec<K, I = NoIndex> = api_client::WatchSpec<K, Trigger, I>;
 
 /// Sends the triggers of all watches.
 pub(crate) type TriggerSender = api_client::TriggerSender<Trigger>;
 
-/// Services in the cache keep their managedFields, which show whether the operator wrote the status.
+/// Services in the cache keep the managedFields of their status, which show whether the operator wrote the status.
 pub(super) fn service() -> WatchSpec<Service> {
-    WatchSpec::new(|_| (), |service| Some(Trigger::Service(ServiceKey::from_service(service))))
+    let prune = |service: &mut Service| {
+        service.managed_fields_mut().retain(|entry| entry.subresource.as_deref() == Some("status"));
+        service.annotations_mut().remove(LAST_APPLIED_ANNOTATION);
+        let status = service.status.as_mut().and_then(|status| status.load_balancer.as_mut());
+        if let Some(addresses) = status.and_then(|status| status.ingress.as_mut()) {
+            addresses.shrink_to_fit();
+        }
+    };
+    WatchSpec::new(prune, |service| Some(Trigger::Service(ServiceKey::from_service(service))))
 }
 
 /// Workloads in the cache keep only some managedFields. These show whether the operator applied the workload, and which
-/// fields other managers added.
-pub(super) fn workload<K: ResourceExt>(proxy_namespace: &ProxyNamespace, instance: &str) -> WatchSpec<K> {
+/// fields other managers added. The index finds the workloads of a Service.
+pub(super) fn workload<K: ResourceExt + 'static>(
+    proxy_namespace: &ProxyNamespace,
+    instance: &str,
+) -> WatchSpec<K, ServiceKey> {
     let (proxy_namespace, instance) = (proxy_namespace.clone(), instance.to_owned());
     WatchSpec::new(
         move |workload: &mut K| {
@@ -52,43 +68,62 @@ pub(super) fn workload<K: ResourceExt>(proxy_namespace: &ProxyNamespace, instanc
         },
         move |workload| service_in_labels(&proxy_namespace, workload).map(Trigger::Workload),
     )
+    .with_index(|workload: &K| ServiceKey::from_proxy_labels(workload))
 }
 
-/// The cache drops the managedFields of proxy pods.
-pub(super) fn pod(proxy_namespace: &ProxyNamespace) -> WatchSpec<Pod> {
+/// The cache drops the fields of proxy pods that no decision reads. The index finds the pods of a Service.
+pub(super) fn pod(proxy_namespace: &ProxyNamespace) -> WatchSpec<Pod, ServiceKey> {
     let proxy_namespace = proxy_namespace.clone();
     WatchSpec::new(
-        |pod: &mut Pod| pod.managed_fields_mut().clear(),
+        |pod: &mut Pod| {
+            pod.managed_fields_mut().clear();
+            if let Some(spec) = &mut pod.spec {
+                (spec.volumes, spec.tolerations, spec.security_context) = (None, None, None);
+                spec.init_containers = None;
+                for container in &mut spec.containers {
+                    let ports = container.ports.take();
+                    *container = Container { ports, ..Container::default() };
+                }
+            }
+        },
         move |pod| service_in_labels(&proxy_namespace, pod).map(Trigger::Workload),
     )
+    .with_index(ServiceKey::from_proxy_labels)
 }
 
-/// The cache drops the managedFields, ports, addresses and target references of endpoints.
-pub(super) fn endpoint_slice() -> WatchSpec<EndpointSlice> {
+/// The cache keeps only the nodes and the conditions of endpoints. The index finds the slices of a Service.
+pub(super) fn endpoint_slice() -> WatchSpec<EndpointSlice, ServiceKey> {
     WatchSpec::new(
         |slice: &mut EndpointSlice| {
             slice.managed_fields_mut().clear();
+            slice.annotations_mut().clear();
+            slice.labels_mut().retain(|name, _| name == SERVICE_NAME_LABEL);
+            slice.owner_references_mut().clear();
             slice.ports = None;
             for endpoint in slice.endpoints.iter_mut().flatten() {
-                endpoint.addresses.clear();
-                endpoint.target_ref = None;
+                let (node_name, conditions) = (endpoint.node_name.take(), endpoint.conditions.take());
+                *endpoint = Endpoint { node_name, conditions, ..Endpoint::default() };
             }
         },
-        |slice| {
-            let name = slice.labels().get(SERVICE_NAME_LABEL)?.clone();
-            Some(Trigger::Endpoints(ServiceKey { namespace: slice.namespace()?, name }))
-        },
+        |slice| service_of_slice(slice).map(Trigger::Endpoints),
     )
+    .with_index(service_of_slice)
 }
 
-/// The cache drops the managedFields and the image list of Nodes, because these fields need most of the memory of a
-/// Node.
+fn service_of_slice(slice: &EndpointSlice) -> Option<ServiceKey> {
+    let name = slice.labels().get(SERVICE_NAME_LABEL)?.clone();
+    Some(ServiceKey { namespace: slice.namespace()?, name })
+}
+
+/// The cache keeps only the addresses and the conditions in the status of Nodes, because the other fields need most of the
+/// memory of a Node.
 pub(super) fn node() -> WatchSpec<Node> {
     WatchSpec::new(
         |node: &mut Node| {
             node.managed_fields_mut().clear();
             if let Some(status) = &mut node.status {
-                status.images = None;
+                let (addresses, conditions) = (status.addresses.take(), status.conditions.take());
+                *status = NodeStatus { addresses, conditions, ..NodeStatus::default() };
             }
         },
         |node| Some(Trigger::Node(node.name_any())),

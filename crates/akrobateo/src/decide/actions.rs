@@ -143,7 +143,7 @@ fn plan_status(
         condition: exposure.map(|exposure| exposure.to_condition(previous_condition, now)),
     };
     let has_same_addresses = match &limits.previous_status {
-        Some(previous) => previous.addresses == desired.addresses,
+        Some(previous) => previous.addresses.matches(&desired.addresses),
         None => has_addresses(operator_instance, service, &desired.addresses),
     };
     let changed_exposure = exposure.filter(|_| limits.status == WriteLimit::Change);

@@ -41,6 +41,7 @@ mod workload;
 mod write_conflict;
 mod write_history;
 mod write_limits;
+mod written_addresses;
 
 #[cfg(test)]
 pub(crate) mod fixtures;

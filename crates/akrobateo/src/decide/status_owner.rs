@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 
 use super::current_condition::CONDITION_TYPE;
+use super::written_addresses::WrittenAddresses;
 
 /// A field of the status that the operator writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,12 @@ pub(super) fn has_addresses(
     let keeps_other_addresses =
         addresses.is_empty() && find_other_address_owner(operator_instance, service).is_some();
     keeps_other_addresses || published_addresses(service) == addresses
+}
+
+/// Returns true if the status still has the addresses that the operator wrote, as [`has_addresses`] does.
+pub(super) fn has_written_addresses(instance: &str, service: &Service, written: &WrittenAddresses) -> bool {
+    let keeps_other_addresses = written.is_empty() && find_other_address_owner(instance, service).is_some();
+    keeps_other_addresses || written.matches(published_addresses(service))
 }
 
 /// Returns the field manager that last wrote a field of the status; `None` if the field no longer exists. If this

@@ -16,10 +16,11 @@ use super::decision::{Decision, DesiredStatus, ProxyDecision};
 use super::drift::field_paths;
 use super::note::Note;
 use super::service_state::ServiceState;
-use super::status_owner::{StatusField, find_last_writer, has_addresses};
+use super::status_owner::{StatusField, find_last_writer, has_written_addresses};
 use super::workload::Workload;
 use super::write_conflict::{CONFLICT_PREFIX, ConflictTracker, STATUS_POLICY, WORKLOAD_POLICY};
 use super::write_limits::{WriteLimit, WriteLimits, WrittenStatus};
+use super::written_addresses::WrittenAddresses;
 use crate::reason::Reason;
 
 /// The maximum number of writes per minute that change only the message of the condition. The message may change with
@@ -114,8 +115,8 @@ impl WriteHistory {
     ) {
         match action {
             Action::PatchStatus { addresses, condition, .. } => {
-                let written_status =
-                    WrittenStatus { addresses: addresses.clone(), condition: condition.clone() };
+                let addresses = WrittenAddresses::new(addresses);
+                let written_status = WrittenStatus { addresses, condition: condition.clone() };
                 self.get_or_create_record(key, service_uid).status.on_written(written_status, version, now);
             }
             Action::Apply(workload) => {
@@ -191,7 +192,7 @@ impl StatusWriteRecord {
             *self = Self::new();
         }
         let Some(written_status) = &self.last_written_status else { return };
-        let field = if !has_addresses(operator_instance, service, &written_status.addresses) {
+        let field = if !has_written_addresses(operator_instance, service, &written_status.addresses) {
             StatusField::Addresses
         } else if !written_status.has_same_condition(current_condition(service)) {
             StatusField::Condition

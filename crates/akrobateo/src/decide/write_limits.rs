@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 
 use super::condition::Exposure;
+use super::written_addresses::WrittenAddresses;
 
 /// The limits of the writes to one Service and to its workload.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,7 +40,7 @@ impl WriteLimit {
 /// A status that the operator wrote.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct WrittenStatus {
-    pub(super) addresses: Vec<LoadBalancerIngress>,
+    pub(super) addresses: WrittenAddresses,
     pub(super) condition: Option<Condition>,
 }
 
@@ -54,7 +55,7 @@ impl WrittenStatus {
             Some(exposure) => exposure.matches(self.condition.as_ref()),
             None => self.condition.is_none(),
         };
-        self.addresses == addresses && has_same_condition
+        self.addresses.matches(addresses) && has_same_condition
     }
 
     /// Returns true if the desired status has the addresses of this written status, and its condition has the same
@@ -65,7 +66,7 @@ impl WrittenStatus {
         exposure: &Exposure,
     ) -> bool {
         let condition = self.condition.as_ref();
-        self.addresses == addresses
+        self.addresses.matches(addresses)
             && condition.is_some_and(|condition| {
                 condition.reason == exposure.reason.as_str() && condition.status == exposure.status()
             })

@@ -1,14 +1,15 @@
 //! Finds the Services that a change of a node agent affects, and the ports that the agents use. Pure.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use akrobateo_services::agent_report::{MasqueradedPeer, PortProblem};
+use akrobateo_services::agent_report::{AgentReport, MasqueradedPeer, PortProblem};
 use akrobateo_services::allocation::{AllocationResult, OccupiedPorts};
 use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::NodeInfo;
-use akrobateo_services::published::is_published;
+use akrobateo_services::parsed_services::ParsedService;
+use akrobateo_services::published::has_node_address;
 use akrobateo_services::spec::{ClientAddress, LoadBalancerSpec, ServiceDefaults, valid_settings};
-use k8s_openapi::api::core::v1::Service;
 
 use crate::decide::{
     AgentStates, AgentStatus, ObservedReport, RequiredVersions, is_waiting_for_proxy, lacks_settings,
@@ -59,6 +60,28 @@ impl AgentFacts {
     }
 }
 
+/// Returns true if the reports differ at most in the applied versions and in the lists of Services with their own facts.
+/// Any other difference may affect all Services.
+pub(super) fn changes_only_services(previous: &ObservedReport, current: &ObservedReport) -> bool {
+    let (report, other) = (&previous.report, &current.report);
+    previous.is_silent == current.is_silent
+        && report.is_paused == other.is_paused
+        && report.error == other.error
+        && report.masqueraded_peers == other.masqueraded_peers
+}
+
+/// Returns the Services that the report names.
+pub(super) fn named_services(report: &AgentReport) -> BTreeSet<ServiceKey> {
+    let problems =
+        report.refused_ports.iter().chain(&report.doubly_used_ports).map(|problem| &problem.service);
+    let names = problems.chain(&report.unserved_services).chain(&report.services_waiting_for_proxies);
+    let keys = names.filter_map(|name| {
+        let (namespace, name) = name.split_once('/')?;
+        Some(ServiceKey { namespace: namespace.to_owned(), name: name.to_owned() })
+    });
+    keys.collect()
+}
+
 /// Returns true if the Service keeps the client's address for endpoints on other nodes.
 fn keeps_client_address(spec: &LoadBalancerSpec) -> bool {
     spec.client_address == ClientAddress::Keep && !spec.is_external_traffic_policy_local
@@ -70,35 +93,36 @@ fn keeps_client_address(spec: &LoadBalancerSpec) -> bool {
 /// Each agent decides if it serves a Service, so its report shows which ports it uses. The operator itself checks that
 /// the Service selects the node, because an agent reports only Services that select its node.
 pub(super) fn ports_occupied_by_agents(
-    service: &Service,
+    parsed: &ParsedService,
     defaults: &ServiceDefaults,
     nodes: &[NodeInfo],
     agents: &AgentStates,
     required_versions: impl Fn(&NodeInfo) -> RequiredVersions,
 ) -> OccupiedPorts {
-    let key = ServiceKey::from_service(service);
-    let (spec, is_rejected) = match LoadBalancerSpec::from_service(service, defaults) {
-        Ok(spec) => (spec, false),
+    let (key, service) = (&parsed.key, &parsed.service);
+    let (spec, is_rejected) = match &parsed.spec {
+        None => return OccupiedPorts::default(),
+        Some(Ok(spec)) => (spec.clone(), false),
         // The agents still forward a rejected Service with its last valid spec, except the reserved ports. Usually an
         // annotation is the cause of the rejection, and this function needs only the ports.
-        Err(_) => match valid_settings(service, defaults) {
-            Some((_, spec)) => (spec, true),
+        Some(Err(_)) => match valid_settings(service, defaults) {
+            Some((_, spec)) => (Arc::new(spec), true),
             None => return OccupiedPorts::default(),
         },
     };
     let is_occupied = |node: &NodeInfo| {
         let Some(agent) = agents.get(&node.name) else { return false };
         let report = &agent.observed_report.report;
-        if is_waiting_for_proxy(report, &key) {
+        if is_waiting_for_proxy(report, key) {
             return !agent.observed_report.is_silent;
         }
-        let is_published = is_published(service, node);
+        let is_published = has_node_address(&parsed.published_addresses, node);
         let is_selected = spec.nodes.matches(node) || (is_published && spec.nodes.matches_running_pod(node));
-        let is_serving = AgentStatus::new(Some(&agent.observed_report), &key, required_versions(node))
+        let is_serving = AgentStatus::new(Some(&agent.observed_report), key, required_versions(node))
             == AgentStatus::Serving;
         is_serving
             && if is_rejected {
-                is_published && !lacks_settings(report, &key)
+                is_published && !lacks_settings(report, key)
             } else {
                 spec.is_shared() && is_selected
             }

@@ -7,12 +7,13 @@ use std::time::Instant;
 use akrobateo_services::allocation::{AllocationResult, OccupiedPorts};
 use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::NodeInfo;
+use akrobateo_services::parsed_services::ParsedService;
 use akrobateo_services::spec::ServiceDefaults;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Service;
 
 use super::agent_counts::{MAX_APPLY_TIME, count_agents};
-use super::agent_facts::{AgentFacts, ports_occupied_by_agents};
+use super::agent_facts::{AgentFacts, changes_only_services, named_services, ports_occupied_by_agents};
 use super::agent_registry::{AgentChange, AgentRegistry};
 use super::clock::Clock;
 use super::versions::{EndpointVersions, SeenVersion, ServiceVersions};
@@ -28,6 +29,9 @@ pub(super) struct Agents {
     registry: AgentRegistry,
     service_versions: ServiceVersions,
     endpoint_versions: EndpointVersions,
+    /// The number of comparisons of reports with Services.
+    #[cfg(test)]
+    pub(super) comparison_count: std::cell::Cell<usize>,
 }
 
 impl Agents {
@@ -38,6 +42,8 @@ impl Agents {
             registry: AgentRegistry::default(),
             service_versions: ServiceVersions::default(),
             endpoint_versions: EndpointVersions::default(),
+            #[cfg(test)]
+            comparison_count: std::cell::Cell::default(),
         }
     }
 
@@ -81,19 +87,38 @@ impl Agents {
         changes
     }
 
-    /// Returns true if one of these changes may change the decision about the Service.
+    /// Returns the Services whose decisions the change may affect; `None` if the change may affect all Services. Usually
+    /// an agent has only applied newer versions. Then only the Services with one of these versions may be affected.
+    pub(super) fn candidates(&self, change: &AgentChange) -> Option<BTreeSet<ServiceKey>> {
+        let (previous, current) = (change.previous_report.as_ref()?, change.current_report.as_ref()?);
+        if !changes_only_services(previous, current) {
+            return None;
+        }
+        let mut candidates = named_services(&previous.report);
+        candidates.extend(named_services(&current.report));
+        let (before, after) =
+            (previous.report.applied_versions.as_ref()?, current.report.applied_versions.as_ref()?);
+        let (first, last) = (before.services.min(after.services), before.services.max(after.services));
+        candidates.extend(self.service_versions.find_between(first, last).cloned());
+        let first = before.endpoint_slices.min(after.endpoint_slices);
+        let last = before.endpoint_slices.max(after.endpoint_slices);
+        candidates.extend(self.endpoint_versions.find_between(&change.node, first, last).cloned());
+        Some(candidates)
+    }
+
+    /// Returns true if the change may affect the decision about the Service.
     pub(super) fn is_service_affected(
         &self,
         key: &ServiceKey,
         result: &AllocationResult,
-        changes: &[AgentChange],
+        change: &AgentChange,
     ) -> bool {
-        changes.iter().any(|AgentChange { node, previous_report, current_report }| {
-            let required_versions_on_node = self.required_versions(key, node);
-            let facts =
-                |observed_report| AgentFacts::new(result, key, required_versions_on_node, observed_report);
-            facts(previous_report.as_ref()) != facts(current_report.as_ref())
-        })
+        #[cfg(test)]
+        self.comparison_count.set(self.comparison_count.get() + 1);
+        let required_versions_on_node = self.required_versions(key, &change.node);
+        let facts =
+            |observed_report| AgentFacts::new(result, key, required_versions_on_node, observed_report);
+        facts(change.previous_report.as_ref()) != facts(change.current_report.as_ref())
     }
 
     /// Returns the versions that the rules on a node must contain.
@@ -122,30 +147,34 @@ impl Agents {
     /// Returns the ports that the agents use for a Service.
     pub(super) fn occupied_ports(
         &self,
-        service: &Service,
+        service: &ParsedService,
         defaults: &ServiceDefaults,
         nodes: &[NodeInfo],
         agents: &AgentStates,
     ) -> OccupiedPorts {
-        let key = ServiceKey::from_service(service);
-        let required_versions_on_node = |node: &NodeInfo| self.required_versions(&key, &node.name);
+        let required_versions_on_node = |node: &NodeInfo| self.required_versions(&service.key, &node.name);
         ports_occupied_by_agents(service, defaults, nodes, agents, required_versions_on_node)
     }
 
-    /// Records the versions of all Services. `has_same_settings` returns true if the settings of a Service have not
-    /// changed since the last call. If the settings have not changed, the agents need not apply the new version.
-    pub(super) fn record_services(
+    /// Records the version of a Service; `None` if the Service does not exist. `has_same_settings` is true if the settings
+    /// of the Service have not changed since the last call. If they have not changed, the agents need not apply the new
+    /// version.
+    pub(super) fn record_service(
         &mut self,
-        services: &[Arc<Service>],
-        has_same_settings: impl Fn(&Service) -> bool,
+        key: &ServiceKey,
+        service: Option<&Service>,
+        has_same_settings: bool,
         now: Instant,
     ) {
-        let keys: BTreeSet<_> = services.iter().map(|service| ServiceKey::from_service(service)).collect();
-        for service in services {
-            let key = ServiceKey::from_service(service);
-            self.service_versions.record(key, service, has_same_settings(service), now);
+        match service {
+            Some(service) => self.service_versions.record(key, service, has_same_settings, now),
+            None => self.service_versions.forget(key),
         }
-        self.service_versions.retain_existing(|key| keys.contains(key));
+    }
+
+    /// Removes the records of all Services that do not exist.
+    pub(super) fn retain_services(&mut self, exists: impl Fn(&ServiceKey) -> bool) {
+        self.service_versions.retain_existing(exists);
     }
 
     /// Returns the version of a Service that the rules must contain.

@@ -7,9 +7,9 @@ use akrobateo_core::Frontend;
 use akrobateo_services::allocation::{Observations, OccupiedPorts, RecentEndpoints};
 use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::NodeInfo;
-use akrobateo_services::published::published_nodes;
-use akrobateo_services::spec::{LoadBalancerSpec, ServiceDefaults};
-use k8s_openapi::api::core::v1::Service;
+use akrobateo_services::parsed_services::{ParsedService, ParsedServices};
+use akrobateo_services::published::nodes_with_addresses;
+use akrobateo_services::spec::LoadBalancerSpec;
 
 use super::agents::Agents;
 use crate::cache::Stores;
@@ -56,8 +56,8 @@ impl Observations for StoreObservations<'_> {
         self.recent_endpoints.current_nodes(key)
     }
 
-    fn published_nodes(&self, service: &Service) -> BTreeSet<String> {
-        published_nodes(service, self.nodes)
+    fn published_nodes(&self, service: &ParsedService) -> BTreeSet<String> {
+        nodes_with_addresses(&service.published_addresses, self.nodes)
     }
 }
 
@@ -65,14 +65,15 @@ impl Observations for StoreObservations<'_> {
 pub(super) fn read_occupied_ports(
     stores: &Stores,
     agents: &Agents,
-    defaults: &ServiceDefaults,
+    services: &ParsedServices,
     key: &ServiceKey,
     nodes: &[NodeInfo],
     agent_states: &AgentStates,
 ) -> OccupiedPorts {
     let OccupiedPorts { mut frontends, nodes: mut node_names } = stores.occupied_ports(key, nodes);
-    if let Some(service) = stores.service(key).filter(|_| !agent_states.is_empty()) {
-        let occupied_by_agents = agents.occupied_ports(&service, defaults, nodes, agent_states);
+    if let Some(service) = services.get(key).filter(|_| !agent_states.is_empty()) {
+        let defaults = services.defaults();
+        let occupied_by_agents = agents.occupied_ports(service, defaults, nodes, agent_states);
         frontends.extend(occupied_by_agents.frontends);
         node_names.extend(occupied_by_agents.nodes);
     }

@@ -2,6 +2,7 @@
 
 mod agents;
 mod forged_objects;
+mod scale;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

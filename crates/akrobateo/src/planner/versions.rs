@@ -22,7 +22,11 @@ pub(super) struct SeenVersion {
 
 /// The versions of the settings of all Services.
 #[derive(Debug, Default)]
-pub(super) struct ServiceVersions(HashMap<ServiceKey, SeenVersion>);
+pub(super) struct ServiceVersions {
+    services: HashMap<ServiceKey, SeenVersion>,
+    /// The same Services, sorted by version.
+    by_version: BTreeSet<(u64, ServiceKey)>,
+}
 
 /// For each Service with externalTrafficPolicy Local, the version of the `EndpointSlices` at which each node got an
 /// endpoint.
@@ -40,32 +44,53 @@ impl ServiceVersions {
     /// Records the version of a Service. `has_same_settings` is true if the last call had the same settings.
     pub(super) fn record(
         &mut self,
-        key: ServiceKey,
+        key: &ServiceKey,
         service: &Service,
         has_same_settings: bool,
         now: Instant,
     ) {
         let current_version = SeenVersion { version: resource_version(service), seen_at: now };
-        let recorded_versions = self.0.entry(key).or_insert(current_version);
+        let recorded_version = self.get(key);
         // A version that is smaller than the recorded version means that the cluster's data was restored from a backup.
-        if !has_same_settings || current_version.version < recorded_versions.version {
-            *recorded_versions = current_version;
+        let is_current =
+            |recorded: SeenVersion| has_same_settings && recorded.version <= current_version.version;
+        if !recorded_version.is_some_and(is_current) {
+            self.forget(key);
+            self.by_version.insert((current_version.version, key.clone()));
+            self.services.insert(key.clone(), current_version);
+        }
+    }
+
+    /// Removes the record of a Service.
+    pub(super) fn forget(&mut self, key: &ServiceKey) {
+        if let Some(recorded_version) = self.services.remove(key) {
+            self.by_version.remove(&(recorded_version.version, key.clone()));
         }
     }
 
     /// Removes the records of all Services that do not exist.
     pub(super) fn retain_existing(&mut self, exists: impl Fn(&ServiceKey) -> bool) {
-        self.0.retain(|key, _| exists(key));
+        self.services.retain(|key, _| exists(key));
+        self.by_version.retain(|(_, key)| exists(key));
     }
 
     /// Returns the newest version that the operator first saw at this time or earlier.
     pub(super) fn newest_seen_until(&self, time: Instant) -> u64 {
-        self.0.values().filter(|seen| seen.seen_at <= time).map(|seen| seen.version).max().unwrap_or(0)
+        let mut newest_first = self.by_version.iter().rev();
+        let is_seen = |key| self.get(key).is_some_and(|seen| seen.seen_at <= time);
+        newest_first.find(|(_, key)| is_seen(key)).map_or(0, |(version, _)| *version)
+    }
+
+    /// Returns the Services whose versions are greater than `after` and not greater than `until`.
+    pub(super) fn find_between(&self, after: u64, until: u64) -> impl Iterator<Item = &ServiceKey> {
+        let first_key = ServiceKey { namespace: String::new(), name: String::new() };
+        let newer_services = self.by_version.range((after.saturating_add(1), first_key)..);
+        newer_services.take_while(move |(version, _)| *version <= until).map(|(_, key)| key)
     }
 
     /// Returns the version of a Service.
     pub(super) fn get(&self, key: &ServiceKey) -> Option<SeenVersion> {
-        self.0.get(key).copied()
+        self.services.get(key).copied()
     }
 }
 
@@ -93,6 +118,19 @@ impl EndpointVersions {
         self.0.retain(|key, _| exists(key));
     }
 
+    /// Returns the Services with an endpoint on the node whose versions are greater than `after` and not greater than
+    /// `until`.
+    pub(super) fn find_between(
+        &self,
+        node: &str,
+        after: u64,
+        until: u64,
+    ) -> impl Iterator<Item = &ServiceKey> {
+        let is_between = move |seen: &SeenVersion| seen.version > after && seen.version <= until;
+        let services = self.0.iter();
+        services.filter(move |(_, nodes)| nodes.get(node).is_some_and(is_between)).map(|(key, _)| key)
+    }
+
     /// Returns the version at which a node got an endpoint; `None` if the node has no endpoint.
     pub(super) fn get(&self, key: &ServiceKey, node: &str) -> Option<SeenVersion> {
         self.0.get(key)?.get(node).copied()
@@ -112,7 +150,7 @@ mod tests {
         let mut record = |version: &str, has_same_settings: bool| {
             let mut service = service("web").build();
             service.metadata.resource_version = Some(version.to_owned());
-            versions.record(key("web"), &service, has_same_settings, start);
+            versions.record(&key("web"), &service, has_same_settings, start);
             versions.get(&key("web")).unwrap().version
         };
         assert_eq!(record("5", false), 5);
@@ -127,7 +165,7 @@ mod tests {
         for (name, version, seconds) in [("web", "5", 0), ("api", "4", 1), ("dns", "9", 2)] {
             let mut service = service(name).build();
             service.metadata.resource_version = Some(version.to_owned());
-            versions.record(key(name), &service, false, start + Duration::from_secs(seconds));
+            versions.record(&key(name), &service, false, start + Duration::from_secs(seconds));
         }
         let newest_version = |seconds| versions.newest_seen_until(start + Duration::from_secs(seconds));
         assert_eq!([newest_version(0), newest_version(1), newest_version(2)], [5, 5, 9]);

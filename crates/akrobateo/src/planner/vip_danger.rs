@@ -6,16 +6,6 @@ use akrobateo_services::node_info::NodeInfo;
 use akrobateo_services::spec::ServiceDefaults;
 use tokio::sync::watch;
 
-/// Waits until the reason why ipMode VIP is dangerous changes. Without a receiver, this function never returns.
-pub(super) async fn wait_for_vip_danger_change(receiver: Option<&mut watch::Receiver<Option<String>>>) {
-    if let Some(receiver) = receiver
-        && receiver.changed().await.is_ok()
-    {
-        return;
-    }
-    std::future::pending::<()>().await;
-}
-
 /// Reads the last result of the detection. K3s and RKE2 show the arguments of kube-proxy only in the annotations of
 /// their nodes.
 pub(super) fn update_vip_danger(

@@ -16,7 +16,8 @@ use kube::ResourceExt;
 
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
-use crate::spec::{LoadBalancerSpec, ServiceDefaults, SpecError, is_eligible};
+use crate::parsed_services::ParsedService;
+use crate::spec::{LoadBalancerSpec, ServiceDefaults, SpecError};
 pub use claim::OccupiedPorts;
 use claim::{Claim, ClaimOrder, ClaimedNodes};
 use claims::allocate_claims;
@@ -52,7 +53,7 @@ pub trait Observations {
     fn endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String>;
 
     /// Returns the nodes with an address in the Service's status.
-    fn published_nodes(&self, service: &Service) -> BTreeSet<String>;
+    fn published_nodes(&self, service: &ParsedService) -> BTreeSet<String>;
 }
 
 /// The observations of a cluster in which Services have neither proxies nor addresses.
@@ -75,15 +76,15 @@ impl Observations for NothingObserved {
         BTreeSet::new()
     }
 
-    fn published_nodes(&self, _: &Service) -> BTreeSet<String> {
+    fn published_nodes(&self, _: &ParsedService) -> BTreeSet<String> {
         BTreeSet::new()
     }
 }
 
 /// An eligible Service, its spec, and the ports that it needs.
 struct PortRequest<'a> {
-    service: &'a Service,
-    spec: Result<Arc<LoadBalancerSpec>, SpecError>,
+    parsed: &'a ParsedService,
+    spec: &'a Result<Arc<LoadBalancerSpec>, SpecError>,
     frontends: BTreeSet<Frontend>,
 }
 
@@ -106,9 +107,6 @@ pub struct PortAllocations {
 
 impl PortAllocations {
     /// Validates all Services and allocates their ports.
-    ///
-    /// A Service that already has a port keeps this port. `self` is the previous allocation. After a start of the
-    /// operator, the previous allocation is empty.
     #[must_use]
     pub fn update(
         &self,
@@ -117,18 +115,32 @@ impl PortAllocations {
         defaults: &ServiceDefaults,
         observations: &impl Observations,
     ) -> Self {
-        let eligible_services =
-            services.iter().filter(|service| is_eligible(service, defaults.is_default_class));
-        let requests: Vec<_> = eligible_services
-            .map(|service| PortRequest::from_service(service, defaults, observations))
-            .collect();
+        let services = services.iter().map(|service| ParsedService::from_service(service, defaults));
+        let services: Vec<_> = services.collect();
+        self.update_parsed(services.iter(), nodes, defaults, observations)
+    }
+
+    /// Allocates the ports of all Services.
+    ///
+    /// A Service that already has a port keeps this port. `self` is the previous allocation. After a start of the
+    /// operator, the previous allocation is empty.
+    #[must_use]
+    pub fn update_parsed<'a>(
+        &self,
+        services: impl Iterator<Item = &'a ParsedService> + Clone,
+        nodes: &[NodeInfo],
+        defaults: &ServiceDefaults,
+        observations: &impl Observations,
+    ) -> Self {
+        let requests = { services.clone() }.filter_map(|it| PortRequest::new(it, defaults, observations));
+        let requests: Vec<_> = requests.collect();
         let node_ports = NodePorts::from_services(services);
         let contested_ports = contested_frontends(&requests);
         let is_contested = |request: &&PortRequest| {
-            let key = ServiceKey::from_service(request.service);
+            let key = &request.parsed.key;
             let mut frontends = request.frontends.iter();
             frontends.any(|port| {
-                contested_ports.contains(port) || node_ports.get_other_owner(*port, &key).is_some()
+                contested_ports.contains(port) || node_ports.get_other_owner(*port, key).is_some()
             })
         };
         // Most Services have no port in common with another Service. For these Services, the allocation does not check
@@ -137,15 +149,20 @@ impl PortAllocations {
         let claims: Vec<_> =
             contested_requests.map(|request| self.create_claim(request, nodes, observations)).collect();
         let mut allocations = allocate_claims(&claims, nodes, &node_ports);
-        let entries = requests.into_iter().map(|PortRequest { service, spec, frontends }| {
-            let key = ServiceKey::from_service(service);
+        let entries = requests.into_iter().map(|PortRequest { parsed, spec, frontends }| {
             let (allocation, granted_nodes) = allocations
-                .remove(&key)
+                .remove(&parsed.key)
                 .map(|result| (result.allocation, Some(result.granted_nodes)))
                 .unwrap_or_default();
             let accept = |spec| AllocationResult::Accepted(spec, allocation);
-            let allocation_result = spec.map_or_else(AllocationResult::Rejected, accept);
-            (key, ServiceEntry { service_uid: service.uid(), allocation_result, frontends, granted_nodes })
+            let allocation_result = spec.clone().map_or_else(AllocationResult::Rejected, accept);
+            let entry = ServiceEntry {
+                service_uid: parsed.service.uid(),
+                allocation_result,
+                frontends,
+                granted_nodes,
+            };
+            (parsed.key.clone(), entry)
         });
         Self { entries: entries.collect() }
     }
@@ -157,8 +174,8 @@ impl PortAllocations {
         nodes: &[NodeInfo],
         observations: &impl Observations,
     ) -> Claim {
-        let PortRequest { service, spec, frontends } = request;
-        let key = ServiceKey::from_service(service);
+        let PortRequest { parsed, spec, frontends } = request;
+        let (key, service) = (parsed.key.clone(), &parsed.service);
         let occupied_ports = observations.occupied_ports(&key);
         let claimed_nodes = match spec {
             Ok(spec) if spec.is_external_traffic_policy_local => {
@@ -185,7 +202,7 @@ impl PortAllocations {
             is_shared: spec.as_ref().is_ok_and(|spec| spec.is_shared()),
             occupied_ports,
             allocated_ports: self.allocated_ports(&key, service.uid().as_ref(), nodes),
-            published_nodes: observations.published_nodes(service),
+            published_nodes: observations.published_nodes(parsed),
             order: ClaimOrder {
                 created_at: service.creation_timestamp().map_or(Timestamp::MAX, |time| time.0),
                 key,
@@ -252,22 +269,22 @@ impl PortAllocations {
 }
 
 impl<'a> PortRequest<'a> {
-    fn from_service(
-        service: &'a Service,
+    /// Returns the request of a Service; `None` if the Service is not eligible.
+    fn new(
+        parsed: &'a ParsedService,
         defaults: &ServiceDefaults,
         observations: &impl Observations,
-    ) -> Self {
-        let spec = LoadBalancerSpec::from_service(service, defaults).map(Arc::new);
-        let frontends = if let Ok(spec) = &spec {
+    ) -> Option<Self> {
+        let spec = parsed.spec.as_ref()?;
+        let frontends = if let Ok(spec) = spec {
             observations.needed_frontends(spec)
         } else {
             // The previous proxies of a rejected Service keep running, except proxies that use a reserved port.
-            let occupied_frontends =
-                observations.occupied_ports(&ServiceKey::from_service(service)).frontends;
+            let occupied_frontends = observations.occupied_ports(&parsed.key).frontends;
             let is_reserved = |port: &Frontend| defaults.reserved_ports.contains(port.host_port());
             if occupied_frontends.iter().any(is_reserved) { BTreeSet::new() } else { occupied_frontends }
         };
-        Self { service, spec, frontends }
+        Some(Self { parsed, spec, frontends })
     }
 }
 

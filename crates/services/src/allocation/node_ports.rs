@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU16;
-use std::sync::Arc;
 
 use akrobateo_core::{Family, Frontend, Protocol};
-use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use k8s_openapi::api::core::v1::ServiceSpec;
 
 use crate::key::ServiceKey;
+use crate::parsed_services::ParsedService;
 
 /// The field of a Service that makes kube-proxy use a port on every node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,11 +34,10 @@ type NodePortOwner = (ServiceKey, NodePortKind);
 pub(super) struct NodePorts(BTreeMap<Frontend, NodePortOwner>);
 
 impl NodePorts {
-    pub(super) fn from_services(services: &[Arc<Service>]) -> Self {
+    pub(super) fn from_services<'a>(services: impl Iterator<Item = &'a ParsedService>) -> Self {
         let mut node_ports = Self::default();
-        for service in services {
+        for ParsedService { key, service, .. } in services {
             let Some(spec) = &service.spec else { continue };
-            let key = ServiceKey::from_service(service);
             for frontend in spec_node_ports(spec) {
                 node_ports.insert(frontend, (key.clone(), NodePortKind::NodePort));
             }

@@ -53,7 +53,7 @@ fn node_reports_a_published_rejected_service_without_settings() {
 #[test]
 fn service_keeps_its_settings_when_an_edit_adds_a_reserved_port() {
     let mut cluster = TestCluster::new();
-    cluster.planner.defaults.reserved_ports = "22".parse().unwrap();
+    cluster.set_reserved_ports("22");
     let web = || service("web").tcp(80).published("10.0.0.1", "Proxy", "akrobateo");
     cluster.apply(web());
     cluster.served_names();
@@ -68,19 +68,19 @@ fn service_releases_only_the_port_that_becomes_reserved() {
     let mut cluster = TestCluster::new();
     let web = || service("web").tcp(80).udp(80).tcp(443).published("10.0.0.1", "Proxy", "akrobateo");
     for service in [web(), web().annotation(IP_MODE, "typo")] {
-        cluster.planner.defaults.reserved_ports = "22".parse().unwrap();
+        cluster.set_reserved_ports("22");
         cluster.apply(web());
         assert_eq!(served_ports(&mut cluster).len(), 3);
         cluster.apply(service);
         // The agent reads the reserved ports only at its start.
         cluster.restart();
-        cluster.planner.defaults.reserved_ports = "80".parse().unwrap();
+        cluster.set_reserved_ports("80");
         assert_eq!(served_ports(&mut cluster), ["80/UDP", "443/TCP"]);
         assert_eq!(cluster.plan().unserved_services, Vec::<String>::new());
         // The Service does not get the port back while it is rejected.
-        cluster.planner.defaults.reserved_ports = "443".parse().unwrap();
+        cluster.set_reserved_ports("443");
         assert_eq!(served_ports(&mut cluster), ["80/UDP"]);
-        cluster.planner.defaults.reserved_ports = "80,443,udp/80".parse().unwrap();
+        cluster.set_reserved_ports("80,443,udp/80");
         assert_eq!(served_ports(&mut cluster), Vec::<String>::new());
         assert_eq!(cluster.plan().unserved_services, ["default/web"]);
     }
@@ -93,7 +93,7 @@ fn rejected_service_holds_only_ports_that_are_not_reserved() {
     cluster.apply(web());
     cluster.served_names();
     cluster.restart();
-    cluster.planner.defaults.reserved_ports = "80".parse().unwrap();
+    cluster.set_reserved_ports("80");
     cluster.apply(web().udp(53));
     cluster.apply(service("other").udp(443).created_at(0));
     assert_eq!(cluster.served_names(), ["default/web"]);

@@ -11,6 +11,7 @@ use crate::allocation::{Allocation, AllocationResult, Observations, OccupiedPort
 use crate::fixtures::{ServiceBuilder, defaults, key, node};
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
+use crate::parsed_services::ParsedService;
 use crate::spec::{LoadBalancerSpec, PortSet, ServiceDefaults, is_external_policy_local, parse_tolerations};
 
 /// The workload that the operator created for a Service after an allocation.
@@ -87,8 +88,8 @@ impl Observations for ClusterModel {
         nodes.cloned().unwrap_or_default()
     }
 
-    fn published_nodes(&self, service: &Service) -> BTreeSet<String> {
-        self.published_nodes.get(&ServiceKey::from_service(service)).cloned().unwrap_or_default()
+    fn published_nodes(&self, service: &ParsedService) -> BTreeSet<String> {
+        self.published_nodes.get(&service.key).cloned().unwrap_or_default()
     }
 }
 
@@ -254,7 +255,7 @@ impl ClusterModel {
             }
             let mut nodes = self.occupied_ports(key).nodes;
             if rule.is_none() || !self.endpoint_nodes(key).is_empty() {
-                let published_nodes = self.published_nodes(service);
+                let published_nodes = self.published_nodes.get(key).cloned().unwrap_or_default();
                 nodes.retain(|name| published_nodes.contains(name));
             }
             self.assumed_endpoints.insert(key.clone(), nodes);

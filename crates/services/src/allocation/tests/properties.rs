@@ -13,6 +13,7 @@ use crate::allocation::node_ports::NodePorts;
 use crate::allocation::{AllocationResult, Observations, OccupiedPorts};
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
+use crate::parsed_services::ParsedService;
 use crate::spec::LoadBalancerSpec;
 
 type PortOnNode<'a> = (&'a str, Frontend);
@@ -171,8 +172,10 @@ fn check_waiting_services(
     cluster_after_events: &ClusterModel,
     cluster_after: &ClusterModel,
 ) -> Result<(), TestCaseError> {
-    let services: Vec<_> = cluster_after.services.values().cloned().collect();
-    let node_ports = NodePorts::from_services(&services);
+    let defaults = cluster_after.defaults();
+    let services = cluster_after.services.values();
+    let services: Vec<_> = services.map(|it| ParsedService::from_service(it, &defaults)).collect();
+    let node_ports = NodePorts::from_services(services.iter());
     let rank = |key: &ServiceKey, node: &str| {
         let service = &cluster_after.services[key];
         (!cluster_before.is_published(key, node), service.metadata.creation_timestamp.clone(), key.clone())
