@@ -118,11 +118,6 @@ impl Statuses {
         self.complete_count
     }
 
-    /// Returns the number of Services.
-    pub(crate) fn service_count(&self) -> usize {
-        self.services.len()
-    }
-
     /// Returns the number of changes of Services that the watch has reported.
     pub(crate) const fn event_count(&self) -> usize {
         self.event_count
