@@ -40,6 +40,10 @@ bench-operator: deps ## measures the operator's latency and memory on the cluste
 bench: deps ## compares the data plane and the node agent with other proxies, in private network namespaces (root, 35 minutes)
 	scripts/bench
 
+.PHONY: scale
+scale: deps ## measures the operator and the agents with 1,000 Services on 100 nodes without machines (root, 10 minutes)
+	scripts/scale
+
 .PHONY: lint
 lint: deps lint-scripts lint-source lint-prose lint-deploy ## checks format, clippy, licences, scripts, prose, chart and documents
 	cargo fmt --check

@@ -19,6 +19,16 @@ pub trait Observer: Send + 'static {
     fn on_applied(&mut self, id: u64, result: Result<(), &DataPathError>, duration: Duration);
 }
 
+impl Observer for Box<dyn Observer> {
+    fn on_modes(&mut self, modes: &Modes) {
+        (**self).on_modes(modes);
+    }
+
+    fn on_applied(&mut self, id: u64, result: Result<(), &DataPathError>, duration: Duration) {
+        (**self).on_applied(id, result, duration);
+    }
+}
+
 /// A command to the thread of an agent.
 #[derive(Debug)]
 pub(super) enum AgentCommand {

@@ -7,11 +7,11 @@ use netfilter::nft::InstalledTable;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::metrics::Metrics;
+use super::node_kernel::{NodeKernel, RunningDataPath};
 use super::observer::{DataPathEvent, EventSender};
 use super::state_file::StateFile;
-use crate::agent::Agent;
 use crate::config::Service;
-use crate::data_path::{DataPath, DataPathError};
+use crate::data_path::DataPathError;
 use crate::table::family_set;
 use crate::table::keys::parse_service;
 
@@ -25,7 +25,7 @@ pub(super) struct Adoption {
     pub(super) frontends: BTreeSet<Frontend>,
     /// The thread that maintains the rules of the earlier process; `None` if the kernel has no rules, or if their
     /// configuration is not known.
-    pub(super) thread: Option<Agent>,
+    pub(super) thread: Option<Box<dyn RunningDataPath>>,
 }
 
 /// Reads the rules in the kernel. If the configuration of the rules is known, starts a thread that restores deleted
@@ -34,11 +34,12 @@ pub(super) struct Adoption {
 /// Without rules in the kernel the saved configuration is not used, because a node that was restarted starts without
 /// Services.
 pub(super) fn adopt(
+    kernel: &dyn NodeKernel,
     state_file: &StateFile,
     events: &UnboundedSender<DataPathEvent>,
     metrics: &Metrics,
 ) -> Result<Adoption, DataPathError> {
-    let Some(installed) = DataPath::open()?.read_table()? else { return Ok(Adoption::default()) };
+    let Some(installed) = kernel.read_table()? else { return Ok(Adoption::default()) };
     let mut frontends = installed_frontends(&installed);
     let Some(config) = state_file.load() else { return Ok(Adoption { frontends, thread: None }) };
     // Another program may have deleted some of the rules.
@@ -46,7 +47,7 @@ pub(super) fn adopt(
     tracing::info!(services = config.services.len(), "continuing with the last configuration of the node");
     metrics.set_services(&config);
     metrics.set_endpoints(&config);
-    let thread = Agent::start(ADOPTED_CONFIG_ID, config, EventSender(events.clone()))?;
+    let thread = kernel.start_data_path(ADOPTED_CONFIG_ID, config, Box::new(EventSender(events.clone())))?;
     Ok(Adoption { frontends, thread: Some(thread) })
 }
 

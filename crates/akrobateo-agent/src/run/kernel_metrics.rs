@@ -19,7 +19,7 @@ use crate::table::PortCount;
 
 /// Reads the metrics of one network namespace.
 #[derive(Debug)]
-pub(super) struct KernelReader {
+pub struct KernelReader {
     port_counters: PortCounters,
     conntrack: Conntrack,
 }

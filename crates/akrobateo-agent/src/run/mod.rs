@@ -8,6 +8,7 @@ mod kernel_metrics;
 mod lease;
 mod metrics;
 mod node_eligibility;
+mod node_kernel;
 mod observer;
 mod port_metrics;
 #[cfg(test)]
@@ -34,21 +35,20 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use self::adoption::adopt;
 use self::http::Health;
-use self::kernel_metrics::KernelReader;
 use self::lease::NodeLease;
 use self::metrics::Metrics;
 use self::observer::{DataPathEvent, EventSender};
 use self::report::is_urgent;
 use self::state::{AgentState, Identity, NewConfig};
 use self::state_file::StateFile;
-use crate::agent::Agent;
 use crate::cluster::{ProxyLabels, Stores, Trigger, TriggerSender, WatchScope};
-use crate::data_path::DataPath;
 use crate::host::HostWatch;
 use crate::marks::Marks;
 use crate::plan::Planner;
 use crate::settings::RunOptions;
 pub use error::RunError;
+pub use kernel_metrics::KernelReader;
+pub use node_kernel::{LocalKernel, NodeKernel, RunningDataPath};
 
 /// The namespace of the agents if the agent does not run in a pod.
 const DEFAULT_NAMESPACE: &str = "kube-system";
@@ -68,13 +68,22 @@ const MAX_TRIGGERS_PER_BATCH: usize = 4096;
 /// Runs the agent until SIGTERM or SIGINT.
 pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let shutdown = shutdown_signal()?;
+    run_on(Arc::new(LocalKernel), options, shutdown).await
+}
+
+/// Runs the agent on a node with this kernel until `shutdown` ends.
+pub async fn run_on(
+    kernel: Arc<dyn NodeKernel>,
+    options: RunOptions,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RunError> {
     tokio::pin!(shutdown);
     // Only a process with the capability NET_ADMIN can read the rules. A process without the capability ends here,
     // before it waits for the API server.
     let (event_sender, events) = mpsc::unbounded_channel();
     let state_file = StateFile::new(options.state_file.clone());
-    let metrics = Metrics::new(Some(KernelReader::open()?));
-    let adoption = adopt(&state_file, &event_sender, &metrics)?;
+    let metrics = Metrics::new(kernel.open_counters()?);
+    let adoption = adopt(kernel.as_ref(), &state_file, &event_sender, &metrics)?;
     let health = Arc::new(Health { is_ready: AtomicBool::new(false), metrics });
     let address = options.http_address;
     let listener = TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
@@ -82,7 +91,9 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let (client, pod_namespace) = connect(&options.connection).await?;
     let namespace = pod_namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
     let (trigger_sender, triggers) = mpsc::unbounded_channel();
-    watch_host(trigger_sender.clone())?;
+    if let Some(watch) = kernel.watch_network()? {
+        watch_host(watch, trigger_sender.clone())?;
+    }
     let stores = start_watches(&client, &options, &namespace, &health, trigger_sender);
     tokio::select! {
         synced = stores.wait_until_synced() => synced?,
@@ -100,9 +111,10 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         namespace,
         daemonset: options.daemonset.clone(),
         lease_name: lease_name(&options.instance, &options.node_name),
-        state: AgentState::new(identity, stores, planner, adoption.frontends),
+        state: AgentState::new(identity, kernel.clone(), stores, planner, adoption.frontends),
         instance: options.instance,
         node_name: options.node_name,
+        kernel,
         health,
         data_path_thread: adoption.thread,
         event_sender,
@@ -122,11 +134,12 @@ struct RunningAgent {
     lease_name: String,
     instance: String,
     node_name: String,
+    kernel: Arc<dyn NodeKernel>,
     state: AgentState,
     health: Arc<Health>,
     /// The thread that changes the data path; `None` before the first plan, unless the agent has adopted the rules of
     /// an earlier process.
-    data_path_thread: Option<Agent>,
+    data_path_thread: Option<Box<dyn RunningDataPath>>,
     /// Sends the events of the thread to this task.
     event_sender: mpsc::UnboundedSender<DataPathEvent>,
     state_file: StateFile,
@@ -184,8 +197,8 @@ impl RunningAgent {
         if let Some(thread) = &self.data_path_thread {
             thread.set_config(id, config);
         } else {
-            let observer = EventSender(self.event_sender.clone());
-            self.data_path_thread = Some(Agent::start(id, config, observer)?);
+            let observer = Box::new(EventSender(self.event_sender.clone()));
+            self.data_path_thread = Some(self.kernel.start_data_path(id, config, observer)?);
         }
         Ok(())
     }
@@ -246,7 +259,7 @@ impl RunningAgent {
         let check = uninstall::is_uninstalled(&daemonsets, &self.daemonset, &node, metrics);
         match timeout(UNINSTALL_CHECK_TIMEOUT, check).await {
             Ok(Ok(true)) => {
-                remove_data_path();
+                remove_data_path(self.kernel.as_ref());
                 if let Ok(Err(error)) = timeout(SHUTDOWN_REQUEST_TIMEOUT, lease.delete()).await {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(error, "cannot delete the Lease of the node");
@@ -301,9 +314,9 @@ fn start_watches(
     Stores::start_watches(client, &scope, &triggers)
 }
 
-fn remove_data_path() {
-    match DataPath::open().and_then(|mut data_path| data_path.cleanup()) {
-        Ok(_) => tracing::info!("the agent was uninstalled from this node; its rules were removed"),
+fn remove_data_path(kernel: &dyn NodeKernel) {
+    match kernel.remove_data_path() {
+        Ok(()) => tracing::info!("the agent was uninstalled from this node; its rules were removed"),
         Err(error) => {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, "cannot remove the rules of the agent");
@@ -312,8 +325,7 @@ fn remove_data_path() {
 }
 
 /// Starts a thread that sends a trigger when an interface or an address of the node changes.
-fn watch_host(sender: mpsc::UnboundedSender<Trigger>) -> Result<(), RunError> {
-    let watch = HostWatch::open()?;
+fn watch_host(watch: HostWatch, sender: mpsc::UnboundedSender<Trigger>) -> Result<(), RunError> {
     let send_triggers = move || {
         loop {
             // If a signal interrupts the wait, the loop waits again.

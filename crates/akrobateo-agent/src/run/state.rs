@@ -13,12 +13,13 @@ use akrobateo_services::parsed_services::ServiceChange;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 
+use super::node_kernel::NodeKernel;
 use super::observer::DataPathEvent;
 use super::report::{DataPathState, build_report};
 use crate::cluster::{Agents, ProxyLabels, Stores, Trigger, host_port_pod, resource_version};
 use crate::config::NodeConfig;
-use crate::host::{self, HostNetwork};
-use crate::listeners::{self, Listeners};
+use crate::host::HostNetwork;
+use crate::listeners::Listeners;
 use crate::marks::{Marks, NodeNumber};
 use crate::plan::{Observation, Plan, Planner, choose_number};
 
@@ -45,6 +46,7 @@ pub(super) struct Identity {
 /// The state of a running agent.
 pub(super) struct AgentState {
     identity: Identity,
+    kernel: Arc<dyn NodeKernel>,
     stores: Stores,
     agents: Agents,
     /// The Node objects of the last plan, by name.
@@ -97,6 +99,7 @@ struct PendingConfig {
 impl AgentState {
     pub(super) fn new(
         identity: Identity,
+        kernel: Arc<dyn NodeKernel>,
         stores: Stores,
         planner: Planner,
         installed_frontends: BTreeSet<Frontend>,
@@ -104,6 +107,7 @@ impl AgentState {
         let agents = Agents::new(&identity.instance, &identity.node_name);
         Self {
             identity,
+            kernel,
             stores,
             agents,
             planned_nodes: HashMap::new(),
@@ -213,10 +217,10 @@ impl AgentState {
     /// Reads the node's listening sockets and its network again. Returns true if the sockets or the network have
     /// changed. After an error, the result of the previous read remains.
     pub(super) fn read_host(&mut self) -> bool {
-        let conntrack = host::ConntrackUse::read().ok();
+        let conntrack = self.kernel.read_conntrack_use().ok();
         self.conntrack = conntrack.map(|it| ConntrackUse { count: it.count.into(), max: it.max.into() });
         let mut has_changed = false;
-        match listeners::read() {
+        match self.kernel.read_listeners() {
             Ok(listeners) => {
                 has_changed |= listeners != self.listeners;
                 self.listeners = listeners;
@@ -229,7 +233,7 @@ impl AgentState {
         self.pending_changes.affects_all_services |= has_changed;
         let Some(node) = self.own_node() else { return has_changed };
         let addresses = NodeInfo::new(&node, self.identity.node_policy).all_addresses();
-        match host::read(&addresses) {
+        match self.kernel.read_network(&addresses) {
             Ok(network) => {
                 has_changed |= self.network.as_ref() != Some(&network);
                 self.network = Some(network);

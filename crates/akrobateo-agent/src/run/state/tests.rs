@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::cluster::{TriggerSender, WatchScope};
+use crate::run::node_kernel::LocalKernel;
 
 const SERVICES_PATH: &str = "/api/v1/services";
 const NODES_PATH: &str = "/api/v1/nodes";
@@ -87,7 +88,7 @@ impl TestAgent {
         };
         let defaults = ServiceDefaults { workload: WorkloadKind::Shared, ..defaults() };
         let planner = Planner::new(defaults, Vec::new());
-        let mut state = AgentState::new(identity, stores, planner, BTreeSet::new());
+        let mut state = AgentState::new(identity, Arc::new(LocalKernel), stores, planner, BTreeSet::new());
         state.network = Some(HostNetwork {
             uplink: "eth0".to_owned(),
             mtu: 1500,
