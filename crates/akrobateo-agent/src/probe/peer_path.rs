@@ -17,7 +17,7 @@ const ANSWERS_UNTIL_WORKING: u32 = 2;
 const FIRST_PENALTY_TIME: Duration = Duration::from_secs(5);
 /// The maximum of the time without missing answers, for a path that was lost often.
 const MAX_PENALTY_TIME: Duration = Duration::from_mins(5);
-/// The time after which the earlier loss_count of a working path are forgotten.
+/// The time after which the earlier losses of a working path are forgotten.
 const LOSS_RETENTION_TIME: Duration = Duration::from_mins(10);
 
 /// A path to a peer that keeps the client's address. The first variant is preferred.

@@ -27,18 +27,18 @@ const fn masquerade(reason: MasqueradeReason) -> ForwardingMode {
     ForwardingMode::Masquerade(reason)
 }
 
-/// Waits until all nodes except `other_node` have `mode` towards each other, and until the modes from and to
-/// `other_node` are `other_mode`. Returns the longest wait for one mode.
+/// Waits until all nodes except `excepted_node` have `mode` towards each other, and until the modes from and to
+/// `excepted_node` are `mode_of_other_node`. Returns the longest wait for one mode.
 fn wait_for_modes(
     agents: &Agents,
     mode: ForwardingMode,
-    other_node: usize,
-    other_mode: ForwardingMode,
+    excepted_node: usize,
+    mode_of_other_node: ForwardingMode,
 ) -> Duration {
     let mut longest_wait = Duration::ZERO;
     for node in 1..=3 {
         for peer in (1..=3).filter(|peer| *peer != node) {
-            let expected = if [node, peer].contains(&other_node) { other_mode } else { mode };
+            let expected = if [node, peer].contains(&excepted_node) { mode_of_other_node } else { mode };
             longest_wait = longest_wait.max(agents.wait_for_mode(node, peer, expected));
         }
     }

@@ -55,7 +55,7 @@ impl UdpSessions {
     pub(super) fn begin_phase(&mut self, phase: Phase, now_ms: u64) {
         match phase {
             Phase::Draining => {
-                self.sessions.iter_mut().for_each(|session| session.started_before_drain = true)
+                self.sessions.iter_mut().for_each(|session| session.started_before_drain = true);
             }
             Phase::Closing => self.last_activity_ms = now_ms,
             Phase::Forwarding | Phase::Stopped => {}

@@ -4,7 +4,7 @@ use akrobateo_services::allocation::Allocation;
 use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::NodeInfo;
 use akrobateo_services::spec::{IpMode, LoadBalancerSpec, ProxyWorkload};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::jiff::Timestamp;
 
 use super::addresses::{
@@ -67,17 +67,7 @@ pub(super) fn decide_dedicated_service(
         &endpoints_allow_node,
         now,
     );
-    // Several Services may publish an unclaimed node with the same port. kube-proxy must not forward for any of these
-    // Services, because its rules for one Service would reject the clients of another Service.
-    let addresses = build_ingress(spec, &publishable_nodes.nodes, &|node, address| {
-        if allocation.unclaimed_nodes.contains(&node.name) {
-            IpMode::Proxy
-        } else if must_keep_vip(state, service, spec, node, address) {
-            IpMode::Vip
-        } else {
-            spec.ip_mode
-        }
-    });
+    let addresses = build_addresses(state, service, spec, allocation, &publishable_nodes.nodes);
     let pod_deadline = state.pod_change_times.without_pods_since.map(|since| since + POD_CREATION_TIMEOUT);
     let are_pods_overdue = pod_deadline.is_some_and(|deadline| deadline <= now);
     let blocker = addresses
@@ -115,6 +105,27 @@ pub(super) fn decide_dedicated_service(
             Some(DesiredStatus { addresses, exposure: Some(exposure) }),
         )
     }
+}
+
+/// Returns the entries of the status for the addresses of these nodes.
+fn build_addresses(
+    state: &ServiceState,
+    service: &Service,
+    spec: &LoadBalancerSpec,
+    allocation: &Allocation,
+    nodes: &[&NodeInfo],
+) -> Vec<LoadBalancerIngress> {
+    build_ingress(spec, nodes, &|node, address| {
+        // Several Services may publish an unclaimed node with the same port. kube-proxy must not forward for any of these
+        // Services, because its rules for one Service would reject the clients of another Service.
+        if allocation.unclaimed_nodes.contains(&node.name) {
+            IpMode::Proxy
+        } else if must_keep_vip(state, service, spec, node, address) {
+            IpMode::Vip
+        } else {
+            spec.ip_mode
+        }
+    })
 }
 
 /// Returns the nodes whose addresses the Service publishes. If the Service has moved from shared to dedicated mode, the

@@ -140,7 +140,7 @@ impl LeaderElector {
         let step = next_step(&self.identity, record, Instant::now());
         match (&step, &record.lease) {
             (ElectionStep::Acquire, Some(lease)) => {
-                self.replace_lease(&self.with_self_as_holder(lease)).await?
+                self.replace_lease(&self.with_self_as_holder(lease)).await?;
             }
             (ElectionStep::Create, _) => self.create_lease().await?,
             _ => (),
