@@ -34,7 +34,7 @@ pub struct ProxyArgs {
 /// An option of the data plane, for its `--help` and the reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyOption {
-    /// The name, without dashes.
+    /// The name, without the leading dashes.
     pub name: &'static str,
     /// The form of the value, for example `PORT`.
     pub value_form: &'static str,

@@ -15,9 +15,9 @@ use crate::operator::{OPERATOR_ACCOUNT, OPERATOR_NAMESPACE};
 pub struct ApiRequest {
     /// The API group; empty for the core group.
     pub api_group: String,
-    /// The resource and subresource, in the form of RBAC rules, for example `services/status`.
+    /// The resource and subresource, written as in RBAC rules, for example `services/status`.
     pub resource: String,
-    /// The verb, in the form of RBAC rules.
+    /// The verb, written as in RBAC rules.
     pub verb: String,
     /// The object's name; empty for a list or a watch.
     pub object_name: String,

@@ -221,7 +221,7 @@ mod tests {
         StaleFlows::find(Family::V4, installed, desired)
     }
 
-    /// Returns the entry of a flow to the frontend of [`table`], whose endpoint is 10.244.1.10.
+    /// Returns the conntrack entry of a flow to the frontend of [`table`]. The endpoint of the flow is 10.244.1.10.
     fn entry(protocol: Protocol, mark: u32, has_reply: bool) -> Entry {
         let client = "192.0.2.1:4000".parse().unwrap();
         let original_destination = SocketAddr::new(config().node.addresses[0], 53);

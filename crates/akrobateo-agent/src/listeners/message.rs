@@ -43,7 +43,7 @@ pub(super) fn build_listener_request(protocol: Protocol, family: Family) -> Mess
     Messages::single(SOCK_DIAG_BY_FAMILY, message::NLM_F_DUMP, &header, |_| ())
 }
 
-/// Returns the frontends and addresses on which the socket in the kernel's answer listens.
+/// Returns the frontends and addresses of one listening socket. `message` is the kernel's description of this socket.
 ///
 /// Returns an empty list for a socket that receives packets only from the loopback interface (`SO_BINDTODEVICE`).
 /// Returns `None` if the message does not describe a socket with a port.

@@ -14,7 +14,7 @@ pub(super) fn load_protocol_and_port(first_register: u8) -> [Expr; 2] {
     ]
 }
 
-/// Returns the expressions that match if the mark of the conntrack entry has exactly `bits` of the bits in `mask`.
+/// Returns the expressions that match if `mark & mask == bits`. `mark` is the mark of the conntrack entry.
 pub(super) fn has_flow_bits(mask: u32, bits: u32) -> [Expr; 3] {
     [
         Expr::Ct { key: ct::KEY_MARK, direction: None, dreg: Reg(0) },
@@ -41,7 +41,7 @@ pub(super) fn set_packet_bits(bits: u32) -> [Expr; 3] {
     ]
 }
 
-/// Returns the expressions that match if the packet's mark has exactly `bits` of the bits in `mask`.
+/// Returns the expressions that match if `mark & mask == bits`. `mark` is the mark of the packet.
 pub(super) fn has_packet_bits(mask: u32, bits: u32) -> [Expr; 3] {
     [
         Expr::Meta { key: meta::KEY_MARK, dreg: Reg(0) },

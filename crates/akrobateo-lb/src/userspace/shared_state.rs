@@ -67,7 +67,7 @@ impl SharedState {
     }
 
     /// Passes a client from the worker with the index `accepting_worker_index` to the worker with the fewest
-    /// connections. Returns the client if the accepting worker should serve the client itself.
+    /// connections. Returns the client if the worker that has accepted the connection should also serve it.
     pub(super) fn pass_to_least_loaded_worker(
         &self,
         accepting_worker_index: usize,

@@ -60,7 +60,7 @@ impl Decision {
 /// The desired state of a Service's proxies.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ProxyDecision {
-    /// The Service must have no workload.
+    /// The workloads of the Service must be deleted.
     DeleteWorkloads,
     /// Exactly this workload must exist.
     RunWorkload(Workload),

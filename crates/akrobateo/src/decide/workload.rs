@@ -318,7 +318,7 @@ fn build_owner_reference(service: &Service) -> OwnerReference {
 }
 
 /// Returns the update strategy with which the operator deletes the outdated pods itself. With `RollingUpdate`,
-/// Kubernetes would replace all pods even after a change of the placement, and would wait for nodes that are not
+/// Kubernetes would replace all pods even if only the placement has changed, and would wait for nodes that are not
 /// available.
 fn build_on_delete_strategy() -> DaemonSetUpdateStrategy {
     DaemonSetUpdateStrategy { type_: Some("OnDelete".to_owned()), rolling_update: None }

@@ -4,7 +4,7 @@ use akrobateo_core::family::Family;
 
 use super::addresses::node_address;
 
-/// A property of the segment between the nodes and the client. A number identifies a node.
+/// A property of the segment between the nodes and the client. Each number in a variant is the number of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
     /// The node's port passes only packets from and to the node's own address, as a cloud's source and destination

@@ -58,7 +58,7 @@ pub(super) async fn measure(
     results.add("Services created", to_f64(durations.len()), Unit::Count);
     for (name, percent) in [("p50", 50), ("p99", 99)] {
         results.add_latency(
-            &format!("endpoint change to the tables of all agents, {name}"),
+            &format!("time from an endpoint change to the change of all tables, {name}"),
             percentile(&latencies, percent),
             None,
         );

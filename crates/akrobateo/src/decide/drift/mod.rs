@@ -8,7 +8,7 @@
 //! 2. **The digest of the desired spec**, in the annotation [`SPEC_DIGEST_ANNOTATION`], finds fields that the Service
 //!    no longer needs. The desired object does not have these fields, so comparison misses them, but the digest in the
 //!    annotation differs. The operator then applies the desired object, and the apply removes the fields.
-//! 3. **Managed fields** (`added_fields.rs`) find fields that another field manager added. An apply cannot remove these
+//! 3. **Managed fields** (`added_fields.rs`) show which fields another field manager added. An apply cannot remove these
 //!    fields, because an apply removes only fields that the operator owns. The operator therefore recreates the
 //!    workload.
 

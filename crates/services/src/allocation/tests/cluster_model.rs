@@ -46,7 +46,7 @@ pub(super) struct ClusterModel {
     pub(super) published_nodes: BTreeMap<ServiceKey, BTreeSet<String>>,
     /// The Services whose status reports that no endpoint is ready, with the rule for their published nodes.
     rules_without_endpoints: BTreeMap<ServiceKey, RuleWithoutEndpoints>,
-    /// The nodes on which a new operator assumes that an endpoint existed a moment ago.
+    /// The nodes on which an operator that has just started treats a missing endpoint as recent.
     assumed_endpoints: BTreeMap<ServiceKey, BTreeSet<String>>,
     pub(super) allocations: PortAllocations,
     /// The number of earlier Services with the same key.
@@ -262,12 +262,12 @@ impl ClusterModel {
         }
     }
 
-    /// Returns true if a new operator assumes an endpoint on a node that has none.
+    /// Returns true if an operator that has just started treats a node without an endpoint as a node with an endpoint.
     pub(super) fn assumes_missing_endpoints(&self) -> bool {
         self.services.keys().any(|key| self.recent_endpoint_nodes(key) != self.endpoint_nodes(key))
     }
 
-    /// Ends the time in which a new operator assumes endpoints.
+    /// Ends the time in which an operator that has just started treats missing endpoints as recent.
     pub(super) fn expire_assumed_endpoints(&mut self) {
         self.assumed_endpoints.clear();
     }

@@ -319,7 +319,8 @@ proptest! {
         let cluster_before = cluster.clone();
         cluster.restart();
         cluster.allocate();
-        // A Service without endpoints reports its conflicts only after the assumed endpoints expire.
+        // After a start, the operator treats missing endpoints as recent for some time. So a Service without endpoints
+        // reports its conflicts only after this time.
         let assumes_missing_endpoints = cluster.assumes_missing_endpoints();
         for index in 0..SERVICE_COUNT {
             let key = key(index);
