@@ -296,8 +296,9 @@ impl Planner {
         let agents = self.agents.states(Clock::at(Instant::now().into_std()));
         let occupied_ports = |key: &ServiceKey| self.occupied_ports(key, &nodes, &agents);
         let observations = StoreObservations::new(&occupied_ports, &nodes, &self.recent_endpoints);
-        let services = self.services.iter();
-        let allocations = self.allocations.update_parsed(services, &nodes, &defaults, &observations);
+        let (services, all_services) = (self.services.iter(), self.services.iter());
+        let allocations =
+            self.allocations.update_parsed(services, all_services, &nodes, &defaults, &observations);
         self.occupied_ports = observations.into_occupied_ports();
         let changed_services = allocations.services_changed_since(&self.allocations);
         self.address_errors.extend(new_address_errors(&self.nodes, &nodes));

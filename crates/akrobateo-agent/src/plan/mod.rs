@@ -2,6 +2,7 @@
 
 mod allocation;
 mod configured_services;
+mod decisions;
 mod endpoints;
 mod node;
 mod number;
@@ -17,8 +18,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use akrobateo_core::Frontend;
-use akrobateo_services::agent_report::{NodeNetwork, PortOwner, PortProblem};
-use akrobateo_services::allocation::{Allocation, AllocationResult, PortAllocations, RecentEndpoints};
+use akrobateo_services::agent_report::{NodeNetwork, PortProblem};
+use akrobateo_services::allocation::{AllocationResult, PortAllocations, RecentEndpoints};
 use akrobateo_services::endpoints::serving_nodes;
 use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::NodeInfo;
@@ -35,6 +36,7 @@ use kube::ResourceExt;
 use crate::config::NodeConfig;
 use allocation::NodeObservations;
 use configured_services::ConfiguredServices;
+use decisions::Decisions;
 pub(crate) use number::{NumberClaim, accepted_claims, choose_number};
 pub(crate) use observation::{HostPortPod, Observation};
 use ports::{PortCheck, check_ports};
@@ -72,18 +74,6 @@ pub(crate) struct Planner {
     recent_endpoints: RecentEndpoints,
     /// The Services of the last plan; `None` before the first plan.
     configured_services: Option<ConfiguredServices>,
-}
-
-/// The decisions of one plan.
-#[derive(Default)]
-struct Decisions {
-    served_services: Templates,
-    /// The frontends of the served Services.
-    used_frontends: BTreeSet<Frontend>,
-    refused_ports: Vec<PortProblem>,
-    unserved_services: Vec<String>,
-    doubly_used_ports: Vec<PortProblem>,
-    services_waiting_for_proxies: Vec<String>,
 }
 
 impl Planner {
@@ -178,7 +168,14 @@ impl Planner {
         let services: Vec<_> = services.collect();
         let observations = NodeObservations::new(&node, &current_services, &self.recent_endpoints);
         let (nodes, services) = (std::slice::from_ref(&node), services.into_iter());
-        self.allocations = self.allocations.update_parsed(services.clone(), nodes, &defaults, &observations);
+        // A Service that the node refuses still has its nodePorts.
+        self.allocations = self.allocations.update_parsed(
+            services.clone(),
+            self.services.iter(),
+            nodes,
+            &defaults,
+            &observations,
+        );
         for service in services {
             self.decide(observation, service, &node, &current_services, &mut decisions);
         }
@@ -329,32 +326,6 @@ impl Planner {
     /// Returns true unless the valid settings of a rejected Service select proxies.
     fn may_be_shared(&self, service: &Service) -> bool {
         valid_settings(service, self.services.defaults()).is_none_or(|(_, spec)| spec.is_shared())
-    }
-}
-
-impl Decisions {
-    /// Adds a Service to the served Services. Returns false, and adds nothing, if another served Service has one of the
-    /// ports.
-    fn serve(&mut self, template: Arc<ServiceTemplate>) -> bool {
-        let frontends = template.frontends();
-        let are_ports_free = self.used_frontends.is_disjoint(&frontends);
-        if are_ports_free {
-            self.used_frontends.extend(frontends);
-            self.served_services.insert(template.key.clone(), template);
-        }
-        are_ports_free
-    }
-
-    /// Reports the Services that own the ports of a refused Service on this node.
-    fn refuse(&mut self, key: &ServiceKey, allocation: &Allocation, node: &NodeInfo) {
-        if allocation.unclaimed_nodes.contains(&node.name) {
-            return;
-        }
-        self.refused_ports.extend(allocation.conflicts.iter().map(|conflict| PortProblem {
-            service: key.to_string(),
-            port: conflict.port.to_string(),
-            owner: PortOwner::Service(conflict.owner.to_string()),
-        }));
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod changes;
 mod families;
+mod refused;
 mod rejected;
 
 use std::collections::{BTreeMap, HashMap};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use akrobateo_core::annotations::{IP_MODE, NODE_SELECTOR, WORKLOAD};
 use akrobateo_core::{Family, Protocol};
-use akrobateo_services::agent_report::AgentReport;
+use akrobateo_services::agent_report::{AgentReport, PortOwner};
 use akrobateo_services::fixtures::{ServiceBuilder, defaults, key, node, service};
 use akrobateo_services::published::parse_published_addresses;
 use akrobateo_services::spec::WorkloadKind;

@@ -117,24 +117,25 @@ impl PortAllocations {
     ) -> Self {
         let services = services.iter().map(|service| ParsedService::from_service(service, defaults));
         let services: Vec<_> = services.collect();
-        self.update_parsed(services.iter(), nodes, defaults, observations)
+        self.update_parsed(services.iter(), services.iter(), nodes, defaults, observations)
     }
 
-    /// Allocates the ports of all Services.
+    /// Allocates the ports of `services`. A nodePort of another Service in `all_services` is not available.
     ///
     /// A Service that already has a port keeps this port. `self` is the previous allocation. After a start of the
     /// operator, the previous allocation is empty.
     #[must_use]
     pub fn update_parsed<'a>(
         &self,
-        services: impl Iterator<Item = &'a ParsedService> + Clone,
+        services: impl Iterator<Item = &'a ParsedService>,
+        all_services: impl Iterator<Item = &'a ParsedService>,
         nodes: &[NodeInfo],
         defaults: &ServiceDefaults,
         observations: &impl Observations,
     ) -> Self {
-        let requests = { services.clone() }.filter_map(|it| PortRequest::new(it, defaults, observations));
+        let requests = services.filter_map(|it| PortRequest::new(it, defaults, observations));
         let requests: Vec<_> = requests.collect();
-        let node_ports = NodePorts::from_services(services);
+        let node_ports = NodePorts::from_services(all_services);
         let contested_ports = contested_frontends(&requests);
         let is_contested = |request: &&PortRequest| {
             let key = &request.parsed.key;
