@@ -33,7 +33,7 @@ e2e: deps ## runs only the end-to-end tests, on a real cluster
 	scripts/e2e
 
 .PHONY: conformance
-conformance: deps ## runs Kubernetes' own specs for Services on the cluster (root, 2 hours)
+conformance: deps ## runs Kubernetes' own specs for Services on the cluster (root, more than an hour)
 	scripts/deploy
 	scripts/conformance
 

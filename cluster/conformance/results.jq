@@ -1,5 +1,6 @@
 # Reads the reports of a part ($part), and prints the result of each spec, and if the result differs from $exceptions.
-# A spec that the filters exclude has no attempts. The name of a spec ends with its labels, for example [Slow].
+# A spec that the filters exclude has no attempts. The name of a spec ends with its labels, for example [Slow]. A spec
+# that exceeds the time limit has failed. A spec is interrupted if the program received a signal.
 (reduce $exceptions[0][] as $exception ({}; .[$exception.spec] = $exception[$part])) as $expected
 | map(.[]) as $reports
 | {
@@ -8,7 +9,7 @@
       $reports[].SpecReports[]
       | select(.LeafNodeType == "It" and .NumAttempts > 0)
       | (.LeafNodeText | gsub(" \\[[A-Za-z:]+\\]"; "")) as $spec
-      | (if .State == "passed" or .State == "skipped" then .State else "failed" end) as $result
+      | (if .State | IN("passed", "skipped", "interrupted") then .State else "failed" end) as $result
       | {
           spec: $spec,
           result: $result,
