@@ -32,6 +32,11 @@ test: deps ## runs all tests: unit tests, packets through the data plane, a real
 e2e: deps ## runs only the end-to-end tests, on a real cluster
 	scripts/e2e
 
+.PHONY: conformance
+conformance: deps ## runs Kubernetes' own specs for Services on the cluster (root, more than an hour)
+	scripts/deploy
+	scripts/conformance
+
 .PHONY: bench-operator
 bench-operator: deps ## measures the operator's latency and memory on the cluster (10 minutes)
 	scripts/bench-operator
