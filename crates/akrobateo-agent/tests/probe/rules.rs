@@ -36,7 +36,7 @@ pub(crate) fn render_tables(laboratory: &Laboratory, node: &Node) -> String {
     let for_each_family =
         |render: &dyn Fn(Family) -> String| families.iter().map(|family| render(*family)).collect::<String>();
     let uplink = node.uplink;
-    let own_marks = format!("meta mark and 0xfff00000 == {}", Marks::default().own_bits);
+    let own_marks = format!("meta mark and 0xff000000 == {}", Marks::default().own_bits);
     format!(
         "table inet akrobateo {{
   map peer_zone {{ typeof ether saddr : ct original zone; elements = {{ {} }}
@@ -63,7 +63,7 @@ table netdev akrobateo {{
   map macs {{ type mark : ether_addr; elements = {{ {} }}
   }}
   chain uplink {{ type filter hook egress device \"{uplink}\" priority 0;
-    meta mark and 0xffff0000 == {} ether daddr set meta mark map @macs meta mark set 0
+    meta mark and 0xffc00000 == {} ether daddr set meta mark map @macs meta mark set 0
   }}
   chain tunnel {{ type filter hook egress device \"akr0\" priority 0;
     ether daddr set meta mark map @macs meta mark set 0
