@@ -17,7 +17,7 @@ fn rejected(service: ServiceBuilder, version: &str) -> Value {
     with_resource_version(&service.annotation("akrobateo.io/ip-mode", "typo").build(), version)
 }
 
-/// Returns a planner that has listed these Services, the DaemonSets, node `a`, and the agent of this node.
+/// Returns a planner that has listed these Services, the `DaemonSets`, node `a`, and the agent of this node.
 async fn planner_with_services(services: &[Value], daemonsets: &[Value]) -> PlannerWithAgent {
     let (nodes, leases) = ([node_a()], [lease(&report("a", 6), 1)]);
     let lists: [(&str, &[Value]); 4] = [
