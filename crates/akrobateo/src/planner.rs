@@ -185,7 +185,7 @@ impl Planner {
         for trigger in batch {
             match trigger {
                 Trigger::Service(key) => {
-                    needs_allocation |= self.record_service(&key);
+                    needs_allocation |= self.record_service(&key) || self.has_new_occupied_ports(&key);
                     affected_services.insert(key);
                 }
                 Trigger::Workload(key) => {
@@ -366,7 +366,8 @@ impl Planner {
     }
 
     fn occupied_ports(&self, key: &ServiceKey, nodes: &[NodeInfo], agents: &AgentStates) -> OccupiedPorts {
-        read_occupied_ports(&self.stores, &self.agents, &self.services, key, nodes, agents)
+        let Self { stores, services, allocations, .. } = self;
+        read_occupied_ports(stores, &self.agents, services, allocations, key, nodes, agents)
     }
 
     /// Returns the Services whose decisions may change because of these changes of agents.

@@ -39,6 +39,7 @@ impl Observations for NodeObservations<'_> {
         self.current_services.get(key).map_or_else(OccupiedPorts::default, |template| OccupiedPorts {
             frontends: template.frontends(),
             nodes: [self.node.name.clone()].into(),
+            is_assumed: false,
         })
     }
 

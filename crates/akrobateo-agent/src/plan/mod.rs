@@ -165,7 +165,9 @@ impl Planner {
             }
             false
         });
-        let services: Vec<_> = services.collect();
+        let mut services: Vec<_> = services.collect();
+        // The settings of a rejected Service may be a guess after a restart, so it gets only ports that remain free.
+        services.sort_by_key(|parsed| matches!(parsed.spec, Some(Err(_))));
         let observations = NodeObservations::new(&node, &current_services, &self.recent_endpoints);
         let (nodes, services) = (std::slice::from_ref(&node), services.into_iter());
         // A Service that the node refuses still has its nodePorts.
@@ -296,7 +298,8 @@ impl Planner {
             None => {}
             // The node continues to serve the Service with its last valid settings.
             Some(AllocationResult::Rejected(_)) => {
-                let is_served = current_template.is_some_and(|template| decisions.serve(template.clone()));
+                let is_served =
+                    current_template.is_some_and(|it| decisions.serve(it.with_port_names(&parsed.service)));
                 if !is_served && is_published(parsed, node) && self.may_be_shared(&parsed.service) {
                     decisions.unserved_services.push(key.to_string());
                 }

@@ -56,13 +56,6 @@ impl PortTemplate {
 impl ServiceTemplate {
     /// Returns the settings of a Service with this spec.
     pub(super) fn new(service: &Service, spec: &Arc<LoadBalancerSpec>) -> Self {
-        let ports = service.spec.iter().flat_map(|it| it.ports.iter().flatten()).filter_map(|port| {
-            Some(PortTemplate {
-                name: port.name.clone().unwrap_or_default(),
-                protocol: port.protocol.as_deref().unwrap_or("TCP").parse().ok()?,
-                port: u16::try_from(port.port).ok().and_then(NonZeroU16::new)?,
-            })
-        });
         Self {
             key: ServiceKey::from_service(service),
             uid: service.uid(),
@@ -74,7 +67,7 @@ impl ServiceTemplate {
                 || spec.is_external_traffic_policy_local,
             affinity_seconds: service.spec.as_ref().and_then(affinity_seconds),
             source_ranges: Some(spec.proxy_args.sources.clone()).filter(|ranges| !ranges.is_empty()),
-            ports: ports.collect(),
+            ports: port_templates(service).collect(),
             source: Some(spec.clone()),
         }
     }
@@ -101,6 +94,23 @@ impl ServiceTemplate {
         families.retain(|family| ports.iter().any(|port| is_retained(port.frontend(*family))));
         ports.retain(|port| families.iter().all(|family| is_retained(port.frontend(*family))));
         (!families.is_empty() && !ports.is_empty()).then_some(self)
+    }
+
+    /// Returns the settings with the present names of the Service's ports, because the `EndpointSlices` have these names.
+    /// A port that the Service does not have any more keeps its name.
+    pub(super) fn with_port_names(self: &Arc<Self>, service: &Service) -> Arc<Self> {
+        let mut renamed = self.clone();
+        for present in port_templates(service) {
+            let is_renamed = |port: &PortTemplate| {
+                (port.protocol, port.port) == (present.protocol, present.port) && port.name != present.name
+            };
+            if let Some(index) = self.ports.iter().position(is_renamed) {
+                let template = Arc::make_mut(&mut renamed);
+                template.ports[index].name = present.name;
+                template.source = None;
+            }
+        }
+        renamed
     }
 
     /// Returns true if endpoints on other nodes see the client's address. For this, an agent must run on each of these
@@ -154,6 +164,17 @@ impl ServiceTemplate {
             ports: ports.collect(),
         }
     }
+}
+
+/// Returns the ports of a Service that have valid values.
+fn port_templates(service: &Service) -> impl Iterator<Item = PortTemplate> {
+    service.spec.iter().flat_map(|it| it.ports.iter().flatten()).filter_map(|port| {
+        Some(PortTemplate {
+            name: port.name.clone().unwrap_or_default(),
+            protocol: port.protocol.as_deref().unwrap_or("TCP").parse().ok()?,
+            port: u16::try_from(port.port).ok().and_then(NonZeroU16::new)?,
+        })
+    })
 }
 
 fn affinity_seconds(spec: &ServiceSpec) -> Option<NonZeroU32> {

@@ -77,7 +77,7 @@ pub(super) fn ports_of_running_pods(pods: &[Arc<Pod>]) -> OccupiedPorts {
     let common_ports =
         running_pods.iter().map(|pod| pod_frontends(pod)).reduce(|common, ports| &common & &ports);
     let nodes = running_pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone());
-    OccupiedPorts { frontends: common_ports.unwrap_or_default(), nodes: nodes.collect() }
+    OccupiedPorts { frontends: common_ports.unwrap_or_default(), nodes: nodes.collect(), is_assumed: false }
 }
 
 fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
@@ -100,7 +100,7 @@ mod tests {
             Arc::new(pod)
         };
         let ports_and_nodes = |pods: &[Arc<Pod>]| {
-            let OccupiedPorts { frontends, nodes } = ports_of_running_pods(pods);
+            let OccupiedPorts { frontends, nodes, .. } = ports_of_running_pods(pods);
             let ports: BTreeSet<_> =
                 frontends.into_iter().map(|frontend: Frontend| frontend.host_port()).collect();
             (ports.iter().map(|port| port.port).collect::<Vec<_>>(), nodes.into_iter().collect::<Vec<_>>())

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use akrobateo_core::HostPort;
 use akrobateo_services::agent_report::PortOwner;
-use akrobateo_services::allocation::AllocationResult;
+use akrobateo_services::allocation::{AllocationResult, ConflictScope};
 use akrobateo_services::node_info::NodeInfo;
 use k8s_openapi::serde::Serialize;
 
@@ -61,6 +61,9 @@ type OwnedPort = (HostPort, PortOwner);
 /// Returns a row for each port and owner, ordered by port.
 pub(super) fn port_rows(reports: &[ServiceReport], nodes: &[NodeInfo]) -> Vec<PortRow> {
     let mut owner_nodes: BTreeMap<OwnedPort, BTreeSet<String>> = BTreeMap::new();
+    // The report about an owner does not list its nodes if the owner is rejected. The reports about other Services then
+    // mention at least some of the nodes.
+    let mut nodes_in_conflict: BTreeMap<OwnedPort, BTreeSet<String>> = BTreeMap::new();
     let mut waiting_services: BTreeMap<OwnedPort, BTreeSet<String>> = BTreeMap::new();
     for report in reports {
         let node_names: BTreeSet<_> = report.owned_nodes().iter().map(|node| node.name.clone()).collect();
@@ -71,26 +74,27 @@ pub(super) fn port_rows(reports: &[ServiceReport], nodes: &[NodeInfo]) -> Vec<Po
         if let Some(AllocationResult::Accepted(_, allocation)) = &report.state.allocation_result {
             for conflict in &allocation.conflicts {
                 let owned_port = (conflict.port, PortOwner::Service(conflict.owner.to_string()));
+                if let ConflictScope::Node(node) = &conflict.scope {
+                    nodes_in_conflict.entry(owned_port.clone()).or_default().insert(node.clone());
+                }
                 waiting_services.entry(owned_port).or_default().insert(report.key.to_string());
             }
         }
         for (node, port, owner) in refused_ports(report) {
-            if !matches!(owner, PortOwner::Service(_)) {
-                owner_nodes.entry((port, owner.clone())).or_default().insert(node);
-            }
+            nodes_in_conflict.entry((port, owner.clone())).or_default().insert(node);
             waiting_services.entry((port, owner)).or_default().insert(report.key.to_string());
         }
     }
     let owned_ports: BTreeSet<_> = owner_nodes.keys().chain(waiting_services.keys()).cloned().collect();
     let port_row = |owned_port: OwnedPort| {
         let (HostPort { protocol, port }, owner) = &owned_port;
-        let node_names = owner_nodes.get(&owned_port);
+        let node_names = owner_nodes.get(&owned_port).or_else(|| nodes_in_conflict.get(&owned_port));
         let all_node_names = || nodes.iter().map(|node| node.name.clone()).collect();
         PortRow {
             port: *port,
             protocol: protocol.api_name().to_owned(),
             owner: describe_owner(owner),
-            // If the list of nodes is empty, the port is a nodePort of the owner.
+            // Only a nodePort has no list of nodes, because kube-proxy uses the port on all nodes.
             is_node_port: node_names.is_none(),
             is_on_all_nodes: node_names.is_none_or(|names| names.len() == nodes.len()),
             nodes: node_names.map_or_else(all_node_names, |names| names.iter().cloned().collect()),

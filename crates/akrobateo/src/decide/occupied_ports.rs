@@ -23,7 +23,7 @@ pub(crate) fn occupied_ports(workloads: &[Workload], pods: &[Arc<Pod>], nodes: &
             || pods.iter().any(|pod| is_active_on(pod, &node.name))
     };
     let occupied_nodes = nodes.iter().filter(is_occupied).map(|node| node.name.clone());
-    OccupiedPorts { frontends: frontends.collect(), nodes: occupied_nodes.collect() }
+    OccupiedPorts { frontends: frontends.collect(), nodes: occupied_nodes.collect(), is_assumed: false }
 }
 
 /// Returns the ports that a pod occupies on its node.

@@ -1,7 +1,6 @@
 //! Finds the Services that a change of a node agent affects, and the ports that the agents use. Pure.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use akrobateo_services::agent_report::{AgentReport, MasqueradedPeer, PortProblem};
 use akrobateo_services::allocation::{AllocationResult, OccupiedPorts};
@@ -87,48 +86,61 @@ fn keeps_client_address(spec: &LoadBalancerSpec) -> bool {
     spec.client_address == ClientAddress::Keep && !spec.is_external_traffic_policy_local
 }
 
-/// Returns the ports that the agents use for a Service. `required` returns the versions that the rules on a node must
-/// contain.
+/// Returns the ports that the agents use for an accepted Service. `required_versions` returns the versions that the rules
+/// on a node must contain.
 ///
 /// Each agent decides if it serves a Service, so its report shows which ports it uses. The operator itself checks that
 /// the Service selects the node, because an agent reports only Services that select its node.
-pub(super) fn ports_occupied_by_agents(
+pub(super) fn ports_of_accepted_service(
     parsed: &ParsedService,
-    defaults: &ServiceDefaults,
+    spec: &LoadBalancerSpec,
     nodes: &[NodeInfo],
     agents: &AgentStates,
     required_versions: impl Fn(&NodeInfo) -> RequiredVersions,
 ) -> OccupiedPorts {
-    let (key, service) = (&parsed.key, &parsed.service);
-    let (spec, is_rejected) = match &parsed.spec {
-        None => return OccupiedPorts::default(),
-        Some(Ok(spec)) => (spec.clone(), false),
-        // The agents still forward a rejected Service with its last valid spec, except the reserved ports. Usually an
-        // annotation is the cause of the rejection, and this function needs only the ports.
-        Some(Err(_)) => match valid_settings(service, defaults) {
-            Some((_, spec)) => (Arc::new(spec), true),
-            None => return OccupiedPorts::default(),
-        },
-    };
+    let key = &parsed.key;
     let is_occupied = |node: &NodeInfo| {
         let Some(agent) = agents.get(&node.name) else { return false };
-        let report = &agent.observed_report.report;
-        if is_waiting_for_proxy(report, key) {
+        if is_waiting_for_proxy(&agent.observed_report.report, key) {
             return !agent.observed_report.is_silent;
         }
         let is_published = has_node_address(&parsed.published_addresses, node);
         let is_selected = spec.nodes.matches(node) || (is_published && spec.nodes.matches_running_pod(node));
-        let is_serving = AgentStatus::new(Some(&agent.observed_report), key, required_versions(node))
-            == AgentStatus::Serving;
-        is_serving
-            && if is_rejected {
-                is_published && !lacks_settings(report, key)
-            } else {
-                spec.is_shared() && is_selected
-            }
+        let status = AgentStatus::new(Some(&agent.observed_report), key, required_versions(node));
+        spec.is_shared() && is_selected && status == AgentStatus::Serving
     };
     let nodes: BTreeSet<_> =
         nodes.iter().filter(|node| is_occupied(node)).map(|node| node.name.clone()).collect();
     let frontends = if nodes.is_empty() { BTreeSet::new() } else { spec.frontends() };
-    OccupiedPorts { frontends, nodes }
+    OccupiedPorts { frontends, nodes, is_assumed: false }
+}
+
+/// Returns the ports that the agents use for a rejected Service without proxies. `previous_ports` are the ports in the
+/// previous allocation; `None` after a start of the operator.
+///
+/// The agents forward a rejected Service with its last valid spec, but their reports do not contain this spec. The ports
+/// in the present spec prove nothing. The Service keeps a node while the node is published, regardless of the state of
+/// the agent, because the rules stay in the kernel.
+pub(super) fn ports_of_rejected_service(
+    parsed: &ParsedService,
+    defaults: &ServiceDefaults,
+    nodes: &[NodeInfo],
+    agents: &AgentStates,
+    previous_ports: Option<OccupiedPorts>,
+) -> OccupiedPorts {
+    let may_be_served = |node: &&NodeInfo| {
+        let report = agents.get(&node.name).map(|agent| &agent.observed_report.report);
+        has_node_address(&parsed.published_addresses, node)
+            && !report.is_some_and(|report| lacks_settings(report, &parsed.key))
+    };
+    let served_nodes: BTreeSet<_> =
+        nodes.iter().filter(may_be_served).map(|node| node.name.clone()).collect();
+    if let Some(ports) = previous_ports {
+        return OccupiedPorts { nodes: &ports.nodes & &served_nodes, ..ports };
+    }
+    // Usually an annotation is the cause of the rejection, and the ports are the last valid ports. Reserved ports are
+    // omitted, because the agents do not serve them.
+    let valid_spec = valid_settings(&parsed.service, defaults).map(|(_, spec)| spec);
+    let frontends = valid_spec.filter(|_| !served_nodes.is_empty()).map(|spec| spec.frontends());
+    OccupiedPorts { frontends: frontends.unwrap_or_default(), nodes: served_nodes, is_assumed: true }
 }

@@ -8,12 +8,12 @@ use akrobateo_services::allocation::{AllocationResult, OccupiedPorts};
 use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::NodeInfo;
 use akrobateo_services::parsed_services::ParsedService;
-use akrobateo_services::spec::ServiceDefaults;
+use akrobateo_services::spec::LoadBalancerSpec;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Service;
 
 use super::agent_counts::{MAX_APPLY_TIME, count_agents};
-use super::agent_facts::{AgentFacts, changes_only_services, named_services, ports_occupied_by_agents};
+use super::agent_facts::{AgentFacts, changes_only_services, named_services, ports_of_accepted_service};
 use super::agent_registry::{AgentChange, AgentRegistry};
 use super::clock::Clock;
 use super::versions::{EndpointVersions, SeenVersion, ServiceVersions};
@@ -144,16 +144,16 @@ impl Agents {
         count_agents(self.registry.reports(), expected_version)
     }
 
-    /// Returns the ports that the agents use for a Service.
+    /// Returns the ports that the agents use for an accepted Service with this spec.
     pub(super) fn occupied_ports(
         &self,
         service: &ParsedService,
-        defaults: &ServiceDefaults,
+        spec: &LoadBalancerSpec,
         nodes: &[NodeInfo],
         agents: &AgentStates,
     ) -> OccupiedPorts {
         let required_versions_on_node = |node: &NodeInfo| self.required_versions(&service.key, &node.name);
-        ports_occupied_by_agents(service, defaults, nodes, agents, required_versions_on_node)
+        ports_of_accepted_service(service, spec, nodes, agents, required_versions_on_node)
     }
 
     /// Records the version of a Service; `None` if the Service does not exist. `has_same_settings` is true if the settings

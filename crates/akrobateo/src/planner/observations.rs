@@ -4,13 +4,14 @@ use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 
 use akrobateo_core::Frontend;
-use akrobateo_services::allocation::{Observations, OccupiedPorts, RecentEndpoints};
+use akrobateo_services::allocation::{Observations, OccupiedPorts, PortAllocations, RecentEndpoints};
 use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::NodeInfo;
 use akrobateo_services::parsed_services::{ParsedService, ParsedServices};
 use akrobateo_services::published::nodes_with_addresses;
 use akrobateo_services::spec::LoadBalancerSpec;
 
+use super::agent_facts::ports_of_rejected_service;
 use super::agents::Agents;
 use crate::cache::Stores;
 use crate::decide::{AgentStates, needed_frontends};
@@ -66,16 +67,26 @@ pub(super) fn read_occupied_ports(
     stores: &Stores,
     agents: &Agents,
     services: &ParsedServices,
+    previous_allocations: &PortAllocations,
     key: &ServiceKey,
     nodes: &[NodeInfo],
     agent_states: &AgentStates,
 ) -> OccupiedPorts {
-    let OccupiedPorts { mut frontends, nodes: mut node_names } = stores.occupied_ports(key, nodes);
-    if let Some(service) = services.get(key).filter(|_| !agent_states.is_empty()) {
-        let defaults = services.defaults();
-        let occupied_by_agents = agents.occupied_ports(service, defaults, nodes, agent_states);
-        frontends.extend(occupied_by_agents.frontends);
-        node_names.extend(occupied_by_agents.nodes);
+    let mut ports = stores.occupied_ports(key, nodes);
+    let Some(parsed) = services.get(key).filter(|_| !agent_states.is_empty()) else { return ports };
+    match &parsed.spec {
+        Some(Ok(spec)) => {
+            let ports_of_agents = agents.occupied_ports(parsed, spec, nodes, agent_states);
+            ports.frontends.extend(ports_of_agents.frontends);
+            ports.nodes.extend(ports_of_agents.nodes);
+            ports
+        }
+        // The workload shows the last valid ports of the Service.
+        Some(Err(_)) if ports.frontends.is_empty() => {
+            let previous_ports =
+                previous_allocations.previous_ports(key, parsed.service.metadata.uid.as_ref(), nodes);
+            ports_of_rejected_service(parsed, services.defaults(), nodes, agent_states, previous_ports)
+        }
+        Some(Err(_)) | None => ports,
     }
-    OccupiedPorts { frontends, nodes: node_names }
 }

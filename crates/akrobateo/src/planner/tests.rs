@@ -2,6 +2,7 @@
 
 mod agents;
 mod forged_objects;
+mod rejected_services;
 mod scale;
 
 use std::collections::{BTreeSet, HashMap};
@@ -186,8 +187,7 @@ async fn annotation_or_deletion_of_a_service_causes_a_port_allocation() {
 
 #[tokio::test(start_paused = true)]
 async fn failed_list_is_counted_and_repeated() {
-    let (client, mut api) = scripted_api();
-    let metrics = Metrics::new();
+    let ((client, mut api), metrics) = (scripted_api(), Metrics::new());
     let planner = Planner::watch(&client, &WatchScope::ALL, &proxy_config(), Arc::new(defaults()), &metrics);
     api.next_request_to(&[NODES_PATH]).await.answer_error(429, "TooManyRequests");
     api.next_request_to(&[NODES_PATH]).await.answer_error(503, "ServiceUnavailable");

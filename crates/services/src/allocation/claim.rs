@@ -27,6 +27,9 @@ pub struct OccupiedPorts {
     /// The nodes that the workload selects, the nodes where one of its pods runs, and the nodes whose agents serve the
     /// Service.
     pub nodes: BTreeSet<String>,
+    /// True if no report names the ports. After a start, the operator does not know which ports the agents serve for a
+    /// rejected Service. It assumes the ports in the present spec, which the Service's author may have changed.
+    pub is_assumed: bool,
 }
 
 /// The claim of a Service. The Service claims all of its ports on each of its nodes.
@@ -143,6 +146,7 @@ impl Claim {
                 has_port(&self.occupied_ports).then_some(PortEvidence::RunningProxies)
             }
             _ if has_port(&self.allocated_ports) => Some(PortEvidence::PreviousAllocation),
+            _ if self.occupied_ports.is_assumed => None,
             _ => has_port(&self.occupied_ports).then_some(PortEvidence::Workload),
         }
     }

@@ -219,20 +219,28 @@ impl PortAllocations {
         service_uid: Option<&String>,
         nodes: &[NodeInfo],
     ) -> OccupiedPorts {
-        let entry = self.entries.get(key).filter(|entry| entry.service_uid.as_ref() == service_uid);
-        let Some(ServiceEntry {
-            allocation_result: AllocationResult::Accepted(spec, allocation),
-            frontends,
-            granted_nodes,
-            ..
-        }) = entry
-        else {
-            return OccupiedPorts::default();
+        let is_accepted = matches!(self.get(key), Some(AllocationResult::Accepted(..)));
+        self.previous_ports(key, service_uid, nodes).filter(|_| is_accepted).unwrap_or_default()
+    }
+
+    /// Returns the ports that this allocation gave to a Service; `None` if the allocation does not contain the Service.
+    /// A rejected Service has the ports of its last accepted spec. Ignores an earlier Service with the same name and
+    /// another UID.
+    #[must_use]
+    pub fn previous_ports(
+        &self,
+        key: &ServiceKey,
+        service_uid: Option<&String>,
+        nodes: &[NodeInfo],
+    ) -> Option<OccupiedPorts> {
+        let entry = self.entries.get(key).filter(|entry| entry.service_uid.as_ref() == service_uid)?;
+        let may_have_ports = |node: &&NodeInfo| match (&entry.granted_nodes, &entry.allocation_result) {
+            (Some(granted_nodes), _) => granted_nodes.contains(&node.name),
+            (None, AllocationResult::Accepted(spec, allocation)) => allocation.allows(spec, node),
+            (None, AllocationResult::Rejected(_)) => true,
         };
-        let allowed_nodes = nodes.iter().filter(|node| allocation.allows(spec, node));
-        let nodes =
-            granted_nodes.clone().unwrap_or_else(|| allowed_nodes.map(|node| node.name.clone()).collect());
-        OccupiedPorts { frontends: frontends.clone(), nodes }
+        let nodes = nodes.iter().filter(may_have_ports).map(|node| node.name.clone()).collect();
+        Some(OccupiedPorts { frontends: entry.frontends.clone(), nodes, is_assumed: false })
     }
 
     /// Returns the nodes that this allocation gave to a Service. The Service is rejected now, and its workload keeps

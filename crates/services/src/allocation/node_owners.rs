@@ -17,7 +17,13 @@ impl<'a> NodeOwners<'a> {
     ///
     /// Claims that a nodePort of another Service blocks are not in `claims`.
     pub(super) fn new(node: &'a str, mut claims: Vec<&'a Claim>) -> Self {
-        claims.sort_by_key(|claim| (!claim.published_nodes.contains(node), &claim.order));
+        // Assumed ports come after the ports of published Services, because the author of a rejected Service can write
+        // any port into its spec. They come before the ports of Services that are not published, because the agents
+        // probably serve them.
+        claims.sort_by_key(|claim| {
+            let is_published = claim.published_nodes.contains(node);
+            (!is_published, claim.occupied_ports.is_assumed, &claim.order)
+        });
         let (low_precedence_claims, normal_claims): (Vec<_>, Vec<_>) =
             claims.into_iter().partition(|claim| claim.has_lowest_precedence());
         let mut owners = Self { node, owners: BTreeMap::new() };

@@ -3,6 +3,7 @@
 mod cluster_model;
 mod events;
 mod properties;
+mod rejected_services;
 mod shared_services;
 mod traffic_policy_local;
 
@@ -316,6 +317,7 @@ fn pod_on_a_node_with_a_new_taint_keeps_its_port() {
         }]
         .into(),
         nodes: names(nodes),
+        is_assumed: false,
     };
     // The pod keeps running on the node with the new taint.
     cluster.occupied_port_overrides.insert(key("a"), occupied_ports(&ALL_NODES));

@@ -100,3 +100,47 @@ fn rejected_service_holds_only_ports_that_are_not_reserved() {
     cluster.apply(service("other").udp(53).created_at(2));
     assert_eq!(cluster.served_names(), ["default/other", "default/web"]);
 }
+
+#[test]
+fn rejected_service_does_not_take_the_port_of_another_service_after_a_restart() {
+    let mut cluster = TestCluster::new();
+    // The agent decides about Service edited first, because the name precedes the name of the other Service.
+    let edited = |port| service("edited").tcp(port).created_at(1).published("10.0.0.1", "Proxy", "akrobateo");
+    cluster.apply(edited(81));
+    cluster.apply(service("web").tcp(80).created_at(2).published("10.0.0.1", "Proxy", "akrobateo"));
+    assert_eq!(cluster.served_names(), ["default/edited", "default/web"]);
+    cluster.apply(edited(80).annotation(IP_MODE, "typo"));
+    assert_eq!(served_ports(&mut cluster), ["81/TCP", "80/TCP"]);
+    cluster.restart();
+    let plan = cluster.plan();
+    assert_eq!((&plan.config.services[0].name[..], plan.config.services.len()), ("default/web", 1));
+    assert_eq!(plan.unserved_services, ["default/edited"]);
+}
+
+#[test]
+fn rejected_service_keeps_the_endpoints_of_a_renamed_port() {
+    let named_port = |name: &str, port: u16| {
+        let mut web = service("web").tcp(port).published("10.0.0.1", "Proxy", "akrobateo").build();
+        web.spec.as_mut().unwrap().ports.as_mut().unwrap()[0].name = Some(name.to_owned());
+        web
+    };
+    let slice = |port_name: &str| {
+        json!({
+            "addressType": "IPv4", "ports": [{ "name": port_name, "port": 8080 }],
+            "endpoints": [{ "addresses": ["10.244.1.10"], "nodeName": "n1" }],
+        })
+    };
+    let mut cluster = TestCluster::new();
+    let mut endpoint_count = |mut web: Service, is_rejected: bool, slice: serde_json::Value| {
+        if is_rejected {
+            web.annotations_mut().insert(IP_MODE.to_owned(), "typo".to_owned());
+        }
+        cluster.services.insert(key("web"), web);
+        cluster.slices.insert(key("web"), vec![Arc::new(serde_json::from_value(slice).unwrap())]);
+        cluster.plan().config.services[0].ports[0].endpoints.len()
+    };
+    assert_eq!(endpoint_count(named_port("old", 80), false, slice("old")), 1);
+    assert_eq!(endpoint_count(named_port("new", 80), true, slice("new")), 1);
+    // The name of a port without a successor stays.
+    assert_eq!(endpoint_count(named_port("other", 81), true, slice("new")), 1);
+}

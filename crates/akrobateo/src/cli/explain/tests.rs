@@ -1,7 +1,8 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use akrobateo_core::annotations;
+use akrobateo_core::{HostPort, Protocol, annotations};
 use akrobateo_services::agent_report::PortOwner;
+use akrobateo_services::allocation::{Conflict, ConflictScope};
 
 use super::*;
 use crate::cli::fixtures::{cluster, cluster_with_defaults};
@@ -103,6 +104,26 @@ fn explanation_mentions_the_owner_of_a_conflicting_node_port() {
     let cluster = cluster(vec![api, web_service], &[node("n1").build()], Vec::new());
     let text = explain(&cluster, &key("web")).unwrap().format(Style::Plain);
     assert!(text.contains("30080/TCP   default/api (nodePort)   all     default/web"), "{text}");
+}
+
+#[test]
+fn explanation_mentions_the_node_on_which_another_service_has_the_port() {
+    let web_service = service("web").tcp(80).annotation(annotations::NODE_SELECTOR, "name=n1").build();
+    let nodes = ["n1", "n2"].map(|name| node(name).label("name", name).build());
+    let mut cluster = cluster(vec![web_service], &nodes, Vec::new());
+    // The agents serve the other Service, which is rejected. The report about this Service does not list its nodes.
+    let report = &mut cluster.service_reports[0];
+    let Some(AllocationResult::Accepted(_, allocation)) = &mut report.state.allocation_result else {
+        panic!("not accepted")
+    };
+    allocation.owned_nodes = Some(BTreeSet::new());
+    allocation.conflicts = vec![Conflict {
+        port: HostPort { protocol: Protocol::Tcp, port: 80 },
+        owner: key("rejected"),
+        scope: ConflictScope::Node("n1".to_owned()),
+    }];
+    let text = explain(&cluster, &key("web")).unwrap().format(Style::Plain);
+    assert!(text.contains("80/TCP   default/rejected   n1      default/web\n"), "{text}");
 }
 
 #[test]

@@ -8,9 +8,9 @@ use akrobateo_services::agent_report::{
 use super::*;
 use crate::decide::AgentStatus;
 
-const LEASES_PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
+pub(super) const LEASES_PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
 
-fn report(node: &str, services: u64) -> AgentReport {
+pub(super) fn report(node: &str, services: u64) -> AgentReport {
     AgentReport {
         node: node.to_owned(),
         applied_versions: Some(AppliedVersions { services, endpoint_slices: 1 }),
@@ -19,7 +19,7 @@ fn report(node: &str, services: u64) -> AgentReport {
 }
 
 /// Returns the Lease with a report. The Lease was renewed at the given second of a fixed minute.
-fn lease(report: &AgentReport, second: u32) -> Value {
+pub(super) fn lease(report: &AgentReport, second: u32) -> Value {
     json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
         "metadata": {
@@ -37,10 +37,10 @@ fn shared_service(name: &str, port: u16, version: &str) -> Value {
     with_resource_version(&service, version)
 }
 
-struct PlannerWithAgent {
-    planner: Planner,
-    api: ScriptedApi,
-    watches: HashMap<String, ReceivedRequest>,
+pub(super) struct PlannerWithAgent {
+    pub(super) planner: Planner,
+    pub(super) api: ScriptedApi,
+    pub(super) watches: HashMap<String, ReceivedRequest>,
 }
 
 impl PlannerWithAgent {
@@ -55,7 +55,7 @@ impl PlannerWithAgent {
     }
 
     /// Sends one event of a watch, and returns the affected Services.
-    async fn send(&mut self, path: &str, event_type: &str, object: Value) -> Vec<String> {
+    pub(super) async fn send(&mut self, path: &str, event_type: &str, object: Value) -> Vec<String> {
         let watch = match self.watches.remove(path) {
             Some(watch) => watch,
             None => self.api.next_request_to(&[path]).await,
@@ -65,7 +65,7 @@ impl PlannerWithAgent {
         affected_services.into_iter().map(|key| key.name).collect()
     }
 
-    async fn renew(&mut self, report: &AgentReport, second: u32) -> Vec<String> {
+    pub(super) async fn renew(&mut self, report: &AgentReport, second: u32) -> Vec<String> {
         self.send(LEASES_PATH, "MODIFIED", lease(report, second)).await
     }
 

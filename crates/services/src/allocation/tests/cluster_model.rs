@@ -74,6 +74,7 @@ impl Observations for ClusterModel {
         OccupiedPorts {
             frontends: spec.frontends(),
             nodes: selected_nodes.map(|node| node.name.clone()).collect(),
+            is_assumed: false,
         }
     }
 

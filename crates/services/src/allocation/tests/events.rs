@@ -236,7 +236,7 @@ impl ClusterModel {
         if self.occupied_ports(key) == OccupiedPorts::default() {
             self.occupied_port_overrides.insert(
                 key.clone(),
-                OccupiedPorts { frontends: forged_frontends.into(), nodes: names(&nodes) },
+                OccupiedPorts { frontends: forged_frontends.into(), nodes: names(&nodes), is_assumed: false },
             );
         }
     }

@@ -43,6 +43,7 @@ impl ClusterModel {
                 OccupiedPorts {
                     nodes: nodes.map(|node| node.name.clone()).collect(),
                     frontends: spec.frontends(),
+                    is_assumed: false,
                 }
             }
             Some(AllocationResult::Rejected(_)) => {
@@ -66,7 +67,7 @@ impl ClusterModel {
     /// last edit of the Service did not reach its workload. Nodes where another workload has one of the ports are
     /// omitted.
     fn ports_found_after_restart(&self, key: &ServiceKey) -> BTreeSet<PortOnNode<'_>> {
-        let OccupiedPorts { frontends, nodes } = self.occupied_ports(key);
+        let OccupiedPorts { frontends, nodes, .. } = self.occupied_ports(key);
         let mut owned_ports = self.owned_ports(key);
         if !owned_ports.iter().all(|(_, port)| frontends.contains(port)) {
             return BTreeSet::new();

@@ -12,7 +12,7 @@ fn shared(name: &str, created_at_seconds: i64) -> ServiceBuilder {
 fn port_80_on_nodes(nodes: &[&str]) -> OccupiedPorts {
     let port = NonZeroU16::new(80).unwrap();
     let frontend = Frontend { family: Family::V4, protocol: Protocol::Tcp, port };
-    OccupiedPorts { frontends: [frontend].into(), nodes: names(nodes) }
+    OccupiedPorts { frontends: [frontend].into(), nodes: names(nodes), is_assumed: false }
 }
 
 #[test]
