@@ -2,6 +2,7 @@
 
 mod changes;
 mod families;
+mod node_conflicts;
 mod rejected;
 
 use std::collections::{BTreeMap, HashMap};
