@@ -119,6 +119,7 @@ pub(crate) fn endpoint(address: SocketAddr, node: u8) -> Endpoint {
     Endpoint {
         address,
         node: Some(node.into()),
+        has_node_conflict: false,
         is_ready: true,
         is_serving_while_terminating: false,
         hinted_zones: Vec::new(),

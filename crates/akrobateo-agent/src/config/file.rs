@@ -114,9 +114,12 @@ struct PortJson {
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "the API has the same fields")]
 struct EndpointJson {
     address: SocketAddr,
     node: Option<NodeNumber>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    node_conflict: bool,
     #[serde(default = "is_ready_by_default")]
     ready: bool,
     #[serde(default)]
@@ -284,6 +287,7 @@ impl EndpointJson {
         Endpoint {
             address: self.address,
             node: self.node,
+            has_node_conflict: self.node_conflict,
             is_ready: self.ready && !self.terminating,
             is_serving_while_terminating: self.serving && self.terminating,
             hinted_zones: self.for_zones,

@@ -74,6 +74,7 @@ pub(crate) fn endpoint(number: u8, node: u8) -> Endpoint {
     Endpoint {
         address: SocketAddr::new(Ipv4Addr::new(10, 244, node, number).into(), 8080),
         node: Some(node.into()),
+        has_node_conflict: false,
         is_ready: true,
         is_serving_while_terminating: false,
         hinted_zones: Vec::new(),

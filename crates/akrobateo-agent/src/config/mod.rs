@@ -116,8 +116,12 @@ pub struct ServicePort {
 pub struct Endpoint {
     /// The address and the port of the pod.
     pub address: SocketAddr,
-    /// The number of the node where the pod runs; `None` if the node has no number.
+    /// The number of the node where the pod runs, as the Service's `EndpointSlice` says; `None` if the node has no
+    /// number.
     pub node: Option<NodeNumber>,
+    /// True if endpoints with this address, of any Service, name different nodes. Packets to the endpoint are
+    /// masqueraded, because the table keeps the client's address by the endpoint's address only.
+    pub has_node_conflict: bool,
     /// True if the pod is ready and does not terminate.
     pub is_ready: bool,
     /// True if the pod terminates, but still serves its clients.
@@ -195,7 +199,8 @@ impl NodeConfig {
     /// Returns the path on which packets to an endpoint keep the client's address; `None` if no path keeps the address.
     #[must_use]
     pub fn path_to(&self, endpoint: &Endpoint) -> Option<PeerPath> {
-        let peer = self.peers.iter().find(|peer| Some(peer.number) == endpoint.node)?;
+        let node = endpoint.node.filter(|_| !endpoint.has_node_conflict)?;
+        let peer = self.peers.iter().find(|peer| peer.number == node)?;
         peer.paths.get(&Family::from_ip(endpoint.address.ip())).copied()
     }
 
@@ -217,9 +222,9 @@ impl NodeConfig {
             || self.peers.iter().any(|peer| peer.paths.values().any(|path| *path == PeerPath::Tunnel))
     }
 
-    /// Returns true if the endpoint is on this node.
+    /// Returns true if the endpoint is on this node, and no endpoint with the same address names another node.
     #[must_use]
     pub fn is_local(&self, endpoint: &Endpoint) -> bool {
-        endpoint.node == Some(self.node.number)
+        endpoint.node == Some(self.node.number) && !endpoint.has_node_conflict
     }
 }

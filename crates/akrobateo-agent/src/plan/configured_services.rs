@@ -8,6 +8,7 @@ use akrobateo_services::key::ServiceKey;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 
+use super::endpoint_nodes::EndpointNodes;
 use super::endpoints::nodes_without_agent;
 use super::node::NodeNumbers;
 use super::observation::Observation;
@@ -50,16 +51,22 @@ impl ConfiguredServices {
     pub(super) fn configure_all(
         &mut self,
         endpoint_slices: &dyn Fn(&ServiceKey) -> Vec<Arc<EndpointSlice>>,
+        endpoint_nodes: &EndpointNodes,
     ) -> Vec<config::Service> {
         let keys: Vec<_> = self.served.keys().chain(self.served_by_others.keys()).cloned().collect();
-        keys.iter().filter_map(|key| self.configure(key, &endpoint_slices(key))).collect()
+        keys.iter().filter_map(|key| self.configure(key, &endpoint_slices(key), endpoint_nodes)).collect()
     }
 
     /// Returns a Service with these endpoints; `None` if the configuration does not contain the Service.
-    fn configure(&mut self, key: &ServiceKey, slices: &[Arc<EndpointSlice>]) -> Option<config::Service> {
+    fn configure(
+        &mut self,
+        key: &ServiceKey,
+        slices: &[Arc<EndpointSlice>],
+        endpoint_nodes: &EndpointNodes,
+    ) -> Option<config::Service> {
         if let Some(template) = self.served.get(key) {
             let nodes = self.find_nodes_without_agent(template, slices);
-            let service = template.to_service(slices, &self.node_numbers);
+            let service = template.to_service(slices, &self.node_numbers, endpoint_nodes);
             if nodes.is_empty() {
                 self.nodes_without_agent.remove(key);
             } else {
@@ -68,7 +75,7 @@ impl ConfiguredServices {
             return Some(service);
         }
         let template = self.served_by_others.get(key)?;
-        template.to_service_of_other_nodes(slices, &self.node_numbers, self.own_number)
+        template.to_service_of_other_nodes(slices, &self.node_numbers, endpoint_nodes, self.own_number)
     }
 
     /// Changes the endpoints of a Service in `services`, which contains the results of this type. Returns true if the
@@ -78,10 +85,11 @@ impl ConfiguredServices {
         services: &mut Vec<config::Service>,
         key: &ServiceKey,
         slices: &[Arc<EndpointSlice>],
+        endpoint_nodes: &EndpointNodes,
     ) -> bool {
         let name = key.to_string();
         let position = services.iter().position(|service| service.name == name);
-        match (position, self.configure(key, slices)) {
+        match (position, self.configure(key, slices, endpoint_nodes)) {
             (Some(index), Some(configured)) => {
                 let has_changed = services[index] != configured;
                 services[index] = configured;

@@ -1,11 +1,12 @@
 //! The endpoints of a Service's port, from its `EndpointSlices`. Pure.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use akrobateo_core::Protocol;
 use k8s_openapi::api::discovery::v1::{self as discovery, EndpointPort, EndpointSlice};
 
+use super::endpoint_nodes::{EndpointNodes, first_address};
 use super::node::NodeNumbers;
 use crate::config::Endpoint;
 
@@ -17,6 +18,7 @@ pub(super) fn endpoints(
     port_name: &str,
     protocol: Protocol,
     node_numbers: &NodeNumbers,
+    endpoint_nodes: &EndpointNodes,
 ) -> Vec<Endpoint> {
     let mut endpoints = Vec::new();
     for slice in slices {
@@ -24,7 +26,7 @@ pub(super) fn endpoints(
         let matching_port = ports.find(|port| has_name_and_protocol(port, port_name, protocol));
         let Some(number) = matching_port.and_then(|port| u16::try_from(port.port?).ok()) else { continue };
         let slice_endpoints = slice.endpoints.iter().flatten();
-        endpoints.extend(slice_endpoints.filter_map(|it| endpoint(it, number, node_numbers)));
+        endpoints.extend(slice_endpoints.filter_map(|it| endpoint(it, number, node_numbers, endpoint_nodes)));
     }
     endpoints.sort();
     endpoints.dedup();
@@ -46,10 +48,14 @@ fn has_name_and_protocol(port: &EndpointPort, name: &str, protocol: Protocol) ->
         && port.protocol.as_deref().unwrap_or("TCP") == protocol.api_name()
 }
 
-/// Returns an endpoint with this port; `None` if the endpoint's first address is not an IP address. Further addresses
-/// have no meaning (<https://kubernetes.io/docs/reference/kubernetes-api/>, `EndpointSlice`).
-fn endpoint(endpoint: &discovery::Endpoint, port: u16, node_numbers: &NodeNumbers) -> Option<Endpoint> {
-    let address: IpAddr = endpoint.addresses.first()?.parse().ok()?;
+/// Returns an endpoint with this port; `None` if the endpoint has no IP address.
+fn endpoint(
+    endpoint: &discovery::Endpoint,
+    port: u16,
+    node_numbers: &NodeNumbers,
+    endpoint_nodes: &EndpointNodes,
+) -> Option<Endpoint> {
+    let address = first_address(endpoint)?;
     let conditions = endpoint.conditions.as_ref();
     let is_terminating = conditions.and_then(|it| it.terminating).unwrap_or(false);
     // An endpoint without the condition `ready` is ready.
@@ -59,6 +65,7 @@ fn endpoint(endpoint: &discovery::Endpoint, port: u16, node_numbers: &NodeNumber
     Some(Endpoint {
         address: SocketAddr::new(address, port),
         node: endpoint.node_name.as_deref().and_then(|name| node_numbers.get(name)).copied(),
+        has_node_conflict: endpoint_nodes.has_conflict(address),
         is_ready,
         is_serving_while_terminating: is_serving && is_terminating,
         hinted_zones: hints
@@ -83,7 +90,8 @@ mod tests {
     fn addresses(slices: &[Value], port_name: &str, protocol: Protocol) -> Vec<String> {
         let slices: Vec<_> =
             slices.iter().map(|slice| Arc::new(serde_json::from_value(slice.clone()).unwrap())).collect();
-        let endpoints = endpoints(&slices, port_name, protocol, &[("n1".to_owned(), 1)].into());
+        let node_numbers = [("n1".to_owned(), 1)].into();
+        let endpoints = endpoints(&slices, port_name, protocol, &node_numbers, &EndpointNodes::default());
         endpoints
             .iter()
             .map(|it| {

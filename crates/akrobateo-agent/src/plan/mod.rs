@@ -3,6 +3,7 @@
 mod allocation;
 mod configured_services;
 mod decisions;
+mod endpoint_nodes;
 mod endpoints;
 mod node;
 mod number;
@@ -37,6 +38,7 @@ use crate::config::NodeConfig;
 use allocation::NodeObservations;
 use configured_services::ConfiguredServices;
 use decisions::Decisions;
+use endpoint_nodes::EndpointNodes;
 pub(crate) use number::{NumberClaim, accepted_claims, choose_number};
 pub(crate) use observation::{HostPortPod, Observation};
 use ports::{PortCheck, check_ports};
@@ -72,6 +74,7 @@ pub(crate) struct Planner {
     configured_pod_ranges: Vec<IpNet>,
     allocations: PortAllocations,
     recent_endpoints: RecentEndpoints,
+    endpoint_nodes: EndpointNodes,
     /// The Services of the last plan; `None` before the first plan.
     configured_services: Option<ConfiguredServices>,
 }
@@ -84,6 +87,7 @@ impl Planner {
             configured_pod_ranges,
             allocations: PortAllocations::default(),
             recent_endpoints: RecentEndpoints::default(),
+            endpoint_nodes: EndpointNodes::default(),
             configured_services: None,
         }
     }
@@ -142,9 +146,11 @@ impl Planner {
             }
             plan.next_plan_at = self.recent_endpoints.next_expiry();
         }
-        let has_changed = configured_services.update_endpoints(&mut plan.config.services, key, slices);
+        let services = &mut plan.config.services;
+        let have_conflicts_changed = self.endpoint_nodes.update(&self.services, services, key, slices);
+        let has_changed = configured_services.update_endpoints(services, key, slices, &self.endpoint_nodes);
         plan.nodes_without_agent = configured_services.all_nodes_without_agent();
-        Some(has_changed)
+        Some(has_changed || have_conflicts_changed)
     }
 
     /// Returns the plan for an observation; `None` while this node has no Node object.
@@ -153,6 +159,7 @@ impl Planner {
         let defaults = self.services.defaults().clone();
         let node = NodeInfo::new(node_object, defaults.node_policy);
         self.record_endpoints(observation, &node, now);
+        self.endpoint_nodes.record_all(&self.services, observation.endpoint_slices);
         let current_services = self.find_current_services(observation, &node);
         let mut decisions = Decisions::default();
         let services = self.services.iter().filter(|parsed| {
@@ -186,13 +193,11 @@ impl Planner {
         let served = std::mem::take(&mut decisions.served_services);
         let served_by_others = self.templates_of_other_nodes(observation, &served);
         let mut configured_services = ConfiguredServices::new(observation, numbers, served, served_by_others);
+        let nodes = observation.nodes.iter().map(Arc::as_ref);
         let config = NodeConfig {
-            services: configured_services.configure_all(observation.endpoint_slices),
+            services: configured_services.configure_all(observation.endpoint_slices, &self.endpoint_nodes),
             node: node::local_node(observation, node_object),
-            pod_ranges: node::pod_ranges(
-                observation.nodes.iter().map(Arc::as_ref),
-                &self.configured_pod_ranges,
-            ),
+            pod_ranges: node::pod_ranges(nodes, &self.configured_pod_ranges),
             peers,
             probes_tunnel: false,
         };

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 
+use super::endpoint_nodes::EndpointNodes;
 use super::endpoints::endpoints;
 use super::node::NodeNumbers;
 use crate::config::{self, ServicePort};
@@ -128,12 +129,13 @@ impl ServiceTemplate {
         &self,
         slices: &[Arc<EndpointSlice>],
         node_numbers: &NodeNumbers,
+        endpoint_nodes: &EndpointNodes,
         own_number: NodeNumber,
     ) -> Option<config::Service> {
         if !self.needs_other_agents() {
             return None;
         }
-        let mut service = self.to_service(slices, node_numbers);
+        let mut service = self.to_service(slices, node_numbers, endpoint_nodes);
         service.families.clear();
         service.affinity_seconds = None;
         service.source_ranges = None;
@@ -148,11 +150,12 @@ impl ServiceTemplate {
         &self,
         slices: &[Arc<EndpointSlice>],
         node_numbers: &NodeNumbers,
+        endpoint_nodes: &EndpointNodes,
     ) -> config::Service {
         let ports = self.ports.iter().map(|port| ServicePort {
             protocol: port.protocol,
             port: port.port,
-            endpoints: endpoints(slices, &port.name, port.protocol, node_numbers),
+            endpoints: endpoints(slices, &port.name, port.protocol, node_numbers, endpoint_nodes),
         });
         config::Service {
             name: self.key.to_string(),
@@ -212,7 +215,7 @@ mod tests {
         let slices = [Arc::new(serde_json::from_value(slice).unwrap())];
         let template = template(&service_object);
         assert_eq!(template.frontends().len(), 4);
-        let service = template.to_service(&slices, &[("n1".to_owned(), 1)].into());
+        let service = template.to_service(&slices, &[("n1".to_owned(), 1)].into(), &EndpointNodes::default());
         assert_eq!(
             (service.name.as_str(), &service.families[..]),
             ("default/web", &[Family::V6, Family::V4][..])

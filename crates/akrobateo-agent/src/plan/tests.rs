@@ -2,6 +2,7 @@
 
 mod changes;
 mod families;
+mod node_conflicts;
 mod refused;
 mod rejected;
 

@@ -116,6 +116,28 @@ fn client_address_is_kept_for_local_endpoints_and_peers_with_a_path() {
 }
 
 #[test]
+fn endpoint_whose_node_is_in_conflict_is_in_no_set_of_the_client_address() {
+    for is_traffic_policy_local in [false, true] {
+        for node in [1, 2] {
+            let elements_of = |has_node_conflict| {
+                let endpoints = vec![Endpoint { has_node_conflict, ..endpoint(10, node) }];
+                let service = Service { is_traffic_policy_local, ..service_on_port(80, endpoints) };
+                let mut config = config_with_services(vec![service]);
+                config.peers[0].paths = BTreeMap::from([(Family::V4, PeerPath::Tunnel)]);
+                let table = NodeTables::new(&config).inet;
+                ["kept4", "tunnel_marks4", "own_destinations4", "endpoints4"]
+                    .map(|set| table.set(set).unwrap().elements.len())
+            };
+            let endpoint_count = usize::from(node == 1 || !is_traffic_policy_local);
+            let expected_counts =
+                if node == 1 { [1, 0, 1, endpoint_count] } else { [endpoint_count, 1, 0, endpoint_count] };
+            assert_eq!(elements_of(false), expected_counts);
+            assert_eq!(elements_of(true), [0, 0, 0, endpoint_count]);
+        }
+    }
+}
+
+#[test]
 fn packets_are_steered_only_if_a_peer_needs_the_tunnel() {
     let config_with_path = |path| {
         let mut config = config_with_all_kinds_of_services();

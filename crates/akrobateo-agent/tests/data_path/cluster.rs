@@ -228,6 +228,7 @@ pub(crate) fn endpoint(address: IpAddr, node: usize) -> Endpoint {
     Endpoint {
         address: SocketAddr::new(address, BACKEND_PORT),
         node: Some(number(node)),
+        has_node_conflict: false,
         is_ready: true,
         is_serving_while_terminating: false,
         hinted_zones: Vec::new(),

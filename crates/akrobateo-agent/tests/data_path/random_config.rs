@@ -167,6 +167,7 @@ fn random_endpoint(random: &mut Random) -> Endpoint {
     Endpoint {
         address: SocketAddr::new(address, *random.choose(&[8080, 8081])),
         node: (node != 0).then_some(node),
+        has_node_conflict: false,
         is_ready: random.random_bool(80),
         is_serving_while_terminating: false,
         hinted_zones: Vec::new(),

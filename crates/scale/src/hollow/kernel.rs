@@ -148,6 +148,7 @@ mod tests {
         let endpoint = |address: &&str| Endpoint {
             address: format!("{address}:80").parse().unwrap(),
             node: None,
+            has_node_conflict: false,
             is_ready: true,
             is_serving_while_terminating: false,
             hinted_zones: Vec::new(),

@@ -88,6 +88,7 @@ impl From<&Endpoint> for EndpointJson {
         Self {
             address: endpoint.address,
             node: endpoint.node,
+            node_conflict: endpoint.has_node_conflict,
             ready: endpoint.is_ready,
             serving: is_terminating,
             terminating: is_terminating,
@@ -113,6 +114,7 @@ mod tests {
             Endpoint { is_ready: false, is_serving_while_terminating: true, ..endpoint(12, 1) };
         let hinted_endpoint = Endpoint {
             node: None,
+            has_node_conflict: true,
             hinted_zones: vec!["a".to_owned()],
             hinted_nodes: vec!["n1".to_owned()],
             ..endpoint(11, 2)

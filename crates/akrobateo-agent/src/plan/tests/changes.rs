@@ -3,11 +3,12 @@
 
 use super::*;
 
+/// Returns a slice with an endpoint on each node. An address always belongs to the same node.
 fn slice(nodes: &[&str]) -> Vec<Arc<EndpointSlice>> {
     let endpoints: Vec<_> = nodes
         .iter()
         .enumerate()
-        .map(|(number, node)| json!({ "addresses": [format!("10.244.1.{number}")], "nodeName": node }))
+        .map(|(number, node)| json!({ "addresses": [format!("10.244.{}.{number}", &node[1..])], "nodeName": node }))
         .collect();
     let slice = json!({ "addressType": "IPv4", "ports": [{ "port": 8080 }], "endpoints": endpoints });
     vec![Arc::new(serde_json::from_value(slice).unwrap())]
@@ -17,9 +18,18 @@ impl TestCluster {
     /// Changes the endpoints of a Service in the plan. Returns the result of the planner. If the planner has changed
     /// the plan, checks that a new plan is the same.
     fn change_endpoints(&mut self, plan: &mut Plan, name: &str, nodes: &[&str]) -> Option<bool> {
-        let slices = slice(nodes);
-        self.slices.insert(key(name), slices.clone());
-        let has_changed = self.planner.update_endpoints(plan, &key(name), &slices, self.now);
+        self.change_slices(plan, name, &slice(nodes))
+    }
+
+    /// Changes the slices of a Service in the plan, with the same result and checks as [`Self::change_endpoints`].
+    pub(super) fn change_slices(
+        &mut self,
+        plan: &mut Plan,
+        name: &str,
+        slices: &[Arc<EndpointSlice>],
+    ) -> Option<bool> {
+        self.slices.insert(key(name), slices.to_vec());
+        let has_changed = self.planner.update_endpoints(plan, &key(name), slices, self.now);
         if has_changed.is_some() {
             let new_plan = self.plan();
             assert_eq!(plan.config, new_plan.config);
