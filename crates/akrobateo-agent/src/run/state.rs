@@ -214,22 +214,24 @@ impl AgentState {
         self.agents.update(name, lease.as_deref(), now)
     }
 
+    /// Reads the node's listening sockets. Returns true if they have changed. After an error, the previous sockets remain.
+    fn read_listeners(&mut self) -> bool {
+        match self.kernel.read_listeners() {
+            Ok(listeners) => std::mem::replace(&mut self.listeners, listeners) != self.listeners,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "cannot read the listening sockets of the node");
+                false
+            }
+        }
+    }
+
     /// Reads the node's listening sockets and its network again. Returns true if the sockets or the network have
     /// changed. After an error, the result of the previous read remains.
     pub(super) fn read_host(&mut self) -> bool {
         let conntrack = self.kernel.read_conntrack_use().ok();
         self.conntrack = conntrack.map(|it| ConntrackUse { count: it.count.into(), max: it.max.into() });
-        let mut has_changed = false;
-        match self.kernel.read_listeners() {
-            Ok(listeners) => {
-                has_changed |= listeners != self.listeners;
-                self.listeners = listeners;
-            }
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "cannot read the listening sockets of the node");
-            }
-        }
+        let mut has_changed = self.read_listeners();
         self.pending_changes.affects_all_services |= has_changed;
         let Some(node) = self.own_node() else { return has_changed };
         let addresses = NodeInfo::new(&node, self.identity.node_policy).all_addresses();
@@ -298,6 +300,8 @@ impl AgentState {
         }
         // Until the plan is made, each change requires a plan of all Services.
         self.pending_changes.affects_all_services = true;
+        // A process may have started since the last read. Its port must not go to a new Service.
+        self.read_listeners();
         let network = self.network.clone()?;
         self.peer_reports = self.agents.alive_peer_reports(now);
         let nodes = self.stores.nodes();

@@ -173,3 +173,14 @@ async fn operator_waits_only_for_endpoints_with_policy_local() {
     assert!(agent.send(SLICES_PATH, slice("local", "10.244.1.12", "14")).await.is_some());
     assert_eq!(agent.awaited_versions(), (5, 14));
 }
+
+#[tokio::test(start_paused = true)]
+async fn new_service_does_not_get_the_port_of_a_process_that_has_just_started() {
+    let mut agent = TestAgent::new(&[service_object(service("web").tcp(80), "5")]).await;
+    // The agent has read the listening sockets before this socket exists.
+    let socket = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let changed_service = service_object(service("web").tcp(port), "10");
+    let new_config = agent.send(SERVICES_PATH, changed_service).await.unwrap();
+    assert!(new_config.config.services.is_empty(), "{:?}", new_config.config.services);
+}
