@@ -1,10 +1,12 @@
 //! All results of a run. Pure.
 
+use netns_testkit::machine::Machine;
+
 use crate::chain_costs::ChainSample;
 use crate::footprint::{BinarySize, Footprint};
-use crate::machine::Machine;
 use crate::neighbours::NeighbourSample;
 use crate::node_table::TableResult;
+use crate::program_versions::ProgramVersions;
 use crate::replacement::ReplacementResult;
 use crate::sample::Sample;
 use crate::start::Start;
@@ -14,6 +16,7 @@ use crate::start::Start;
 pub(crate) struct Results {
     /// The machine that ran the benchmark.
     pub(crate) machine: Machine,
+    pub(crate) program_versions: ProgramVersions,
     /// The requested number of rounds.
     pub(crate) rounds: usize,
     /// The length of each sample in seconds.

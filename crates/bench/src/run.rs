@@ -5,12 +5,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use akrobateo_core::Protocol;
 use fastrand::Rng;
+use netns_testkit::machine::Machine;
 
 use crate::cli::{Cli, Measurement, Subject};
 use crate::cpu_time::CpuMeter;
 use crate::error::{BenchError, Context};
 use crate::load::Load;
-use crate::machine::Machine;
+use crate::program_versions::read_program_versions;
 use crate::proxy::programs::Programs;
 use crate::report::{document, json, markdown};
 use crate::results::Results;
@@ -35,7 +36,8 @@ pub(crate) fn run(cli: &Cli) -> Result<(), BenchError> {
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
     let mut rng = Rng::with_seed(seed);
     let mut results = Results {
-        machine: Machine::detect(&programs)?,
+        machine: Machine::detect().context("the properties of the machine")?,
+        program_versions: read_program_versions(&programs)?,
         rounds: cli.rounds.into(),
         seconds: cli.seconds,
         seed,

@@ -25,6 +25,7 @@ pub mod http;
 pub mod isolation;
 pub mod laboratory;
 pub mod link;
+pub mod machine;
 mod namespace;
 pub mod privileges;
 pub mod process;

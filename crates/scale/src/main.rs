@@ -7,7 +7,6 @@ mod cluster;
 mod endpoint_changes;
 mod error;
 mod hollow;
-mod machine;
 mod measure;
 mod objects;
 mod operator;

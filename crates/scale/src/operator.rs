@@ -1,10 +1,11 @@
 //! The process of the operator, and its metrics. Does I/O.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
+
+use netns_testkit::http;
 
 use crate::cluster::operator_kubeconfig;
 use crate::error::ScaleError;
@@ -35,21 +36,12 @@ pub(crate) struct Progress {
 
 /// Reads the metrics of the operator. Returns no progress while the HTTP server does not answer.
 pub(crate) fn read_progress() -> Progress {
-    let Ok(text) = read_metrics() else { return Progress::default() };
+    let Some(text) = http::get(HTTP_ADDRESS, "/metrics", HTTP_TIMEOUT) else { return Progress::default() };
     let samples = Samples::parse(&text);
     Progress {
         is_leader: samples.sum("akrobateo_leader", &[]) > 0.0,
         reconciliations: to_count(samples.sum("akrobateo_reconciles_total", &[])),
     }
-}
-
-fn read_metrics() -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(HTTP_ADDRESS)?;
-    stream.set_read_timeout(Some(HTTP_TIMEOUT))?;
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {HTTP_ADDRESS}\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
 }
 
 /// Converts a counter of Prometheus, which is a floating-point number.

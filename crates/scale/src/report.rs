@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
+use netns_testkit::machine::Machine;
 use serde_json::{Value, json};
 
-use crate::machine::Machine;
 use crate::results::{Measurement, SizeResults};
 
 /// The cell of a value that was not measured.
@@ -38,7 +38,12 @@ pub(crate) fn to_json(machine: &Machine, seconds: u64, results: &[SizeResults]) 
         })
     };
     json!({
-        "machine": machine.to_json(),
+        "machine": {
+            "kernel": machine.kernel,
+            "processor": machine.processor_model,
+            "processors": machine.processor_count,
+            "memory_mib": machine.memory_mebibytes,
+        },
         "steady_seconds": seconds,
         "sizes": results.iter().map(result_to_json).collect::<Vec<_>>(),
     })

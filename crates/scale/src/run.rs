@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use netns_testkit::machine::Machine;
+
 use crate::cli::MeasurementOptions;
 use crate::cluster::{become_node, node_address, set_up};
 use crate::error::{Context, ScaleError};
-use crate::machine::Machine;
 use crate::measure::measure;
 use crate::report::{to_json, to_markdown};
 use crate::results::SizeResults;
@@ -21,7 +22,7 @@ pub(crate) fn run(options: &MeasurementOptions) -> Result<(), ScaleError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime")?;
     set_up()?;
-    let machine = Machine::detect()?;
+    let machine = Machine::detect().context("the properties of the machine")?;
     let mut results = Vec::new();
     for size in &options.sizes {
         results.push(runtime.block_on(measure_size(options, *size))?);

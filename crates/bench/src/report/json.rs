@@ -24,7 +24,7 @@ pub(crate) fn results_to_json(results: &Results) -> Value {
             "processor": machine.processor_model,
             "processors": machine.processor_count,
             "memory_mib": machine.memory_mebibytes,
-            "programs": machine.program_versions.iter().cloned().collect::<BTreeMap<_, _>>(),
+            "programs": results.program_versions.iter().cloned().collect::<BTreeMap<_, _>>(),
         },
         "rounds": results.rounds,
         "seconds": results.seconds,

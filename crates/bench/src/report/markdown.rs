@@ -80,9 +80,8 @@ fn sample_has_one_node(sample: &Sample) -> bool {
 }
 
 fn summary(results: &Results) -> String {
-    let machine = &results.machine;
     let programs: Vec<_> =
-        machine.program_versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        results.program_versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
     let other_cpu_percentages =
         results.samples.iter().map(|sample| sample.cpu_share_of_other_programs * 100.0).collect();
     let other_programs_text = Quartiles::new(other_cpu_percentages).map_or(String::new(), |share| {
@@ -94,12 +93,9 @@ fn summary(results: &Results) -> String {
     let tcp_samples = results.samples.iter().filter(|sample| sample.load != Load::Udp);
     let failed_connections: u64 = tcp_samples.map(|sample| sample.failure_count).sum();
     format!(
-        "{} processors ({}), {} MiB of memory, Linux {}; {}.\n\
+        "{}; {}.\n\
          {} rounds of {} s per sample; {failed_connections} connections failed.\n{other_programs_text}",
-        machine.processor_count,
-        machine.processor_model,
-        machine.memory_mebibytes,
-        machine.kernel,
+        results.machine,
         programs.join(", "),
         results.rounds,
         results.seconds,
