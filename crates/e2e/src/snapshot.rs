@@ -72,10 +72,8 @@ impl Namespace {
     /// Takes a snapshot. Returns an error while a rollout is in progress.
     async fn take_snapshot(&self) -> Result<Snapshot, Failure> {
         let pods = Api::<Pod>::all(self.client()).list(&self.all_proxies_list_params()).await?;
-        let unready_pods: Vec<_> =
-            pods.iter().filter(|pod| !is_ready(pod)).map(ResourceExt::name_any).collect();
-        ensure(unready_pods.is_empty(), || format!("these pods are not ready: {unready_pods:?}"))?;
         let mut snapshot = Snapshot::new();
+        let mut services_without_nodes = BTreeSet::new();
         for service in
             Api::<Service>::namespaced(self.client(), self.name()).list(&ListParams::default()).await?
         {
@@ -86,8 +84,23 @@ impl Namespace {
             ensure(!condition.is_some_and(is_in_progress), || {
                 format!("Service {} has the condition {condition:?}", service.name_any())
             })?;
+            if condition.is_some_and(|condition| condition.reason == "NoNodes") {
+                services_without_nodes.insert(service.name_any());
+            }
             snapshot.insert(service.name_any(), status_value(&service));
         }
+        // A Deployment without a matching node has one pod, which waits for a node.
+        let waits_for_node = |pod: &Pod| {
+            let service = pod.labels().get(labels::SERVICE_NAME);
+            pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_none())
+                && service.is_some_and(|service| services_without_nodes.contains(service))
+        };
+        let unready_pods: Vec<_> = pods
+            .iter()
+            .filter(|pod| !is_ready(pod) && !waits_for_node(pod))
+            .map(ResourceExt::name_any)
+            .collect();
+        ensure(unready_pods.is_empty(), || format!("these pods are not ready: {unready_pods:?}"))?;
         for daemonset in Api::<DaemonSet>::all(self.client()).list(&self.all_proxies_list_params()).await? {
             let observed_generation = daemonset.status.as_ref().and_then(|status| status.observed_generation);
             insert_workload(&mut snapshot, "DaemonSet", &daemonset, &daemonset.spec, observed_generation)?;
