@@ -130,12 +130,6 @@ impl ServiceBuilder {
         self
     }
 
-    /// Lets the node agents forward the Service in each mode of the test.
-    #[must_use]
-    pub fn with_shared_mode(self) -> Self {
-        self.annotation(annotations::WORKLOAD, "Shared").expect_ip_mode("Proxy")
-    }
-
     /// Lets a DaemonSet of proxies forward the Service in each mode of the test.
     #[must_use]
     pub fn with_dedicated_mode(self) -> Self {

@@ -45,7 +45,7 @@ impl EndpointNodes {
         for key in &removed_keys {
             self.replace_slices(key, &[]);
         }
-        for parsed in services.iter().filter(|parsed| is_eligible(services, &parsed.key)) {
+        for parsed in services.iter().filter(|parsed| parsed.spec.is_some()) {
             self.replace_slices(&parsed.key, &endpoint_slices(&parsed.key));
         }
     }
