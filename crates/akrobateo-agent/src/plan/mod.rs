@@ -9,6 +9,7 @@ mod node;
 mod number;
 mod observation;
 mod ports;
+mod previous_proxies;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ use endpoint_nodes::EndpointNodes;
 pub(crate) use number::{NumberClaim, accepted_claims, choose_number};
 pub(crate) use observation::{HostPortPod, Observation};
 use ports::{PortCheck, check_ports};
+use previous_proxies::PreviousProxies;
 use template::{ServiceTemplate, Templates};
 
 /// The desired state of the data path, and the content of the report.
@@ -75,6 +77,7 @@ pub(crate) struct Planner {
     allocations: PortAllocations,
     recent_endpoints: RecentEndpoints,
     endpoint_nodes: EndpointNodes,
+    previous_proxies: PreviousProxies,
     /// The Services of the last plan; `None` before the first plan.
     configured_services: Option<ConfiguredServices>,
 }
@@ -88,6 +91,7 @@ impl Planner {
             allocations: PortAllocations::default(),
             recent_endpoints: RecentEndpoints::default(),
             endpoint_nodes: EndpointNodes::default(),
+            previous_proxies: PreviousProxies::default(),
             configured_services: None,
         }
     }
@@ -188,6 +192,8 @@ impl Planner {
         for service in services {
             self.decide(observation, service, &node, &current_services, &mut decisions);
         }
+        let is_shared = |key: &ServiceKey| matches!(self.allocations.get(key), Some(AllocationResult::Accepted(spec, _)) if spec.is_shared());
+        self.previous_proxies.update(&observation.pods, is_shared);
         let peers = node::peers(observation);
         let numbers = node::node_numbers(observation, &peers);
         let served = std::mem::take(&mut decisions.served_services);
@@ -321,7 +327,7 @@ impl Planner {
                         None => Arc::new(ServiceTemplate::new(&parsed.service, spec)),
                     });
                 } else if let Some(template) = current_template
-                    && !has_ready_proxy(observation, key)
+                    && !self.previous_proxies.has_ready_proxy(&observation.pods, key)
                     && is_published(parsed, node)
                     && decisions.serve(template.clone())
                 {
@@ -366,8 +372,4 @@ fn record_endpoints(
 
 fn is_published(parsed: &ParsedService, node: &NodeInfo) -> bool {
     has_node_address(&parsed.published_addresses, node)
-}
-
-fn has_ready_proxy(observation: &Observation, key: &ServiceKey) -> bool {
-    observation.pods.iter().any(|pod| pod.proxied_service.as_ref() == Some(key) && pod.is_ready)
 }

@@ -292,6 +292,15 @@ fn agent_serves_a_dedicated_service_until_its_proxy_is_ready() {
     // When the Service is in shared mode again, its proxy does not block the port for the agent.
     cluster.apply(web());
     assert_eq!(cluster.served_names(), ["default/web"]);
+    // When the Service is in dedicated mode again, the proxy of the former workload still exists for some seconds.
+    cluster.apply(web().annotation(WORKLOAD, "DaemonSet"));
+    assert_eq!(cluster.plan().services_waiting_for_proxies, ["default/web"]);
+    assert_eq!(cluster.plan().services_waiting_for_proxies, ["default/web"]);
+    let new_proxy = HostPortPod { name: "proxies/new".to_owned(), is_ready: true, ..proxy.clone() };
+    cluster.pods.push(new_proxy);
+    assert!(cluster.served_names().is_empty());
+    cluster.apply(web());
+    assert_eq!(cluster.served_names(), ["default/web"]);
     // The proxies of a Deployment are on other nodes, so the operator has removed this node's address from the status.
     cluster.pods.clear();
     cluster.apply(service("web").tcp(80).annotation(WORKLOAD, "Deployment"));
