@@ -6,7 +6,7 @@ use akrobateo_core::HostPort;
 use akrobateo_services::allocation::AllocationResult;
 use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::NodeInfo;
-use akrobateo_services::published::published_addresses;
+use akrobateo_services::published::{is_published, published_addresses};
 use akrobateo_services::spec::{LoadBalancerSpec, ProxyWorkload, WorkloadSpec};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServiceSpec};
 
@@ -73,9 +73,18 @@ impl ServiceReport {
 
     /// Returns the status of the Service on a node, according to the agent of this node. A Service that is not accepted
     /// has the status `Absent`.
+    ///
+    /// Only the operator knows in which version of the Service its settings changed last. Each change of the status
+    /// also creates a new version, and an agent reports the new version some seconds later. So an agent without the
+    /// newest version serves the Service if the operator publishes the node.
     pub(super) fn agent_status(&self, node: &NodeInfo) -> AgentStatus {
-        let spec = self.accepted_spec();
-        spec.map_or(AgentStatus::Absent, |spec| agent_status(&self.state, &self.key, spec, node))
+        let Some(spec) = self.accepted_spec() else { return AgentStatus::Absent };
+        match agent_status(&self.state, &self.key, spec, node) {
+            AgentStatus::Outdated if self.service().is_some_and(|service| is_published(service, node)) => {
+                AgentStatus::Serving
+            }
+            status => status,
+        }
     }
 
     /// Returns the nodes on which the Service owns its ports: the nodes of its proxies, or the nodes whose agents serve

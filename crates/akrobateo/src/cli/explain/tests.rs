@@ -246,3 +246,24 @@ fn explanation_of_a_shared_service_mentions_processes_and_host_ports() {
     let row = serde_json::to_value(status_rows(&cluster, None)).unwrap();
     assert_eq!((&row[0]["mode"], &row[0]["ready"]), (&serde_json::json!("Shared"), &serde_json::json!(1)));
 }
+
+#[test]
+fn agent_serves_a_published_service_before_it_reports_the_newest_version() {
+    let nodes = ["n1", "n2"].map(|name| node(name).internal_ip(&format!("10.0.0.{}", &name[1..])).build());
+    let web = service("web").tcp(80).annotation(annotations::WORKLOAD, "Shared");
+    let web = web.published("10.0.0.1", "Proxy", "akrobateo");
+    let mut cluster = cluster(vec![web.build()], &nodes, Vec::new());
+    let report = &mut cluster.service_reports[0];
+    report.state.version.version = 7;
+    let outdated_agent = |node: &str| {
+        let agent =
+            agent(node).with_changed_report(|report| report.applied_versions.as_mut().unwrap().services = 6);
+        (node.to_owned(), agent)
+    };
+    report.state.agents = BTreeMap::from([outdated_agent("n1"), outdated_agent("n2")]).into();
+    report.decision = decide(&proxy_config(), &report.state, cluster.now);
+    let text = explain(&cluster, &key("web")).unwrap().format(Style::Plain);
+    for part in ["1 of 2 nodes ready", "n1     ready       yes", "n2     not ready   no"] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+}
