@@ -1,6 +1,7 @@
 //! The report of a node agent. The report contains the served and the refused Services, and the facts that peers need
 //! to reach the node. The agent stores the report in a Lease. Pure.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use akrobateo_core::digest::digest;
@@ -32,9 +33,13 @@ pub struct AgentReport {
     pub applied_versions: Option<AppliedVersions>,
     /// The number of Services that the agent serves.
     pub served_count: usize,
-    /// The Services that the agent refuses.
+    /// The ports that the agent refuses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused_ports: Vec<PortProblem>,
+    /// The refused Services whose ports are not in `refused_ports`, because the report has a limited length. Each entry
+    /// is `<namespace>/<name>`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused_services: Vec<String>,
     /// The Services with an invalid spec that the agent does not serve, although their status has an address of the
     /// node. Each entry is `<namespace>/<name>`. The agent does not know the last valid settings of these Services, for
     /// example because the node was restarted.
@@ -95,6 +100,8 @@ pub enum PortOwner {
     Pod(String),
     /// A process of the node.
     Process,
+    /// The report does not contain the owner, because it has a limited length.
+    Unreported,
 }
 
 /// The facts that peers need to reach the node.
@@ -157,10 +164,25 @@ impl AgentReport {
         Self { conntrack: None, ..self.clone() } == Self { conntrack: None, ..other.clone() }
     }
 
-    /// Returns true if the agent refuses the Service, which is `<namespace>/<name>`.
+    /// Returns the refused ports of a Service, which is `<namespace>/<name>`. The list is empty if the agent does not
+    /// refuse the Service. If the report does not contain the ports, the list has one element without a port.
     #[must_use]
-    pub fn refuses(&self, service: &str) -> bool {
-        self.refused_ports.iter().any(|problem| problem.service == service)
+    pub fn refusals(&self, service: &str) -> Vec<PortProblem> {
+        let is_unreported = self.refused_services.iter().any(|name| name == service);
+        let unreported_problem = is_unreported.then(|| PortProblem {
+            service: service.to_owned(),
+            port: String::new(),
+            owner: PortOwner::Unreported,
+        });
+        let reported_problems = self.refused_ports.iter().filter(|problem| problem.service == service);
+        reported_problems.cloned().chain(unreported_problem).collect()
+    }
+
+    /// Returns the names of all refused Services.
+    #[must_use]
+    pub fn all_refused_services(&self) -> BTreeSet<&str> {
+        let services = self.refused_ports.iter().map(|problem| &problem.service);
+        services.chain(&self.refused_services).map(String::as_str).collect()
     }
 }
 
@@ -216,7 +238,15 @@ mod tests {
         assert!(report().has_applied(12, 7));
         assert!(!report().has_applied(13, 7) && !report().has_applied(12, 8));
         assert!(!AgentReport::default().has_applied(0, 0));
-        assert!(report().refuses("shop/web") && !report().refuses("shop/api"));
+    }
+
+    #[test]
+    fn service_is_refused_with_or_without_its_ports_in_the_report() {
+        let report = AgentReport { refused_services: vec!["shop/admin".to_owned()], ..report() };
+        assert_eq!(report.refusals("shop/web"), report.refused_ports);
+        assert_eq!(report.refusals("shop/admin")[0].owner, PortOwner::Unreported);
+        assert!(report.refusals("shop/api").is_empty());
+        assert_eq!(report.all_refused_services().into_iter().collect::<Vec<_>>(), ["shop/admin", "shop/web"]);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The agent's metrics. Only the metrics of ports and of conntrack do I/O: each scrape reads them from the kernel.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,10 +109,8 @@ impl Metrics {
 
     /// Sets the values that a report contains. `has_current_rules` is true if the rules contain the newest plan.
     pub(super) fn set_report(&self, report: &AgentReport, has_current_rules: bool) {
-        let refused_services: BTreeSet<_> =
-            report.refused_ports.iter().map(|problem| &problem.service).collect();
         self.gauges.services.set(to_i64(report.served_count));
-        self.gauges.refused_services.set(to_i64(refused_services.len()));
+        self.gauges.refused_services.set(to_i64(report.all_refused_services().len()));
         self.gauges.outdated_rules.set(i64::from(!has_current_rules));
     }
 

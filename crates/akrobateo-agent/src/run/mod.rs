@@ -14,6 +14,7 @@ mod port_metrics;
 #[cfg(test)]
 mod reference;
 mod report;
+mod report_length;
 mod state;
 mod state_file;
 mod uninstall;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use akrobateo_services::agent_report::{AgentReport, AppliedVersions, ConntrackUse, MasqueradedPeer};
 
+use super::report_length::limit_length;
 use crate::agent::Modes;
 use crate::marks::NodeNumber;
 use crate::plan::Plan;
@@ -30,13 +31,14 @@ pub(super) fn build_report(
     peer_reports: &[AgentReport],
     conntrack: Option<ConntrackUse>,
 ) -> AgentReport {
-    AgentReport {
+    limit_length(AgentReport {
         node: node_name.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         is_paused: false,
         applied_versions: state.applied_versions.clone(),
         served_count: plan.config.services.iter().filter(|service| !service.families.is_empty()).count(),
         refused_ports: plan.refused_ports.clone(),
+        refused_services: Vec::new(),
         unserved_services: plan.unserved_services.clone(),
         doubly_used_ports: plan.doubly_used_ports.clone(),
         services_waiting_for_proxies: plan.services_waiting_for_proxies.clone(),
@@ -44,7 +46,7 @@ pub(super) fn build_report(
         network: Some(plan.network.clone()),
         masqueraded_peers: masqueraded_peers(&plan.nodes_without_agent, &state.modes, peer_reports),
         conntrack,
-    }
+    })
 }
 
 /// Returns true if the agent must write the new report at once. Otherwise the next renewal of the Lease contains the

@@ -62,13 +62,8 @@ impl NodeRow {
             (None, _) => "NoAgent",
         };
         let age = |renewed_at: Timestamp| now.duration_since(renewed_at).as_secs().max(0);
-        let mut refused: Vec<_> = report
-            .into_iter()
-            .flat_map(|report| &report.refused_ports)
-            .map(|problem| problem.service.clone())
-            .collect();
-        refused.sort();
-        refused.dedup();
+        let refused = report.map(AgentReport::all_refused_services).unwrap_or_default();
+        let refused: Vec<_> = refused.into_iter().map(str::to_owned).collect();
         Self {
             name: name.to_owned(),
             state,

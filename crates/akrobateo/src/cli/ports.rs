@@ -126,6 +126,7 @@ fn describe_owner(owner: &PortOwner) -> String {
         PortOwner::Service(service) => service.clone(),
         PortOwner::Pod(pod) => format!("pod {pod}"),
         PortOwner::Process => "a process of the node".to_owned(),
+        PortOwner::Unreported => "unknown".to_owned(),
     }
 }
 

@@ -79,7 +79,7 @@ impl AgentStatus {
         if *is_silent {
             return Self::Silent;
         }
-        let refusals = service_problems(&report.refused_ports, key);
+        let refusals = report.refusals(&key.to_string());
         if !refusals.is_empty() {
             Self::Refusing(refusals)
         } else if report.is_paused {

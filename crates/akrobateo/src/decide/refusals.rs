@@ -40,7 +40,9 @@ impl Refusals {
                 .unwrap_or_else(|| describe_port_owner(port, node, owner));
             match owner {
                 PortOwner::Service(_) => refusals.conflict_descriptions.push(text),
-                PortOwner::Pod(_) | PortOwner::Process => refusals.port_in_use_descriptions.push(text),
+                PortOwner::Pod(_) | PortOwner::Process | PortOwner::Unreported => {
+                    refusals.port_in_use_descriptions.push(text);
+                }
             }
         }
         for conflict in &shared.allocation.conflicts {
@@ -120,5 +122,8 @@ pub(crate) fn describe_port_owner(port: &str, node: &str, owner: &PortOwner) -> 
         PortOwner::Service(service) => format!("port {port} on node {node} belongs to Service {service}"),
         PortOwner::Pod(pod) => format!("port {port} on node {node} is a hostPort of pod {pod}"),
         PortOwner::Process => format!("a process of node {node} listens on port {port}"),
+        PortOwner::Unreported => format!(
+            "a port has another owner on node {node}, which refuses so many Services that its report does not name the owner"
+        ),
     }
 }

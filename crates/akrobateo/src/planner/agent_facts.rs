@@ -73,7 +73,10 @@ pub(super) fn changes_only_services(previous: &ObservedReport, current: &Observe
 pub(super) fn named_services(report: &AgentReport) -> BTreeSet<ServiceKey> {
     let problems =
         report.refused_ports.iter().chain(&report.doubly_used_ports).map(|problem| &problem.service);
-    let names = problems.chain(&report.unserved_services).chain(&report.services_waiting_for_proxies);
+    let names = problems
+        .chain(&report.refused_services)
+        .chain(&report.unserved_services)
+        .chain(&report.services_waiting_for_proxies);
     let keys = names.filter_map(|name| {
         let (namespace, name) = name.split_once('/')?;
         Some(ServiceKey { namespace: namespace.to_owned(), name: name.to_owned() })
