@@ -66,7 +66,7 @@ impl ConfiguredServices {
     ) -> Option<config::Service> {
         if let Some(template) = self.served.get(key) {
             let nodes = self.find_nodes_without_agent(template, slices);
-            let service = template.to_service(slices, &self.node_numbers, endpoint_nodes);
+            let service = template.to_service(slices, &self.node_numbers, endpoint_nodes, self.own_number);
             if nodes.is_empty() {
                 self.nodes_without_agent.remove(key);
             } else {

@@ -41,7 +41,7 @@ use configured_services::ConfiguredServices;
 use decisions::Decisions;
 use endpoint_nodes::EndpointNodes;
 pub(crate) use number::{NumberClaim, accepted_claims, choose_number};
-pub(crate) use observation::{HostPortPod, Observation};
+pub(crate) use observation::{HostPortPod, InstalledServices, Observation};
 use ports::{PortCheck, check_ports};
 use previous_proxies::PreviousProxies;
 use template::{ServiceTemplate, Templates};
@@ -344,7 +344,8 @@ impl Planner {
 }
 
 /// Returns the settings of a Service if an earlier process of the agent has served the Service. The result contains
-/// only the ports in the kernel's rules. Ignores invalid settings of the Service.
+/// only the ports in the kernel's rules. Ignores invalid settings of the Service, and settings that differ from the
+/// configuration of the earlier process.
 fn installed_template(
     observation: &Observation,
     parsed: &ParsedService,
@@ -355,8 +356,13 @@ fn installed_template(
         return None;
     }
     let (service, spec) = valid_settings(&parsed.service, defaults)?;
-    let is_installed = |frontend| observation.installed_frontends.contains(&frontend);
-    ServiceTemplate::new(&service, &Arc::new(spec)).retain_frontends(is_installed)
+    let InstalledServices { frontends, services } = observation.installed;
+    let template = ServiceTemplate::new(&service, &Arc::new(spec));
+    let template = template.retain_frontends(|frontend| frontends.contains(&frontend))?;
+    Some(match services.get(&parsed.key.to_string()) {
+        Some(service) => template.with_settings_of(service),
+        None => template,
+    })
 }
 
 /// Records the nodes that have an endpoint of a Service now. Returns true if these nodes have changed.

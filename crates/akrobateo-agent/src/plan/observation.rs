@@ -1,6 +1,6 @@
 //! The objects of the cluster and the facts about the node, from which the agent makes its plan. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use akrobateo_core::Frontend;
@@ -9,6 +9,7 @@ use akrobateo_services::key::ServiceKey;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
+use crate::config;
 use crate::host::HostNetwork;
 use crate::marks::{Marks, NodeNumber};
 
@@ -30,10 +31,19 @@ pub(crate) struct Observation<'a> {
     pub(crate) pods: Vec<HostPortPod>,
     /// The uplink and the addresses of the node.
     pub(crate) network: HostNetwork,
-    /// The frontends in the rules that an earlier process of the agent has installed.
-    pub(crate) installed_frontends: &'a BTreeSet<Frontend>,
+    /// The Services in the rules that an earlier process of the agent has installed.
+    pub(crate) installed: &'a InstalledServices,
     /// Returns true if a process of the node listens on a frontend.
     pub(crate) has_listener: &'a dyn Fn(Frontend) -> bool,
+}
+
+/// The Services in the rules that an earlier process of the agent has installed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InstalledServices {
+    /// The frontends in the rules.
+    pub(crate) frontends: BTreeSet<Frontend>,
+    /// The Services in the configuration of the earlier process, by name. Empty if the configuration is not known.
+    pub(crate) services: BTreeMap<String, config::Service>,
 }
 
 /// A pod of this node that has hostPorts.

@@ -13,13 +13,17 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 
 use super::endpoint_nodes::EndpointNodes;
-use super::endpoints::endpoints;
+use super::endpoints::{endpoints, limit_endpoints};
 use super::node::NodeNumbers;
 use crate::config::{self, ServicePort};
 use crate::marks::NodeNumber;
 
 /// The default timeout of sessionAffinity `ClientIP`, in seconds. Kubernetes has the same default.
 const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
+
+/// The maximum number of endpoints of all ports of a Service. Each endpoint of a port needs memory in the agent and an
+/// element of a map in the kernel, and any tenant can create a Service with 1,000 ports and thousands of endpoints.
+const MAX_ENDPOINTS: usize = 10_000;
 
 /// The settings of several Services, by key.
 pub(super) type Templates = BTreeMap<ServiceKey, Arc<ServiceTemplate>>;
@@ -114,6 +118,19 @@ impl ServiceTemplate {
         renamed
     }
 
+    /// Returns the settings with the traffic policy, the client addresses, the affinity and the source ranges of a
+    /// Service in an earlier configuration.
+    pub(super) fn with_settings_of(self, service: &config::Service) -> Self {
+        Self {
+            is_traffic_policy_local: service.is_traffic_policy_local,
+            keeps_client_address: service.keeps_client_address,
+            affinity_seconds: service.affinity_seconds,
+            source_ranges: service.source_ranges.clone(),
+            source: None,
+            ..self
+        }
+    }
+
     /// Returns true if endpoints on other nodes see the client's address. For this, an agent must run on each of these
     /// nodes.
     pub(super) const fn needs_other_agents(&self) -> bool {
@@ -135,7 +152,7 @@ impl ServiceTemplate {
         if !self.needs_other_agents() {
             return None;
         }
-        let mut service = self.to_service(slices, node_numbers, endpoint_nodes);
+        let mut service = self.to_service(slices, node_numbers, endpoint_nodes, own_number);
         service.families.clear();
         service.affinity_seconds = None;
         service.source_ranges = None;
@@ -145,17 +162,22 @@ impl ServiceTemplate {
         service.ports.iter().any(|port| !port.endpoints.is_empty()).then_some(service)
     }
 
-    /// Returns the Service with its endpoints.
+    /// Returns the Service with its endpoints. The ports have at most [`MAX_ENDPOINTS`] endpoints in all.
     pub(super) fn to_service(
         &self,
         slices: &[Arc<EndpointSlice>],
         node_numbers: &NodeNumbers,
         endpoint_nodes: &EndpointNodes,
+        own_number: NodeNumber,
     ) -> config::Service {
-        let ports = self.ports.iter().map(|port| ServicePort {
-            protocol: port.protocol,
-            port: port.port,
-            endpoints: endpoints(slices, &port.name, port.protocol, node_numbers, endpoint_nodes),
+        let max_endpoints = (MAX_ENDPOINTS / self.ports.len().max(1)).max(1);
+        let ports = self.ports.iter().map(|port| {
+            let endpoints = endpoints(slices, &port.name, port.protocol, node_numbers, endpoint_nodes);
+            ServicePort {
+                protocol: port.protocol,
+                port: port.port,
+                endpoints: limit_endpoints(endpoints, max_endpoints, own_number),
+            }
         });
         config::Service {
             name: self.key.to_string(),
@@ -191,7 +213,7 @@ fn affinity_seconds(spec: &ServiceSpec) -> Option<NonZeroU32> {
 
 #[cfg(test)]
 mod tests {
-    use akrobateo_services::fixtures::{defaults, service};
+    use akrobateo_services::fixtures::{ServiceBuilder, defaults, service};
     use serde_json::json;
 
     use super::*;
@@ -215,7 +237,8 @@ mod tests {
         let slices = [Arc::new(serde_json::from_value(slice).unwrap())];
         let template = template(&service_object);
         assert_eq!(template.frontends().len(), 4);
-        let service = template.to_service(&slices, &[("n1".to_owned(), 1)].into(), &EndpointNodes::default());
+        let service =
+            template.to_service(&slices, &[("n1".to_owned(), 1)].into(), &EndpointNodes::default(), 1);
         assert_eq!(
             (service.name.as_str(), &service.families[..]),
             ("default/web", &[Family::V6, Family::V4][..])
@@ -225,6 +248,21 @@ mod tests {
         let endpoint_counts: Vec<_> = service.ports.iter().map(|port| port.endpoints.len()).collect();
         assert_eq!(endpoint_counts, [1, 0]);
         assert!(service.keeps_client_address && !service.is_traffic_policy_local);
+    }
+
+    #[test]
+    fn service_with_many_ports_has_a_limited_number_of_endpoints() {
+        let service_object = (1..=100).fold(service("web"), ServiceBuilder::tcp).build();
+        let endpoint =
+            |index: usize| json!({ "addresses": [format!("10.1.{}.{}", index / 250, index % 250)] });
+        let slice = json!({
+            "addressType": "IPv4", "ports": [{ "port": 8080 }],
+            "endpoints": (0..1_000).map(endpoint).collect::<Vec<_>>(),
+        });
+        let slices = [Arc::new(serde_json::from_value(slice).unwrap())];
+        let service =
+            template(&service_object).to_service(&slices, &NodeNumbers::new(), &EndpointNodes::default(), 1);
+        assert!(service.ports.iter().all(|port| port.endpoints.len() == MAX_ENDPOINTS / 100));
     }
 
     #[test]

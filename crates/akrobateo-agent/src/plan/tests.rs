@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use akrobateo_core::annotations::{IP_MODE, NODE_SELECTOR, WORKLOAD};
+use akrobateo_core::annotations::{CLIENT_ADDRESS, IP_MODE, NODE_SELECTOR, WORKLOAD};
 use akrobateo_core::{Family, Protocol};
 use akrobateo_services::agent_report::{AgentReport, PortOwner};
 use akrobateo_services::fixtures::{ServiceBuilder, defaults, key, node, service};
@@ -31,7 +31,7 @@ struct TestCluster {
     peer_reports: Vec<AgentReport>,
     pods: Vec<HostPortPod>,
     listening_frontends: BTreeSet<Frontend>,
-    installed_frontends: BTreeSet<Frontend>,
+    installed: InstalledServices,
     now: Instant,
 }
 
@@ -59,7 +59,7 @@ impl TestCluster {
             peer_reports: Vec::new(),
             pods: Vec::new(),
             listening_frontends: BTreeSet::new(),
-            installed_frontends: BTreeSet::new(),
+            installed: InstalledServices::default(),
             now: Instant::now(),
         }
     }
@@ -113,7 +113,7 @@ impl TestCluster {
                 mac: "02:00:00:00:00:01".parse().ok(),
                 local_addresses: vec!["10.0.0.1".parse().unwrap()],
             },
-            installed_frontends: &self.installed_frontends,
+            installed: &self.installed,
             has_listener: &|frontend| self.listening_frontends.contains(&frontend),
         };
         self.planner.plan(&observation, self.now).unwrap()
@@ -124,11 +124,13 @@ impl TestCluster {
         self.plan().config.services.into_iter().map(|service| service.name).collect()
     }
 
-    /// Creates a planner as a restarted agent does. The rules of the earlier planner remain in the kernel.
+    /// Creates a planner as a restarted agent does. The rules of the earlier planner remain in the kernel, but not its
+    /// configuration.
     fn restart(&mut self) {
         let configured_services = self.planner.configured_services.take();
         let templates = configured_services.iter().flat_map(|services| services.served.values());
-        self.installed_frontends = templates.flat_map(|template| template.frontends()).collect();
+        let frontends = templates.flat_map(|template| template.frontends()).collect();
+        self.installed = InstalledServices { frontends, services: BTreeMap::new() };
         let defaults = ServiceDefaults::clone(self.planner.services.defaults());
         self.planner = Planner::new(defaults, Vec::new());
     }

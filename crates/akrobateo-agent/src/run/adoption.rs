@@ -1,6 +1,6 @@
 //! Adopts the rules of an earlier process of the agent at the start, before the API server answers. Does I/O.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use akrobateo_core::{Family, Frontend};
 use netfilter::nft::InstalledTable;
@@ -12,6 +12,7 @@ use super::observer::{DataPathEvent, EventSender};
 use super::state_file::StateFile;
 use crate::config::Service;
 use crate::data_path::DataPathError;
+use crate::plan::InstalledServices;
 use crate::table::family_set;
 use crate::table::keys::parse_service;
 
@@ -21,8 +22,8 @@ const ADOPTED_CONFIG_ID: u64 = 0;
 /// The state of the data path at the start of the process.
 #[derive(Default)]
 pub(super) struct Adoption {
-    /// The frontends that the earlier process has served.
-    pub(super) frontends: BTreeSet<Frontend>,
+    /// The Services that the earlier process has served.
+    pub(super) installed: InstalledServices,
     /// The thread that maintains the rules of the earlier process; `None` if the kernel has no rules, or if their
     /// configuration is not known.
     pub(super) thread: Option<Box<dyn RunningDataPath>>,
@@ -40,15 +41,18 @@ pub(super) fn adopt(
     metrics: &Metrics,
 ) -> Result<Adoption, DataPathError> {
     let Some(installed) = kernel.read_table()? else { return Ok(Adoption::default()) };
-    let mut frontends = installed_frontends(&installed);
-    let Some(config) = state_file.load() else { return Ok(Adoption { frontends, thread: None }) };
+    let frontends = installed_frontends(&installed);
+    let mut installed = InstalledServices { frontends, services: BTreeMap::new() };
+    let Some(config) = state_file.load() else { return Ok(Adoption { installed, thread: None }) };
     // Another program may have deleted some of the rules.
-    frontends.extend(config.services.iter().flat_map(Service::frontends));
+    installed.frontends.extend(config.services.iter().flat_map(Service::frontends));
+    installed.services =
+        config.services.iter().map(|service| (service.name.clone(), service.clone())).collect();
     tracing::info!(services = config.services.len(), "continuing with the last configuration of the node");
     metrics.set_services(&config);
     metrics.set_endpoints(&config);
     let thread = kernel.start_data_path(ADOPTED_CONFIG_ID, config, Box::new(EventSender(events.clone())))?;
-    Ok(Adoption { frontends, thread: Some(thread) })
+    Ok(Adoption { installed, thread: Some(thread) })
 }
 
 fn installed_frontends(installed: &InstalledTable) -> BTreeSet<Frontend> {

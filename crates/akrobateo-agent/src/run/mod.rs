@@ -112,7 +112,7 @@ pub async fn run_on(
         namespace,
         daemonset: options.daemonset.clone(),
         lease_name: lease_name(&options.instance, &options.node_name),
-        state: AgentState::new(identity, kernel.clone(), stores, planner, adoption.frontends),
+        state: AgentState::new(identity, kernel.clone(), stores, planner, adoption.installed),
         instance: options.instance,
         node_name: options.node_name,
         kernel,

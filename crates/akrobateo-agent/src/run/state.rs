@@ -5,7 +5,6 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use akrobateo_core::Frontend;
 use akrobateo_services::agent_report::{AgentReport, AppliedVersions, ConntrackUse};
 use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::{NodeInfo, NodePolicy};
@@ -21,7 +20,7 @@ use crate::config::NodeConfig;
 use crate::host::HostNetwork;
 use crate::listeners::Listeners;
 use crate::marks::{Marks, NodeNumber};
-use crate::plan::{Observation, Plan, Planner, choose_number};
+use crate::plan::{InstalledServices, Observation, Plan, Planner, choose_number};
 
 #[cfg(test)]
 mod tests;
@@ -55,8 +54,8 @@ pub(super) struct AgentState {
     /// The changes since the last plan.
     pending_changes: PendingChanges,
     awaited_versions: AppliedVersions,
-    /// The frontends in the rules at the start of the process.
-    installed_frontends: BTreeSet<Frontend>,
+    /// The Services in the rules at the start of the process.
+    installed: InstalledServices,
     listeners: Listeners,
     network: Option<HostNetwork>,
     conntrack: Option<ConntrackUse>,
@@ -102,7 +101,7 @@ impl AgentState {
         kernel: Arc<dyn NodeKernel>,
         stores: Stores,
         planner: Planner,
-        installed_frontends: BTreeSet<Frontend>,
+        installed: InstalledServices,
     ) -> Self {
         let agents = Agents::new(&identity.instance, &identity.node_name);
         Self {
@@ -114,7 +113,7 @@ impl AgentState {
             planner,
             pending_changes: PendingChanges::default(),
             awaited_versions: AppliedVersions::default(),
-            installed_frontends,
+            installed,
             listeners: Listeners::default(),
             network: None,
             conntrack: None,
@@ -317,7 +316,7 @@ impl AgentState {
             nodes,
             peer_reports: self.peer_reports.clone(),
             pods: pods.iter().filter_map(|pod| host_port_pod(pod, proxy_labels, &addresses)).collect(),
-            installed_frontends: &self.installed_frontends,
+            installed: &self.installed,
             has_listener: &|frontend| listeners.has_listener(frontend, &addresses),
             network,
         };

@@ -26,6 +26,22 @@ fn rejected_service_keeps_its_last_valid_settings() {
 }
 
 #[test]
+fn rejected_service_keeps_the_settings_in_the_configuration_of_the_earlier_process() {
+    let mut cluster = TestCluster::new();
+    let web = || service("web").tcp(80).published("10.0.0.1", "Proxy", "akrobateo");
+    cluster.apply(web().source_ranges(&["10.0.0.0/8"]).annotation(CLIENT_ADDRESS, "masquerade"));
+    let services = cluster.plan().config.services;
+    cluster.apply(web().source_ranges(&["0.0.0.0/0"]).annotation(IP_MODE, "typo"));
+    cluster.restart();
+    cluster.installed.services =
+        services.iter().map(|service| (service.name.clone(), service.clone())).collect();
+    assert_eq!(cluster.plan().config.services, services);
+    // When the Service is valid again, it gets its present settings.
+    cluster.apply(web());
+    assert_ne!(cluster.plan().config.services, services);
+}
+
+#[test]
 fn node_reports_a_published_rejected_service_without_settings() {
     let mut cluster = TestCluster::new();
     let web = || service("web").tcp(80).published("10.0.0.1", "Proxy", "akrobateo");
@@ -38,7 +54,7 @@ fn node_reports_a_published_rejected_service_without_settings() {
     assert_eq!(cluster.plan().unserved_services, Vec::<String>::new());
     // After a restart of the node, the kernel has no rules, so the settings of the Service are lost.
     cluster.restart();
-    cluster.installed_frontends.clear();
+    cluster.installed.frontends.clear();
     let plan = cluster.plan();
     assert!(plan.config.services.is_empty());
     assert_eq!(plan.unserved_services, ["default/web"]);

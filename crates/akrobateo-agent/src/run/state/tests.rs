@@ -88,7 +88,8 @@ impl TestAgent {
         };
         let defaults = ServiceDefaults { workload: WorkloadKind::Shared, ..defaults() };
         let planner = Planner::new(defaults, Vec::new());
-        let mut state = AgentState::new(identity, Arc::new(LocalKernel), stores, planner, BTreeSet::new());
+        let mut state =
+            AgentState::new(identity, Arc::new(LocalKernel), stores, planner, InstalledServices::default());
         state.network = Some(HostNetwork {
             uplink: "eth0".to_owned(),
             mtu: 1500,
