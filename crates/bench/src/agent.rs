@@ -66,6 +66,7 @@ pub(crate) fn config(node: u8, path: Option<PeerPath>, services: &[Service]) -> 
         pod_ranges: POD_RANGES.into_iter().filter_map(|range| range.parse().ok()).collect(),
         peers: NODES.into_iter().filter(|peer| *peer != node).map(|number| peer(number, path)).collect(),
         probes_tunnel: false,
+        recognizes_clients: false,
         services: services.to_vec(),
     }
 }

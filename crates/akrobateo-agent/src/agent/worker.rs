@@ -33,6 +33,8 @@ pub(super) struct AgentWorker {
     has_egress_hook: bool,
     /// True if the probe must try the tunnel, because the direct path to a peer does not work.
     probes_tunnel: bool,
+    /// True if a Service has kept the clients' addresses since the start of the thread.
+    recognizes_clients: bool,
     /// The time at which the thread removes the tunnel; `None` if the tunnel is needed or does not exist.
     remove_tunnel_at: Option<Instant>,
     probe: Option<RunningProbe>,
@@ -57,6 +59,7 @@ impl AgentWorker {
         Ok(Self {
             has_egress_hook: data_path.has_egress_hook()?,
             probes_tunnel: false,
+            recognizes_clients: false,
             remove_tunnel_at: None,
             data_path,
             watch,
@@ -154,6 +157,8 @@ impl AgentWorker {
     fn apply(&mut self) -> Result<Option<Instant>, DataPathError> {
         set_paths(&mut self.config, &self.paths);
         self.config.probes_tunnel = self.probes_tunnel || self.remove_tunnel_at.is_some();
+        self.recognizes_clients |= self.config.services.iter().any(|service| service.keeps_client_address);
+        self.config.recognizes_clients = self.recognizes_clients;
         self.config.node.has_egress_hook &= self.has_egress_hook;
         let changes = self.data_path.install(&self.config)?;
         tracing::debug!(?changes, "applied the configuration");

@@ -145,14 +145,10 @@ impl AgentEntry {
     }
 }
 
-/// The facts in a report that decide about forwarding. These are the node's name and network, the paused state of the
-/// agent, and the Services in dedicated mode that the agent still serves.
-type ForwardingFacts<'a> = (&'a str, bool, Option<&'a NodeNetwork>, &'a [String]);
-
-/// Returns the facts in a report that decide about forwarding.
-fn forwarding_facts(report: Option<&AgentReport>) -> Option<ForwardingFacts<'_>> {
-    report
-        .map(|it| (it.node.as_str(), it.is_paused, it.network.as_ref(), &it.services_waiting_for_proxies[..]))
+/// Returns the facts in a report that decide about forwarding: the node's name and network, and the paused state of the
+/// agent.
+fn forwarding_facts(report: Option<&AgentReport>) -> Option<(&str, bool, Option<&NodeNetwork>)> {
+    report.map(|report| (report.node.as_str(), report.is_paused, report.network.as_ref()))
 }
 
 #[cfg(test)]

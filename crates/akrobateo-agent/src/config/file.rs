@@ -148,6 +148,7 @@ impl NodeConfig {
             node: file.node.into_node()?,
             pod_ranges: file.pod_ranges,
             probes_tunnel: false,
+            recognizes_clients: false,
             peers: file.peers.into_iter().map(PeerJson::into_peer).collect::<Result<_, _>>()?,
             services: file.services.into_iter().map(ServiceJson::into_service).collect::<Result<_, _>>()?,
         };

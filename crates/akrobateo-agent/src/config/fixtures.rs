@@ -48,6 +48,7 @@ pub(crate) fn config() -> NodeConfig {
         pod_ranges: ["10.244.0.0/16", "fd44::/16"].map(|range| range.parse().unwrap()).into(),
         peers: vec![peer(2), peer(3)],
         probes_tunnel: false,
+        recognizes_clients: false,
         services: Vec::new(),
     }
 }

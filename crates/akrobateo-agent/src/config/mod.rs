@@ -32,6 +32,9 @@ pub struct NodeConfig {
     pub peers: Vec<Peer>,
     /// True if the probe tries the tunnel. If false, the tunnel exists only while a path uses it.
     pub probes_tunnel: bool,
+    /// True if packets from peers may have the addresses of clients, although no Service keeps these addresses now. A
+    /// peer may still have an earlier configuration, and connections that a peer has translated before may still exist.
+    pub recognizes_clients: bool,
     /// The Services. No two Services have the same port, protocol and family.
     pub services: Vec<Service>,
 }
@@ -210,8 +213,9 @@ impl NodeConfig {
     /// If the probe starts early, the first connections of the first Service also keep the client's address.
     #[must_use]
     pub fn keeps_client_addresses(&self) -> bool {
-        let needs_client_address =
-            self.services.is_empty() || self.services.iter().any(|service| service.keeps_client_address);
+        let needs_client_address = self.recognizes_clients
+            || self.services.is_empty()
+            || self.services.iter().any(|service| service.keeps_client_address);
         !self.peers.is_empty() && needs_client_address
     }
 

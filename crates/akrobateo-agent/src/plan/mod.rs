@@ -27,9 +27,7 @@ use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::NodeInfo;
 use akrobateo_services::parsed_services::{ParsedService, ParsedServices, ServiceChange};
 use akrobateo_services::published::has_node_address;
-use akrobateo_services::spec::{
-    LoadBalancerSpec, ServiceDefaults, WorkloadSpec, is_external_policy_local, valid_settings,
-};
+use akrobateo_services::spec::{ServiceDefaults, WorkloadSpec, is_external_policy_local, valid_settings};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -197,7 +195,7 @@ impl Planner {
         let peers = node::peers(observation);
         let numbers = node::node_numbers(observation, &peers);
         let served = std::mem::take(&mut decisions.served_services);
-        let served_by_others = self.templates_of_other_nodes(observation, &served);
+        let served_by_others = self.templates_of_other_nodes(&served);
         let mut configured_services = ConfiguredServices::new(observation, numbers, served, served_by_others);
         let nodes = observation.nodes.iter().map(Arc::as_ref);
         let config = NodeConfig {
@@ -206,6 +204,7 @@ impl Planner {
             pod_ranges: node::pod_ranges(nodes, &self.configured_pod_ranges),
             peers,
             probes_tunnel: false,
+            recognizes_clients: false,
         };
         let nodes_without_agent = configured_services.all_nodes_without_agent();
         self.configured_services = Some(configured_services);
@@ -265,30 +264,22 @@ impl Planner {
     }
 
     /// Returns the Services that only other nodes serve. Those nodes send packets to the endpoints on this node.
-    fn templates_of_other_nodes(&self, observation: &Observation, served: &Templates) -> Templates {
-        let is_handed_over = |key: &ServiceKey| {
-            let name = key.to_string();
-            observation.peer_reports.iter().any(|report| report.services_waiting_for_proxies.contains(&name))
-        };
+    ///
+    /// Services in dedicated mode are included, because another node may still serve them.
+    fn templates_of_other_nodes(&self, served: &Templates) -> Templates {
         let previous_template =
             |key: &ServiceKey| self.configured_services.as_ref()?.served_by_others.get(key);
         let other_services = self.services.iter().filter(|parsed| !served.contains_key(&parsed.key));
         let templates = other_services.filter_map(|parsed| {
             let key = &parsed.key;
-            let may_be_served = |spec: &LoadBalancerSpec| spec.is_shared() || is_handed_over(key);
-            let template = match parsed.spec.as_ref()? {
-                Ok(spec) if !may_be_served(spec) => return None,
-                Ok(spec) => match previous_template(key).filter(|template| template.is_from(spec)) {
-                    Some(template) => template.clone(),
-                    None => Arc::new(ServiceTemplate::new(&parsed.service, spec)),
-                },
-                Err(_) => {
-                    let (service, spec) = valid_settings(&parsed.service, self.services.defaults())?;
-                    if !may_be_served(&spec) {
-                        return None;
-                    }
-                    Arc::new(ServiceTemplate::new(&service, &Arc::new(spec)))
-                }
+            let template = if let Ok(spec) = parsed.spec.as_ref()? {
+                previous_template(key)
+                    .filter(|template| template.is_from(spec))
+                    .cloned()
+                    .unwrap_or_else(|| Arc::new(ServiceTemplate::new(&parsed.service, spec)))
+            } else {
+                let (service, spec) = valid_settings(&parsed.service, self.services.defaults())?;
+                Arc::new(ServiceTemplate::new(&service, &Arc::new(spec)))
             };
             Some((key.clone(), template))
         });

@@ -140,8 +140,8 @@ impl ServiceTemplate {
     /// Returns the Service for a node that does not serve it. The result has only the endpoints on this node. The
     /// result has no families, so the Service has no frontend on this node.
     ///
-    /// Returns `None` if the endpoints are on other nodes, or if all packets of the Service between nodes are
-    /// masqueraded.
+    /// Returns `None` if the endpoints are on other nodes. The result does not depend on the Service's settings, because
+    /// a node that serves the Service may have other settings for some milliseconds.
     pub(super) fn to_service_of_other_nodes(
         &self,
         slices: &[Arc<EndpointSlice>],
@@ -149,9 +149,6 @@ impl ServiceTemplate {
         endpoint_nodes: &EndpointNodes,
         own_number: NodeNumber,
     ) -> Option<config::Service> {
-        if !self.needs_other_agents() {
-            return None;
-        }
         let mut service = self.to_service(slices, node_numbers, endpoint_nodes, own_number);
         service.families.clear();
         service.affinity_seconds = None;

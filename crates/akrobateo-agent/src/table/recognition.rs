@@ -94,9 +94,12 @@ pub(super) fn add_recognition_chains(table: &mut Table, config: &NodeConfig) {
 }
 
 /// Returns the addresses to which peers send packets of clients: the node's endpoints and the node's probe addresses.
+///
+/// The endpoints of a Service without the clients' addresses are included, because a peer may have another version of
+/// the Service for some milliseconds. Without the element, the endpoint's answer would not return through the peer.
 fn own_destinations(config: &NodeConfig, ip_version: IpVersion) -> impl Iterator<Item = IpAddr> {
-    let services = config.services.iter().filter(|service| service.keeps_client_address);
-    let endpoints = services.flat_map(|service| &service.ports).flat_map(|port| &port.endpoints);
+    let ports = config.services.iter().flat_map(|service| &service.ports);
+    let endpoints = ports.flat_map(|port| &port.endpoints);
     let local_endpoints = endpoints.filter(|endpoint| config.is_local(endpoint));
     local_endpoints
         .map(|endpoint| endpoint.address.ip())

@@ -31,17 +31,19 @@ pub fn reduce(old: &NodeConfig, new: &NodeConfig) -> Option<(NodeConfig, NodeCon
         pod_ranges: config.pod_ranges.clone(),
         peers: config.peers.clone(),
         probes_tunnel: config.probes_tunnel,
+        recognizes_clients: config.recognizes_clients,
         services: { config.services.iter() }.filter(|it| names.contains(&*it.name)).cloned().collect(),
     };
     Some((reduce(old), reduce(new)))
 }
 
 fn has_equal_nodes(config: &NodeConfig, other: &NodeConfig) -> bool {
-    let NodeConfig { node, pod_ranges, peers, probes_tunnel, services: _ } = config;
+    let NodeConfig { node, pod_ranges, peers, probes_tunnel, recognizes_clients, services: _ } = config;
     *node == other.node
         && *pod_ranges == other.pod_ranges
         && *peers == other.peers
         && *probes_tunnel == other.probes_tunnel
+        && *recognizes_clients == other.recognizes_clients
 }
 
 /// The Services of two configurations, by the difference between the configurations.

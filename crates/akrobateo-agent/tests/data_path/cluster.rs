@@ -115,6 +115,7 @@ impl Cluster {
             pod_ranges: Family::ALL.map(|family| cluster_pod_range(family).parse().unwrap()).into(),
             peers: peers.map(|peer| self.peer(peer)).collect(),
             probes_tunnel: self.probes_tunnel,
+            recognizes_clients: false,
             services: self.services.clone(),
         }
     }

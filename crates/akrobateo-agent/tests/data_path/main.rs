@@ -5,6 +5,7 @@
 mod adoption;
 mod agent;
 mod client_address;
+mod client_address_changes;
 mod cluster;
 mod command_line;
 mod established_flows;

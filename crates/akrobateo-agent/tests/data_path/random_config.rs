@@ -42,6 +42,7 @@ pub(crate) fn empty_config() -> NodeConfig {
         pod_ranges: vec!["10.244.0.0/16".parse().unwrap(), "fd44::/16".parse().unwrap()],
         peers: Vec::new(),
         probes_tunnel: false,
+        recognizes_clients: false,
         services: Vec::new(),
     }
 }
