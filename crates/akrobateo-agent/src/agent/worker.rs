@@ -21,6 +21,10 @@ const PROBE_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// The time for which the tunnel remains after its last use, because a peer may still send packets through the tunnel.
 const TUNNEL_RETENTION_TIME: Duration = Duration::from_mins(1);
 
+/// The minimum time between two searches for stale flows. In a large cluster endpoints change all the time, and the
+/// kernel needs about 9 ms to search a conntrack table with 262,144 buckets, regardless of the number of its entries.
+const MIN_FLOW_SEARCH_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The state of the thread.
 #[derive(Debug)]
 pub(super) struct AgentWorker {
@@ -37,6 +41,8 @@ pub(super) struct AgentWorker {
     recognizes_clients: bool,
     /// The time at which the thread removes the tunnel; `None` if the tunnel is needed or does not exist.
     remove_tunnel_at: Option<Instant>,
+    /// The time of the last search for stale flows.
+    last_flow_search_at: Option<Instant>,
     probe: Option<RunningProbe>,
     tunnel_device_index: Option<u32>,
     schedule: Schedule,
@@ -61,6 +67,7 @@ impl AgentWorker {
             probes_tunnel: false,
             recognizes_clients: false,
             remove_tunnel_at: None,
+            last_flow_search_at: None,
             data_path,
             watch,
             mailbox,
@@ -98,9 +105,13 @@ impl AgentWorker {
                 let started_at = Instant::now();
                 let result = self.apply();
                 observer.on_applied(self.config_id, result.as_ref().map(|_| ()), started_at.elapsed());
-                let is_complete = self.delete_stale_state() && result.is_ok();
+                let is_complete = self.delete_stale_affinities() && result.is_ok();
                 let repeat_at = result.as_ref().ok().copied().flatten();
                 self.schedule.on_applied(Instant::now(), is_complete, repeat_at);
+            }
+            if self.flow_search_at().is_some_and(|time| time <= Instant::now()) && !self.delete_stale_flows()
+            {
+                self.schedule.on_applied(Instant::now(), false, None);
             }
             self.wait(inbox);
         }
@@ -173,16 +184,27 @@ impl AgentWorker {
         Ok([probe_retry_at, self.data_path.tunnel_retry_at()].into_iter().flatten().min())
     }
 
-    /// Deletes the flows, affinities and elements that earlier rules have left behind. Returns true after a success.
+    /// Deletes the affinities that earlier rules have left behind. Returns true after a success.
     ///
     /// The agent reports the new rules to the observer before this step, because new flows already follow the new
     /// rules.
-    fn delete_stale_state(&mut self) -> bool {
-        let result = self.data_path.delete_stale_state();
-        if let Err(error) = &result {
-            tracing::warn!(%error, "cannot delete stale flows and affinities; trying again");
+    fn delete_stale_affinities(&mut self) -> bool {
+        log_failure(self.data_path.delete_stale_affinities())
+    }
+
+    /// Deletes the flows and elements that earlier rules have left behind. Returns true after a success.
+    fn delete_stale_flows(&mut self) -> bool {
+        self.last_flow_search_at = Some(Instant::now());
+        log_failure(self.data_path.delete_stale_flows())
+    }
+
+    /// Returns the time of the next search for stale flows; `None` if no flow is stale.
+    fn flow_search_at(&self) -> Option<Instant> {
+        if !self.data_path.has_stale_flows() {
+            return None;
         }
-        result.is_ok()
+        let last_search_at = self.last_flow_search_at.filter(|_| !self.data_path.must_check_leftover_flows());
+        Some(last_search_at.map_or_else(Instant::now, |time| time + MIN_FLOW_SEARCH_INTERVAL))
     }
 
     /// Starts the probe. The rules of the probe must already be installed. Restarts the probe if the node has changed.
@@ -220,7 +242,8 @@ impl AgentWorker {
     }
 
     fn wait(&self, inbox: &Inbox) {
-        let next_event = [self.schedule.next_step_at(), self.remove_tunnel_at].into_iter().flatten().min();
+        let times = [self.schedule.next_step_at(), self.remove_tunnel_at, self.flow_search_at()];
+        let next_event = times.into_iter().flatten().min();
         let remaining_time = next_event.map(|time| time.saturating_duration_since(Instant::now()));
         // Rounds up, because poll(2) has a resolution of one millisecond in older kernels.
         let timeout = remaining_time
@@ -238,6 +261,12 @@ impl AgentWorker {
             let _ = rustix::io::read(&inbox.wake_reader, &mut [0; 64]);
         }
     }
+}
+
+/// Logs the error of a deletion. Returns true after a success.
+fn log_failure(result: Result<usize, DataPathError>) -> bool {
+    let log = |error: &_| tracing::warn!(%error, "cannot delete stale flows and affinities; trying again");
+    result.inspect_err(log).is_ok()
 }
 
 fn build_probe_node(config: &NodeConfig) -> ProbeNode {

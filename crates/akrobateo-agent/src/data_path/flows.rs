@@ -11,6 +11,7 @@ use super::former_elements::{ConnectionSet, FormerElements};
 use super::installed::TableChange;
 use super::leftovers::CurrentRules;
 use super::stale::{StaleAffinities, StaleFlows};
+use super::stale_state::StaleFlowSearch;
 use crate::table::NodeTables;
 
 /// Deletes the elements of former endpoints that no connection needs any more. The other elements remain in
@@ -41,20 +42,23 @@ pub(super) fn delete_unused_elements(
     Ok(())
 }
 
-/// Deletes the conntrack entries of flows that contradict the desired tables, and returns the number of these entries.
+/// Returns the flows of each family that no longer agree with the tables after the change.
+pub(super) fn find_stale_flows(change: &TableChange) -> Vec<StaleFlows> {
+    let find = |family| StaleFlows::find(family, change.installed_table(), &change.desired_tables.inet);
+    Family::ALL.map(find).into()
+}
+
+/// Deletes the conntrack entries of flows that contradict the tables, and returns the number of these entries.
 pub(super) fn delete_stale_flows(
     conntrack: &Conntrack,
-    change: &TableChange,
+    search: &StaleFlowSearch,
 ) -> Result<usize, DataPathError> {
-    let (installed, desired) = (change.installed_table(), &change.desired_tables.inet);
-    let (mut filters, mut stale_flows, mut current_rules) = (Vec::new(), Vec::new(), Vec::new());
-    for family in Family::ALL {
-        let flows = StaleFlows::find(family, installed, desired);
-        let rules = change.checks_leftover_flows.then(|| CurrentRules::new(family, desired));
+    let (mut filters, mut current_rules) = (Vec::new(), Vec::new());
+    for (family, flows) in Family::ALL.into_iter().zip(&search.flows) {
+        let rules = search.checks_leftovers.then(|| CurrentRules::new(family, search.desired_table()));
         let rules = rules.filter(|rules| !rules.is_empty());
         let all_entries = rules.is_some().then(|| EntryFilter::new(family));
         filters.extend(all_entries.or_else(|| flows.filter(family)));
-        stale_flows.push(flows);
         current_rules.extend(rules);
     }
     // The kernel needs 10 ms to search a large table, so one search finds the entries of both families.
@@ -67,7 +71,7 @@ pub(super) fn delete_stale_flows(
         },
     };
     let is_stale = |entry: &Entry| {
-        stale_flows.iter().any(|flows| flows.contains(entry))
+        search.flows.iter().any(|flows| flows.contains(entry))
             || current_rules.iter().any(|rules| rules.contradicts_rules(entry))
     };
     conntrack.delete_entries_if(&filter, is_stale).map_err(DataPathError::Conntrack)

@@ -7,6 +7,7 @@ mod installed;
 mod leftovers;
 mod port_counters;
 mod stale;
+mod stale_state;
 mod tunnel_failure;
 mod watch;
 
@@ -27,6 +28,7 @@ pub use error::DataPathError;
 use former_elements::FormerElements;
 use installed::{InstalledTables, TableChange};
 pub use port_counters::PortCounters;
+use stale_state::StaleFlowSearch;
 use tunnel_failure::{TunnelFailure, TunnelResult};
 pub use watch::DataPathWatch;
 
@@ -55,8 +57,10 @@ pub struct DataPath {
     installed_config: Option<NodeConfig>,
     /// The elements of former endpoints in the kernel's tables. The list is valid while `installed_config` is set.
     former_elements: Vec<FormerElements>,
-    /// The last change of the tables; `None` after [`Self::delete_stale_state`] has deleted the stale flows.
+    /// The last change of the tables; `None` after [`Self::delete_stale_affinities`] has ended the change.
     unfinished_change: Option<TableChange>,
+    /// The stale flows of earlier changes; `None` if all stale flows were deleted.
+    stale_flows: Option<StaleFlowSearch>,
     /// The tunnel, routes and rules that this process has installed. `None` in the same cases as `installed_config`.
     installed_objects: Option<NetworkObjects>,
     /// The last attempt to create the tunnel, if it failed.
@@ -90,6 +94,7 @@ impl DataPath {
             installed_config: None,
             former_elements: Vec::new(),
             unfinished_change: None,
+            stale_flows: None,
             installed_objects: None,
             tunnel_failure: None,
             may_have_leftover_flows: true,
@@ -151,35 +156,6 @@ impl DataPath {
     /// large conntrack table takes more time than the change of some rules.
     pub fn install(&mut self, config: &NodeConfig) -> Result<Changes, DataPathError> {
         self.install_tables(config, NodeTables::new)
-    }
-
-    /// Deletes the conntrack entries, the affinities and the elements of former endpoints that earlier calls of
-    /// [`Self::install`] have left behind. Returns the numbers of deleted entries and affinities. After an error, the
-    /// deletion is repeated after the next change.
-    pub fn delete_stale_state(&mut self) -> Result<(usize, usize), DataPathError> {
-        let Some(change) = self.unfinished_change.take() else { return Ok((0, 0)) };
-        let result = self.delete_stale_state_after(&change);
-        match result {
-            Ok(_) => self.may_have_leftover_flows = false,
-            Err(_) => self.installed_config = None,
-        }
-        result
-    }
-
-    fn delete_stale_state_after(&mut self, change: &TableChange) -> Result<(usize, usize), DataPathError> {
-        // A flow without an entry chooses an endpoint again. A stale affinity would lead to the lost endpoint.
-        let affinity_count = flows::delete_stale_affinities(&self.nftables, change)?;
-        let flow_count = flows::delete_stale_flows(&self.conntrack, change)?;
-        let (former_elements, desired_tables) = (&mut self.former_elements, &change.desired_tables);
-        flows::delete_unused_elements(&self.conntrack, &self.nftables, former_elements, desired_tables)?;
-        Ok((flow_count, affinity_count))
-    }
-
-    fn finish_change(&mut self, result: Result<Changes, DataPathError>) -> Result<Changes, DataPathError> {
-        let deletion_result = self.delete_stale_state();
-        let changes = result?;
-        let (deleted_flows, deleted_affinities) = deletion_result?;
-        Ok(Changes { deleted_flows, deleted_affinities, ..changes })
     }
 
     fn install_tables(

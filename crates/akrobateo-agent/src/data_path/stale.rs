@@ -57,6 +57,15 @@ impl StaleFlows {
         }
     }
 
+    /// Adds the stale flows of an earlier change. The result may contain flows that agree with the table again, if a later
+    /// change has reverted the earlier change. After the deletion of its entry, such a flow passes the rules again.
+    pub(super) fn extend(&mut self, earlier: Self) {
+        self.lost_endpoints.extend(earlier.lost_endpoints);
+        self.masqueraded_endpoints.extend(earlier.masqueraded_endpoints);
+        self.lost_frontends.extend(earlier.lost_frontends);
+        self.new_frontends.extend(earlier.new_frontends);
+    }
+
     /// Returns a filter that matches all stale flows, and possibly other flows. Returns `None` if no flow is stale.
     pub(super) fn filter(&self, family: Family) -> Option<EntryFilter> {
         let own_flows = MarkCondition { bits: TRANSLATED_FLOW_BIT, mask: TRANSLATED_FLOW_BIT };

@@ -269,3 +269,37 @@ fn established_flows_to_remaining_endpoints_survive_random_sequences() {
         });
     });
 }
+
+#[test]
+fn one_search_finds_the_stale_flows_of_several_changes() {
+    isolated(|| {
+        let ports = [SERVICE_PORT, SERVICE_PORT + 1];
+        let mut cluster = Cluster::start(&Options::default(), None, |laboratory| {
+            ports.map(|port| service(port, &pod_endpoints(laboratory, 1, 1))).into()
+        });
+        let client = &cluster.laboratory.client;
+        let mut flows: Vec<_> = ports
+            .map(|port| SocketAddr::new(cluster.laboratory.node(1).address(Family::V4), port))
+            .map(|to| client.run(|| Flow::open(Protocol::Udp, None, to, DEADLINE).unwrap()))
+            .into();
+        check_backend(&mut flows, "n1p1", "before the changes");
+        let first_config = cluster.config(1);
+        let configs = [0, 1].map(|index| {
+            cluster.services[index] = service(ports[index], &pod_endpoints(&cluster.laboratory, 1, 2));
+            cluster.config(1)
+        });
+        let deleted_count = cluster.with_data_path(1, |data_path| {
+            data_path.apply(&first_config).unwrap();
+            for config in &configs {
+                data_path.install(config).unwrap();
+                data_path.delete_stale_affinities().unwrap();
+                assert!(data_path.has_stale_flows() && !data_path.must_check_leftover_flows());
+            }
+            let deleted_count = data_path.delete_stale_flows().unwrap();
+            assert!(!data_path.has_stale_flows());
+            deleted_count
+        });
+        assert_eq!(deleted_count, flows.len());
+        check_backend(&mut flows, "n1p2", "after the changes");
+    });
+}

@@ -1,0 +1,113 @@
+//! Deletes the state in the kernel that belongs to earlier rules: conntrack entries, affinities, and elements of former
+//! endpoints. Does I/O.
+
+use netfilter::nft::Table;
+
+use super::error::DataPathError;
+use super::installed::TableChange;
+use super::stale::StaleFlows;
+use super::{Changes, DataPath, flows};
+use crate::table::NodeTables;
+
+/// The flows of several changes that a search of the conntrack table must delete.
+#[derive(Debug)]
+pub(super) struct StaleFlowSearch {
+    /// The flows that no longer agree with the tables, for each family.
+    pub(super) flows: Vec<StaleFlows>,
+    /// True if flows of earlier rules may exist that a comparison of the tables does not find.
+    pub(super) checks_leftovers: bool,
+    /// The tables after the last change.
+    desired_tables: NodeTables,
+}
+
+impl StaleFlowSearch {
+    /// Returns the table of family inet after the last change.
+    pub(super) const fn desired_table(&self) -> &Table {
+        &self.desired_tables.inet
+    }
+}
+
+impl DataPath {
+    /// Deletes the conntrack entries, the affinities and the elements of former endpoints that earlier calls of
+    /// [`Self::install`] have left behind. Returns the numbers of deleted entries and affinities. After an error, the
+    /// deletion is repeated after the next change.
+    pub fn delete_stale_state(&mut self) -> Result<(usize, usize), DataPathError> {
+        let affinity_count = self.delete_stale_affinities()?;
+        Ok((self.delete_stale_flows()?, affinity_count))
+    }
+
+    /// Deletes the affinities that the last call of [`Self::install`] has left behind, and returns their number. Also
+    /// records the flows that [`Self::delete_stale_flows`] must delete.
+    pub fn delete_stale_affinities(&mut self) -> Result<usize, DataPathError> {
+        let Some(change) = self.unfinished_change.take() else { return Ok(0) };
+        // A flow without an entry chooses an endpoint again. A stale affinity would lead to the lost endpoint.
+        let result = flows::delete_stale_affinities(&self.nftables, &change);
+        match result {
+            // The flows of this change are recorded, so the next change need not find them again.
+            Ok(_) => self.may_have_leftover_flows = false,
+            Err(_) => self.installed_config = None,
+        }
+        self.record_stale_flows(change);
+        result
+    }
+
+    /// Deletes the conntrack entries and the elements of former endpoints that earlier changes have left behind.
+    /// Returns the number of deleted entries.
+    ///
+    /// The kernel needs some milliseconds to search a large conntrack table, so the caller may wait for further changes
+    /// before the search.
+    pub fn delete_stale_flows(&mut self) -> Result<usize, DataPathError> {
+        let Some(search) = self.stale_flows.take() else { return Ok(0) };
+        let result = flows::delete_stale_flows(&self.conntrack, &search).and_then(|count| {
+            let (former_elements, tables) = (&mut self.former_elements, &search.desired_tables);
+            flows::delete_unused_elements(&self.conntrack, &self.nftables, former_elements, tables)?;
+            Ok(count)
+        });
+        if result.is_err() {
+            self.may_have_leftover_flows = true;
+            self.installed_config = None;
+        }
+        result
+    }
+
+    /// Returns true if [`Self::delete_stale_flows`] would search the conntrack table.
+    #[must_use]
+    pub fn has_stale_flows(&self) -> bool {
+        self.stale_flows.is_some()
+    }
+
+    /// Returns true if the search must not wait, because flows of an earlier process may exist.
+    #[must_use]
+    pub fn must_check_leftover_flows(&self) -> bool {
+        self.stale_flows.as_ref().is_some_and(|search| search.checks_leftovers)
+    }
+
+    fn record_stale_flows(&mut self, change: TableChange) {
+        let mut flows = flows::find_stale_flows(&change);
+        let mut checks_leftovers = change.checks_leftover_flows;
+        if let Some(earlier) = self.stale_flows.take() {
+            checks_leftovers |= earlier.checks_leftovers;
+            for (flows, earlier) in flows.iter_mut().zip(earlier.flows) {
+                flows.extend(earlier);
+            }
+        }
+        let has_work = checks_leftovers
+            || !self.former_elements.is_empty()
+            || flows.iter().any(|flows| *flows != StaleFlows::default());
+        self.stale_flows = has_work.then_some(StaleFlowSearch {
+            flows,
+            checks_leftovers,
+            desired_tables: change.desired_tables,
+        });
+    }
+
+    pub(super) fn finish_change(
+        &mut self,
+        result: Result<Changes, DataPathError>,
+    ) -> Result<Changes, DataPathError> {
+        let deletion_result = self.delete_stale_state();
+        let changes = result?;
+        let (deleted_flows, deleted_affinities) = deletion_result?;
+        Ok(Changes { deleted_flows, deleted_affinities, ..changes })
+    }
+}
