@@ -10,8 +10,8 @@ use super::error::DataPathError;
 use super::former_elements::{ConnectionSet, FormerElements};
 use super::installed::TableChange;
 use super::leftovers::CurrentRules;
-use super::stale::{StaleAffinities, StaleFlows};
-use super::stale_state::StaleFlowSearch;
+use super::stale::StaleAffinities;
+use super::stale_flow_search::StaleFlowSearch;
 use crate::table::NodeTables;
 
 /// Deletes the elements of former endpoints that no connection needs any more. The other elements remain in
@@ -40,12 +40,6 @@ pub(super) fn delete_unused_elements(
     }
     former_elements.retain(|elements| !elements.is_empty());
     Ok(())
-}
-
-/// Returns the flows of each family that no longer agree with the tables after the change.
-pub(super) fn find_stale_flows(change: &TableChange) -> Vec<StaleFlows> {
-    let find = |family| StaleFlows::find(family, change.installed_table(), &change.desired_tables.inet);
-    Family::ALL.map(find).into()
 }
 
 /// Deletes the conntrack entries of flows that contradict the tables, and returns the number of these entries.

@@ -7,6 +7,7 @@ mod installed;
 mod leftovers;
 mod port_counters;
 mod stale;
+mod stale_flow_search;
 mod stale_state;
 mod tunnel_failure;
 mod watch;
@@ -28,7 +29,7 @@ pub use error::DataPathError;
 use former_elements::FormerElements;
 use installed::{InstalledTables, TableChange};
 pub use port_counters::PortCounters;
-use stale_state::StaleFlowSearch;
+use stale_flow_search::StaleFlowSearch;
 use tunnel_failure::{TunnelFailure, TunnelResult};
 pub use watch::DataPathWatch;
 

@@ -1,31 +1,9 @@
 //! Deletes the state in the kernel that belongs to earlier rules: conntrack entries, affinities, and elements of former
 //! endpoints. Does I/O.
 
-use netfilter::nft::Table;
-
 use super::error::DataPathError;
-use super::installed::TableChange;
-use super::stale::StaleFlows;
+use super::stale_flow_search::StaleFlowSearch;
 use super::{Changes, DataPath, flows};
-use crate::table::NodeTables;
-
-/// The flows of several changes that a search of the conntrack table must delete.
-#[derive(Debug)]
-pub(super) struct StaleFlowSearch {
-    /// The flows that no longer agree with the tables, for each family.
-    pub(super) flows: Vec<StaleFlows>,
-    /// True if flows of earlier rules may exist that a comparison of the tables does not find.
-    pub(super) checks_leftovers: bool,
-    /// The tables after the last change.
-    desired_tables: NodeTables,
-}
-
-impl StaleFlowSearch {
-    /// Returns the table of family inet after the last change.
-    pub(super) const fn desired_table(&self) -> &Table {
-        &self.desired_tables.inet
-    }
-}
 
 impl DataPath {
     /// Deletes the conntrack entries, the affinities and the elements of former endpoints that earlier calls of
@@ -47,7 +25,8 @@ impl DataPath {
             Ok(_) => self.may_have_leftover_flows = false,
             Err(_) => self.installed_config = None,
         }
-        self.record_stale_flows(change);
+        let search = StaleFlowSearch::new(change, self.stale_flows.take());
+        self.stale_flows = Some(search).filter(|it| !it.is_empty() || !self.former_elements.is_empty());
         result
     }
 
@@ -80,25 +59,6 @@ impl DataPath {
     #[must_use]
     pub fn must_check_leftover_flows(&self) -> bool {
         self.stale_flows.as_ref().is_some_and(|search| search.checks_leftovers)
-    }
-
-    fn record_stale_flows(&mut self, change: TableChange) {
-        let mut flows = flows::find_stale_flows(&change);
-        let mut checks_leftovers = change.checks_leftover_flows;
-        if let Some(earlier) = self.stale_flows.take() {
-            checks_leftovers |= earlier.checks_leftovers;
-            for (flows, earlier) in flows.iter_mut().zip(earlier.flows) {
-                flows.extend(earlier);
-            }
-        }
-        let has_work = checks_leftovers
-            || !self.former_elements.is_empty()
-            || flows.iter().any(|flows| *flows != StaleFlows::default());
-        self.stale_flows = has_work.then_some(StaleFlowSearch {
-            flows,
-            checks_leftovers,
-            desired_tables: change.desired_tables,
-        });
     }
 
     pub(super) fn finish_change(
