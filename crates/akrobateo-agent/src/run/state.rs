@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use akrobateo_services::agent_report::{AgentReport, AppliedVersions, ConntrackUse};
+use akrobateo_services::endpoints::serving_nodes;
 use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::{NodeInfo, NodePolicy};
 use akrobateo_services::parsed_services::ServiceChange;
@@ -162,12 +163,19 @@ impl AgentState {
         self.planner.needs_plan(key, change)
     }
 
-    /// Records that the operator waits for the newest endpoints if the Service has externalTrafficPolicy Local.
+    /// Records that the operator waits for the newest endpoints if the Service has externalTrafficPolicy Local and an
+    /// endpoint on this node. The operator does not wait for a node without an endpoint.
     fn await_endpoints(&mut self, key: &ServiceKey) {
-        if self.planner.is_external_policy_local(key) {
+        if self.planner.is_external_policy_local(key) && self.has_own_endpoint(key) {
             let (_, newest_version) = self.stores.newest_versions();
             self.awaited_versions.endpoint_slices = newest_version;
         }
+    }
+
+    fn has_own_endpoint(&self, key: &ServiceKey) -> bool {
+        let slices = self.stores.endpoint_slices(key);
+        let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter().flatten());
+        serving_nodes(endpoints).contains(&self.identity.node_name)
     }
 
     /// Returns the versions of Services and endpoints for which the operator may wait. The operator waits for changed

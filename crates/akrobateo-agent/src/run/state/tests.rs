@@ -25,6 +25,12 @@ fn service_object(service: ServiceBuilder, version: &str) -> Value {
     service
 }
 
+fn slice_on_node(node: &str, service: &str, address: &str, version: &str) -> Value {
+    let mut slice = slice(service, address, version);
+    slice["endpoints"][0]["nodeName"] = json!(node);
+    slice
+}
+
 fn slice(service: &str, address: &str, version: &str) -> Value {
     json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
@@ -154,13 +160,13 @@ async fn status_write_changes_only_the_versions_in_the_report() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn operator_waits_only_for_endpoints_with_policy_local() {
+async fn operator_waits_only_for_own_endpoints_of_services_with_policy_local() {
     let services = [
         service_object(service("web").tcp(80), "5"),
         service_object(service("local").tcp(81).traffic_policy_local(), "5"),
     ];
     let mut agent = TestAgent::new(&services).await;
-    assert_eq!(agent.awaited_versions(), (5, 6));
+    assert_eq!(agent.awaited_versions(), (5, 0));
     let new_config = agent.send(SLICES_PATH, slice("web", "10.244.1.11", "12")).await.unwrap();
     let NewConfig { id, config, changes_only_endpoints } = new_config;
     assert!(changes_only_endpoints);
@@ -168,11 +174,13 @@ async fn operator_waits_only_for_endpoints_with_policy_local() {
     assert_eq!(web.ports[0].endpoints[0].address.to_string(), "10.244.1.11:8080");
     assert!(local.ports[0].endpoints.is_empty());
     agent.apply(id);
-    assert_eq!((agent.applied_versions(), agent.awaited_versions()), ((5, 12), (5, 6)));
+    assert_eq!((agent.applied_versions(), agent.awaited_versions()), ((5, 12), (5, 0)));
     assert_eq!(agent.send(SLICES_PATH, slice("web", "10.244.1.11", "13")).await, None);
     assert_eq!(agent.applied_versions(), (5, 13));
-    assert!(agent.send(SLICES_PATH, slice("local", "10.244.1.12", "14")).await.is_some());
-    assert_eq!(agent.awaited_versions(), (5, 14));
+    assert!(agent.send(SLICES_PATH, slice_on_node("n2", "local", "10.244.2.12", "14")).await.is_some());
+    assert_eq!(agent.awaited_versions(), (5, 0));
+    assert!(agent.send(SLICES_PATH, slice_on_node("n1", "local", "10.244.1.12", "15")).await.is_some());
+    assert_eq!(agent.awaited_versions(), (5, 15));
 }
 
 #[tokio::test(start_paused = true)]
