@@ -96,8 +96,13 @@ impl AgentStatus {
 
 /// Returns true if the cluster has agents, and no agent has renewed its Lease in time. If this function returns true,
 /// the operator itself has probably lost contact with the API server.
+///
+/// An agent that has just started and has not written its rules yet does not count. When all agents return, the first one
+/// must not remove the addresses of the others before it serves itself.
 pub(crate) fn are_all_silent(agents: &AgentStates) -> bool {
-    !agents.is_empty() && agents.values().all(|agent| agent.observed_report.is_silent)
+    let is_starting = |report: &AgentReport| report.applied_versions.is_none() && report.error.is_none();
+    let mut reports = agents.values().map(|agent| &agent.observed_report).peekable();
+    reports.peek().is_some() && reports.all(|it| it.is_silent || is_starting(&it.report))
 }
 
 /// Returns the problems of one Service.
@@ -175,17 +180,26 @@ mod tests {
 
     #[test]
     fn cluster_without_agents_does_not_count_as_silent() {
-        let agent = |is_silent| AgentState {
-            observed_report: ObservedReport { report: Arc::default(), is_silent },
+        let agent = |is_silent, report| AgentState {
+            observed_report: ObservedReport { report: Arc::new(report), is_silent },
             renewed_at: None,
             silent_at: Timestamp::UNIX_EPOCH,
             failing_since: None,
         };
-        let agents = |silent: &[bool]| {
-            let agents = silent.iter().enumerate();
-            agents.map(|(number, is_silent)| (format!("n{number}"), agent(*is_silent))).collect()
+        let working = || AgentReport {
+            applied_versions: Some(AppliedVersions { services: 7, endpoint_slices: 5 }),
+            ..AgentReport::default()
         };
-        assert!(are_all_silent(&agents(&[true, true])));
-        assert!(!are_all_silent(&agents(&[true, false])) && !are_all_silent(&agents(&[])));
+        let failing = || AgentReport { error: Some("cannot write".to_owned()), ..AgentReport::default() };
+        let agents = |agents: Vec<AgentState>| {
+            let agents = agents.into_iter().enumerate();
+            agents.map(|(number, agent)| (format!("n{number}"), agent)).collect()
+        };
+        assert!(are_all_silent(&agents(vec![agent(true, working()), agent(true, working())])));
+        assert!(!are_all_silent(&agents(vec![agent(true, working()), agent(false, working())])));
+        assert!(!are_all_silent(&agents(vec![agent(true, working()), agent(false, failing())])));
+        assert!(!are_all_silent(&agents(Vec::new())));
+        // The second agent has just started.
+        assert!(are_all_silent(&agents(vec![agent(true, working()), agent(false, AgentReport::default())])));
     }
 }

@@ -50,8 +50,11 @@ pub(super) fn decide_rejected_status(
         &AddressInputs {
             nodes: &state.nodes,
             readiness: &|node| {
-                let readiness_by_proxy = proxy_readiness(state, &ready_nodes, node, true, grace_period);
-                readiness_by_proxy.max(agent_readiness_of_rejected_service(state, service, node))
+                let readiness_by_agent = agent_readiness_of_rejected_service(state, service, node);
+                if state.workloads.is_empty() && state.pods.is_empty() {
+                    return readiness_by_agent;
+                }
+                readiness_by_agent.max(proxy_readiness(state, &ready_nodes, node, true, grace_period))
             },
             may_be_published: &may_be_published,
             unclaimed_nodes: &unclaimed_nodes,
