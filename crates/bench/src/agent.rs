@@ -80,6 +80,7 @@ fn peer(number: u8, path: Option<PeerPath>) -> Peer {
         mac: MacAddress(node_mac(number)),
         probe_addresses: Vec::new(),
         paths,
+        is_silent: false,
     }
 }
 

@@ -8,7 +8,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::plan::{NumberClaim, accepted_claims};
+use crate::plan::{NumberClaim, PeerReports, accepted_claims};
 
 /// The time for which an agent counts as alive after a renewal of its Lease.
 const LEASE_DURATION: Duration = Duration::from_secs(LEASE_DURATION_SECONDS.unsigned_abs() as u64);
@@ -38,7 +38,7 @@ struct AgentEntry {
     renewed_at: Instant,
     /// The report in the Lease; `None` if the Lease has no report, or if the report is invalid.
     report: Option<AgentReport>,
-    /// True if the agent was alive in the last result of [`Agents::alive_peer_reports`].
+    /// True if the agent was alive in the last result of [`Agents::peer_reports`].
     was_alive: bool,
 }
 
@@ -99,10 +99,10 @@ impl Agents {
         self.entries.values().filter_map(claim).collect()
     }
 
-    /// Returns the reports of the other agents that are alive, sorted by node.
+    /// Returns the reports of the other agents, sorted by node.
     ///
-    /// While the watch fails, the function returns the agents of its previous result.
-    pub(crate) fn alive_peer_reports(&mut self, now: Instant) -> Vec<AgentReport> {
+    /// While the watch fails, the same agents are alive as in the previous result.
+    pub(crate) fn peer_reports(&mut self, now: Instant) -> PeerReports {
         if self.receives_watch_events(now) {
             for entry in self.entries.values_mut() {
                 entry.was_alive = now < entry.expires_at();
@@ -110,19 +110,23 @@ impl Agents {
         }
         let claims = self.number_claims();
         let accepted_nodes: Vec<_> = accepted_claims(&claims).map(|claim| claim.node.as_str()).collect();
-        let mut reports: Vec<_> = self
-            .alive_peers()
-            .filter_map(|entry| entry.report.clone())
-            .filter(|report| accepted_nodes.contains(&report.node.as_str()))
-            .collect();
-        reports.sort_by(|report, other| report.node.cmp(&other.node));
-        reports
+        let (mut alive, mut silent) = (Vec::new(), Vec::new());
+        for entry in self.peers() {
+            let reports = if entry.was_alive { &mut alive } else { &mut silent };
+            let report = entry.report.iter().filter(|report| accepted_nodes.contains(&report.node.as_str()));
+            reports.extend(report.cloned());
+        }
+        for reports in [&mut alive, &mut silent] {
+            reports.sort_by(|report, other| report.node.cmp(&other.node));
+        }
+        PeerReports { alive, silent }
     }
 
     /// Returns the earliest time at which another agent counts as lost, unless the other agent renews its Lease before.
     /// Returns `None` while the watch fails, because agents do not expire then.
     pub(crate) fn next_expiry(&self, now: Instant) -> Option<Instant> {
-        self.alive_peers().map(AgentEntry::expires_at).min().filter(|_| self.receives_watch_events(now))
+        let alive_peers = self.peers().filter(|entry| entry.was_alive);
+        alive_peers.map(AgentEntry::expires_at).min().filter(|_| self.receives_watch_events(now))
     }
 
     /// Returns true if the watch has recently reported a renewal of this agent's own Lease.
@@ -132,9 +136,9 @@ impl Agents {
             .is_some_and(|own| now.saturating_duration_since(own.renewed_at) < MAX_TIME_WITHOUT_OWN_RENEWAL)
     }
 
-    fn alive_peers(&self) -> impl Iterator<Item = &AgentEntry> {
+    fn peers(&self) -> impl Iterator<Item = &AgentEntry> {
         let other_entries = self.entries.iter().filter(|(name, _)| **name != self.own_lease_name);
-        other_entries.map(|(_, entry)| entry).filter(|entry| entry.was_alive)
+        other_entries.map(|(_, entry)| entry)
     }
 }
 
@@ -202,7 +206,7 @@ mod tests {
 
         fn alive_nodes(&mut self, seconds: u64) -> Vec<String> {
             let now = self.time_at(seconds);
-            self.agents.alive_peer_reports(now).into_iter().map(|report| report.node).collect()
+            self.agents.peer_reports(now).alive.into_iter().map(|report| report.node).collect()
         }
     }
 
@@ -231,6 +235,8 @@ mod tests {
         assert_eq!(test.alive_nodes(14), ["n2", "n3"]);
         assert_eq!(test.agents.next_expiry(test.time_at(14)), Some(test.time_at(15)));
         assert_eq!(test.alive_nodes(15), ["n3"]);
+        let now = test.time_at(15);
+        assert_eq!(test.agents.peer_reports(now).silent[0].node, "n2");
         assert!(test.renew_lease("n2", 16));
         assert_eq!(test.alive_nodes(17), ["n2", "n3"]);
     }

@@ -64,6 +64,8 @@ struct PeerJson {
     probe_addresses: Vec<IpAddr>,
     #[serde(default, rename = "ways")]
     paths: BTreeMap<String, PathJson>,
+    #[serde(default)]
+    is_silent: bool,
 }
 
 #[derive(Clone, Copy, Deserialize, Serialize)]
@@ -242,6 +244,7 @@ impl PeerJson {
             mac,
             probe_addresses: self.probe_addresses,
             paths,
+            is_silent: self.is_silent,
         })
     }
 }

@@ -79,6 +79,9 @@ pub struct Peer {
     /// The path that keeps the client's address, for each family. For a family without a path, the client's address is
     /// masqueraded.
     pub paths: BTreeMap<Family, PeerPath>,
+    /// True if the peer's agent does not renew its Lease. The peer's rules may be old, so new flows to its endpoints are
+    /// masqueraded. But the rules still forward, so this node still recognizes the packets of the peer's clients.
+    pub is_silent: bool,
 }
 
 /// A Service of type `LoadBalancer`.
@@ -203,7 +206,7 @@ impl NodeConfig {
     #[must_use]
     pub fn path_to(&self, endpoint: &Endpoint) -> Option<PeerPath> {
         let node = endpoint.node.filter(|_| !endpoint.has_node_conflict)?;
-        let peer = self.peers.iter().find(|peer| peer.number == node)?;
+        let peer = self.peers.iter().find(|peer| peer.number == node && !peer.is_silent)?;
         peer.paths.get(&Family::from_ip(endpoint.address.ip())).copied()
     }
 

@@ -8,6 +8,7 @@ use akrobateo_services::key::ServiceKey;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 
+use super::endpoint_limits::{MAX_ENDPOINTS_OF_SERVICE, limit_service, limit_services};
 use super::endpoint_nodes::EndpointNodes;
 use super::endpoints::nodes_without_agent;
 use super::node::NodeNumbers;
@@ -28,6 +29,8 @@ pub(super) struct ConfiguredServices {
     node_names: BTreeSet<String>,
     /// The nodes without an agent that have endpoints, for each Service that needs the agents of other nodes.
     nodes_without_agent: BTreeMap<ServiceKey, BTreeSet<String>>,
+    /// The maximum number of endpoints of each Service in the configuration.
+    max_endpoints_of_service: usize,
 }
 
 impl ConfiguredServices {
@@ -44,6 +47,7 @@ impl ConfiguredServices {
             own_number: observation.number,
             node_names: observation.nodes.iter().map(|node| node.name_any()).collect(),
             nodes_without_agent: BTreeMap::new(),
+            max_endpoints_of_service: MAX_ENDPOINTS_OF_SERVICE,
         }
     }
 
@@ -54,7 +58,11 @@ impl ConfiguredServices {
         endpoint_nodes: &EndpointNodes,
     ) -> Vec<config::Service> {
         let keys: Vec<_> = self.served.keys().chain(self.served_by_others.keys()).cloned().collect();
-        keys.iter().filter_map(|key| self.configure(key, &endpoint_slices(key), endpoint_nodes)).collect()
+        let services =
+            keys.iter().filter_map(|key| self.configure(key, &endpoint_slices(key), endpoint_nodes));
+        let mut services: Vec<_> = services.collect();
+        self.max_endpoints_of_service = limit_services(&mut services, self.own_number);
+        services
     }
 
     /// Returns a Service with these endpoints; `None` if the configuration does not contain the Service.
@@ -89,7 +97,11 @@ impl ConfiguredServices {
     ) -> bool {
         let name = key.to_string();
         let position = services.iter().position(|service| service.name == name);
-        match (position, self.configure(key, slices, endpoint_nodes)) {
+        let mut configured = self.configure(key, slices, endpoint_nodes);
+        if let Some(service) = &mut configured {
+            limit_service(service, self.max_endpoints_of_service, self.own_number);
+        }
+        match (position, configured) {
             (Some(index), Some(configured)) => {
                 let has_changed = services[index] != configured;
                 services[index] = configured;

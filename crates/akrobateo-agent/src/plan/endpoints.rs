@@ -1,6 +1,5 @@
 //! The endpoints of a Service's port, from its `EndpointSlices`. Pure.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -10,7 +9,6 @@ use k8s_openapi::api::discovery::v1::{self as discovery, EndpointPort, EndpointS
 use super::endpoint_nodes::{EndpointNodes, first_address};
 use super::node::NodeNumbers;
 use crate::config::Endpoint;
-use crate::marks::NodeNumber;
 
 /// Returns the endpoints of one port, sorted and without duplicates. The slices must belong to the port's Service.
 ///
@@ -32,27 +30,6 @@ pub(super) fn endpoints(
     }
     endpoints.sort();
     endpoints.dedup();
-    endpoints
-}
-
-/// Returns at most `max_count` of the endpoints, sorted. Prefers the endpoints on this node, because only this node
-/// serves them with externalTrafficPolicy Local, and because other nodes send packets to them. Then prefers ready
-/// endpoints. A change of one endpoint changes at most one other endpoint in the result.
-pub(super) fn limit_endpoints(
-    mut endpoints: Vec<Endpoint>,
-    max_count: usize,
-    own_number: NodeNumber,
-) -> Vec<Endpoint> {
-    if endpoints.len() > max_count {
-        let hash = |endpoint: &Endpoint| {
-            let mut hasher = DefaultHasher::new();
-            endpoint.address.hash(&mut hasher);
-            hasher.finish()
-        };
-        endpoints.sort_by_cached_key(|it| (it.node != Some(own_number), !it.is_ready, hash(it)));
-        endpoints.truncate(max_count);
-        endpoints.sort();
-    }
     endpoints
 }
 
@@ -161,25 +138,5 @@ mod tests {
             let slices = [slice("10.1.0.1", "n1", &conditions, &ports)];
             assert_eq!(addresses(&slices, "", Protocol::Tcp), [format!("10.1.0.1:80 Some(1) {expected}")]);
         }
-    }
-
-    #[test]
-    fn endpoints_on_this_node_and_ready_endpoints_remain_within_the_limit() {
-        let endpoint = |last_byte: u8, node: NodeNumber, is_ready| Endpoint {
-            node: Some(node),
-            is_ready,
-            ..crate::config::fixtures::endpoint(last_byte, 0)
-        };
-        let other_endpoints = (1..=40).map(|byte| endpoint(byte, 2, byte % 2 == 0));
-        let all: Vec<_> = other_endpoints.chain([endpoint(50, 1, false)]).collect();
-        let limited = limit_endpoints(all.clone(), 11, 1);
-        assert_eq!(limited.len(), 11);
-        assert!(limited.is_sorted() && limited.contains(&all[40]));
-        assert_eq!(limited.iter().filter(|it| it.is_ready).count(), 10);
-        // When an endpoint disappears, the others remain.
-        let without_first = all.iter().filter(|it| **it != limited[0]).cloned().collect();
-        let limited_without_first = limit_endpoints(without_first, 11, 1);
-        assert_eq!(limited.iter().filter(|it| limited_without_first.contains(it)).count(), 10);
-        assert_eq!(limit_endpoints(all.clone(), 41, 1), all);
     }
 }

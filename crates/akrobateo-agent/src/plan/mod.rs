@@ -3,6 +3,7 @@
 mod allocation;
 mod configured_services;
 mod decisions;
+mod endpoint_limits;
 mod endpoint_nodes;
 mod endpoints;
 mod node;
@@ -37,9 +38,10 @@ use crate::config::NodeConfig;
 use allocation::NodeObservations;
 use configured_services::ConfiguredServices;
 use decisions::Decisions;
+use endpoint_limits::{MAX_ENDPOINTS_OF_NODE, count_endpoints};
 use endpoint_nodes::EndpointNodes;
 pub(crate) use number::{NumberClaim, accepted_claims, choose_number};
-pub(crate) use observation::{HostPortPod, InstalledServices, Observation};
+pub(crate) use observation::{HostPortPod, InstalledServices, Observation, PeerReports};
 use ports::{PortCheck, check_ports};
 use previous_proxies::PreviousProxies;
 use template::{ServiceTemplate, Templates};
@@ -151,6 +153,9 @@ impl Planner {
         let services = &mut plan.config.services;
         let have_conflicts_changed = self.endpoint_nodes.update(&self.services, services, key, slices);
         let has_changed = configured_services.update_endpoints(services, key, slices, &self.endpoint_nodes);
+        if count_endpoints(services) > MAX_ENDPOINTS_OF_NODE {
+            return None;
+        }
         plan.nodes_without_agent = configured_services.all_nodes_without_agent();
         Some(has_changed || have_conflicts_changed)
     }
@@ -349,11 +354,11 @@ fn installed_template(
     let (service, spec) = valid_settings(&parsed.service, defaults)?;
     let InstalledServices { frontends, services } = observation.installed;
     let template = ServiceTemplate::new(&service, &Arc::new(spec));
-    let template = template.retain_frontends(|frontend| frontends.contains(&frontend))?;
-    Some(match services.get(&parsed.key.to_string()) {
+    let template = match services.get(&parsed.key.to_string()) {
         Some(service) => template.with_settings_of(service),
         None => template,
-    })
+    };
+    template.retain_frontends(|frontend| frontends.contains(&frontend))
 }
 
 /// Records the nodes that have an endpoint of a Service now. Returns true if these nodes have changed.

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 
-use super::observation::Observation;
+use super::observation::{Observation, PeerReports};
 use crate::config::{LocalNode, Peer};
 use crate::marks::NodeNumber;
 
@@ -45,14 +45,23 @@ pub(super) fn node_network(observation: &Observation, node: &Node) -> NodeNetwor
 ///
 /// A node without a MAC address is not a peer. A node whose number or MAC address belongs to another node is not a peer
 /// either. The endpoints on these nodes get packets with masqueraded addresses.
+///
+/// The node of a silent agent is a peer only if all its addresses still belong to it.
 pub(super) fn peers(observation: &Observation) -> Vec<Peer> {
     let mut peers: BTreeMap<NodeNumber, Peer> = BTreeMap::new();
-    let mut macs = BTreeSet::new();
-    for network in observation.peer_reports.iter().filter_map(|report| report.network.as_ref()) {
+    let mut macs: BTreeSet<_> = observation.network.mac.into_iter().collect();
+    let mut used_addresses: BTreeSet<_> = observation.network.local_addresses.iter().copied().collect();
+    for (report, is_silent) in all_reports(observation) {
+        let Some(network) = &report.network else { continue };
         let Ok(mac) = network.mac.parse() else { continue };
-        if network.number == observation.number || peers.contains_key(&network.number) || !macs.insert(mac) {
+        if network.number == observation.number
+            || peers.contains_key(&network.number)
+            || (is_silent && network.addresses.iter().any(|address| used_addresses.contains(address)))
+            || !macs.insert(mac)
+        {
             continue;
         }
+        used_addresses.extend(&network.addresses);
         peers.insert(
             network.number,
             Peer {
@@ -61,10 +70,18 @@ pub(super) fn peers(observation: &Observation) -> Vec<Peer> {
                 mac,
                 probe_addresses: network.probe_addresses.clone(),
                 paths: BTreeMap::new(),
+                is_silent,
             },
         );
     }
     peers.into_values().collect()
+}
+
+/// Returns the reports of the other agents. The second value is true if the agent does not renew its Lease. The alive
+/// agents come first, because a new node may have the addresses of a lost node.
+fn all_reports<'a>(observation: &Observation<'a>) -> impl Iterator<Item = (&'a AgentReport, bool)> {
+    let PeerReports { alive, silent } = observation.peer_reports;
+    alive.iter().map(|report| (report, false)).chain(silent.iter().map(|report| (report, true)))
 }
 
 /// The numbers of nodes, by the names of the nodes.
@@ -72,11 +89,11 @@ pub(super) type NodeNumbers = BTreeMap<String, NodeNumber>;
 
 /// Returns the numbers of this node and of the peers.
 pub(super) fn node_numbers(observation: &Observation, peers: &[Peer]) -> NodeNumbers {
-    let name_and_number = |report: &AgentReport| {
+    let name_and_number = |(report, _): (&AgentReport, bool)| {
         let number = report.network.as_ref()?.number;
         peers.iter().any(|peer| peer.number == number).then(|| (report.node.clone(), number))
     };
-    let peer_numbers = observation.peer_reports.iter().filter_map(name_and_number);
+    let peer_numbers = all_reports(observation).filter_map(name_and_number);
     peer_numbers.chain([(observation.node_name.to_owned(), observation.number)]).collect()
 }
 

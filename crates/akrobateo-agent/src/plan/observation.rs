@@ -25,8 +25,8 @@ pub(crate) struct Observation<'a> {
     pub(crate) endpoint_slices: &'a dyn Fn(&ServiceKey) -> Vec<Arc<EndpointSlice>>,
     /// All nodes.
     pub(crate) nodes: Vec<Arc<Node>>,
-    /// The reports of the other nodes' agents that are alive.
-    pub(crate) peer_reports: Vec<AgentReport>,
+    /// The reports of the other nodes' agents.
+    pub(crate) peer_reports: &'a PeerReports,
     /// The pods of this node that have hostPorts.
     pub(crate) pods: Vec<HostPortPod>,
     /// The uplink and the addresses of the node.
@@ -35,6 +35,15 @@ pub(crate) struct Observation<'a> {
     pub(crate) installed: &'a InstalledServices,
     /// Returns true if a process of the node listens on a frontend.
     pub(crate) has_listener: &'a dyn Fn(Frontend) -> bool,
+}
+
+/// The reports of the other nodes' agents.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PeerReports {
+    /// The reports of the agents that are alive.
+    pub(crate) alive: Vec<AgentReport>,
+    /// The last reports of the agents that do not renew their Leases.
+    pub(crate) silent: Vec<AgentReport>,
 }
 
 /// The Services in the rules that an earlier process of the agent has installed.

@@ -12,18 +12,15 @@ use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 
+use super::endpoint_limits::{MAX_ENDPOINTS_OF_SERVICE, limit_service};
 use super::endpoint_nodes::EndpointNodes;
-use super::endpoints::{endpoints, limit_endpoints};
+use super::endpoints::endpoints;
 use super::node::NodeNumbers;
 use crate::config::{self, ServicePort};
 use crate::marks::NodeNumber;
 
 /// The default timeout of sessionAffinity `ClientIP`, in seconds. Kubernetes has the same default.
 const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
-
-/// The maximum number of endpoints of all ports of a Service. Each endpoint of a port needs memory in the agent and an
-/// element of a map in the kernel, and any tenant can create a Service with 1,000 ports and thousands of endpoints.
-const MAX_ENDPOINTS: usize = 10_000;
 
 /// The settings of several Services, by key.
 pub(super) type Templates = BTreeMap<ServiceKey, Arc<ServiceTemplate>>;
@@ -118,16 +115,28 @@ impl ServiceTemplate {
         renamed
     }
 
-    /// Returns the settings with the traffic policy, the client addresses, the affinity and the source ranges of a
-    /// Service in an earlier configuration.
-    pub(super) fn with_settings_of(self, service: &config::Service) -> Self {
+    /// Returns the settings of this Service in an earlier configuration.
+    ///
+    /// A configuration does not contain the names of the ports. A port with a changed number has the name of the present
+    /// port at the same place in the list. If the number of ports has changed, such a port is omitted.
+    pub(super) fn with_settings_of(&self, service: &config::Service) -> Self {
+        let has_same_count = service.ports.len() == self.ports.len();
+        let port_template = |(index, port): (usize, &ServicePort)| {
+            let is_same = |it: &&PortTemplate| (it.protocol, it.port) == (port.protocol, port.port);
+            let at_same_place = || self.ports.get(index).filter(|_| has_same_count);
+            let name = self.ports.iter().find(is_same).or_else(at_same_place)?.name.clone();
+            Some(PortTemplate { name, protocol: port.protocol, port: port.port })
+        };
         Self {
+            key: self.key.clone(),
+            uid: self.uid.clone(),
+            families: service.families.clone(),
             is_traffic_policy_local: service.is_traffic_policy_local,
             keeps_client_address: service.keeps_client_address,
             affinity_seconds: service.affinity_seconds,
             source_ranges: service.source_ranges.clone(),
+            ports: service.ports.iter().enumerate().filter_map(port_template).collect(),
             source: None,
-            ..self
         }
     }
 
@@ -159,7 +168,7 @@ impl ServiceTemplate {
         service.ports.iter().any(|port| !port.endpoints.is_empty()).then_some(service)
     }
 
-    /// Returns the Service with its endpoints. The ports have at most [`MAX_ENDPOINTS`] endpoints in all.
+    /// Returns the Service with its endpoints. The ports have at most [`MAX_ENDPOINTS_OF_SERVICE`] endpoints in all.
     pub(super) fn to_service(
         &self,
         slices: &[Arc<EndpointSlice>],
@@ -167,16 +176,12 @@ impl ServiceTemplate {
         endpoint_nodes: &EndpointNodes,
         own_number: NodeNumber,
     ) -> config::Service {
-        let max_endpoints = (MAX_ENDPOINTS / self.ports.len().max(1)).max(1);
-        let ports = self.ports.iter().map(|port| {
-            let endpoints = endpoints(slices, &port.name, port.protocol, node_numbers, endpoint_nodes);
-            ServicePort {
-                protocol: port.protocol,
-                port: port.port,
-                endpoints: limit_endpoints(endpoints, max_endpoints, own_number),
-            }
+        let ports = self.ports.iter().map(|port| ServicePort {
+            protocol: port.protocol,
+            port: port.port,
+            endpoints: endpoints(slices, &port.name, port.protocol, node_numbers, endpoint_nodes),
         });
-        config::Service {
+        let mut service = config::Service {
             name: self.key.to_string(),
             families: self.families.clone(),
             is_traffic_policy_local: self.is_traffic_policy_local,
@@ -184,7 +189,9 @@ impl ServiceTemplate {
             affinity_seconds: self.affinity_seconds,
             source_ranges: self.source_ranges.clone(),
             ports: ports.collect(),
-        }
+        };
+        limit_service(&mut service, MAX_ENDPOINTS_OF_SERVICE, own_number);
+        service
     }
 }
 
@@ -259,7 +266,7 @@ mod tests {
         let slices = [Arc::new(serde_json::from_value(slice).unwrap())];
         let service =
             template(&service_object).to_service(&slices, &NodeNumbers::new(), &EndpointNodes::default(), 1);
-        assert!(service.ports.iter().all(|port| port.endpoints.len() == MAX_ENDPOINTS / 100));
+        assert!(service.ports.iter().all(|port| port.endpoints.len() == MAX_ENDPOINTS_OF_SERVICE / 100));
     }
 
     #[test]

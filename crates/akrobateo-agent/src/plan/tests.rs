@@ -28,7 +28,7 @@ struct TestCluster {
     planner: Planner,
     services: BTreeMap<ServiceKey, Service>,
     slices: HashMap<ServiceKey, Vec<Arc<EndpointSlice>>>,
-    peer_reports: Vec<AgentReport>,
+    peer_reports: PeerReports,
     pods: Vec<HostPortPod>,
     listening_frontends: BTreeSet<Frontend>,
     installed: InstalledServices,
@@ -56,7 +56,7 @@ impl TestCluster {
             planner: Planner::new(defaults, Vec::new()),
             services: BTreeMap::new(),
             slices: HashMap::new(),
-            peer_reports: Vec::new(),
+            peer_reports: PeerReports::default(),
             pods: Vec::new(),
             listening_frontends: BTreeSet::new(),
             installed: InstalledServices::default(),
@@ -105,7 +105,7 @@ impl TestCluster {
             marks: Marks::default(),
             endpoint_slices: &|key| self.slices.get(key).cloned().unwrap_or_default(),
             nodes: nodes.into_iter().map(Arc::new).collect(),
-            peer_reports: self.peer_reports.clone(),
+            peer_reports: &self.peer_reports,
             pods: self.pods.clone(),
             network: HostNetwork {
                 uplink: "eth0".to_owned(),
@@ -200,7 +200,7 @@ fn configuration_describes_the_node_and_its_peers() {
         }),
         ..AgentReport::default()
     };
-    cluster.peer_reports = vec![
+    cluster.peer_reports.alive = vec![
         peer("n2", 2, "02:00:00:00:00:02"),
         peer("n3", 2, "02:00:00:00:00:03"),
         peer("n4", 4, "02:00:00:00:00:02"),
@@ -210,14 +210,33 @@ fn configuration_describes_the_node_and_its_peers() {
     cluster.apply(service("web").tcp(80));
     cluster.set_endpoint("web", "n2");
     let plan = cluster.plan();
-    let peers: Vec<_> = plan.config.peers.iter().map(|peer| (peer.number, peer.mac.to_string())).collect();
-    assert_eq!(peers, [(2, "02:00:00:00:00:02".to_owned())]);
+    let peers = |plan: &Plan| -> Vec<_> {
+        plan.config.peers.iter().map(|it| (it.number, it.mac.to_string(), it.is_silent)).collect()
+    };
+    assert_eq!(peers(&plan), [(2, "02:00:00:00:00:02".to_owned(), false)]);
     assert_eq!(plan.config.services[0].ports[0].endpoints[0].node, Some(2));
     let ranges: Vec<_> = plan.config.pod_ranges.iter().map(ToString::to_string).collect();
     assert_eq!(ranges, ["10.244.0.0/23"]);
     assert_eq!(plan.config.node.probe_addresses, plan.network.probe_addresses);
     assert_eq!(plan.network.probe_addresses[0].to_string(), "10.244.1.0");
     assert_eq!(plan.network.mac, "02:00:00:00:00:01");
+    // The rules of a silent agent still forward, unless another node has its addresses.
+    let with_address = |report: AgentReport, address: &str| {
+        let network =
+            report.network.map(|it| NodeNetwork { addresses: vec![address.parse().unwrap()], ..it });
+        AgentReport { network, ..report }
+    };
+    cluster.peer_reports.alive = vec![with_address(peer("n2", 2, "02:00:00:00:00:02"), "10.0.0.2")];
+    cluster.peer_reports.silent = vec![
+        with_address(peer("n3", 3, "02:00:00:00:00:03"), "10.0.0.3"),
+        with_address(peer("n4", 4, "02:00:00:00:00:04"), "10.0.0.2"),
+        with_address(peer("n5", 5, "02:00:00:00:00:01"), "10.0.0.5"),
+    ];
+    cluster.set_endpoint("web", "n3");
+    let plan = cluster.plan();
+    let expected = [(2, "02:00:00:00:00:02".to_owned(), false), (3, "02:00:00:00:00:03".to_owned(), true)];
+    assert_eq!(peers(&plan), expected);
+    assert_eq!(plan.config.services[0].ports[0].endpoints[0].node, Some(3));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use akrobateo_services::agent_report::{AgentReport, AppliedVersions, ConntrackUs
 use super::report_length::limit_length;
 use crate::agent::Modes;
 use crate::marks::NodeNumber;
-use crate::plan::Plan;
+use crate::plan::{PeerReports, Plan};
 use crate::probe::{ForwardingMode, MasqueradeReason};
 
 /// The state of the data path.
@@ -28,7 +28,7 @@ pub(super) fn build_report(
     node_name: &str,
     plan: &Plan,
     state: &DataPathState,
-    peer_reports: &[AgentReport],
+    peer_reports: &PeerReports,
     conntrack: Option<ConntrackUse>,
 ) -> AgentReport {
     limit_length(AgentReport {
@@ -76,14 +76,18 @@ pub(super) fn is_urgent(previous: &AgentReport, current: &AgentReport, awaited: 
 fn masqueraded_peers(
     nodes_without_agent: &BTreeSet<String>,
     modes: &Modes,
-    peer_reports: &[AgentReport],
+    peer_reports: &PeerReports,
 ) -> Vec<MasqueradedPeer> {
     let nodes_without_agent = nodes_without_agent
         .iter()
         .map(|node| MasqueradedPeer { node: node.clone(), reason: "no node agent reports there".to_owned() });
 
     let number_and_name = |report: &AgentReport| Some((report.network.as_ref()?.number, report.node.clone()));
-    let names: BTreeMap<NodeNumber, String> = peer_reports.iter().filter_map(number_and_name).collect();
+    let names: BTreeMap<NodeNumber, String> = peer_reports.alive.iter().filter_map(number_and_name).collect();
+    let silent_peers = peer_reports.silent.iter().map(|report| MasqueradedPeer {
+        node: report.node.clone(),
+        reason: "its node agent does not renew its Lease".to_owned(),
+    });
     let masqueraded_peers = modes.iter().filter_map(|(id, mode)| match mode {
         ForwardingMode::Masquerade(MasqueradeReason::Undecided) | ForwardingMode::Keep(_) => None,
         ForwardingMode::Masquerade(reason) => Some(MasqueradedPeer {
@@ -91,7 +95,8 @@ fn masqueraded_peers(
             reason: format!("{}: {reason}", id.family),
         }),
     });
-    let sorted_peers: BTreeSet<_> = masqueraded_peers.chain(nodes_without_agent).collect();
+    let sorted_peers: BTreeSet<_> =
+        masqueraded_peers.chain(silent_peers).chain(nodes_without_agent).collect();
     sorted_peers.into_iter().collect()
 }
 
@@ -135,9 +140,11 @@ mod tests {
             (id(4), ForwardingMode::Masquerade(MasqueradeReason::OneWay)),
             (id(5), ForwardingMode::Masquerade(MasqueradeReason::NoAnswer)),
         ]);
-        let peers = [peer("n2", 2), peer("n3", 3), peer("n4", 4)];
+        let alive = vec![peer("n2", 2), peer("n3", 3), peer("n4", 4)];
+        let peers = PeerReports { alive, silent: vec![peer("n5", 5)] };
         let found_peers = masqueraded_peers(&["n9".to_owned()].into(), &modes, &peers);
-        let [n4, n9] = &found_peers[..] else { panic!("{found_peers:?}") };
+        let [n4, n5, n9] = &found_peers[..] else { panic!("{found_peers:?}") };
+        assert_eq!((&*n5.node, &*n5.reason), ("n5", "its node agent does not renew its Lease"));
         assert_eq!((&*n9.node, &*n9.reason), ("n9", "no node agent reports there"));
         assert_eq!(n4.node, "n4");
         assert!(n4.reason.starts_with("IPv4: ") && n4.reason.contains("one direction"), "{}", n4.reason);

@@ -21,7 +21,7 @@ use crate::config::NodeConfig;
 use crate::host::HostNetwork;
 use crate::listeners::Listeners;
 use crate::marks::{Marks, NodeNumber};
-use crate::plan::{InstalledServices, Observation, Plan, Planner, choose_number};
+use crate::plan::{InstalledServices, Observation, PeerReports, Plan, Planner, choose_number};
 
 #[cfg(test)]
 mod tests;
@@ -60,8 +60,8 @@ pub(super) struct AgentState {
     listeners: Listeners,
     network: Option<HostNetwork>,
     conntrack: Option<ConntrackUse>,
-    /// The reports of the other agents that were alive at the last plan.
-    peer_reports: Vec<AgentReport>,
+    /// The reports of the other agents at the last plan.
+    peer_reports: PeerReports,
     plan: Option<Plan>,
     /// True if the data path has not received the configuration of the plan yet.
     has_new_config: bool,
@@ -118,7 +118,7 @@ impl AgentState {
             listeners: Listeners::default(),
             network: None,
             conntrack: None,
-            peer_reports: Vec::new(),
+            peer_reports: PeerReports::default(),
             plan: None,
             has_new_config: false,
             data_path: DataPathState::default(),
@@ -310,7 +310,7 @@ impl AgentState {
         // A process may have started since the last read. Its port must not go to a new Service.
         self.read_listeners();
         let network = self.network.clone()?;
-        self.peer_reports = self.agents.alive_peer_reports(now);
+        self.peer_reports = self.agents.peer_reports(now);
         let nodes = self.stores.nodes();
         self.planned_nodes = nodes.iter().map(|node| (node.name_any(), Arc::clone(node))).collect();
         let addresses = network.local_addresses.clone();
@@ -322,7 +322,7 @@ impl AgentState {
             marks: self.identity.marks,
             endpoint_slices: &|key| self.stores.endpoint_slices(key),
             nodes,
-            peer_reports: self.peer_reports.clone(),
+            peer_reports: &self.peer_reports,
             pods: pods.iter().filter_map(|pod| host_port_pod(pod, proxy_labels, &addresses)).collect(),
             installed: &self.installed,
             has_listener: &|frontend| listeners.has_listener(frontend, &addresses),

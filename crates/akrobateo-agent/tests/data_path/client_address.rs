@@ -212,3 +212,30 @@ fn clients_inside_the_cluster_receive_answers() {
         }
     });
 }
+
+#[test]
+fn silent_peer_is_recognized_but_new_flows_to_its_endpoints_are_masqueraded() {
+    isolated(|| {
+        for mode in ADDRESS_KEEPING_MODES {
+            let cluster = Cluster::start(&Options::default(), mode, |laboratory| {
+                vec![service(SERVICE_PORT, &pod_endpoints(laboratory, 2, 1))]
+            });
+            let clients: Vec<IpAddr> = Family::ALL.map(client_address).into();
+            // The node of the endpoint does not see the Lease of node 1.
+            let mut config = cluster.config(2);
+            config.peers[0].is_silent = true;
+            cluster.apply(2, &config);
+            assert_eq!(
+                cluster.seen_client_addresses(&cluster.laboratory.client, 1, "n2p1"),
+                clients,
+                "{mode:?}"
+            );
+            // Node 1 does not see the Lease of the endpoint's node.
+            let mut config = cluster.config(1);
+            config.peers[0].is_silent = true;
+            cluster.apply(1, &config);
+            let seen_addresses = cluster.seen_client_addresses(&cluster.laboratory.client, 1, "n2p1");
+            assert!(seen_addresses.iter().all(|address| !clients.contains(address)), "{seen_addresses:?}");
+        }
+    });
+}

@@ -128,6 +128,7 @@ impl Cluster {
             mac: node.mac.parse().unwrap(),
             probe_addresses: probe_addresses(node.number),
             paths: paths.collect(),
+            is_silent: false,
         }
     }
 

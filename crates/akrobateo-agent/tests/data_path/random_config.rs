@@ -183,6 +183,7 @@ fn random_peer(number: NodeNumber, random: &mut Random) -> Peer {
         mac: MacAddress([2, 0, 0, 0, 0, 0]),
         probe_addresses: Vec::new(),
         paths: BTreeMap::new(),
+        is_silent: false,
     };
     for part_number in 0..4 {
         change_part_of_peer(&mut peer, part_number, random);

@@ -44,6 +44,7 @@ impl From<&Peer> for PeerJson {
             addresses: peer.addresses.clone(),
             mac: peer.mac.to_string(),
             probe_addresses: peer.probe_addresses.clone(),
+            is_silent: peer.is_silent,
             paths: peer.paths.iter().map(|(family, it)| (family.to_string(), path(it))).collect(),
         }
     }

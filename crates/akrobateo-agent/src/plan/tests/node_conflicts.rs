@@ -18,7 +18,7 @@ fn cluster_of_two_tenants() -> TestCluster {
     let mut cluster = TestCluster::new();
     cluster.apply(service("victim").tcp(80));
     cluster.apply(service("attacker").tcp(81));
-    cluster.peer_reports = vec![AgentReport {
+    cluster.peer_reports.alive = vec![AgentReport {
         node: "n2".to_owned(),
         network: Some(NodeNetwork {
             number: 2,

@@ -39,6 +39,17 @@ fn rejected_service_keeps_the_settings_in_the_configuration_of_the_earlier_proce
     // When the Service is valid again, it gets its present settings.
     cluster.apply(web());
     assert_ne!(cluster.plan().config.services, services);
+    // The invalid edit has also changed the number of the port.
+    let other_port = service("web").tcp(81).published("10.0.0.1", "Proxy", "akrobateo");
+    cluster.apply(other_port.annotation(IP_MODE, "typo"));
+    cluster.restart();
+    cluster.installed = InstalledServices {
+        frontends: [tcp(80)].into(),
+        services: services.iter().map(|service| (service.name.clone(), service.clone())).collect(),
+    };
+    cluster.set_endpoint("web", "n1");
+    assert_eq!(served_ports(&mut cluster), ["80/TCP"]);
+    assert_eq!(cluster.plan().config.services[0].ports[0].endpoints.len(), 1);
 }
 
 #[test]
