@@ -1,6 +1,7 @@
 //! Tests of the plan with examples.
 
 mod changes;
+mod endpoint_limits;
 mod families;
 mod node_conflicts;
 mod refused;
