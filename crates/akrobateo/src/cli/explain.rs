@@ -6,7 +6,6 @@ use akrobateo_services::agent_report::PortProblem;
 use akrobateo_services::allocation::AllocationResult;
 use akrobateo_services::key::ServiceKey;
 use akrobateo_services::node_info::NodeInfo;
-use akrobateo_services::published::is_published;
 use akrobateo_services::spec::LoadBalancerSpec;
 use k8s_openapi::serde::Serialize;
 
@@ -104,7 +103,7 @@ impl NodeExplanation {
                 (true, false) => "not ready",
                 (false, _) => "none",
             },
-            is_published: report.service().is_some_and(|service| is_published(service, node)),
+            is_published: report.is_published(node),
             why: [explain_node(report, node, should_have_proxy, port_rows)]
                 .into_iter()
                 .filter(|reason| !reason.is_empty())
@@ -140,8 +139,14 @@ fn explain_node(
         return format!("not published: {exclusion_reason}");
     }
     let reason = match allocation_result {
-        AllocationResult::Rejected(_) if should_have_proxy => {
+        AllocationResult::Rejected(_) if should_have_proxy && !report.is_kept_by_agents() => {
             "the previous proxy keeps running; the Service's spec is rejected"
+        }
+        AllocationResult::Rejected(_) if should_have_proxy && report.has_ready_proxy_on_node(node) => {
+            "the node agent keeps the previous settings; the Service's spec is rejected"
+        }
+        AllocationResult::Rejected(_) if should_have_proxy => {
+            "the node agent does not report, or does not know the previous settings; the Service's spec is rejected"
         }
         AllocationResult::Rejected(_) => "the Service is rejected",
         AllocationResult::Accepted(spec, _) if !spec.nodes.matches(node) && !node.is_linux => {

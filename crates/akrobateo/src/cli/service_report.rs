@@ -10,7 +10,9 @@ use akrobateo_services::published::{is_published, published_addresses};
 use akrobateo_services::spec::{LoadBalancerSpec, ProxyWorkload, WorkloadSpec};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServiceSpec};
 
-use crate::decide::{AgentStatus, Decision, ServiceState, Workload, agent_status, has_ready_pod, runs_on};
+use crate::decide::{
+    AgentStatus, Decision, ServiceState, Workload, agent_status, has_ready_pod, lacks_settings, runs_on,
+};
 
 /// A Service, or the remaining proxies of a deleted Service. The report includes the operator's decision.
 pub(super) struct ServiceReport {
@@ -62,8 +64,25 @@ impl ServiceReport {
         self.accepted_spec().is_some_and(LoadBalancerSpec::is_shared)
     }
 
-    /// Returns the workload of an accepted Service as a value of the annotation `akrobateo.io/workload`.
+    /// Returns true if the Service is rejected, and the node agents forward it with its last valid settings.
+    pub(super) fn is_kept_by_agents(&self) -> bool {
+        matches!(self.state.allocation_result, Some(AllocationResult::Rejected(_)))
+            && self.state.workloads.is_empty()
+            && self.state.pods.is_empty()
+            && self.state.nodes.iter().any(|node| self.is_published(node))
+    }
+
+    /// Returns true if the Service's status contains an address of the node.
+    pub(super) fn is_published(&self, node: &NodeInfo) -> bool {
+        self.service().is_some_and(|service| is_published(service, node))
+    }
+
+    /// Returns the workload of a Service as a value of the annotation `akrobateo.io/workload`. Returns `None` for a
+    /// rejected Service, unless the node agents still forward it.
     pub(super) fn forwarding_mode(&self) -> Option<&'static str> {
+        if self.is_kept_by_agents() {
+            return Some("Shared");
+        }
         Some(match self.accepted_spec()?.workload {
             WorkloadSpec::Shared => "Shared",
             WorkloadSpec::Dedicated(ProxyWorkload::DaemonSet) => "DaemonSet",
@@ -80,9 +99,7 @@ impl ServiceReport {
     pub(super) fn agent_status(&self, node: &NodeInfo) -> AgentStatus {
         let Some(spec) = self.accepted_spec() else { return AgentStatus::Absent };
         match agent_status(&self.state, &self.key, spec, node) {
-            AgentStatus::Outdated if self.service().is_some_and(|service| is_published(service, node)) => {
-                AgentStatus::Serving
-            }
+            AgentStatus::Outdated if self.is_published(node) => AgentStatus::Serving,
             status => status,
         }
     }
@@ -110,12 +127,15 @@ impl ServiceReport {
     }
 
     /// Returns the nodes that should have a proxy. In shared mode, returns the nodes whose agents should serve the
-    /// Service. The proxies of a rejected Service stay on their nodes.
+    /// Service. The proxies of a rejected Service stay on their nodes, and the agents of published nodes keep it.
     pub(super) fn proxy_nodes(&self) -> Vec<&NodeInfo> {
         let nodes = self.state.nodes.iter();
         match &self.state.allocation_result {
             None => Vec::new(),
-            Some(AllocationResult::Rejected(_)) => nodes.filter(|node| self.has_pod_on_node(node)).collect(),
+            Some(AllocationResult::Rejected(_)) => {
+                let is_kept = |node: &NodeInfo| self.is_kept_by_agents() && self.is_published(node);
+                nodes.filter(|node| self.has_pod_on_node(node) || is_kept(node)).collect()
+            }
             Some(AllocationResult::Accepted(spec, allocation)) => {
                 let is_served = |node: &NodeInfo| {
                     spec.is_shared()
@@ -140,14 +160,23 @@ impl ServiceReport {
     /// Returns the number of nodes with a ready proxy. In shared mode, returns the number of nodes whose agents serve
     /// the Service.
     pub(super) fn ready_proxy_count(&self) -> usize {
-        let nodes = if self.is_shared() { self.proxy_nodes() } else { self.state.nodes.iter().collect() };
+        let has_agents = self.is_shared() || self.is_kept_by_agents();
+        let nodes = if has_agents { self.proxy_nodes() } else { self.state.nodes.iter().collect() };
         nodes.into_iter().filter(|node| self.has_ready_proxy_on_node(node)).count()
     }
 
     /// Returns true if the node has a ready proxy, or if its agent serves the Service.
     pub(super) fn has_ready_proxy_on_node(&self, node: &NodeInfo) -> bool {
         let is_served = self.is_shared() && self.agent_status(node) == AgentStatus::Serving;
-        is_served || has_ready_pod(&self.state.pods, &node.name)
+        is_served
+            || has_ready_pod(&self.state.pods, &node.name)
+            || (self.is_kept_by_agents() && self.is_published(node) && self.has_last_settings(node))
+    }
+
+    /// Returns true if the agent of a node reports, and knows the last valid settings of a rejected Service.
+    fn has_last_settings(&self, node: &NodeInfo) -> bool {
+        let agent = self.state.agents.get(&node.name).map(|agent| &agent.observed_report);
+        agent.is_some_and(|agent| !agent.is_silent && !lacks_settings(&agent.report, &self.key))
     }
 
     pub(super) fn has_pod_on_node(&self, node: &NodeInfo) -> bool {

@@ -248,6 +248,33 @@ fn explanation_of_a_shared_service_mentions_processes_and_host_ports() {
 }
 
 #[test]
+fn rejected_service_shows_the_agents_that_keep_its_settings() {
+    let nodes = ["n1", "n2", "n3"];
+    let nodes = nodes.map(|name| node(name).internal_ip(&format!("10.0.0.{}", &name[1..])).build());
+    let web = service("web").tcp(80).annotation(annotations::WORKLOAD, "Shared");
+    let web = ["10.0.0.1", "10.0.0.2"].iter().fold(web, |web, ip| web.published(ip, "Proxy", "akrobateo"));
+    let mut cluster = cluster(vec![web.annotation(annotations::IP_MODE, "typo").build()], &nodes, Vec::new());
+    let unaware_agent =
+        agent("n2").with_changed_report(|report| report.unserved_services = vec!["default/web".to_owned()]);
+    let report = &mut cluster.service_reports[0];
+    report.state.agents = [agent("n1"), unaware_agent, agent("n3")]
+        .map(|agent| (agent.observed_report.report.node.clone(), agent))
+        .into_iter()
+        .collect::<BTreeMap<_, _>>()
+        .into();
+    report.decision = decide(&proxy_config(), &report.state, cluster.now);
+    let text = explain(&cluster, &key("web")).unwrap().format(Style::Plain);
+    for part in [
+        "default/web: InvalidAnnotation, 1 of 2 nodes ready",
+        "n1     ready       yes         the node agent keeps the previous settings",
+        "n2     not ready   yes         the node agent does not report, or does not know the previous settings",
+        "n3     none        no          the Service is rejected",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+}
+
+#[test]
 fn agent_serves_a_published_service_before_it_reports_the_newest_version() {
     let nodes = ["n1", "n2"].map(|name| node(name).internal_ip(&format!("10.0.0.{}", &name[1..])).build());
     let web = service("web").tcp(80).annotation(annotations::WORKLOAD, "Shared");
