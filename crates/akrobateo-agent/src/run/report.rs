@@ -103,9 +103,10 @@ fn masqueraded_peers(
 #[cfg(test)]
 mod tests {
     use akrobateo_core::Family;
-    use akrobateo_services::agent_report::NodeNetwork;
+    use akrobateo_services::agent_report::{NodeNetwork, PortOwner, PortProblem};
 
     use super::*;
+    use crate::config::fixtures::config;
     use crate::probe::{PeerPath, TargetId};
 
     #[test]
@@ -124,6 +125,28 @@ mod tests {
         assert!(!is_urgent(&report(9, 8), &report(11, 12), &versions(9, 8)));
         assert!(is_urgent(&report(9, 8), &AgentReport { served_count: 1, ..report(9, 8) }, &versions(9, 8)));
         assert!(is_urgent(&AgentReport::default(), &report(9, 8), &versions(0, 0)));
+    }
+
+    #[test]
+    fn report_of_many_refused_services_fits_into_an_annotation() {
+        let problem = |index: usize| PortProblem {
+            service: format!("default/web-{index}"),
+            port: "80/TCP".to_owned(),
+            owner: PortOwner::Process,
+        };
+        let plan = Plan {
+            config: config(),
+            network: NodeNetwork::default(),
+            refused_ports: (0..4_000).map(problem).collect(),
+            unserved_services: Vec::new(),
+            doubly_used_ports: Vec::new(),
+            services_waiting_for_proxies: Vec::new(),
+            nodes_without_agent: BTreeSet::new(),
+            next_plan_at: None,
+        };
+        let report = build_report("n1", &plan, &DataPathState::default(), &PeerReports::default(), None);
+        assert!(report.to_json().unwrap().len() < 256 * 1024);
+        assert_eq!(report.all_refused_services().len(), 4_000);
     }
 
     #[test]
