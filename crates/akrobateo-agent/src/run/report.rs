@@ -137,7 +137,7 @@ mod tests {
         let plan = Plan {
             config: config(),
             network: NodeNetwork::default(),
-            refused_ports: (0..4_000).map(problem).collect(),
+            refused_ports: (0..6_000).map(problem).collect(),
             unserved_services: Vec::new(),
             doubly_used_ports: Vec::new(),
             services_waiting_for_proxies: Vec::new(),
@@ -146,7 +146,7 @@ mod tests {
         };
         let report = build_report("n1", &plan, &DataPathState::default(), &PeerReports::default(), None);
         assert!(report.to_json().unwrap().len() < 256 * 1024);
-        assert_eq!(report.all_refused_services().len(), 4_000);
+        assert_eq!(report.all_refused_services().len(), 6_000);
     }
 
     #[test]
