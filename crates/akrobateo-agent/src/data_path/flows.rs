@@ -49,7 +49,7 @@ pub(super) fn delete_stale_flows(
 ) -> Result<usize, DataPathError> {
     let (mut filters, mut current_rules) = (Vec::new(), Vec::new());
     for (family, flows) in Family::ALL.into_iter().zip(&search.flows) {
-        let rules = search.checks_leftovers.then(|| CurrentRules::new(family, search.desired_table()));
+        let rules = search.checks_leftovers.then(|| CurrentRules::new(family, &search.desired_tables.inet));
         let rules = rules.filter(|rules| !rules.is_empty());
         let all_entries = rules.is_some().then(|| EntryFilter::new(family));
         filters.extend(all_entries.or_else(|| flows.filter(family)));

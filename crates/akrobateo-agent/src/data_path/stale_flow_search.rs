@@ -1,7 +1,6 @@
 //! The flows of several changes that one search of the conntrack table deletes. Pure.
 
 use akrobateo_core::Family;
-use netfilter::nft::Table;
 
 use super::installed::TableChange;
 use super::stale::StaleFlows;
@@ -36,10 +35,5 @@ impl StaleFlowSearch {
     /// Returns true if no flow is stale.
     pub(super) fn is_empty(&self) -> bool {
         !self.checks_leftovers && self.flows.iter().all(|flows| *flows == StaleFlows::default())
-    }
-
-    /// Returns the table of family inet after the last change.
-    pub(super) const fn desired_table(&self) -> &Table {
-        &self.desired_tables.inet
     }
 }
