@@ -146,7 +146,7 @@ fn explain_node(
             "the node agent keeps the previous settings; the Service's spec is rejected"
         }
         AllocationResult::Rejected(_) if should_have_proxy => {
-            "the node agent does not report, or does not know the previous settings; the Service's spec is rejected"
+            "the node agent does not serve the Service; the Service's spec is rejected"
         }
         AllocationResult::Rejected(_) => "the Service is rejected",
         AllocationResult::Accepted(spec, _) if !spec.nodes.matches(node) && !node.is_linux => {

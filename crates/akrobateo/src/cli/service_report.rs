@@ -11,7 +11,8 @@ use akrobateo_services::spec::{LoadBalancerSpec, ProxyWorkload, WorkloadSpec};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServiceSpec};
 
 use crate::decide::{
-    AgentStatus, Decision, ServiceState, Workload, agent_status, has_ready_pod, lacks_settings, runs_on,
+    AgentStatus, Decision, RequiredVersions, ServiceState, Workload, agent_status, has_ready_pod,
+    lacks_settings, runs_on,
 };
 
 /// A Service, or the remaining proxies of a deleted Service. The report includes the operator's decision.
@@ -66,10 +67,15 @@ impl ServiceReport {
 
     /// Returns true if the Service is rejected, and the node agents forward it with its last valid settings.
     pub(super) fn is_kept_by_agents(&self) -> bool {
+        self.state.nodes.iter().any(|node| self.is_kept_on_node(node))
+    }
+
+    /// Returns true if the agent of the node should forward the rejected Service with its last valid settings.
+    fn is_kept_on_node(&self, node: &NodeInfo) -> bool {
         matches!(self.state.allocation_result, Some(AllocationResult::Rejected(_)))
             && self.state.workloads.is_empty()
             && self.state.pods.is_empty()
-            && self.state.nodes.iter().any(|node| self.is_published(node))
+            && self.is_published(node)
     }
 
     /// Returns true if the Service's status contains an address of the node.
@@ -133,8 +139,7 @@ impl ServiceReport {
         match &self.state.allocation_result {
             None => Vec::new(),
             Some(AllocationResult::Rejected(_)) => {
-                let is_kept = |node: &NodeInfo| self.is_kept_by_agents() && self.is_published(node);
-                nodes.filter(|node| self.has_pod_on_node(node) || is_kept(node)).collect()
+                nodes.filter(|node| self.has_pod_on_node(node) || self.is_kept_on_node(node)).collect()
             }
             Some(AllocationResult::Accepted(spec, allocation)) => {
                 let is_served = |node: &NodeInfo| {
@@ -170,13 +175,14 @@ impl ServiceReport {
         let is_served = self.is_shared() && self.agent_status(node) == AgentStatus::Serving;
         is_served
             || has_ready_pod(&self.state.pods, &node.name)
-            || (self.is_kept_by_agents() && self.is_published(node) && self.has_last_settings(node))
+            || (self.is_kept_on_node(node) && self.serves_last_settings(node))
     }
 
-    /// Returns true if the agent of a node reports, and knows the last valid settings of a rejected Service.
-    fn has_last_settings(&self, node: &NodeInfo) -> bool {
-        let agent = self.state.agents.get(&node.name).map(|agent| &agent.observed_report);
-        agent.is_some_and(|agent| !agent.is_silent && !lacks_settings(&agent.report, &self.key))
+    /// Returns true if the agent of a node works, and knows the last valid settings of a rejected Service.
+    fn serves_last_settings(&self, node: &NodeInfo) -> bool {
+        let observed_report = self.state.agents.get(&node.name).map(|agent| &agent.observed_report);
+        AgentStatus::new(observed_report, &self.key, RequiredVersions::default()) == AgentStatus::Serving
+            && observed_report.is_some_and(|it| !lacks_settings(&it.report, &self.key))
     }
 
     pub(super) fn has_pod_on_node(&self, node: &NodeInfo) -> bool {

@@ -7,10 +7,10 @@ use akrobateo_services::allocation::{Conflict, ConflictScope};
 use super::*;
 use crate::cli::fixtures::{cluster, cluster_with_defaults};
 use crate::cli::status::{format_rows, status_rows};
-use crate::decide::decide;
 use crate::decide::fixtures::{
     PodBuilder, ServiceBuilder, agent, defaults, key, node, pod, port_problem, proxy_config, service,
 };
+use crate::decide::{AgentState, decide};
 
 #[test]
 fn explanation_gives_the_reason_for_each_node_without_a_proxy() {
@@ -211,6 +211,11 @@ fn explanation_shows_warnings_and_their_messages() {
     }
 }
 
+fn set_agents<const COUNT: usize>(report: &mut ServiceReport, agents: [AgentState; COUNT]) {
+    let agents = agents.map(|agent| (agent.observed_report.report.node.clone(), agent));
+    report.state.agents = BTreeMap::from(agents).into();
+}
+
 #[test]
 fn explanation_of_a_shared_service_mentions_processes_and_host_ports() {
     let nodes = ["n1", "n2", "n3", "n4"];
@@ -222,11 +227,7 @@ fn explanation_of_a_shared_service_mentions_processes_and_host_ports() {
     let pod = PortOwner::Pod("shop/ingress".to_owned());
     let agents = [sharing_agent, agent("n2").refusing(pod), agent("n3").refusing(PortOwner::Process)];
     let report = &mut cluster.service_reports[0];
-    report.state.agents = agents
-        .map(|agent| (agent.observed_report.report.node.clone(), agent))
-        .into_iter()
-        .collect::<BTreeMap<_, _>>()
-        .into();
+    set_agents(report, agents);
     report.decision = decide(&proxy_config(), &report.state, cluster.now);
     let text = explain(&cluster, &key("web")).unwrap().format(Style::Plain);
     for part in [
@@ -257,17 +258,13 @@ fn rejected_service_shows_the_agents_that_keep_its_settings() {
     let unaware_agent =
         agent("n2").with_changed_report(|report| report.unserved_services = vec!["default/web".to_owned()]);
     let report = &mut cluster.service_reports[0];
-    report.state.agents = [agent("n1"), unaware_agent, agent("n3")]
-        .map(|agent| (agent.observed_report.report.node.clone(), agent))
-        .into_iter()
-        .collect::<BTreeMap<_, _>>()
-        .into();
+    set_agents(report, [agent("n1"), unaware_agent, agent("n3")]);
     report.decision = decide(&proxy_config(), &report.state, cluster.now);
     let text = explain(&cluster, &key("web")).unwrap().format(Style::Plain);
     for part in [
         "default/web: InvalidAnnotation, 1 of 2 nodes ready",
         "n1     ready       yes         the node agent keeps the previous settings",
-        "n2     not ready   yes         the node agent does not report, or does not know the previous settings",
+        "n2     not ready   yes         the node agent does not serve the Service",
         "n3     none        no          the Service is rejected",
     ] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
@@ -283,11 +280,9 @@ fn agent_serves_a_published_service_before_it_reports_the_newest_version() {
     let report = &mut cluster.service_reports[0];
     report.state.version.version = 7;
     let outdated_agent = |node: &str| {
-        let agent =
-            agent(node).with_changed_report(|report| report.applied_versions.as_mut().unwrap().services = 6);
-        (node.to_owned(), agent)
+        agent(node).with_changed_report(|report| report.applied_versions.as_mut().unwrap().services = 6)
     };
-    report.state.agents = BTreeMap::from([outdated_agent("n1"), outdated_agent("n2")]).into();
+    set_agents(report, ["n1", "n2"].map(outdated_agent));
     report.decision = decide(&proxy_config(), &report.state, cluster.now);
     let text = explain(&cluster, &key("web")).unwrap().format(Style::Plain);
     for part in ["1 of 2 nodes ready", "n1     ready       yes", "n2     not ready   no"] {
