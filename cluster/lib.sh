@@ -1,5 +1,5 @@
-# The functions that all scripts of the cluster share: names, addresses, messages and processes. The scripts source this
-# file. shellcheck shell=bash disable=SC2034 # scripts that source this file use the variables
+# Functions that all scripts of the cluster share: names, addresses, messages and processes. The scripts source this file.
+# shellcheck shell=bash disable=SC2034 # scripts that source this file use the variables
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -21,6 +21,7 @@ SERVICES6=fd97::/108
 API_IP=$NET4.1
 API_SERVICE_IP=10.97.0.1
 DNS_SERVICE_IP=10.97.0.10
+FLANNEL_MTU=1450 # VXLAN needs 50 of the 1,500 bytes of a packet between the nodes
 MAX_NODES=20
 
 say() { echo "cluster: $*" >&2; }
@@ -115,11 +116,20 @@ wait_for() { # SECONDS NAME CMD...: repeats the command until it succeeds
   done
 }
 is_api_ready() { curl --silent --fail --noproxy '*' --max-time 2 --cacert "$STATE/pki/ca.crt" "https://$API_IP:6443/readyz"; }
+is_flannel_connected() { # NODE: fails unless the node has a route through flannel's device to the pods of each other node
+  local node routes
+  routes=$(in_member "$1" ip route show dev flannel.1; in_member "$1" ip -6 route show dev flannel.1)
+  for node in $(list_nodes); do
+    [ "$node" = "$1" ] || [[ $routes == *"$(node_pods4 "$node") "*"$(node_pods6 "$node") "* ]] || return 1
+  done
+}
 is_serving() { # NODE DAEMON
   case $2 in
     containerd) in_member "$1" "$STATE/bin/ctr" version ;;
     kubelet) in_member "$1" curl --silent --fail --noproxy '*' http://127.0.0.1:10248/healthz ;;
     kube-proxy) "$HERE/steps/check-kube-proxy" "$1" ;;
+    flannel) is_flannel_connected "$1" ;;
+    kube-router) in_member "$1" curl --silent --fail --noproxy '*' http://127.0.0.1:20244/healthz ;;
   esac
 }
 
