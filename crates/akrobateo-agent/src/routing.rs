@@ -121,7 +121,7 @@ mod tests {
     fn config_without_egress_hook(path: PeerPath) -> NodeConfig {
         let mut config = NodeConfig { services: vec![service()], ..config() };
         config.node.has_egress_hook = false;
-        config.peers[0].paths = Family::ALL.map(|family| (family, path)).into();
+        config.peers[0].set_paths(Family::ALL.map(|family| (family, path)).into());
         config
     }
 

@@ -106,7 +106,7 @@ mod tests {
             vec![service_port(80, vec![endpoint(10, 1), endpoint(11, 2)]), service_port(81, Vec::new())];
         let service = Service { families: vec![Family::V4], ports, ..service() };
         let mut config = NodeConfig { services: vec![service], ..config() };
-        config.peers[0].paths.insert(Family::V4, PeerPath::Direct);
+        config.peers[0].set_paths([(Family::V4, PeerPath::Direct)].into());
         let mut installed = InstalledTable::from(NodeTables::new(&config).inet);
         installed.foreign_objects.push(ForeignObject::RuleInChain("nat_post".into()));
         assert_eq!(

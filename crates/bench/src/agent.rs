@@ -79,6 +79,7 @@ fn peer(number: u8, path: Option<PeerPath>) -> Peer {
         addresses: node_addresses(number),
         mac: MacAddress(node_mac(number)),
         probe_addresses: Vec::new(),
+        last_paths: paths.clone(),
         paths,
         is_silent: false,
     }

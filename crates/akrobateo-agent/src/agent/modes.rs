@@ -9,7 +9,7 @@ use netfilter::nft::Table;
 use crate::config::{NodeConfig, Peer};
 use crate::marks;
 use crate::probe::{ForwardingMode, MasqueradeReason, PeerPath, Target, TargetId};
-use crate::table::paths_in_table;
+use crate::table::{last_paths_in_table, paths_in_table};
 
 /// The forwarding modes of all peers, as the probe reports them.
 pub type Modes = BTreeMap<TargetId, ForwardingMode>;
@@ -31,6 +31,13 @@ pub(super) fn choose_paths(paths: &PeerPaths, modes: &Modes) -> PeerPaths {
     modes.iter().filter_map(next_path).collect()
 }
 
+/// Returns the last working path to each peer, after the paths have changed. A peer about which the probe has no report
+/// does not exist any more.
+pub(super) fn choose_last_paths(last_paths: &PeerPaths, paths: &PeerPaths, modes: &Modes) -> PeerPaths {
+    let remaining_paths = last_paths.iter().filter(|(id, _)| modes.contains_key(id));
+    remaining_paths.chain(paths).map(|(id, path)| (*id, *path)).collect()
+}
+
 /// Returns true if the probe must try the tunnel, because the direct path to a peer does not work. For a peer about
 /// which the probe is undecided, the previous result `was_probed` counts.
 pub(super) fn must_probe_tunnel(modes: &Modes, was_probed: bool) -> bool {
@@ -43,13 +50,20 @@ pub(super) fn must_probe_tunnel(modes: &Modes, was_probed: bool) -> bool {
 
 /// Returns the paths that an earlier process has installed.
 pub(super) fn find_installed_paths(table: &Table) -> PeerPaths {
-    let mut paths = PeerPaths::new();
-    for (family, zone, path) in paths_in_table(table) {
-        if let Some(peer) = marks::node_of_conntrack_zone(zone) {
-            paths.insert(TargetId { peer, family }, path);
-        }
-    }
-    paths
+    peer_paths(paths_in_table(table))
+}
+
+/// Returns the paths of established flows that an earlier process has installed.
+pub(super) fn find_installed_last_paths(table: &Table) -> PeerPaths {
+    peer_paths(last_paths_in_table(table))
+}
+
+fn peer_paths(paths_of_zones: Vec<(Family, u16, PeerPath)>) -> PeerPaths {
+    let path_of_zone = |(family, zone, path)| {
+        let peer = marks::node_of_conntrack_zone(zone)?;
+        Some((TargetId { peer, family }, path))
+    };
+    paths_of_zones.into_iter().filter_map(path_of_zone).collect()
 }
 
 /// Removes the paths to peers whose number now belongs to another node. The probe finds the paths to the new node.
@@ -64,11 +78,14 @@ pub(super) fn forget_replaced_peers(paths: &mut PeerPaths, old_peers: &[Peer], n
 }
 
 /// Replaces the paths of all peers in the configuration.
-pub(super) fn set_paths(config: &mut NodeConfig, paths: &PeerPaths) {
+pub(super) fn set_paths(config: &mut NodeConfig, paths: &PeerPaths, last_paths: &PeerPaths) {
     for peer in &mut config.peers {
-        let path_of_family =
-            |family: Family| Some((family, *paths.get(&TargetId { peer: peer.number, family })?));
-        peer.paths = Family::ALL.into_iter().filter_map(path_of_family).collect();
+        let paths_of_peer = |paths: &PeerPaths| {
+            let path_of_family =
+                |family: Family| Some((family, *paths.get(&TargetId { peer: peer.number, family })?));
+            Family::ALL.into_iter().filter_map(path_of_family).collect()
+        };
+        (peer.paths, peer.last_paths) = (paths_of_peer(paths), paths_of_peer(last_paths));
     }
 }
 
@@ -123,6 +140,17 @@ mod tests {
     }
 
     #[test]
+    fn last_path_remains_until_another_path_works_or_the_peer_is_gone() {
+        let last_paths = PeerPaths::from([(PEER_2_IPV4, PeerPath::Tunnel), (PEER_3_IPV6, PeerPath::Tunnel)]);
+        let unanswered_mode = ForwardingMode::Masquerade(MasqueradeReason::NoAnswer);
+        let modes = Modes::from([(PEER_2_IPV4, unanswered_mode)]);
+        let remaining_path = PeerPaths::from([(PEER_2_IPV4, PeerPath::Tunnel)]);
+        assert_eq!(choose_last_paths(&last_paths, &PeerPaths::new(), &modes), remaining_path);
+        let paths = PeerPaths::from([(PEER_2_IPV4, PeerPath::Direct)]);
+        assert_eq!(choose_last_paths(&last_paths, &paths, &modes), paths);
+    }
+
+    #[test]
     fn path_of_a_replaced_peer_is_forgotten() {
         let old_peers = config().peers;
         let paths = PeerPaths::from([(PEER_2_IPV4, PeerPath::Direct), (PEER_3_IPV6, PeerPath::Tunnel)]);
@@ -168,7 +196,12 @@ mod tests {
             port: std::num::NonZeroU16::MIN,
             endpoints: vec![endpoint(10, 2)],
         }];
-        set_paths(&mut config, &paths);
+        set_paths(&mut config, &paths, &paths);
         assert_eq!(find_installed_paths(&NodeTables::new(&config).inet), paths);
+        // The tunnel was lost, but its flows may still exist.
+        set_paths(&mut config, &PeerPaths::new(), &paths);
+        let table = NodeTables::new(&config).inet;
+        assert_eq!(find_installed_paths(&table), PeerPaths::new());
+        assert_eq!(find_installed_last_paths(&table).get(&PEER_3_IPV6), Some(&PeerPath::Tunnel));
     }
 }

@@ -7,8 +7,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::mailbox::{AgentCommand, Inbox, Mailbox, Observer};
 use super::modes::{
-    Modes, PeerPaths, build_probe_targets, choose_paths, find_installed_paths, forget_replaced_peers,
-    must_probe_tunnel, set_paths,
+    Modes, PeerPaths, build_probe_targets, choose_last_paths, choose_paths, find_installed_last_paths,
+    find_installed_paths, forget_replaced_peers, must_probe_tunnel, set_paths,
 };
 use super::schedule::Schedule;
 use crate::config::{LocalNode, NodeConfig};
@@ -34,6 +34,8 @@ pub(super) struct AgentWorker {
     config_id: u64,
     config: NodeConfig,
     paths: PeerPaths,
+    /// The paths of established flows.
+    last_paths: PeerPaths,
     has_egress_hook: bool,
     /// True if the probe must try the tunnel, because the direct path to a peer does not work.
     probes_tunnel: bool,
@@ -61,7 +63,7 @@ impl AgentWorker {
         data_path.check_kernel()?;
         let watch = data_path.open_watch()?;
         let installed = data_path.read_table()?;
-        let paths = installed.map(|installed| find_installed_paths(&installed.table)).unwrap_or_default();
+        let table = installed.as_ref().map(|installed| &installed.table);
         Ok(Self {
             has_egress_hook: data_path.has_egress_hook()?,
             probes_tunnel: false,
@@ -73,7 +75,8 @@ impl AgentWorker {
             mailbox,
             config_id,
             config,
-            paths,
+            paths: table.map(find_installed_paths).unwrap_or_default(),
+            last_paths: table.map(find_installed_last_paths).unwrap_or_default(),
             probe: None,
             tunnel_device_index: None,
             schedule: Schedule::new(Instant::now()),
@@ -85,7 +88,9 @@ impl AgentWorker {
             while let Ok(command) = inbox.commands.try_recv() {
                 match command {
                     AgentCommand::SetConfig(id, config) => {
-                        forget_replaced_peers(&mut self.paths, &self.config.peers, &config.peers);
+                        for paths in [&mut self.paths, &mut self.last_paths] {
+                            forget_replaced_peers(paths, &self.config.peers, &config.peers);
+                        }
                         (self.config_id, self.config) = (id, *config);
                     }
                     AgentCommand::SetModes(modes) => {
@@ -120,6 +125,7 @@ impl AgentWorker {
     fn update_paths(&mut self, modes: &Modes) {
         let had_tunnel = self.probes_tunnel || self.paths.values().any(|path| *path == PeerPath::Tunnel);
         self.paths = choose_paths(&self.paths, modes);
+        self.last_paths = choose_last_paths(&self.last_paths, &self.paths, modes);
         self.probes_tunnel = must_probe_tunnel(modes, had_tunnel);
         if self.probes_tunnel {
             self.remove_tunnel_at = None;
@@ -166,7 +172,7 @@ impl AgentWorker {
 
     /// Applies the configuration. Returns the time at which a part of the change must be repeated.
     fn apply(&mut self) -> Result<Option<Instant>, DataPathError> {
-        set_paths(&mut self.config, &self.paths);
+        set_paths(&mut self.config, &self.paths, &self.last_paths);
         self.config.probes_tunnel = self.probes_tunnel || self.remove_tunnel_at.is_some();
         self.recognizes_clients |= self.config.services.iter().any(|service| service.keeps_client_address);
         self.config.recognizes_clients = self.recognizes_clients;

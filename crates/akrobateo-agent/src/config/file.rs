@@ -243,6 +243,7 @@ impl PeerJson {
             addresses: self.addresses,
             mac,
             probe_addresses: self.probe_addresses,
+            last_paths: paths.clone(),
             paths,
             is_silent: self.is_silent,
         })

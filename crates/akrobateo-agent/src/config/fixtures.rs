@@ -38,6 +38,7 @@ pub(crate) fn peer(number: NodeNumber) -> Peer {
         mac: MacAddress([2, 0, 0, 0, high, low]),
         probe_addresses: Vec::new(),
         paths: BTreeMap::new(),
+        last_paths: BTreeMap::new(),
         is_silent: false,
     }
 }

@@ -79,9 +79,20 @@ pub struct Peer {
     /// The path that keeps the client's address, for each family. For a family without a path, the client's address is
     /// masqueraded.
     pub paths: BTreeMap<Family, PeerPath>,
+    /// The last path that worked, for each family. Packets of established flows stay on this path after it was lost,
+    /// because only the peer's agent may have stopped: then the peer's rules still forward the packets.
+    pub last_paths: BTreeMap<Family, PeerPath>,
     /// True if the peer's agent does not renew its Lease. The peer's rules may be old, so new flows to its endpoints are
     /// masqueraded. But the rules still forward, so this node still recognizes the packets of the peer's clients.
     pub is_silent: bool,
+}
+
+impl Peer {
+    /// Sets the paths of new flows and of established flows, as if all these paths worked.
+    pub fn set_paths(&mut self, paths: BTreeMap<Family, PeerPath>) {
+        self.last_paths.clone_from(&paths);
+        self.paths = paths;
+    }
 }
 
 /// A Service of type `LoadBalancer`.
@@ -190,7 +201,11 @@ impl NodeConfig {
     #[must_use]
     pub fn without_tunnel(&self) -> Self {
         let mut config = Self { probes_tunnel: false, ..self.clone() };
-        config.peers.iter_mut().for_each(|peer| peer.paths.retain(|_, path| *path != PeerPath::Tunnel));
+        for peer in &mut config.peers {
+            for paths in [&mut peer.paths, &mut peer.last_paths] {
+                paths.retain(|_, path| *path != PeerPath::Tunnel);
+            }
+        }
         config
     }
 
@@ -202,12 +217,23 @@ impl NodeConfig {
         Family::ALL.into_iter().filter_map(first_address).collect()
     }
 
-    /// Returns the path on which packets to an endpoint keep the client's address; `None` if no path keeps the address.
+    /// Returns the path on which new flows to an endpoint keep the client's address; `None` if no path keeps the address.
     #[must_use]
     pub fn path_to(&self, endpoint: &Endpoint) -> Option<PeerPath> {
-        let node = endpoint.node.filter(|_| !endpoint.has_node_conflict)?;
-        let peer = self.peers.iter().find(|peer| peer.number == node && !peer.is_silent)?;
+        let peer = self.peer_of(endpoint).filter(|peer| !peer.is_silent)?;
         peer.paths.get(&Family::from_ip(endpoint.address.ip())).copied()
+    }
+
+    /// Returns the path of the packets of established flows to an endpoint, if these flows keep the client's address.
+    #[must_use]
+    pub fn last_path_to(&self, endpoint: &Endpoint) -> Option<PeerPath> {
+        self.peer_of(endpoint)?.last_paths.get(&Family::from_ip(endpoint.address.ip())).copied()
+    }
+
+    /// Returns the node of an endpoint; `None` if the node is not a peer, or if the node is not certain.
+    fn peer_of(&self, endpoint: &Endpoint) -> Option<&Peer> {
+        let node = endpoint.node.filter(|_| !endpoint.has_node_conflict)?;
+        self.peers.iter().find(|peer| peer.number == node)
     }
 
     /// Returns true if packets between nodes may have the addresses of clients.
@@ -226,7 +252,7 @@ impl NodeConfig {
     #[must_use]
     pub fn needs_tunnel(&self) -> bool {
         self.probes_tunnel
-            || self.peers.iter().any(|peer| peer.paths.values().any(|path| *path == PeerPath::Tunnel))
+            || self.peers.iter().any(|peer| peer.last_paths.values().any(|path| *path == PeerPath::Tunnel))
     }
 
     /// Returns true if the endpoint is on this node, and no endpoint with the same address names another node.

@@ -176,7 +176,7 @@ mod tests {
         let port = ServicePort { protocol: Protocol::Tcp, port: NonZeroU16::MIN, endpoints };
         let service = Service { families: vec![Family::V4], ports: vec![port], ..service() };
         let mut config = NodeConfig { services: vec![service], ..config() };
-        config.peers.iter_mut().for_each(|peer| _ = peer.paths.insert(Family::V4, path));
+        config.peers.iter_mut().for_each(|peer| peer.set_paths([(Family::V4, path)].into()));
         NodeTables::new(&config).inet
     }
 

@@ -268,7 +268,7 @@ mod tests {
             };
             let services = vec![Service { families: vec![Family::V4], ports: vec![port], ..service() }];
             let mut config = NodeConfig { services, ..config() };
-            config.peers[0].paths.extend(paths.iter().copied());
+            config.peers[0].set_paths(paths.iter().copied().collect());
             NodeTables::new(&config).inet
         };
         let (tunnel, without_path) =

@@ -70,6 +70,7 @@ pub(super) fn peers(observation: &Observation) -> Vec<Peer> {
                 mac,
                 probe_addresses: network.probe_addresses.clone(),
                 paths: BTreeMap::new(),
+                last_paths: BTreeMap::new(),
                 is_silent,
             },
         );

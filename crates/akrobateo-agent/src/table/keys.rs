@@ -49,18 +49,28 @@ pub fn family_set<'a>(table: &'a Table, family: Family, name: &str) -> &'a [Elem
 /// Returns the family, the conntrack zone and the path of each peer that has a path.
 #[must_use]
 pub fn paths_in_table(table: &Table) -> Vec<(Family, u16, PeerPath)> {
+    let has_path = |(family, zone, _): &(Family, u16, PeerPath)| {
+        family_set(table, *family, KEPT_PEERS_SET).iter().any(|peer| parse_zone(peer) == Some(*zone))
+    };
+    last_paths_in_table(table).into_iter().filter(has_path).collect()
+}
+
+/// Returns the family, the conntrack zone, and the path of established flows, of each peer.
+#[must_use]
+pub fn last_paths_in_table(table: &Table) -> Vec<(Family, u16, PeerPath)> {
     let mut paths = Vec::new();
     for family in Family::ALL {
         for (map, path) in [("zone_direct_marks", PeerPath::Direct), ("zone_tunnel_marks", PeerPath::Tunnel)]
         {
-            let kept_peers = family_set(table, family, KEPT_PEERS_SET);
-            let has_path = |element: &&Element| kept_peers.iter().any(|peer| peer.key == element.key);
-            let zone = |element: &Element| Some(u16::from_ne_bytes(*element.key.bytes().first_chunk()?));
-            let zones = family_set(table, family, map).iter().filter(has_path).filter_map(zone);
+            let zones = family_set(table, family, map).iter().filter_map(parse_zone);
             paths.extend(zones.map(|zone| (family, zone, path)));
         }
     }
     paths
+}
+
+fn parse_zone(element: &Element) -> Option<u16> {
+    Some(u16::from_ne_bytes(*element.key.bytes().first_chunk()?))
 }
 
 /// Returns the address that is the key of an element.

@@ -40,7 +40,7 @@ mod unmarking;
 use netfilter::nft::Table;
 
 pub use self::identity::{INTERIM_TABLE_NAME, TABLE_NAME, inet_table_id, netdev_table_id, table_ids};
-pub use self::keys::{family_set, paths_in_table};
+pub use self::keys::{family_set, last_paths_in_table, paths_in_table};
 pub use self::port_counters::{Outcome, PortCount, parse_port_count, port_counter_set, port_counts};
 pub use self::reduction::reduce;
 use self::services::ServicePart;

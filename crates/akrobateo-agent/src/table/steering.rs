@@ -145,15 +145,15 @@ fn build_sets(config: &NodeConfig, ip_version: IpVersion) -> [Set; 4] {
     ]
 }
 
-/// Returns the path of replies to a peer. Without a working path, the replies of established flows take the direct
-/// path, because the client would not accept replies with this node's address.
+/// Returns the path of replies to a peer. If no path has ever worked, the replies take the direct path, because the
+/// client would not accept replies with this node's address.
 fn reply_path(peer: &Peer, family: Family) -> PeerPath {
-    peer.paths.get(&family).copied().unwrap_or(PeerPath::Direct)
+    peer.last_paths.get(&family).copied().unwrap_or(PeerPath::Direct)
 }
 
-/// Returns true if a peer has this path.
+/// Returns true if flows to or from a peer may be on this path.
 fn has_peer_with_path(config: &NodeConfig, family: Family, path: PeerPath) -> bool {
-    config.peers.iter().any(|peer| peer.paths.get(&family) == Some(&path))
+    config.peers.iter().any(|peer| peer.last_paths.get(&family) == Some(&path))
 }
 
 /// Returns the addresses of endpoints that packets reach through the tunnel, with the mark of these packets.
@@ -162,13 +162,13 @@ fn endpoints_in_tunnel(config: &NodeConfig, family: Family) -> BTreeMap<IpAddr, 
     if !has_peer_with_path(config, family, PeerPath::Tunnel) {
         return BTreeMap::new();
     }
-    // Services that masquerade are included. New flows of these Services ignore the mark, but flows that began before
-    // the masquerade may still need the mark.
+    // Services that masquerade and silent peers are included. New flows to their endpoints are masqueraded and ignore
+    // the mark, but earlier flows may still need the mark.
     let ports = config.services.iter().flat_map(|service| &service.ports);
     ports
         .flat_map(|port| &port.endpoints)
         .filter(|endpoint| Family::from_ip(endpoint.address.ip()) == family)
-        .filter(|endpoint| config.path_to(endpoint) == Some(PeerPath::Tunnel))
+        .filter(|endpoint| config.last_path_to(endpoint) == Some(PeerPath::Tunnel))
         .filter_map(|endpoint| Some((endpoint.address.ip(), config.node.marks.tunnel_mark(endpoint.node?))))
         .collect()
 }

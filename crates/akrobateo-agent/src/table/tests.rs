@@ -1,6 +1,5 @@
 //! Tests of the tables as values. Tests with packets are in `tests/data_path`.
 
-use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU32};
 
 use akrobateo_core::{Family, Protocol};
@@ -35,7 +34,7 @@ fn config_with_all_kinds_of_services() -> NodeConfig {
         },
         service_on_port(85, Vec::new()),
     ]);
-    config.peers[0].paths = BTreeMap::from([(Family::V4, PeerPath::Direct), (Family::V6, PeerPath::Tunnel)]);
+    config.peers[0].set_paths([(Family::V4, PeerPath::Direct), (Family::V6, PeerPath::Tunnel)].into());
     config
 }
 
@@ -123,7 +122,7 @@ fn endpoint_whose_node_is_in_conflict_is_in_no_set_of_the_client_address() {
                 let endpoints = vec![Endpoint { has_node_conflict, ..endpoint(10, node) }];
                 let service = Service { is_traffic_policy_local, ..service_on_port(80, endpoints) };
                 let mut config = config_with_services(vec![service]);
-                config.peers[0].paths = BTreeMap::from([(Family::V4, PeerPath::Tunnel)]);
+                config.peers[0].set_paths([(Family::V4, PeerPath::Tunnel)].into());
                 let table = NodeTables::new(&config).inet;
                 ["kept4", "tunnel_marks4", "own_destinations4", "endpoints4"]
                     .map(|set| table.set(set).unwrap().elements.len())
@@ -141,7 +140,10 @@ fn endpoint_whose_node_is_in_conflict_is_in_no_set_of_the_client_address() {
 fn packets_are_steered_only_if_a_peer_needs_the_tunnel() {
     let config_with_path = |path| {
         let mut config = config_with_all_kinds_of_services();
-        config.peers.iter_mut().for_each(|peer| peer.paths = Family::ALL.map(|family| (family, path)).into());
+        config
+            .peers
+            .iter_mut()
+            .for_each(|peer| peer.set_paths(Family::ALL.map(|family| (family, path)).into()));
         NodeTables::new(&config).inet
     };
     let (tunnel, direct) = (config_with_path(PeerPath::Tunnel), config_with_path(PeerPath::Direct));

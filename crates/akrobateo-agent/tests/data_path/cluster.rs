@@ -127,7 +127,8 @@ impl Cluster {
             addresses: node.addresses.clone(),
             mac: node.mac.parse().unwrap(),
             probe_addresses: probe_addresses(node.number),
-            paths: paths.collect(),
+            paths: paths.clone().collect(),
+            last_paths: paths.collect(),
             is_silent: false,
         }
     }

@@ -8,7 +8,7 @@ use akrobateo_agent::probe::PeerPath;
 use akrobateo_agent::table::NodeTables;
 use akrobateo_core::{Family, Protocol};
 use netfilter::conntrack::{Conntrack, EntryFilter};
-use netns_testkit::laboratory::{Flow, Options};
+use netns_testkit::laboratory::{Flow, Options, PodNetwork};
 use netns_testkit::{DEADLINE, isolated};
 
 use crate::cluster::{
@@ -55,6 +55,40 @@ fn established_flows_survive_each_change_of_the_path() {
             for node in [1, 2, 3] {
                 cluster.apply(node, &cluster.config(node));
                 check_backend(&mut flows, "n2p1", &format!("{mode:?} to {after:?} on node {node}"));
+            }
+        }
+    });
+}
+
+#[test]
+fn established_flows_survive_the_silence_of_the_other_agents() {
+    isolated(|| {
+        let cases = PeerPath::ALL.into_iter().flat_map(|path| [true, false].map(|hook| (path, hook)));
+        for (path, has_egress_hook) in cases {
+            let mode = ClusterMode { path: Some(path), has_egress_hook };
+            let pod_network = match path {
+                PeerPath::Direct => PodNetwork::HostRoutes,
+                PeerPath::Tunnel => PodNetwork::Overlay,
+            };
+            let options = Options { pod_network, ..Options::default() };
+            let cluster = Cluster::start(&options, mode, |laboratory| {
+                vec![
+                    service(SERVICE_PORT, &pod_endpoints(laboratory, 2, 1)),
+                    service(SERVICE_PORT + 1, &pod_endpoints(laboratory, 1, 1)),
+                ]
+            });
+            let mut flows_to_silent_node = open_flows(&cluster, 1, SERVICE_PORT);
+            let mut flows_through_silent_node = open_flows(&cluster, 2, SERVICE_PORT + 1);
+            // Node 1 does not receive answers from the agents of the other nodes, but the rules of these nodes remain.
+            let mut config = NodeConfig { probes_tunnel: false, ..cluster.config(1) };
+            for peer in &mut config.peers {
+                peer.is_silent = true;
+                peer.paths.clear();
+            }
+            for step in ["first change", "restart of the agent"] {
+                cluster.apply(1, &config);
+                check_backend(&mut flows_to_silent_node, "n2p1", &format!("{mode:?}: {step}"));
+                check_backend(&mut flows_through_silent_node, "n1p1", &format!("{mode:?}: {step}"));
             }
         }
     });
@@ -211,7 +245,7 @@ fn change_node(config: &mut NodeConfig, remaining_endpoints: &[Endpoint], random
         }
         _ => {
             for peer in &mut config.peers {
-                peer.paths = Family::ALL.map(|family| (family, *random.choose(&PeerPath::ALL))).into();
+                peer.set_paths(Family::ALL.map(|family| (family, *random.choose(&PeerPath::ALL))).into());
             }
         }
     }

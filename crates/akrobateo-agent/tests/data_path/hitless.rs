@@ -80,7 +80,7 @@ impl<'a> ChangingNodes<'a> {
                 let mut path =
                     || *self.random.choose(&[None, Some(PeerPath::Direct), Some(PeerPath::Tunnel)]);
                 let paths = Family::ALL.into_iter().filter_map(|family| Some((family, path()?)));
-                peer.paths = paths.collect();
+                peer.set_paths(paths.collect());
             }
         }
         if kind != ChangeKind::Nothing {

@@ -132,7 +132,8 @@ fn check_different_paths(mode: ClusterMode) {
                 4 => Some(PeerPath::Tunnel),
                 _ => None,
             };
-            peer.paths = path.into_iter().flat_map(|path| Family::ALL.map(|family| (family, path))).collect();
+            let paths = path.into_iter().flat_map(|path| Family::ALL.map(|family| (family, path)));
+            peer.set_paths(paths.collect());
         }
         config
     };

@@ -183,6 +183,7 @@ fn random_peer(number: NodeNumber, random: &mut Random) -> Peer {
         mac: MacAddress([2, 0, 0, 0, 0, 0]),
         probe_addresses: Vec::new(),
         paths: BTreeMap::new(),
+        last_paths: BTreeMap::new(),
         is_silent: false,
     };
     for part_number in 0..4 {
@@ -211,7 +212,10 @@ fn change_part_of_peer(peer: &mut Peer, part_number: usize, random: &mut Random)
             let path =
                 |random: &mut Random| *random.choose(&[None, Some(PeerPath::Direct), Some(PeerPath::Tunnel)]);
             let paths = Family::ALL.into_iter().filter_map(|family| Some((family, path(random)?)));
-            peer.paths = paths.collect();
+            peer.set_paths(paths.collect());
+            if random.random_bool(30) {
+                peer.paths.clear();
+            }
         }
     }
 }

@@ -101,7 +101,6 @@ impl From<&Endpoint> for EndpointJson {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::num::{NonZeroU16, NonZeroU32};
 
     use akrobateo_core::{Family, Protocol};
@@ -139,8 +138,7 @@ mod tests {
         let mut config =
             NodeConfig { services: vec![service_with_source_ranges, service_of_other_nodes], ..config() };
         config.node.zone = Some("a".to_owned());
-        config.peers[0].paths =
-            BTreeMap::from([(Family::V4, PeerPath::Direct), (Family::V6, PeerPath::Tunnel)]);
+        config.peers[0].set_paths([(Family::V4, PeerPath::Direct), (Family::V6, PeerPath::Tunnel)].into());
         let json = config.to_json().unwrap();
         assert_eq!(NodeConfig::from_json(&json).unwrap(), config);
     }

@@ -45,7 +45,7 @@ impl TestCluster {
 fn masqueraded_names(plan: &Plan) -> Vec<String> {
     let mut config = plan.config.clone();
     for peer in &mut config.peers {
-        peer.paths.insert(Family::V4, PeerPath::Direct);
+        peer.set_paths([(Family::V4, PeerPath::Direct)].into());
     }
     let is_masqueraded = |service: &&config::Service| {
         let mut endpoints = service.ports.iter().flat_map(|port| &port.endpoints);
