@@ -15,7 +15,7 @@ use super::output::{Health, Style};
 use super::ports::{self, PortRow};
 use super::service_report::ServiceReport;
 use super::status::StatusRow;
-use super::table::{Cell, format_table};
+use super::table::{Cell, MAX_LISTED_NODES, format_table, join_first_items};
 use crate::decide::{
     Action, AgentStatus, Exposure, OutdatedProxy, ProxyDecision, Workload, describe_port_owner,
     local_traffic_policy, plan_actions, service_problems,
@@ -36,6 +36,8 @@ pub(super) struct Explanation {
     workload: Option<String>,
     /// The arguments of the proxies' container.
     arguments: Vec<String>,
+    /// The names of the nodes with a ready endpoint of the Service.
+    nodes_with_endpoint: Vec<String>,
     nodes: Vec<NodeExplanation>,
     ports: Vec<PortRow>,
     /// The actions that the operator has not completed yet.
@@ -81,6 +83,7 @@ pub(super) fn explain(cluster: &Cluster, key: &ServiceKey) -> Result<Explanation
         warnings: warnings.into_iter().map(Reason::as_str).collect(),
         workload,
         arguments,
+        nodes_with_endpoint: report.state.nodes_with_ready_endpoint.iter().cloned().collect(),
         nodes: nodes.collect(),
         ports: ports::filter_rows(port_rows, &report.host_ports()),
         pending_actions: actions.iter().filter_map(describe_action).collect(),
@@ -115,7 +118,7 @@ impl NodeExplanation {
 
     fn cells(&self) -> Vec<Cell> {
         let proxy = match self.state {
-            "none" => Cell::new("none"),
+            "none" => Cell::new("-"),
             "ready" => Cell::with_health("ready", Health::Healthy),
             state => Cell::with_health(state, Health::Failing),
         };
@@ -157,7 +160,7 @@ fn explain_node(
         }
         AllocationResult::Accepted(spec, _)
             if spec.is_external_traffic_policy_local
-                && !report.state.nodes_with_ready_endpoint.is_empty()
+                && (spec.is_shared() || !report.state.nodes_with_ready_endpoint.is_empty())
                 && !report.state.nodes_with_ready_endpoint.contains(&node.name) =>
         {
             "externalTrafficPolicy is Local and the node has no ready endpoint"
@@ -266,6 +269,15 @@ fn describe_action(action: &Action) -> Option<String> {
 }
 
 impl Explanation {
+    /// Describes the nodes with ready endpoints. Endpoints without a node, which only other programs create, are
+    /// possible.
+    fn describe_endpoints(&self) -> String {
+        if self.nodes_with_endpoint.is_empty() {
+            return "no node has a ready endpoint".to_owned();
+        }
+        format!("ready on {}", join_first_items(&self.nodes_with_endpoint, MAX_LISTED_NODES))
+    }
+
     pub(super) fn is_failing(&self) -> bool {
         self.status.is_failing()
     }
@@ -273,12 +285,12 @@ impl Explanation {
     /// Returns the explanation as text for a terminal.
     pub(super) fn format(&self, style: Style) -> String {
         let mut text = self.status.format_summary(style);
-        let is_shared = self.status.is_shared();
-        let no_proxies_text = if is_shared { "none: the node agents forward" } else { "none" };
         let properties = [
             ("warnings", self.warnings.join(", ")),
             ("policy", self.external_traffic_policy.clone().unwrap_or_default()),
-            ("proxies", self.workload.clone().unwrap_or_else(|| no_proxies_text.to_owned())),
+            ("endpoints", self.describe_endpoints()),
+            ("mode", self.status.describe_mode()),
+            ("proxies", self.workload.clone().unwrap_or_default()),
             ("arguments", self.arguments.join(" ")),
             ("addresses", self.status.joined_addresses()),
         ];

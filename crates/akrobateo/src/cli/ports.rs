@@ -10,11 +10,8 @@ use k8s_openapi::serde::Serialize;
 
 use super::output::Style;
 use super::service_report::ServiceReport;
-use super::table::{Cell, format_table, join_first_items};
+use super::table::{Cell, MAX_LISTED_NODES, format_table, join_first_items};
 use crate::decide::AgentStatus;
-
-/// The maximum number of nodes in a row of the table. The JSON and YAML output contains all nodes.
-const MAX_LISTED_NODES: usize = 5;
 
 /// A port with one of its owners. Scripts read the JSON output, so its keys must not change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -65,6 +62,7 @@ pub(super) fn port_rows(reports: &[ServiceReport], nodes: &[NodeInfo]) -> Vec<Po
     // mention at least some of the nodes.
     let mut nodes_in_conflict: BTreeMap<OwnedPort, BTreeSet<String>> = BTreeMap::new();
     let mut waiting_services: BTreeMap<OwnedPort, BTreeSet<String>> = BTreeMap::new();
+    let mut node_ports: BTreeSet<OwnedPort> = BTreeSet::new();
     for report in reports {
         let node_names: BTreeSet<_> = report.owned_nodes().iter().map(|node| node.name.clone()).collect();
         let owner = PortOwner::Service(report.key.to_string());
@@ -74,8 +72,11 @@ pub(super) fn port_rows(reports: &[ServiceReport], nodes: &[NodeInfo]) -> Vec<Po
         if let Some(AllocationResult::Accepted(_, allocation)) = &report.state.allocation_result {
             for conflict in &allocation.conflicts {
                 let owned_port = (conflict.port, PortOwner::Service(conflict.owner.to_string()));
-                if let ConflictScope::Node(node) = &conflict.scope {
-                    nodes_in_conflict.entry(owned_port.clone()).or_default().insert(node.clone());
+                match &conflict.scope {
+                    ConflictScope::Node(node) => {
+                        nodes_in_conflict.entry(owned_port.clone()).or_default().insert(node.clone());
+                    }
+                    ConflictScope::EveryNode(_) => _ = node_ports.insert(owned_port.clone()),
                 }
                 waiting_services.entry(owned_port).or_default().insert(report.key.to_string());
             }
@@ -88,14 +89,17 @@ pub(super) fn port_rows(reports: &[ServiceReport], nodes: &[NodeInfo]) -> Vec<Po
     let owned_ports: BTreeSet<_> = owner_nodes.keys().chain(waiting_services.keys()).cloned().collect();
     let port_row = |owned_port: OwnedPort| {
         let (HostPort { protocol, port }, owner) = &owned_port;
-        let node_names = owner_nodes.get(&owned_port).or_else(|| nodes_in_conflict.get(&owned_port));
+        let is_node_port = node_ports.contains(&owned_port);
+        let node_names = owner_nodes
+            .get(&owned_port)
+            .or_else(|| nodes_in_conflict.get(&owned_port))
+            .filter(|_| !is_node_port);
         let all_node_names = || nodes.iter().map(|node| node.name.clone()).collect();
         PortRow {
             port: *port,
             protocol: protocol.api_name().to_owned(),
             owner: describe_owner(owner),
-            // Only a nodePort has no list of nodes, because kube-proxy uses the port on all nodes.
-            is_node_port: node_names.is_none(),
+            is_node_port,
             is_on_all_nodes: node_names.is_none_or(|names| names.len() == nodes.len()),
             nodes: node_names.map_or_else(all_node_names, |names| names.iter().cloned().collect()),
             waiting_services: waiting_services.get(&owned_port).into_iter().flatten().cloned().collect(),

@@ -115,9 +115,20 @@ impl ServiceReport {
     pub(super) fn owned_nodes(&self) -> Vec<&NodeInfo> {
         let mut nodes = self.proxy_nodes();
         if self.is_shared() {
-            nodes.retain(|node| self.agent_status(node) == AgentStatus::Serving);
+            nodes.retain(|node| {
+                self.agent_status(node) == AgentStatus::Serving
+                    && (!self.lacks_endpoint(node) || self.is_published(node))
+            });
         }
         nodes
+    }
+
+    /// Returns true if the Service has externalTrafficPolicy Local and the node has no ready endpoint, so the agent of
+    /// the node refuses clients.
+    pub(super) fn lacks_endpoint(&self, node: &NodeInfo) -> bool {
+        self.is_shared()
+            && self.accepted_spec().is_some_and(|spec| spec.is_external_traffic_policy_local)
+            && !self.state.nodes_with_ready_endpoint.contains(&node.name)
     }
 
     /// Returns the ports that the proxies use on their nodes. A rejected Service keeps the ports of its previous
@@ -147,7 +158,12 @@ impl ServiceReport {
                         && spec.nodes.matches(node)
                         && self.agent_status(node) == AgentStatus::Serving
                 };
-                nodes.filter(|node| allocation.allows(spec, node) || is_served(node)).collect()
+                // Without any endpoint, all nodes should serve the Service as soon as they have one.
+                let has_endpoints = !self.state.nodes_with_ready_endpoint.is_empty();
+                nodes
+                    .filter(|node| allocation.allows(spec, node) || is_served(node))
+                    .filter(|node| !has_endpoints || !self.lacks_endpoint(node))
+                    .collect()
             }
         }
     }
@@ -172,7 +188,8 @@ impl ServiceReport {
 
     /// Returns true if the node has a ready proxy, or if its agent serves the Service.
     pub(super) fn has_ready_proxy_on_node(&self, node: &NodeInfo) -> bool {
-        let is_served = self.is_shared() && self.agent_status(node) == AgentStatus::Serving;
+        let is_served =
+            self.is_shared() && self.agent_status(node) == AgentStatus::Serving && !self.lacks_endpoint(node);
         is_served
             || has_ready_pod(&self.state.pods, &node.name)
             || (self.is_kept_on_node(node) && self.serves_last_settings(node))

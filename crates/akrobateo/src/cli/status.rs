@@ -106,6 +106,15 @@ impl StatusRow {
         )
     }
 
+    /// Describes the mode and the program that forwards. The text is empty for a Service without a mode.
+    pub(super) fn describe_mode(&self) -> String {
+        match self.mode {
+            Some("Shared") => "Shared: the node agents forward".to_owned(),
+            Some(workload) => format!("dedicated: a {workload} of proxies forwards"),
+            None => String::new(),
+        }
+    }
+
     /// Returns true if the Service has proxies, or should have proxies.
     pub(super) fn has_proxies(&self) -> bool {
         !self.is_shared() && (self.mode.is_some() || self.desired_proxy_count > 0)

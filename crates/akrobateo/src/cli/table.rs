@@ -2,6 +2,9 @@
 
 use super::output::{Health, Style};
 
+/// The maximum number of nodes in a cell or a line. The JSON and YAML output contains all nodes.
+pub(super) const MAX_LISTED_NODES: usize = 5;
+
 /// The space between two columns.
 const COLUMN_GAP: &str = "   ";
 

@@ -1,6 +1,7 @@
 //! Plans the writes that change the current state into the desired state. Pure.
 
-use k8s_openapi::api::core::v1::LoadBalancerIngress;
+use akrobateo_services::published::published_addresses;
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -146,10 +147,28 @@ fn plan_status(
         Some(previous) => previous.addresses.matches(&desired.addresses),
         None => has_addresses(operator_instance, service, &desired.addresses),
     };
-    let changed_exposure = exposure.filter(|_| limits.status == WriteLimit::Change);
-    let events = changed_exposure
-        .map(|exposure| status_events(previous_condition, desired, exposure, has_same_addresses));
-    std::iter::once(patch).chain(events.into_iter().flatten()).collect()
+    let events = match exposure {
+        Some(exposure) if limits.status == WriteLimit::Change => {
+            status_events(previous_condition, desired, exposure, has_same_addresses)
+        }
+        Some(_) => Vec::new(),
+        None => unserved_event(service).into_iter().collect(),
+    };
+    std::iter::once(patch).chain(events).collect()
+}
+
+/// Returns the event about a Service that the operator no longer serves, although the Service still has the type
+/// `LoadBalancer` and is not being deleted. The cause is a setting of the operator, so the Service's author may not know
+/// the cause.
+fn unserved_event(service: &Service) -> Option<Action> {
+    let is_load_balancer =
+        service.spec.as_ref().is_some_and(|spec| spec.type_.as_deref() == Some("LoadBalancer"));
+    let has_addresses = !published_addresses(service).is_empty();
+    (is_load_balancer && has_addresses && service.metadata.deletion_timestamp.is_none()).then(|| {
+        let note = "the operator no longer serves this Service, and removes its addresses; \
+                    `akrobateo explain` shows the reason, for example the operator's setting DEFAULT_CLASS";
+        emit_event_action(Reason::UnAvailableLoadBalancer, note)
+    })
 }
 
 /// Returns the events for a change of the condition or of the addresses: the new Warnings, and an event about the

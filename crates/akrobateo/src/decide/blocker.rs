@@ -22,12 +22,12 @@ pub(super) const POD_CREATION_TIMEOUT: SignedDuration = SignedDuration::from_sec
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Blocker {
     #[error(
-        "all nodes are excluded by the node selector or by a taint that is not tolerated; change \
-        the labels or taints of a node, or the annotations {} and {}",
+        "{cause}; change the labels or taints of a node, the annotations {} and {}, or the operator's settings \
+         NODE_SELECTOR and TOLERATIONS",
         annotations::NODE_SELECTOR,
         annotations::TOLERATIONS
     )]
-    NoMatchingNode,
+    NoMatchingNode { cause: String },
     #[error(
         "with a Local traffic policy, only nodes with a ready endpoint can forward, but the Service may not \
         use these nodes; check that the node selector ({}) matches the nodes of the endpoints",
@@ -64,7 +64,7 @@ impl Blocker {
     /// Returns the reason for the condition and the event.
     pub(super) const fn reason(&self) -> Reason {
         match self {
-            Self::NoMatchingNode => Reason::NoNodes,
+            Self::NoMatchingNode { .. } => Reason::NoNodes,
             Self::EndpointsWithoutProxy => Reason::NoEndpoints,
             Self::NoNodeAddress { .. }
             | Self::NodeExcluded { .. }
@@ -116,7 +116,13 @@ impl Blocker {
         publishable_nodes: &[&NodeInfo],
     ) -> Option<Self> {
         if !state.nodes.iter().any(|node| spec.nodes.matches(node)) {
-            return Some(Self::NoMatchingNode);
+            let selector = spec.nodes.label_selector();
+            let cause = if selector.is_empty() {
+                "each node has a taint that is not tolerated".to_owned()
+            } else {
+                format!("no node without other taints has the labels of the node selector \"{selector}\"")
+            };
+            return Some(Self::NoMatchingNode { cause });
         }
         if spec.published_families().next().is_none() && !spec.families.is_empty() {
             return Some(Self::NoSourceRange { families: join_families(&spec.families, " and ") });

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use akrobateo_core::HostPort;
-use akrobateo_services::allocation::{Allocation, Conflict};
+use akrobateo_services::allocation::{Allocation, Conflict, ConflictScope};
 use akrobateo_services::node_info::NodeInfo;
 use akrobateo_services::spec::SpecError;
 use k8s_openapi::api::core::v1::Pod;
@@ -222,7 +222,14 @@ pub(super) fn describe_unpublished_nodes(nodes: &[UnpublishedNode]) -> String {
 }
 
 fn describe_conflicts(conflicts: &[Conflict]) -> String {
-    format!("{}; use other ports, or select other nodes", join_first_items(conflicts))
+    let are_on_every_node =
+        conflicts.iter().all(|conflict| matches!(conflict.scope, ConflictScope::EveryNode(_)));
+    format!("{}; {}", join_first_items(conflicts), conflict_solution(are_on_every_node))
+}
+
+/// Returns what the author of a Service can do about conflicts. A nodePort has the same owner on every node.
+pub(super) const fn conflict_solution(are_on_every_node: bool) -> &'static str {
+    if are_on_every_node { "use other ports" } else { "use other ports, or select other nodes" }
 }
 
 /// Returns a warning if a nodePort of another Service has the number of a port of this Service.

@@ -8,6 +8,7 @@ use akrobateo_services::allocation::{Conflict, ConflictScope};
 use akrobateo_services::key::ServiceKey;
 
 use super::agent_status::{AgentStatus, service_problems};
+use super::condition::conflict_solution;
 use super::note::{Note, join_first_items};
 use super::shared_service::SharedService;
 use crate::reason::Reason;
@@ -18,6 +19,8 @@ use crate::reason::Reason;
 pub(super) struct Refusals {
     /// The descriptions of ports that belong to other Services.
     conflict_descriptions: Vec<String>,
+    /// True if at least one of these ports belongs to the other Service only on some nodes.
+    has_conflict_on_some_nodes: bool,
     /// The descriptions of ports that pods or processes of the nodes use.
     port_in_use_descriptions: Vec<String>,
 }
@@ -36,10 +39,14 @@ impl Refusals {
         }
         let mut refusals = Self::default();
         for ((port, owner), node) in &problems {
-            let text = describe_node_port(shared, port, owner)
-                .unwrap_or_else(|| describe_port_owner(port, node, owner));
+            let node_port_text = describe_node_port(shared, port, owner);
+            let is_node_port = node_port_text.is_some();
+            let text = node_port_text.unwrap_or_else(|| describe_port_owner(port, node, owner));
             match owner {
-                PortOwner::Service(_) => refusals.conflict_descriptions.push(text),
+                PortOwner::Service(_) => {
+                    refusals.has_conflict_on_some_nodes |= !is_node_port;
+                    refusals.conflict_descriptions.push(text);
+                }
                 PortOwner::Pod(_) | PortOwner::Process | PortOwner::Unreported => {
                     refusals.port_in_use_descriptions.push(text);
                 }
@@ -54,6 +61,7 @@ impl Refusals {
             let is_conflict_outdated =
                 matches!(&conflict.scope, ConflictScope::Node(node) if is_served_on(node));
             if !is_conflict_outdated && !problems.contains_key(&(conflict.port.to_string(), owner)) {
+                refusals.has_conflict_on_some_nodes |= matches!(conflict.scope, ConflictScope::Node(_));
                 refusals.conflict_descriptions.push(conflict.to_string());
             }
         }
@@ -77,8 +85,8 @@ impl Refusals {
                 warning_reason: Some(reason),
             })
         };
-        let conflicts =
-            note(&self.conflict_descriptions, "use other ports, or select other nodes", Reason::PortConflict);
+        let solution = conflict_solution(!self.has_conflict_on_some_nodes);
+        let conflicts = note(&self.conflict_descriptions, solution, Reason::PortConflict);
         let solution = "use other ports, select other nodes, or stop the other program";
         conflicts.into_iter().chain(note(&self.port_in_use_descriptions, solution, Reason::PortInUse))
     }

@@ -159,7 +159,12 @@ fn operator_clears_only_a_status_that_it_wrote() {
     };
     let clear_status_action =
         Action::PatchStatus { uid: "uid-of-web".to_owned(), addresses: Vec::new(), condition: None };
-    assert_eq!(planned_actions_for_status_of("akrobateo"), [clear_status_action]);
+    let actions = planned_actions_for_status_of("akrobateo");
+    assert_eq!(actions[0], clear_status_action);
+    assert_eq!(event_reasons(&actions), [Reason::UnAvailableLoadBalancer]);
+    // The author of this Service knows the cause.
+    let cluster_ip_service = web().service_type("ClusterIP").published("10.0.0.1", "VIP", "akrobateo");
+    assert_eq!(planned_actions(&observe(cluster_ip_service.build())), [clear_status_action]);
     assert_eq!(planned_actions_for_status_of("other-controller"), []);
 }
 

@@ -10,7 +10,10 @@ pub enum IneligibilityReason {
     OtherType,
     #[error("its loadBalancerClass {0} belongs to another implementation")]
     OtherClass(String),
-    #[error("it has no loadBalancerClass, and the operator serves only the class {LOAD_BALANCER_CLASS}")]
+    #[error(
+        "it has no loadBalancerClass, and the operator serves only the class {LOAD_BALANCER_CLASS}, because its setting \
+         DEFAULT_CLASS is false"
+    )]
     NoClass,
     #[error("it has no cluster IP")]
     Headless,

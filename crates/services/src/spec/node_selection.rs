@@ -29,6 +29,13 @@ impl NodeSelection {
         self.matches_labels(node) && evicting_taints.all(|taint| tolerates(&self.tolerations, taint))
     }
 
+    /// Returns the requirements on the labels as one selector in kubectl's syntax. The selector is empty if all labels are
+    /// allowed.
+    #[must_use]
+    pub fn label_selector(&self) -> String {
+        self.requirements.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+
     fn matches_labels(&self, node: &NodeInfo) -> bool {
         node.is_linux && self.requirements.iter().all(|requirement| requirement.matches(&node.labels))
     }

@@ -2,6 +2,7 @@
 //! (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors>). Pure.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use akrobateo_core::dns1123::{MAX_LABEL_LENGTH, is_subdomain};
 use k8s_openapi::api::core::v1::NodeSelectorRequirement;
@@ -20,6 +21,21 @@ enum SelectorOperator {
     NotIn,
     Exists,
     DoesNotExist,
+}
+
+impl fmt::Display for LabelRequirement {
+    /// Writes the requirement in kubectl's syntax.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, operator, values } = self;
+        match (operator, values.as_slice()) {
+            (SelectorOperator::In, [value]) => write!(f, "{key}={value}"),
+            (SelectorOperator::NotIn, [value]) => write!(f, "{key}!={value}"),
+            (SelectorOperator::In, values) => write!(f, "{key} in ({})", values.join(",")),
+            (SelectorOperator::NotIn, values) => write!(f, "{key} notin ({})", values.join(",")),
+            (SelectorOperator::Exists, _) => write!(f, "{key}"),
+            (SelectorOperator::DoesNotExist, _) => write!(f, "!{key}"),
+        }
+    }
 }
 
 /// The allowed values, for error messages.

@@ -232,7 +232,8 @@ fn explanation_of_a_shared_service_mentions_processes_and_host_ports() {
     let text = explain(&cluster, &key("web")).unwrap().format(Style::Plain);
     for part in [
         "default/web: PartlyExposed, 1 of 4 nodes ready",
-        "proxies    none: the node agents forward",
+        "endpoints  no node has a ready endpoint",
+        "mode       Shared: the node agents forward",
         "NODE   AGENT       PUBLISHED",
         "n1     ready       no          a process of node n1 listens on port 80/TCP\n",
         "n2     refuses     no          port 80/TCP on node n2 is a hostPort of pod shop/ingress\n",
@@ -246,6 +247,55 @@ fn explanation_of_a_shared_service_mentions_processes_and_host_ports() {
     }
     let row = serde_json::to_value(status_rows(&cluster, None)).unwrap();
     assert_eq!((&row[0]["mode"], &row[0]["ready"]), (&serde_json::json!("Shared"), &serde_json::json!(1)));
+}
+
+#[test]
+fn only_nodes_with_an_endpoint_are_ready_with_traffic_policy_local() {
+    let nodes = ["n1", "n2"].map(|name| node(name).internal_ip(&format!("10.0.0.{}", &name[1..])).build());
+    let web = service("web").tcp(80).annotation(annotations::WORKLOAD, "Shared").traffic_policy_local();
+    let mut cluster = cluster(vec![web.build()], &nodes, Vec::new());
+    let report = &mut cluster.service_reports[0];
+    set_agents(report, ["n1", "n2"].map(agent));
+    let text = explain(&cluster, &key("web")).unwrap().format(Style::Plain);
+    for part in [
+        "0 of 2 nodes ready",
+        "endpoints  no node has a ready endpoint",
+        "n2     not ready   no          externalTrafficPolicy is Local and the node has no ready endpoint",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    cluster.service_reports[0].state.nodes_with_ready_endpoint = BTreeSet::from(["n1".to_owned()]);
+    let text = explain(&cluster, &key("web")).unwrap().format(Style::Plain);
+    for part in [
+        "1 of 1 nodes ready",
+        "endpoints  ready on n1",
+        "n1     ready",
+        "n2     -       no          externalTrafficPolicy is Local and the node has no ready endpoint",
+        "80/TCP   default/web   n1",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+}
+
+#[test]
+fn refused_node_port_belongs_to_its_owner_on_all_nodes() {
+    let api = service("api").tcp(8080).service_type("NodePort").node_port(30080).build();
+    let web = service("web").tcp(30080).annotation(annotations::WORKLOAD, "Shared").build();
+    let mut cluster = cluster(vec![api, web], &["n1", "n2"].map(|name| node(name).build()), Vec::new());
+    let report = cluster.service_reports.iter_mut().find(|report| report.key == key("web")).unwrap();
+    let owner = PortOwner::Service("default/api".to_owned());
+    let refusing_agent = agent("n1").with_changed_report(|report| {
+        report.refused_ports = vec![PortProblem { port: "30080/TCP".to_owned(), ..port_problem(owner) }];
+    });
+    set_agents(report, [refusing_agent]);
+    report.decision = decide(&proxy_config(), &report.state, cluster.now);
+    let text = explain(&cluster, &key("web")).unwrap().format(Style::Plain);
+    for part in [
+        "port 30080/TCP is the nodePort of Service default/api; use other ports\n",
+        "30080/TCP   default/api (nodePort)   all",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
 }
 
 #[test]
@@ -265,7 +315,7 @@ fn rejected_service_shows_the_agents_that_keep_its_settings() {
         "default/web: InvalidAnnotation, 1 of 2 nodes ready",
         "n1     ready       yes         the node agent keeps the previous settings",
         "n2     not ready   yes         the node agent does not serve the Service",
-        "n3     none        no          the Service is rejected",
+        "n3     -           no          the Service is rejected",
     ] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }

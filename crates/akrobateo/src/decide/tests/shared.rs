@@ -258,7 +258,11 @@ fn condition_explains_why_all_nodes_are_unpublished() {
     state.nodes = Arc::new(vec![NodeInfo::from_node(&excluded_node.build())]);
     assert_exposure(&state, Reason::NoAddresses, &["node n1 can forward but is not published"]);
     let service_with_selector = shared_web().annotation(annotations::NODE_SELECTOR, "pool=edge");
-    assert_exposure(&state_with_agents(service_with_selector, all_agents()), Reason::NoNodes, &[]);
+    assert_exposure(
+        &state_with_agents(service_with_selector, all_agents()),
+        Reason::NoNodes,
+        &["no node without other taints has the labels of the node selector \"pool=edge\"; change"],
+    );
     let service_with_external_type = shared_web().annotation(annotations::ADDRESS_TYPES, "ExternalIP");
     assert_exposure(
         &state_with_agents(service_with_external_type, all_agents()),
