@@ -29,8 +29,20 @@ var programs = map[string]func() int{
 	"kube-controller-manager": component(controllermanager.NewControllerManagerCommand),
 	"kube-scheduler":          component(func() *cobra.Command { return scheduler.NewSchedulerCommand() }),
 	"kube-proxy":              component(proxy.NewProxyCommand),
-	"kubelet":                 component(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) }),
+	"kubelet":                 component(newKubeletCommand),
 	"kubectl":                 runKubectl,
+}
+
+// The argument of kubelet.NewKubeletCommand depends on the version of Kubernetes.
+func newKubeletCommand() *cobra.Command {
+	switch newCommand := any(kubelet.NewKubeletCommand).(type) {
+	case func(context.Context) *cobra.Command:
+		return newCommand(context.Background())
+	case func() *cobra.Command:
+		return newCommand()
+	default:
+		panic("this version of Kubernetes has another kubelet.NewKubeletCommand")
+	}
 }
 
 func component(command func() *cobra.Command) func() int {
