@@ -24,6 +24,15 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// The field manager of the agents.
 const FIELD_MANAGER: &str = "akrobateo-agent";
 
+/// The variable content of a node's Lease.
+#[derive(Clone, Debug)]
+pub(super) struct LeaseContent {
+    /// The UID of the Node object; `None` while the object does not exist. The Lease has the Node as its owner, so
+    /// Kubernetes deletes the Lease after the Node. A node may return with another UID while its agent runs.
+    pub(super) node_uid: Option<String>,
+    pub(super) report: Arc<AgentReport>,
+}
+
 /// The Lease of one node.
 #[derive(Clone)]
 pub(super) struct NodeLease {
@@ -31,25 +40,28 @@ pub(super) struct NodeLease {
     pub(super) name: String,
     pub(super) instance: String,
     pub(super) node_name: String,
-    /// The UID of the Node object. The Lease has the Node as its owner, so Kubernetes deletes the Lease after the Node.
-    pub(super) node_uid: String,
     pub(super) metrics: ApiMetrics,
 }
 
 impl NodeLease {
-    /// Writes the newest report after each change, and at least once in each [`RENEW_INTERVAL`]. Returns when the
-    /// sender of the reports is dropped.
-    pub(super) async fn write_reports(self, mut reports: watch::Receiver<Arc<AgentReport>>) {
+    /// Writes the newest content after each change, and at least once in each [`RENEW_INTERVAL`]. Returns when the sender
+    /// is dropped.
+    pub(super) async fn write_reports(self, mut contents: watch::Receiver<LeaseContent>) {
         let mut next_renewal = Instant::now();
         let mut has_failed = false;
         loop {
             tokio::select! {
-                changed = reports.changed() => if changed.is_err() { return },
+                changed = contents.changed() => if changed.is_err() { return },
                 () = sleep_until(next_renewal) => (),
             }
-            let report = reports.borrow_and_update().clone();
+            let LeaseContent { node_uid, report } = contents.borrow_and_update().clone();
             let started_at = Instant::now();
-            let interval = match self.write(&report).await {
+            // Kubernetes would delete the Lease of a node that does not exist.
+            let result = match node_uid {
+                Some(node_uid) => self.write(&node_uid, &report).await,
+                None => Ok(()),
+            };
+            let interval = match result {
                 Ok(()) => {
                     if std::mem::take(&mut has_failed) {
                         tracing::info!("the agent can write the Lease of the node again");
@@ -74,9 +86,9 @@ impl NodeLease {
     }
 
     /// Writes the Lease with this report.
-    pub(super) async fn write(&self, report: &AgentReport) -> Result<(), CallError> {
+    pub(super) async fn write(&self, node_uid: &str, report: &AgentReport) -> Result<(), CallError> {
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        let patch = Patch::Apply(self.object(report));
+        let patch = Patch::Apply(self.object(node_uid, report));
         call(&self.metrics, "write_lease", self.api.patch(&self.name, &params, &patch)).await.map(drop)
     }
 
@@ -89,7 +101,7 @@ impl NodeLease {
         }
     }
 
-    fn object(&self, report: &AgentReport) -> Value {
+    fn object(&self, node_uid: &str, report: &AgentReport) -> Value {
         // The conversion of these types to JSON cannot fail.
         let report_json = report.to_json().unwrap_or_default();
         json!({
@@ -100,7 +112,7 @@ impl NodeLease {
                 "labels": { AGENT_LABEL: self.instance, MANAGED_BY: self.instance },
                 "annotations": { REPORT_ANNOTATION: report_json },
                 "ownerReferences": [
-                    { "apiVersion": "v1", "kind": "Node", "name": self.node_name, "uid": self.node_uid },
+                    { "apiVersion": "v1", "kind": "Node", "name": self.node_name, "uid": node_uid },
                 ],
             },
             "spec": {
@@ -125,14 +137,14 @@ mod tests {
             name: "akrobateo-n1".to_owned(),
             instance: "akrobateo".to_owned(),
             node_name: "n1".to_owned(),
-            node_uid: "uid-of-n1".to_owned(),
             metrics: ApiMetrics::default(),
         };
         (lease, api)
     }
 
-    fn report(served_count: usize) -> Arc<AgentReport> {
-        Arc::new(AgentReport { node: "n1".to_owned(), served_count, ..AgentReport::default() })
+    fn content(served_count: usize) -> LeaseContent {
+        let report = AgentReport { node: "n1".to_owned(), served_count, ..AgentReport::default() };
+        LeaseContent { node_uid: Some("uid-of-n1".to_owned()), report: Arc::new(report) }
     }
 
     /// Waits for a write, and returns the number of Services in its report.
@@ -149,14 +161,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn agent_renews_the_lease_and_writes_changes_immediately() {
         let (lease, mut api) = lease();
-        let (sender, receiver) = watch::channel(report(1));
+        let (sender, receiver) = watch::channel(content(1));
         tokio::spawn(lease.write_reports(receiver));
         assert_eq!(next_served_count(&mut api).await, 1);
         let renewed_at = Instant::now();
         assert_eq!(next_served_count(&mut api).await, 1);
         assert_eq!(renewed_at.elapsed(), RENEW_INTERVAL);
         // A single write contains all changes.
-        (2..10).for_each(|count| _ = sender.send(report(count)));
+        (2..10).for_each(|count| _ = sender.send(content(count)));
         assert_eq!(next_served_count(&mut api).await, 9);
         assert!(renewed_at.elapsed() <= RENEW_INTERVAL + MIN_WRITE_INTERVAL);
         api.expect_no_request().await;
@@ -165,23 +177,38 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn changes_are_written_at_once_but_not_continuously() {
         let (lease, mut api) = lease();
-        let (sender, receiver) = watch::channel(report(1));
+        let (sender, receiver) = watch::channel(content(1));
         tokio::spawn(lease.write_reports(receiver));
         assert_eq!(next_served_count(&mut api).await, 1);
         sleep_until(Instant::now() + Duration::from_secs(1)).await;
         let changed_at = Instant::now();
-        sender.send(report(2)).unwrap();
+        sender.send(content(2)).unwrap();
         assert_eq!(next_served_count(&mut api).await, 2);
         assert_eq!(changed_at.elapsed(), Duration::ZERO);
-        sender.send(report(3)).unwrap();
+        sender.send(content(3)).unwrap();
         assert_eq!(next_served_count(&mut api).await, 3);
         assert_eq!(changed_at.elapsed(), MIN_WRITE_INTERVAL);
     }
 
     #[tokio::test(start_paused = true)]
+    async fn lease_belongs_to_the_current_node_object() {
+        let (lease, mut api) = lease();
+        let (sender, receiver) = watch::channel(content(1));
+        tokio::spawn(lease.write_reports(receiver));
+        assert_eq!(next_served_count(&mut api).await, 1);
+        sender.send(LeaseContent { node_uid: None, ..content(2) }).unwrap();
+        sleep_until(Instant::now() + 2 * RENEW_INTERVAL).await;
+        api.expect_no_request().await;
+        sender.send(LeaseContent { node_uid: Some("new-uid".to_owned()), ..content(2) }).unwrap();
+        let request = api.next_request().await;
+        assert_eq!(request.body["metadata"]["ownerReferences"][0]["uid"], "new-uid");
+        request.accept();
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn failed_write_is_tried_again() {
         let (lease, mut api) = lease();
-        let (_sender, receiver) = watch::channel(report(1));
+        let (_sender, receiver) = watch::channel(content(1));
         tokio::spawn(lease.write_reports(receiver));
         let failed_at = Instant::now();
         api.next_request().await.answer_error(503, "ServiceUnavailable");

@@ -36,7 +36,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use self::adoption::adopt;
 use self::http::Health;
-use self::lease::NodeLease;
+use self::lease::{LeaseContent, NodeLease};
 use self::metrics::Metrics;
 use self::observer::{DataPathEvent, EventSender};
 use self::report::is_urgent;
@@ -120,7 +120,7 @@ pub async fn run_on(
         data_path_thread: adoption.thread,
         event_sender,
         state_file,
-        report_sender: None,
+        lease_sender: None,
     };
     let result = running_agent.run_until(&mut shutdown, triggers, events).await;
     running_agent.stop().await;
@@ -145,7 +145,7 @@ struct RunningAgent {
     event_sender: mpsc::UnboundedSender<DataPathEvent>,
     state_file: StateFile,
     /// Sends reports to the task that writes the Lease; `None` before the first plan.
-    report_sender: Option<watch::Sender<Arc<AgentReport>>>,
+    lease_sender: Option<watch::Sender<LeaseContent>>,
 }
 
 impl RunningAgent {
@@ -222,30 +222,31 @@ impl RunningAgent {
     fn report(&mut self) {
         let Some(report) = self.state.report() else { return };
         self.health.metrics.set_report(&report, self.state.has_current_rules());
-        let report = Arc::new(report);
-        if let Some(sender) = &self.report_sender {
+        let node_uid = self.state.own_node().and_then(|node| node.uid());
+        let content = LeaseContent { node_uid, report: Arc::new(report) };
+        if let Some(sender) = &self.lease_sender {
             // Without a notification, the next renewal of the Lease contains the report.
             sender.send_if_modified(|previous| {
-                let must_be_written = is_urgent(previous, &report, self.state.awaited_versions());
-                *previous = report;
+                let must_be_written = previous.node_uid != content.node_uid
+                    || is_urgent(&previous.report, &content.report, self.state.awaited_versions());
+                *previous = content;
                 must_be_written
             });
-        } else if let Some(lease) = self.node_lease() {
-            let (sender, receiver) = watch::channel(report);
-            tokio::spawn(lease.write_reports(receiver));
-            self.report_sender = Some(sender);
+        } else {
+            let (sender, receiver) = watch::channel(content);
+            tokio::spawn(self.node_lease().write_reports(receiver));
+            self.lease_sender = Some(sender);
         }
     }
 
-    fn node_lease(&self) -> Option<NodeLease> {
-        Some(NodeLease {
+    fn node_lease(&self) -> NodeLease {
+        NodeLease {
             api: Api::namespaced(self.client.clone(), &self.namespace),
             name: self.lease_name.clone(),
             instance: self.instance.clone(),
             node_name: self.node_name.clone(),
-            node_uid: self.state.own_node()?.uid()?,
             metrics: self.health.metrics.api.clone(),
-        })
+        }
     }
 
     /// Announces in the Lease that the rules remain. If the agent was uninstalled, removes the rules and the Lease.
@@ -253,8 +254,8 @@ impl RunningAgent {
         let (report, lease, node) = (self.state.report(), self.node_lease(), self.state.own_node());
         // When the thread ends, its probe announces to the peers that the rules remain.
         drop(self.data_path_thread.take());
-        drop(self.report_sender.take());
-        let (Some(report), Some(lease), Some(node)) = (report, lease, node) else { return };
+        drop(self.lease_sender.take());
+        let (Some(report), Some(node)) = (report, node) else { return };
         let daemonsets: Api<DaemonSet> = Api::namespaced(self.client.clone(), &self.namespace);
         let metrics = &self.health.metrics.api;
         let check = uninstall::is_uninstalled(&daemonsets, &self.daemonset, &node, metrics);
@@ -268,7 +269,10 @@ impl RunningAgent {
             }
             Ok(Ok(false)) => {
                 let report = AgentReport { is_paused: true, ..report };
-                if let Ok(Err(error)) = timeout(SHUTDOWN_REQUEST_TIMEOUT, lease.write(&report)).await {
+                if let Ok(Err(error)) =
+                    timeout(SHUTDOWN_REQUEST_TIMEOUT, lease.write(&node.uid().unwrap_or_default(), &report))
+                        .await
+                {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(
                         error,
