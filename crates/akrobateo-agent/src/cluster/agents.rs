@@ -66,6 +66,9 @@ impl Agents {
         let renew_time = lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
         let lease_created_at =
             lease.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0);
+        if name == self.own_lease_name && !self.receives_watch_events(now) {
+            self.give_time_to_renew(now);
+        }
         let previous = self.entries.get(name);
         let is_renewed = previous.is_none_or(|previous| previous.renew_time != renew_time);
         let previous_facts = previous.map(|entry| (forwarding_facts(entry.report.as_ref()), entry.was_alive));
@@ -127,6 +130,15 @@ impl Agents {
     pub(crate) fn next_expiry(&self, now: Instant) -> Option<Instant> {
         let alive_peers = self.peers().filter(|entry| entry.was_alive);
         alive_peers.map(AgentEntry::expires_at).min().filter(|_| self.receives_watch_events(now))
+    }
+
+    /// Gives the agents that were alive before the watch failed time to renew their Leases.
+    fn give_time_to_renew(&mut self, now: Instant) {
+        for (_, entry) in
+            self.entries.iter_mut().filter(|(name, entry)| **name != self.own_lease_name && entry.was_alive)
+        {
+            entry.renewed_at = now;
+        }
     }
 
     /// Returns true if the watch has recently reported a renewal of this agent's own Lease.
@@ -249,8 +261,11 @@ mod tests {
         // An expiry in the past would cause one plan after another.
         assert_eq!(test.agents.next_expiry(test.time_at(3600)), None);
         test.renew_lease("n1", 3601);
-        assert_eq!(test.agents.next_expiry(test.time_at(3601)), Some(test.time_at(15)));
-        assert!(test.alive_nodes(3602).is_empty());
+        // After the failure of the watch, the other agents have time to renew their Leases.
+        assert_eq!(test.agents.next_expiry(test.time_at(3601)), Some(test.time_at(3616)));
+        assert_eq!(test.alive_nodes(3602), ["n2"]);
+        (3602..3616).for_each(|second| _ = test.renew_lease("n1", second));
+        assert!(test.alive_nodes(3616).is_empty());
     }
 
     #[test]

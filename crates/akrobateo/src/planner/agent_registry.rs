@@ -51,6 +51,8 @@ struct Agent {
     /// agent works.
     failing_since: Option<Instant>,
     is_silent: bool,
+    /// True if the agent became silent while the operator had lost contact, so the agent may have worked all the time.
+    is_silent_by_lost_contact: bool,
     /// True if the Lease no longer exists. The agent usually creates it again.
     is_deleted: bool,
 }
@@ -73,19 +75,21 @@ impl AgentRegistry {
         registry
     }
 
-    /// Records the current state of a Lease; `None` if the Lease no longer exists. Returns the change of the agent;
-    /// `None` if only the time of the renewal changed.
+    /// Records the current state of a Lease; `None` if the Lease no longer exists. Returns the changed agents. A renewal
+    /// is not a change, but the first renewal after a lost contact changes all agents that became silent meanwhile.
     pub(super) fn update(
         &mut self,
         instance: &str,
         name: &str,
         lease: Option<&Lease>,
         now: Instant,
-    ) -> Option<AgentChange> {
+    ) -> Vec<AgentChange> {
         let Some(lease) = lease else {
             self.invalid_reports.remove(name);
-            self.agents.get_mut(name)?.is_deleted = true;
-            return None;
+            if let Some(agent) = self.agents.get_mut(name) {
+                agent.is_deleted = true;
+            }
+            return Vec::new();
         };
         let report_text = lease.annotations().get(REPORT_ANNOTATION).map(String::as_str).unwrap_or_default();
         let renew_time = lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
@@ -94,11 +98,11 @@ impl AgentRegistry {
         let is_report_changed = previous_agent.is_none_or(|agent| agent.report_text != report_text);
         let report = match previous_agent.filter(|_| !is_report_changed) {
             Some(agent) => agent.report.clone(),
-            None if self.invalid_reports.get(name).is_some_and(|it| it == report_text) => return None,
+            None if self.invalid_reports.get(name).is_some_and(|it| it == report_text) => return Vec::new(),
             None => {
                 let Some(report) = parse_report(instance, name, lease) else {
                     self.invalid_reports.insert(name.to_owned(), report_text.to_owned());
-                    return self.remove(name);
+                    return self.remove(name).into_iter().collect();
                 };
                 Arc::new(report)
             }
@@ -112,27 +116,45 @@ impl AgentRegistry {
             renew_time,
             renewed_at,
             is_silent: !is_renewed && previous_agent.is_some_and(|agent| agent.is_silent),
+            is_silent_by_lost_contact: previous_agent.is_some_and(|agent| agent.is_silent_by_lost_contact),
             is_deleted: false,
         };
         self.invalid_reports.remove(name);
-        if is_renewed {
-            self.on_renewal(now);
-        }
         let (node, current_report) = (agent.report.node.clone(), agent.observed());
         let previous_report = self.agents.insert(name.to_owned(), agent).map(|agent| agent.observed());
         let has_changed =
             !previous_report.as_ref().is_some_and(|report| report.is_equivalent(&current_report));
-        has_changed.then_some(AgentChange { node, previous_report, current_report: Some(current_report) })
+        let change = AgentChange { node, previous_report, current_report: Some(current_report) };
+        let mut changes: Vec<_> = has_changed.then_some(change).into_iter().collect();
+        if is_renewed {
+            changes.extend(self.on_renewal(now));
+        }
+        changes
     }
 
-    /// Records a renewal. If the operator had lost contact, all agents get time to renew their Leases.
-    fn on_renewal(&mut self, now: Instant) {
-        if self.has_lost_contact(now) {
-            for agent in self.agents.values_mut().filter(|agent| !agent.is_silent) {
-                agent.renewed_at = now;
+    /// Records a renewal. If the operator had lost contact, all agents get time to renew their Leases, except those that
+    /// were silent before. Otherwise, the operator would remove the addresses of all nodes except the first one. Returns
+    /// the agents that are no longer silent.
+    fn on_renewal(&mut self, now: Instant) -> Vec<AgentChange> {
+        let had_lost_contact = self.has_lost_contact(now);
+        self.last_renewal = Some(now);
+        if !had_lost_contact {
+            return Vec::new();
+        }
+        let mut changes = Vec::new();
+        for agent in self.agents.values_mut() {
+            let (previous_report, was_silent) = (Some(agent.observed()), agent.is_silent);
+            if was_silent && !agent.is_silent_by_lost_contact {
+                continue;
+            }
+            agent.renewed_at = now;
+            agent.is_silent = false;
+            if was_silent {
+                let (node, current_report) = (agent.report.node.clone(), Some(agent.observed()));
+                changes.push(AgentChange { node, previous_report, current_report });
             }
         }
-        self.last_renewal = Some(now);
+        changes
     }
 
     fn has_lost_contact(&self, now: Instant) -> bool {
@@ -158,9 +180,10 @@ impl AgentRegistry {
         if self.silence_deadline(now).is_none_or(|deadline| deadline > now) {
             return changes;
         }
+        let has_lost_contact = self.has_lost_contact(now);
         for agent in self.agents.values_mut().filter(|agent| !agent.is_silent && agent.deadline() <= now) {
             let previous_report = Some(agent.observed());
-            agent.is_silent = true;
+            (agent.is_silent, agent.is_silent_by_lost_contact) = (true, has_lost_contact);
             let (node, current_report) = (agent.report.node.clone(), Some(agent.observed()));
             changes.push(AgentChange { node, previous_report, current_report });
         }
@@ -244,154 +267,4 @@ fn is_failing(report: &AgentReport) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use akrobateo_services::agent_report::{ConntrackUse, lease_name};
-
-    use super::*;
-
-    /// Returns the Lease of a node's agent. The Lease was renewed at this time, by the clock of the agent.
-    fn lease(node: &str, renewed_at: i64, change: impl FnOnce(&mut AgentReport)) -> (String, Lease) {
-        let mut report = AgentReport { node: node.to_owned(), ..AgentReport::default() };
-        report.applied_versions = Some(akrobateo_services::agent_report::AppliedVersions::default());
-        change(&mut report);
-        let mut lease = Lease::default();
-        let annotations = BTreeMap::from([(REPORT_ANNOTATION.to_owned(), report.to_json().unwrap())]);
-        lease.metadata.annotations = Some(annotations);
-        lease.metadata.name = Some(lease_name("akrobateo", node));
-        let renew_time = k8s_openapi::jiff::Timestamp::from_second(renewed_at).unwrap();
-        lease.spec.get_or_insert_default().renew_time = Some(MicroTime(renew_time));
-        (lease_name("akrobateo", node), lease)
-    }
-
-    fn renew(registry: &mut AgentRegistry, node: &str, number: i64, now: Instant) -> Option<AgentChange> {
-        let (name, lease) = lease(node, number, |_| ());
-        registry.update("akrobateo", &name, Some(&lease), now)
-    }
-
-    fn silent_nodes(registry: &AgentRegistry) -> Vec<String> {
-        let silent_agents = registry.agents.values().filter(|agent| agent.is_silent);
-        silent_agents.map(|agent| agent.report.node.clone()).collect()
-    }
-
-    /// Simulates the agents for this number of seconds. The agent of each node in `nodes` renews its Lease every 5
-    /// seconds. Returns the time at the end.
-    fn run_agents(registry: &mut AgentRegistry, nodes: &[&str], start: Instant, seconds: u64) -> Instant {
-        for second in 1..=seconds {
-            let now = start + Duration::from_secs(second);
-            for node in nodes.iter().filter(|_| second % 5 == 0) {
-                let number = registry.agents[&lease_name("akrobateo", node)].renew_time.clone().unwrap();
-                renew(registry, node, number.0.as_second() + 1, now);
-            }
-            while registry.next_expiry(now).is_some_and(|expiry| expiry <= now) {
-                registry.expire(now);
-            }
-        }
-        start + Duration::from_secs(seconds)
-    }
-
-    #[test]
-    fn changed_use_of_conntrack_does_not_change_the_agent_facts() {
-        let mut registry = AgentRegistry::default();
-        let mut is_change = |count| {
-            let (name, lease) = lease("n1", 1, |it| it.conntrack = Some(ConntrackUse { count, max: 9 }));
-            registry.update("akrobateo", &name, Some(&lease), Instant::now()).is_some()
-        };
-        assert!(is_change(1) && !is_change(2));
-    }
-
-    #[test]
-    fn agent_without_renewals_is_silent_after_15_seconds() {
-        let (mut registry, start) = (AgentRegistry::default(), Instant::now());
-        for node in ["n1", "n2", "n3"] {
-            renew(&mut registry, node, 1, start);
-        }
-        let now = run_agents(&mut registry, &["n1", "n2"], start, 14);
-        assert!(silent_nodes(&registry).is_empty());
-        let now = run_agents(&mut registry, &["n1", "n2"], now, 2);
-        assert_eq!(silent_nodes(&registry), ["n3"]);
-        assert!(renew(&mut registry, "n3", 2, now).is_some());
-        assert!(silent_nodes(&registry).is_empty());
-    }
-
-    #[test]
-    fn agents_become_silent_together_if_the_operator_loses_contact() {
-        let (mut registry, start) = (AgentRegistry::default(), Instant::now());
-        for (index, node) in ["n1", "n2", "n3"].into_iter().enumerate() {
-            renew(&mut registry, node, 1, start + Duration::from_secs(2 * index as u64));
-        }
-        // The deadlines of the agents are 15, 17 and 19 seconds after the start.
-        let now = run_agents(&mut registry, &[], start, 18);
-        assert!(silent_nodes(&registry).is_empty());
-        let now = run_agents(&mut registry, &[], now, 1);
-        assert_eq!(silent_nodes(&registry), ["n1", "n2", "n3"]);
-        assert!(registry.next_expiry(now).is_none());
-    }
-
-    #[test]
-    fn agents_get_time_to_renew_after_lost_contact() {
-        let (mut registry, start) = (AgentRegistry::default(), Instant::now());
-        renew(&mut registry, "n1", 1, start);
-        renew(&mut registry, "n2", 1, start + Duration::from_secs(4));
-        let now = run_agents(&mut registry, &[], start, 16);
-        // The watch continues, and the first event is about n2.
-        renew(&mut registry, "n2", 2, now);
-        registry.expire(now);
-        assert!(silent_nodes(&registry).is_empty());
-        run_agents(&mut registry, &["n2"], now, 16);
-        assert_eq!(silent_nodes(&registry), ["n1"]);
-    }
-
-    #[test]
-    fn paused_agent_is_silent_after_one_minute() {
-        let (mut registry, start) = (AgentRegistry::default(), Instant::now());
-        renew(&mut registry, "n1", 1, start);
-        let (name, lease) = lease("n2", 1, |report| report.is_paused = true);
-        registry.update("akrobateo", &name, Some(&lease), start);
-        let now = run_agents(&mut registry, &["n1"], start, 59);
-        assert!(silent_nodes(&registry).is_empty());
-        run_agents(&mut registry, &["n1"], now, 2);
-        assert_eq!(silent_nodes(&registry), ["n2"]);
-    }
-
-    #[test]
-    fn agent_without_a_lease_disappears_after_15_seconds() {
-        let (mut registry, start) = (AgentRegistry::default(), Instant::now());
-        let name = lease_name("akrobateo", "n1");
-        renew(&mut registry, "n1", 1, start);
-        assert!(registry.update("akrobateo", &name, None, start).is_none());
-        // The agent creates its Lease again.
-        assert!(renew(&mut registry, "n1", 2, start).is_none());
-        registry.update("akrobateo", &name, None, start);
-        assert!(registry.expire(start + Duration::from_secs(14)).is_empty());
-        let changes = registry.expire(start + Duration::from_secs(15));
-        assert!(matches!(&changes[..], [AgentChange { current_report: None, .. }]));
-        assert_eq!(registry.lease_names().count(), 0);
-    }
-
-    #[test]
-    fn failing_time_starts_with_the_first_error() {
-        let (mut registry, start) = (AgentRegistry::default(), Instant::now());
-        let mut failing_since = |number: i64, error: Option<&str>| {
-            let now = start + Duration::from_secs(u64::try_from(number).unwrap());
-            let (name, lease) = lease("n1", number, |report| report.error = error.map(str::to_owned));
-            registry.update("akrobateo", &name, Some(&lease), now);
-            registry.agents[&name].failing_since.map(|since| since.duration_since(start).as_secs())
-        };
-        assert_eq!(failing_since(1, None), None);
-        assert_eq!(failing_since(2, Some("busy")), Some(2));
-        assert_eq!(failing_since(3, Some("no nf_tables")), Some(2));
-        assert_eq!(failing_since(4, None), None);
-    }
-
-    #[test]
-    fn command_finds_silent_agents_by_the_times_in_leases() {
-        let (mut registry, now) = (AgentRegistry::default(), Instant::now());
-        renew(&mut registry, "n1", 100, now);
-        renew(&mut registry, "n2", 86, now);
-        renew(&mut registry, "n3", 84, now);
-        registry.mark_silent_by_renew_times();
-        assert_eq!(silent_nodes(&registry), ["n3"]);
-    }
-}
+mod tests;

@@ -80,7 +80,7 @@ impl Agents {
         now: Instant,
     ) -> Vec<AgentChange> {
         let mut changes: Vec<_> = leases
-            .filter_map(|(lease, name)| self.registry.update(&self.instance, &name, lease.as_deref(), now))
+            .flat_map(|(lease, name)| self.registry.update(&self.instance, &name, lease.as_deref(), now))
             .collect();
         changes.extend(self.registry.expire(now));
         changes.iter().for_each(log_change);
