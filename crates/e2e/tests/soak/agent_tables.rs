@@ -3,15 +3,44 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use e2e::{Failure, Faults, consistently, ensure, eventually, is_ready};
+use e2e::{Failure, Faults, consistently, ensure, eventually, eventually_within, is_ready};
+use futures::future::try_join_all;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, from_str};
+use tokio::time::{Instant, sleep};
 
 /// The time for which the table must stay the same after the restart.
 const OBSERVATION_TIME: Duration = Duration::from_secs(10);
+/// The time without changes after which the table is stable. After the last use of the tunnel, an agent keeps the tunnel
+/// for one minute.
+const STABLE_TIME: Duration = Duration::from_secs(75);
+/// The listing of a large table takes much processor time.
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
+/// The maximum time until the table is stable. An agent uses the direct path to a node again only after a waiting time,
+/// which each loss of the path doubles. The maximum of this time is 5 minutes.
+const STABLE_DEADLINE: Duration = Duration::from_mins(8);
 /// The maximum number of differences in a message.
 const MAX_DIFFERENCES_IN_MESSAGE: usize = 10;
+
+/// The objects of a node's table, and the elements of its sets.
+type TableContent = BTreeSet<String>;
+
+/// Waits until the tables of all nodes are stable. After an agent has crashed or a node was cut, the other agents need
+/// some time until they use the direct path to this node again.
+pub(crate) async fn wait_tables_stable(faults: &Faults, nodes: &[String]) -> Result<(), Failure> {
+    let mut last_tables: (Vec<TableContent>, Instant) = (Vec::new(), Instant::now());
+    eventually_within(STABLE_DEADLINE, "the tables of all nodes are stable", async || {
+        sleep(POLL_INTERVAL).await;
+        let tables = try_join_all(nodes.iter().map(|node| read_table(faults, node))).await?;
+        if tables != last_tables.0 {
+            last_tables = (tables, Instant::now());
+        }
+        let unchanged_time = last_tables.1.elapsed();
+        ensure(unchanged_time > STABLE_TIME, || format!("the last change was {unchanged_time:?} ago"))
+    })
+    .await
+}
 
 /// Restarts the agent of a node. Checks that the new agent leaves the same table as the previous agent.
 pub(crate) async fn ensure_restart_changes_no_rule(faults: &Faults, node: &str) -> Result<(), Failure> {
@@ -44,7 +73,7 @@ pub(crate) async fn ensure_restart_changes_no_rule(faults: &Faults, node: &str) 
 }
 
 /// Reads the objects of the table, and the elements of its sets.
-async fn read_table(faults: &Faults, node: &str) -> Result<BTreeSet<String>, Failure> {
+async fn read_table(faults: &Faults, node: &str) -> Result<TableContent, Failure> {
     let text = faults.read_agent_table(node).await?;
     parse_table(&text).ok_or_else(|| {
         Failure::UnexpectedState(format!("expected the JSON output of nft on node {node}, got {text}"))
@@ -54,7 +83,7 @@ async fn read_table(faults: &Faults, node: &str) -> Result<BTreeSet<String>, Fai
 /// Returns a line for each object of the table, and for each element of its sets. The lines do not depend on the order of
 /// the elements. Omits the elements that expire, because packets add these elements. Omits handles, because a rule that is
 /// loaded again has another handle.
-fn parse_table(text: &str) -> Option<BTreeSet<String>> {
+fn parse_table(text: &str) -> Option<TableContent> {
     let output: Value = from_str(text).ok()?;
     let mut lines = BTreeSet::new();
     let mut rule_count_by_chain = BTreeMap::<String, u32>::new();
@@ -83,7 +112,7 @@ fn parse_table(text: &str) -> Option<BTreeSet<String>> {
     (!lines.is_empty()).then_some(lines)
 }
 
-fn describe_differences(before: &BTreeSet<String>, after: &BTreeSet<String>) -> Vec<String> {
+fn describe_differences(before: &TableContent, after: &TableContent) -> Vec<String> {
     let removed_lines = before.difference(after).map(|line| format!("removed {line}"));
     let added_lines = after.difference(before).map(|line| format!("added {line}"));
     let mut differences: Vec<_> = removed_lines.chain(added_lines).collect();
@@ -97,7 +126,7 @@ mod tests {
 
     use super::*;
 
-    fn table(elements: &Value, handle: u32) -> BTreeSet<String> {
+    fn table(elements: &Value, handle: u32) -> TableContent {
         let set = json!({ "set": { "name": "services4", "handle": handle, "elem": elements } });
         let affinity =
             json!({ "map": { "name": "affinity", "flags": ["timeout", "dynamic"], "elem": elements } });

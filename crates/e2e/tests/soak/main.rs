@@ -17,7 +17,7 @@ mod untouched;
 
 use std::time::Duration;
 
-use agent_tables::ensure_restart_changes_no_rule;
+use agent_tables::{ensure_restart_changes_no_rule, wait_tables_stable};
 use changes::{CHANGED_SERVICE_COUNT, Change, Model};
 use connectivity::RequestLog;
 use divergence::DivergenceCheck;
@@ -212,6 +212,7 @@ impl<'a> Soak<'a> {
 
     /// Restarts the agents and the operator, and checks that nothing changes.
     async fn ensure_restarts_change_nothing(&self, model: &Model) -> Result<(), Failure> {
+        wait_tables_stable(self.faults, &self.node_names).await?;
         let snapshot_before = self.namespace.wait_stable().await?;
         for node in &self.node_names {
             ensure_restart_changes_no_rule(self.faults, node).await?;

@@ -8,6 +8,7 @@ use akrobateo_core::Protocol;
 use e2e::backend::{FIRST_OF_FIFTY_PORTS, echo_pod};
 use e2e::{Failure, Namespace, NodeAddresses, Reply, ServiceBuilder, Target, ensure, service};
 use futures::future::{try_join, try_join_all};
+use k8s_openapi::jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use crate::backends::GROUP_LABEL;
@@ -125,9 +126,10 @@ fn build_service(index: usize, port: u16) -> ServiceBuilder {
 /// Sends a request to each target, and returns the failures.
 async fn send_round(namespace: &Namespace, target_ports: &TargetPorts) -> Result<Vec<String>, Failure> {
     let targets: Vec<_> = target_ports.keys().copied().collect();
+    let sent_at = Timestamp::now();
     let replies = namespace.cluster().send_requests_within(&targets, ANSWER_TIMEOUT).await?;
     let failures = replies.iter().filter_map(|reply| check_reply(reply, target_ports).err());
-    Ok(failures.map(|failure| failure.to_string()).collect())
+    Ok(failures.map(|failure| format!("{failure} (sent at {sent_at})")).collect())
 }
 
 fn check_reply(reply: &Reply, target_ports: &TargetPorts) -> Result<(), Failure> {
