@@ -19,6 +19,9 @@ pub(crate) const UNTOUCHED_SERVICE_COUNT: usize = 20;
 const BACKENDS: &str = "untouched";
 const FAMILIES: [&[&str]; 4] = [&["IPv4"], &["IPv6"], &["IPv4", "IPv6"], &["IPv6", "IPv4"]];
 const PROTOCOLS: [&[Protocol]; 3] = [&[Protocol::Tcp], &[Protocol::Udp], &[Protocol::Tcp, Protocol::Udp]];
+/// The backends answer slowly if an agent or another pod on the node starts at the same time. With a large request, the
+/// backends get processor time before these pods.
+const BACKEND_CPU_REQUEST: &str = "500m";
 /// The pause between two rounds of requests. Without a pause, the client would need too much processor time.
 const PAUSE_BETWEEN_ROUNDS: Duration = Duration::from_millis(300);
 /// The time limit for an answer. On a machine with few processors, the client and the backend may get no processor for
@@ -44,7 +47,7 @@ impl UntouchedServices {
     ) -> Result<Self, Failure> {
         try_join_all(nodes[..2].iter().map(async |node| {
             let pod = echo_pod(&format!("{BACKENDS}-{}", node.name)).label(GROUP_LABEL, BACKENDS);
-            namespace.start_pod(&pod.on_node(&node.name)).await
+            namespace.start_pod(&pod.on_node(&node.name).cpu_request(BACKEND_CPU_REQUEST)).await
         }))
         .await?;
         let services: Vec<_> =
