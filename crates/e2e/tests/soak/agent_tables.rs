@@ -23,6 +23,10 @@ const STABLE_DEADLINE: Duration = Duration::from_mins(8);
 /// The maximum number of differences in a message.
 const MAX_DIFFERENCES_IN_MESSAGE: usize = 10;
 
+/// The sets with elements of former endpoints. An agent deletes these elements only after a later change of its rules. A
+/// new agent deletes these elements at its start.
+const SETS_WITH_FORMER_ENDPOINTS: [&str; 2] = ["own_destinations", "tunnel_marks"];
+
 /// The objects of a node's table, and the elements of its sets.
 type TableContent = BTreeSet<String>;
 
@@ -112,8 +116,15 @@ fn parse_table(text: &str) -> Option<TableContent> {
     (!lines.is_empty()).then_some(lines)
 }
 
+/// Returns true if the line is an element of a former endpoint, or may be one. The requests to all Services fail if
+/// an element of a current endpoint is missing.
+fn may_be_former_endpoint(line: &str) -> bool {
+    SETS_WITH_FORMER_ENDPOINTS.iter().any(|set| line.starts_with(&format!("element of \"{set}")))
+}
+
 fn describe_differences(before: &TableContent, after: &TableContent) -> Vec<String> {
-    let removed_lines = before.difference(after).map(|line| format!("removed {line}"));
+    let removed_lines = before.difference(after).filter(|line| !may_be_former_endpoint(line));
+    let removed_lines = removed_lines.map(|line| format!("removed {line}"));
     let added_lines = after.difference(before).map(|line| format!("added {line}"));
     let mut differences: Vec<_> = removed_lines.chain(added_lines).collect();
     differences.truncate(MAX_DIFFERENCES_IN_MESSAGE);
