@@ -54,7 +54,8 @@ impl ProcessMemory {
     /// Checks that the process is the same as before, and that its memory has not grown.
     pub(crate) fn ensure_no_leak(&self, baseline: &Self) -> Result<(), Failure> {
         let process = |memory: &Self| (memory.pod_name.clone(), memory.restarts);
-        ensure_eq("pod of the process, and restarts", &process(self), &process(baseline))?;
+        let name = format!("pod of {}, and the restarts of its container", self.program);
+        ensure_eq(&name, &process(self), &process(baseline))?;
         let (memory, baseline) = (self.memory, baseline.memory);
         for (kind, kib, baseline_kib) in [
             ("resident", memory.resident_kib, baseline.resident_kib),
