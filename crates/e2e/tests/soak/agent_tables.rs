@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep};
 
 /// The time for which the table must stay the same after the restart.
 const OBSERVATION_TIME: Duration = Duration::from_secs(10);
-/// The time without changes after which the table is stable. After the last use of the tunnel, an agent keeps the tunnel
-/// for one minute.
+/// The time without changes after which the table is stable. After the last use of the tunnel, an agent keeps the
+/// tunnel for one minute.
 const STABLE_TIME: Duration = Duration::from_secs(75);
 /// The listing of a large table takes much processor time.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
@@ -23,8 +23,8 @@ const STABLE_DEADLINE: Duration = Duration::from_mins(8);
 /// The maximum number of differences in a message.
 const MAX_DIFFERENCES_IN_MESSAGE: usize = 10;
 
-/// The sets with elements of former endpoints. An agent deletes these elements only after a later change of its rules. A
-/// new agent deletes these elements at its start.
+/// The sets with elements of former endpoints. An agent deletes these elements only after a later change of its rules.
+/// A new agent deletes these elements at its start.
 const SETS_WITH_FORMER_ENDPOINTS: [&str; 2] = ["own_destinations", "tunnel_marks"];
 
 /// The objects of a node's table, and the elements of its sets.
@@ -84,9 +84,9 @@ async fn read_table(faults: &Faults, node: &str) -> Result<TableContent, Failure
     })
 }
 
-/// Returns a line for each object of the table, and for each element of its sets. The lines do not depend on the order of
-/// the elements. Omits the elements that expire, because packets add these elements. Omits handles, because a rule that is
-/// loaded again has another handle.
+/// Returns a line for each object of the table, and for each element of its sets. The lines do not depend on the order
+/// of the elements. Omits the elements that expire, because packets add these elements. Omits handles, because a rule
+/// that is loaded again has another handle.
 fn parse_table(text: &str) -> Option<TableContent> {
     let output: Value = from_str(text).ok()?;
     let mut lines = BTreeSet::new();

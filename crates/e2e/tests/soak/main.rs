@@ -147,8 +147,8 @@ impl<'a> Soak<'a> {
         injector.ensure_no_other_restart().await
     }
 
-    /// Makes changes and injects faults for this time. Then creates the missing Services and repairs the rejected Services,
-    /// and waits until the cluster is in the expected state. Returns the number of changes.
+    /// Makes changes and injects faults for this time. Then creates the missing Services and repairs the rejected
+    /// Services, and waits until the cluster is in the expected state. Returns the number of changes.
     async fn run_phase(
         &self,
         model: &mut Model,

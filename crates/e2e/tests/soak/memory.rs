@@ -6,8 +6,8 @@ use kube::ResourceExt;
 
 /// The allowed growth of the memory in percent.
 const ALLOWED_GROWTH_PERCENT: u64 = 10;
-/// The additional allowed growth in KiB. The allocator takes memory from the kernel in large steps, and the processes are
-/// small. So a process without a leak can have one step more than before.
+/// The additional allowed growth in KiB. The allocator takes memory from the kernel in large steps, and the processes
+/// are small. So a process without a leak can have one step more than before.
 const ALLOWED_GROWTH_KIB: u64 = 1024;
 
 /// The memory of a process.

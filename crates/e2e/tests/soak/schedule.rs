@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-/// The time from the start of one fault to the start of the next fault, after the memory has been measured for the first
-/// time. A cut of a node can take longer. The next fault then starts late.
+/// The time from the start of one fault to the start of the next fault, after the memory has been measured for the
+/// first time. A cut of a node can take longer. The next fault then starts late.
 const FAULT_INTERVAL: Duration = Duration::from_mins(1);
 /// The faults end before the changes end, so that the changes are also made without faults.
 const QUIET_TIME: Duration = Duration::from_secs(20);
