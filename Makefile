@@ -49,6 +49,10 @@ bench: deps ## compares the data plane and the node agent with other proxies, in
 scale: deps ## measures the operator and the agents with 1,000 Services on 100 nodes without machines (root, 10 minutes)
 	scripts/scale
 
+.PHONY: soak
+soak: deps ## runs changes and faults on 200 Services for 30 minutes (root)
+	scripts/soak
+
 .PHONY: lint
 lint: deps lint-scripts lint-source lint-prose lint-deploy ## checks format, clippy, licences, scripts, prose, chart and documents
 	cargo fmt --check

@@ -32,6 +32,12 @@ impl Faults {
         self.run_node_command(&[&["exec", node], &command[..]].concat()).await.map(drop)
     }
 
+    /// Returns the nftables table of the agent on a node as JSON, without counters.
+    pub async fn read_agent_table(&self, node: &str) -> Result<String, Failure> {
+        let command = ["nft", "--json", "--stateless", "list", "table", "inet", "akrobateo"];
+        self.run_node_command(&[&["exec", node], &command[..]].concat()).await
+    }
+
     /// Deletes the tunnel device, the routes and the routing rules of the agent on a node, as another program could do.
     pub async fn delete_agent_routing(&self, node: &str) -> Result<(), Failure> {
         self.run_node_command(&["exec", node, "sh", "-c", DELETE_ROUTING_SCRIPT]).await.map(drop)

@@ -1,7 +1,9 @@
 //! The node agents that are deployed in the cluster. Does I/O.
 
 use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -20,6 +22,7 @@ const AGENTS_NAME: &str = "akrobateo-agent";
 pub struct Agents {
     daemonsets: Api<DaemonSet>,
     pods: Api<Pod>,
+    leases: Api<Lease>,
 }
 
 impl Agents {
@@ -29,6 +32,7 @@ impl Agents {
         Self {
             daemonsets: Api::namespaced(cluster.client.clone(), OPERATOR_NAMESPACE),
             pods: Api::namespaced(cluster.client.clone(), OPERATOR_NAMESPACE),
+            leases: Api::namespaced(cluster.client.clone(), OPERATOR_NAMESPACE),
         }
     }
 
@@ -45,6 +49,14 @@ impl Agents {
             |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.as_deref() == Some(node));
         let pod = pods.into_iter().find(|pod| is_on_node(pod) && pod.metadata.deletion_timestamp.is_none());
         pod.ok_or_else(|| Failure::UnexpectedState(format!("node {node} has no agent")))
+    }
+
+    /// Returns the time at which the agent of a node has last renewed its Lease.
+    pub async fn get_renew_time(&self, node: &str) -> Result<Timestamp, Failure> {
+        let name = format!("akrobateo-{node}");
+        let lease = self.leases.get(&name).await?.spec.unwrap_or_default();
+        let renew_time = lease.renew_time.map(|time| time.0);
+        renew_time.ok_or_else(|| Failure::UnexpectedState(format!("Lease {name} has no renew time")))
     }
 
     /// Deletes a pod gracefully. The `DaemonSet` starts another pod.

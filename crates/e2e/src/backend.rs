@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EnvVar, EnvVarSource, Lifecycle, LifecycleHandler, ObjectFieldSelector, Pod,
-    PodSpec, Probe, SecurityContext, SleepAction, TCPSocketAction,
+    PodSpec, Probe, ResourceRequirements, SecurityContext, SleepAction, TCPSocketAction,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -136,6 +137,16 @@ impl EchoPod {
     pub fn shutdown_delay(mut self, seconds: i64) -> Self {
         let sleep = LifecycleHandler { sleep: Some(SleepAction { seconds }), ..LifecycleHandler::default() };
         self.container.lifecycle = Some(Lifecycle { pre_stop: Some(sleep), ..Lifecycle::default() });
+        self
+    }
+
+    /// Requests processor time, for example `500m`. On a busy machine, a pod without a request gets almost no processor
+    /// time while other pods start.
+    #[must_use]
+    pub fn cpu_request(mut self, quantity: &str) -> Self {
+        let requests = BTreeMap::from([("cpu".to_owned(), Quantity(quantity.to_owned()))]);
+        self.container.resources =
+            Some(ResourceRequirements { requests: Some(requests), ..ResourceRequirements::default() });
         self
     }
 

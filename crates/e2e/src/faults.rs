@@ -342,6 +342,9 @@ impl Faults {
         if taints(node).any(|taint| taint.key == DELETION_TAINT) {
             self.remove_deletion_taint(&name).await?;
         }
+        if node.spec.as_ref().is_some_and(|spec| spec.unschedulable == Some(true)) {
+            self.uncordon_node(&name).await?;
+        }
         Ok(())
     }
 
@@ -349,7 +352,7 @@ impl Faults {
         self.patch_node(node, json!({ "metadata": { "labels": { label: value } } })).await
     }
 
-    async fn patch_node(&self, node: &str, patch: serde_json::Value) -> Result<(), Failure> {
+    pub(crate) async fn patch_node(&self, node: &str, patch: serde_json::Value) -> Result<(), Failure> {
         self.nodes.patch(node, &PatchParams::default(), &Patch::Merge(patch)).await?;
         Ok(())
     }

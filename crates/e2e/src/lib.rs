@@ -12,6 +12,7 @@ mod cluster;
 mod command;
 mod conditions;
 mod container_env;
+mod cordon;
 mod delete;
 mod diagnostics;
 mod environment;

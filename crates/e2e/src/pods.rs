@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec};
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 
 use crate::backend::{EchoPod, backend_pod};
+use crate::delete::delete_if_exists;
 use crate::failure::{Failure, ensure, ensure_eq};
 use crate::namespace::Namespace;
 use crate::polling::eventually;
@@ -30,6 +31,14 @@ impl Namespace {
     /// Starts a pod, and waits until it is ready. Returns the ready pod.
     pub async fn start_pod(&self, pod: &EchoPod) -> Result<Pod, Failure> {
         self.create_ready_pod(&pod.build()).await
+    }
+
+    /// Creates a pod if it does not exist. Does not wait until the pod is ready.
+    pub async fn apply_pod(&self, pod: &EchoPod) -> Result<(), Failure> {
+        let object = pod.build();
+        let params = PatchParams::apply("e2e").force();
+        self.pods().patch(&object.name_any(), &params, &Patch::Apply(&object)).await?;
+        Ok(())
     }
 
     /// Creates a DaemonSet that starts a pod on every node. Waits until all pods are ready, and returns the pods.
@@ -78,6 +87,11 @@ impl Namespace {
     pub async fn delete_pod(&self, name: &str) -> Result<(), Failure> {
         self.pods().delete(name, &DeleteParams::default()).await?;
         Ok(())
+    }
+
+    /// Deletes a pod of this namespace. Succeeds if the pod does not exist.
+    pub async fn delete_pod_if_exists(&self, name: &str) -> Result<(), Failure> {
+        delete_if_exists(&self.pods(), name, &DeleteParams::default()).await
     }
 
     /// Creates a pod, and waits until it is ready. Returns the ready pod.

@@ -1,5 +1,6 @@
 //! The client: sends requests to echo servers. Does I/O.
 
+use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -18,15 +19,20 @@ const SEND_INTERVAL: Duration = Duration::from_millis(20);
 /// Sends one request with one datagram or one connection, and does not retry.
 pub(crate) async fn send_request(target: Target, timeout: Duration) -> Result<Answer, String> {
     let address = SocketAddr::new(target.host, target.port);
+    let is_connected = Cell::new(false);
     let answer = async {
         match target.protocol {
             Protocol::Udp => send_udp_request(address).await,
-            _ => send_tcp_request(address).await,
+            _ => send_tcp_request(address, &is_connected).await,
         }
     };
     let answer = tokio::time::timeout(timeout, answer).await;
-    let line =
-        answer.map_err(|_| format!("no answer within {timeout:?}"))?.map_err(|error| error.to_string())?;
+    let timeout_message = |_| {
+        // The kernel of the server accepts connections even if the server gets no processor time.
+        let state = if is_connected.get() { ", but the connection is established" } else { "" };
+        format!("no answer within {timeout:?}{state}")
+    };
+    let line = answer.map_err(timeout_message)?.map_err(|error| error.to_string())?;
     line.parse().map_err(|error: e2e::ParseAnswerError| error.to_string())
 }
 
@@ -135,8 +141,9 @@ pub(crate) fn flood_udp(server: SocketAddr) -> io::Result<()> {
     if sent_count == 0 { Err(io::Error::other("no datagram could be sent")) } else { Ok(()) }
 }
 
-async fn send_tcp_request(server: SocketAddr) -> io::Result<String> {
+async fn send_tcp_request(server: SocketAddr, is_connected: &Cell<bool>) -> io::Result<String> {
     let stream = tokio::net::TcpStream::connect(server).await?;
+    is_connected.set(true);
     let (mut answer, mut buffer) = (Vec::new(), [0; MAX_ANSWER_LENGTH]);
     while !answer.ends_with(b"\n") && answer.len() < MAX_ANSWER_LENGTH {
         stream.readable().await?;
