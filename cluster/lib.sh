@@ -116,9 +116,9 @@ wait_for() { # SECONDS NAME CMD...: repeats the command until it succeeds
   done
 }
 is_api_ready() { curl --silent --fail --noproxy '*' --max-time 2 --cacert "$STATE/pki/ca.crt" "https://$API_IP:6443/readyz"; }
-is_flannel_connected() { # NODE: fails unless the node has a route through flannel's device to the pods of each other node
+is_flannel_connected() { # NODE: fails unless the node has routes through flannel's devices to the pods of each other node
   local node routes
-  routes=$(in_member "$1" ip route show dev flannel.1; in_member "$1" ip -6 route show dev flannel.1)
+  routes=$(in_member "$1" ip route show dev flannel.1; in_member "$1" ip -6 route show dev flannel-v6.1)
   for node in $(list_nodes); do
     [ "$node" = "$1" ] || [[ $routes == *"$(node_pods4 "$node") "*"$(node_pods6 "$node") "* ]] || return 1
   done

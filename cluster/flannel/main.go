@@ -14,7 +14,6 @@ import (
 
 	"github.com/flannel-io/flannel/pkg/backend"
 	_ "github.com/flannel-io/flannel/pkg/backend/vxlan"
-	"github.com/flannel-io/flannel/pkg/ip"
 	"github.com/flannel-io/flannel/pkg/ipmatch"
 	"github.com/flannel-io/flannel/pkg/subnet/kube"
 	"github.com/flannel-io/flannel/pkg/trafficmngr/iptables"
@@ -69,8 +68,10 @@ func run(ctx context.Context) error {
 	if err := rules.Init(ctx); err != nil {
 		return fmt.Errorf("iptables does not work: %w", err)
 	}
-	err = rules.SetupAndEnsureMasqRules(ctx, config.Network, ip.IP4Net{}, ip.IP4Net{}, config.IPv6Network, ip.IP6Net{}, ip.IP6Net{},
-		network.Lease(), iptablesResyncSeconds, false)
+	// The previous networks are equal to the present networks, so flannel does not search for old rules.
+	lease := network.Lease()
+	err = rules.SetupAndEnsureMasqRules(ctx, config.Network, lease.Subnet, config.Network, config.IPv6Network, lease.IPv6Subnet,
+		config.IPv6Network, lease, iptablesResyncSeconds, false)
 	if err != nil {
 		return fmt.Errorf("cannot add the rules for the packets to other networks: %w", err)
 	}
