@@ -24,6 +24,7 @@ mod load;
 mod local_operator;
 mod mode;
 mod namespace;
+mod network_policies;
 mod operator;
 mod permissions;
 mod pods;

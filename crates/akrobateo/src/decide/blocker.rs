@@ -120,7 +120,7 @@ impl Blocker {
             let cause = if selector.is_empty() {
                 "each node has a taint that is not tolerated".to_owned()
             } else {
-                format!("no node without other taints has the labels of the node selector \"{selector}\"")
+                format!("no node matches the node selector \"{selector}\" and has only tolerated taints")
             };
             return Some(Self::NoMatchingNode { cause });
         }

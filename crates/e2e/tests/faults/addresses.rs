@@ -56,7 +56,7 @@ async fn service_is_published_on_nodes_that_match_the_node_selector() -> Result<
         let selector = format!("{POOL_LABEL} in (edge, dmz),{POOL_LABEL}!=off");
         let web = service("web").tcp(port).with_ip_mode_proxy().annotation(NODE_SELECTOR, &selector);
         namespace.apply(&web).await?;
-        namespace.wait_warning(&web, "NoNodes", &["all nodes are excluded", "node selector"]).await?;
+        namespace.wait_warning(&web, "NoNodes", &["no node matches the node selector"]).await?;
         faults.set_pool_label(&nodes[0].name, Some("edge")).await?;
         namespace.wait_exposed_on(&web, &nodes[..1]).await?;
         faults.set_pool_label(&nodes[1].name, Some("dmz")).await?;

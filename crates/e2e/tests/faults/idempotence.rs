@@ -57,7 +57,7 @@ async fn foreign_address_causes_no_repeated_writes() -> Result<(), Failure> {
         // Only this test has a Service of this name.
         let web = service("foreign-address").tcp(port).on_nodes(&["nowhere"]);
         namespace.apply(&web).await?;
-        namespace.wait_warning(&web, "NoNodes", &["all nodes are excluded", "node selector"]).await?;
+        namespace.wait_warning(&web, "NoNodes", &["no node matches the node selector"]).await?;
         publish_foreign_address(namespace, &web).await?;
         namespace.wait_condition(&web, "NoNodes", &["192.0.2.66", "other-lb"]).await?;
         let operator = faults.operator.wait_ready().await?;

@@ -41,7 +41,7 @@ async fn service_without_a_matching_node_gets_a_warning() -> Result<(), Failure>
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).on_nodes(&["nowhere"]);
         namespace.apply(&web).await?;
-        namespace.wait_warning(&web, "NoNodes", &["all nodes are excluded", "node selector"]).await
+        namespace.wait_warning(&web, "NoNodes", &["no node matches the node selector"]).await
     })
     .await
 }

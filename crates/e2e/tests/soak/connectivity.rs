@@ -13,7 +13,7 @@ const MAX_FAILED_REQUESTS: usize = 100;
 pub(crate) enum Connectivity {
     Connected,
     Cut,
-    /// The node is connected since this time, and has not answered all requests again yet.
+    /// The node was connected again at this time, and has not answered all requests again yet.
     Recovering(Instant),
 }
 

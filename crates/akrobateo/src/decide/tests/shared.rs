@@ -261,7 +261,7 @@ fn condition_explains_why_all_nodes_are_unpublished() {
     assert_exposure(
         &state_with_agents(service_with_selector, all_agents()),
         Reason::NoNodes,
-        &["no node without other taints has the labels of the node selector \"pool=edge\"; change"],
+        &["no node matches the node selector \"pool=edge\" and has only tolerated taints; change"],
     );
     let service_with_external_type = shared_web().annotation(annotations::ADDRESS_TYPES, "ExternalIP");
     assert_exposure(
