@@ -3,29 +3,24 @@
 
 #![allow(missing_docs, reason = "tests")]
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
 
 use e2e::{
     Failure, Namespace, Reply, ensure, ensure_client_address_kept, eventually, service, test_in_shared_mode,
 };
 
-/// Exposes a Service with backends on all nodes, over TCP and UDP and with both families.
+/// Exposes a Service with backends on all nodes, over TCP and UDP. The Service has only IPv4 addresses, because kube-router
+/// 2.1 does not apply policies with IPv6 ranges (ip6tables-restore: "Set KUBE-SRC-... doesn't exist").
 async fn expose_web(namespace: &Namespace) -> Result<Vec<Reply>, Failure> {
     namespace.start_pod_on_every_node(&e2e::backend::backend_pod()).await?;
     let [port] = namespace.allocate_ports().await?;
-    namespace.expose(&service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port)).await
+    namespace.expose(&service("web").families(&["IPv4"]).tcp(port).udp(port)).await
 }
 
 /// Returns the ranges that contain only the addresses of the client.
 fn client_ranges(replies: &[Reply]) -> Vec<String> {
-    let range = |address: IpAddr| match address {
-        IpAddr::V4(address) => format!("{address}/32"),
-        IpAddr::V6(address) => format!("{address}/128"),
-    };
-    let mut ranges: Vec<_> = replies.iter().filter_map(|reply| reply.client_address).map(range).collect();
-    ranges.sort();
-    ranges.dedup();
-    ranges
+    let addresses: BTreeSet<_> = replies.iter().filter_map(|reply| reply.client_address).collect();
+    addresses.iter().map(|address| format!("{address}/32")).collect()
 }
 
 async fn wait_all_answer(namespace: &Namespace, replies: &[Reply]) -> Result<(), Failure> {
@@ -44,9 +39,9 @@ async fn network_policy_with_ip_blocks_allows_only_the_named_clients() -> Result
     test_in_shared_mode(async |namespace| {
         let replies = expose_web(namespace).await?;
         let ranges = client_ranges(&replies);
-        ensure(ranges.len() == 2, || format!("the client has the addresses {ranges:?}, expected two"))?;
+        ensure(ranges.len() == 1, || format!("the client has the addresses {ranges:?}, expected one"))?;
         let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
-        namespace.allow_only("others", &["198.51.100.7/32".to_owned(), "2001:db8::7/128".to_owned()]).await?;
+        namespace.allow_only("others", &["198.51.100.7/32".to_owned()]).await?;
         namespace.wait_unreachable(&targets).await?;
         namespace.allow_only("client", &ranges).await?;
         wait_all_answer(namespace, &replies).await?;
@@ -63,7 +58,7 @@ async fn default_deny_policy_denies_clients_outside_the_cluster() -> Result<(), 
         let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
         namespace.allow_only("default-deny", &[]).await?;
         namespace.wait_unreachable(&targets).await?;
-        namespace.allow_only("everybody", &["0.0.0.0/0".to_owned(), "::/0".to_owned()]).await?;
+        namespace.allow_only("everybody", &["0.0.0.0/0".to_owned()]).await?;
         wait_all_answer(namespace, &replies).await
     })
     .await
