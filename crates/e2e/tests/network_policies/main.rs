@@ -58,7 +58,7 @@ async fn default_deny_policy_denies_clients_outside_the_cluster() -> Result<(), 
         let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
         namespace.allow_only("default-deny", &[]).await?;
         namespace.wait_unreachable(&targets).await?;
-        namespace.allow_only("everybody", &["0.0.0.0/0".to_owned()]).await?;
+        namespace.allow_only("all-clients", &["0.0.0.0/0".to_owned()]).await?;
         wait_all_answer(namespace, &replies).await
     })
     .await
