@@ -19,6 +19,8 @@ const TIME_UNTIL_CRASH: Duration = Duration::from_mins(1);
 /// The time limit for an answer during the outage. Other tests run at the same time, so on a machine with few processors
 /// the client and the backend may get no processor for a second.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+/// The time for which an agent counts as alive after a renewal of its Lease.
+const LEASE_DURATION: Duration = Duration::from_secs(15);
 const TIME_LIMIT: Duration = Duration::from_mins(10);
 
 /// Replaces the only backend by a pod on another node. Waits until only the new backend answers.
@@ -117,7 +119,12 @@ async fn api_server_outage_interrupts_no_traffic_and_loses_no_change() -> Result
         check_traffic_during_outage(namespace, faults, &nodes[2].name, &targets).await?;
         eventually("the API server answers", async || namespace.get_service(&shared_service).await.map(drop))
             .await?;
-        move_backend(namespace, ("second", "third"), &nodes[0], &targets).await?;
+        // The agents renew their Leases one after another, but no address leaves the status.
+        let ensure_all_published = consistently(LEASE_DURATION, "all nodes are published", async || {
+            namespace.ensure_published(&shared_service, &nodes).await.map(drop)
+        });
+        let move_backend_again = move_backend(namespace, ("second", "third"), &nodes[0], &targets);
+        try_join(ensure_all_published, move_backend_again).await?;
 
         let new_dedicated_service =
             service("new-dedicated").tcp(new_dedicated_port).with_dedicated_mode().with_ip_mode_proxy();
