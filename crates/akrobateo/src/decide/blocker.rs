@@ -35,6 +35,13 @@ pub(super) enum Blocker {
     )]
     EndpointsWithoutProxy,
     #[error(
+        "with a Local traffic policy, only proxies on the nodes of ready endpoints can forward, but the Deployment runs its \
+        proxies on other nodes; set the annotation {} to DaemonSet, or select the nodes of the endpoints ({})",
+        annotations::WORKLOAD,
+        annotations::NODE_SELECTOR
+    )]
+    ReplicasWithoutEndpoint,
+    #[error(
         "externalTrafficPolicy is Local, and the nodes with a ready endpoint are not published with their \
         InternalIP, so kube-proxy does not forward on these nodes; publish InternalIPs ({})",
         annotations::ADDRESS_TYPES
@@ -65,7 +72,7 @@ impl Blocker {
     pub(super) const fn reason(&self) -> Reason {
         match self {
             Self::NoMatchingNode { .. } => Reason::NoNodes,
-            Self::EndpointsWithoutProxy => Reason::NoEndpoints,
+            Self::EndpointsWithoutProxy | Self::ReplicasWithoutEndpoint => Reason::NoEndpoints,
             Self::NoNodeAddress { .. }
             | Self::NodeExcluded { .. }
             | Self::EndpointsWithOtherAddress
@@ -152,7 +159,15 @@ impl Blocker {
         if allowed_nodes.is_empty() {
             return Some(Self::EndpointsWithoutProxy);
         }
-        let can_forward = allowed_nodes.iter().any(|node| has_forwarding_program(spec, role, node));
-        (!can_forward).then_some(Self::EndpointsWithOtherAddress)
+        if !allowed_nodes.iter().any(|node| has_forwarding_program(spec, role, node)) {
+            return Some(Self::EndpointsWithOtherAddress);
+        }
+        let ready_nodes = nodes_with_ready_pod(&state.pods);
+        let proxy_count =
+            spec.proxy_count(state.nodes.iter().filter(|it| allocation.allows(spec, it)).count());
+        let has_all_proxies = !ready_nodes.is_empty() && ready_nodes.len() >= proxy_count;
+        let has_proxy_with_endpoint =
+            allowed_nodes.iter().any(|node| ready_nodes.contains(node.name.as_str()));
+        (has_all_proxies && !has_proxy_with_endpoint).then_some(Self::ReplicasWithoutEndpoint)
     }
 }

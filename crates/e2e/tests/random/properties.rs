@@ -88,7 +88,9 @@ impl PortOwnershipProperties {
                 });
                 ensure(is_blocked, || format!("{id:?} waits for node {node} without a reason: {service:?}"))?;
             }
-            if !claimed_nodes.is_empty() && claimed_nodes.is_disjoint(&owned_nodes) {
+            // The scheduler may place all replicas of a Deployment on nodes without an endpoint.
+            let has_enough_nodes = service.has_enough_nodes(owned_nodes.len());
+            if !claimed_nodes.is_empty() && claimed_nodes.is_disjoint(&owned_nodes) && !has_enough_nodes {
                 let condition = current_state.services.get(&id).and_then(exposed_condition);
                 let has_owner_in_message =
                     condition.is_some_and(|condition| condition.message.contains("Service e2e-"));

@@ -94,6 +94,19 @@ fn deployment_has_at_most_one_replica_per_node() {
 }
 
 #[test]
+fn condition_says_that_all_replicas_run_on_nodes_without_an_endpoint() {
+    let service = deployment_with_replicas("2").traffic_policy_local();
+    let nodes = nodes(&["n1", "n2", "n3"]);
+    let mut state = reconciled_state(&service, &nodes, &["n2", "n3"], Vec::new());
+    state.nodes_with_ready_endpoint = ["n1".to_owned()].into();
+    assert_eq!(exposure(&state).reason, Reason::NoEndpoints);
+    assert!(exposure(&state).message.contains("the Deployment runs its proxies on other nodes"));
+    // A replica that is not ready yet may run on the node of the endpoint.
+    state.pods.pop();
+    assert_eq!(exposure(&state).reason, Reason::ProxiesNotReady);
+}
+
+#[test]
 fn pods_that_cannot_run_do_not_stop_a_rollout() {
     let node_names = ["n1", "n2", "n3"];
     let service = deployment_with_replicas("3");
