@@ -17,7 +17,7 @@ use super::expressions::{
 };
 use super::identity::netdev_table_id;
 use super::ip_version::{IpVersion, address_value, all_ip_versions};
-use crate::config::{NodeConfig, Peer};
+use crate::config::{Endpoint, NodeConfig, Peer};
 use crate::marks::{
     self, MASQUERADED_FLOW_BIT, OWN_MARK_MASK, PEER_FLOW_BIT, PEER_MARK_MASK, PURPOSE_MASK,
     TRANSLATED_FLOW_BIT,
@@ -43,7 +43,17 @@ pub(super) fn add_steering_chains(table: &mut Table, config: &NodeConfig) {
         table.sets.extend(build_sets(config, ip_version));
     }
     let mut steering = vec![rule([&has_flow_bits(TRANSLATED_FLOW_BIT | PEER_FLOW_BIT, 0), &[accept()]])];
-    steering.extend(ip_versions.iter().map(|ip_version| rule_that_marks_requests(*ip_version)));
+    steering.extend(
+        ip_versions.iter().map(|ip_version| rule_that_marks_requests(*ip_version, "tunnel_marks", &[])),
+    );
+    if config.peers.iter().any(has_lost_tunnel) {
+        let is_established = is_established();
+        steering.extend(
+            ip_versions.iter().map(|ip_version| {
+                rule_that_marks_requests(*ip_version, "lost_tunnel_marks", &is_established)
+            }),
+        );
+    }
     steering.extend(
         ip_versions.iter().map(|ip_version| rule_that_marks_replies(*ip_version, "zone_tunnel_marks", &[])),
     );
@@ -81,15 +91,25 @@ pub(super) fn add_steering_chains(table: &mut Table, config: &NodeConfig) {
     }
 }
 
+/// Returns the expressions that match packets of flows with packets in both directions.
+fn is_established() -> Vec<Expr> {
+    vec![
+        Expr::Ct { key: ct::KEY_STATE, direction: None, dreg: Reg(0) },
+        Expr::and(Reg(0), ct::STATE_ESTABLISHED),
+        Expr::not_equal(Reg(0), [0; 4]),
+    ]
+}
+
 /// Returns the rule that marks packets to endpoints behind the tunnel.
-fn rule_that_marks_requests(ip_version: IpVersion) -> Rule {
+fn rule_that_marks_requests(ip_version: IpVersion, map: &str, condition: &[Expr]) -> Rule {
     rule([
+        condition,
         &has_flow_bits(TRANSLATED_FLOW_BIT | MASQUERADED_FLOW_BIT, TRANSLATED_FLOW_BIT),
         &is_direction(ct::DIRECTION_ORIGINAL),
         &ip_version.match_packets(),
         &[
             ip_version.load_destination(Reg(0)),
-            Expr::map(ip_version.add_suffix("tunnel_marks"), Reg(0), Reg(0)),
+            Expr::map(ip_version.add_suffix(map), Reg(0), Reg(0)),
             Expr::SetMeta { key: meta::KEY_MARK, sreg: Reg(0) },
         ],
     ])
@@ -110,7 +130,7 @@ fn rule_that_marks_replies(ip_version: IpVersion, map: &str, condition: &[Expr])
     ])
 }
 
-fn build_sets(config: &NodeConfig, ip_version: IpVersion) -> [Set; 4] {
+fn build_sets(config: &NodeConfig, ip_version: IpVersion) -> [Set; 5] {
     let node_marks = config.node.marks;
     let zone_marks = |name: &str, path: PeerPath, mark: &dyn Fn(u16) -> u32| {
         let peers = config.peers.iter().filter(|peer| reply_path(peer, ip_version.family) == path);
@@ -124,10 +144,13 @@ fn build_sets(config: &NodeConfig, ip_version: IpVersion) -> [Set; 4] {
             elements.collect(),
         )
     };
-    let endpoints = endpoints_in_tunnel(config, ip_version.family).into_iter().map(|(address, mark)| {
-        Element::new(address_value(address)).with_value(Value::from(mark.to_ne_bytes()))
-    });
-    let tunnel_marks = SetDefinition::map(ip_version.address_type, DataType::MARK);
+    let endpoint_marks = |name: &str, endpoints: BTreeMap<IpAddr, u32>| {
+        let elements = endpoints.into_iter().map(|(address, mark)| {
+            Element::new(address_value(address)).with_value(Value::from(mark.to_ne_bytes()))
+        });
+        let definition = SetDefinition::map(ip_version.address_type, DataType::MARK);
+        Set::new(ip_version.add_suffix(name), definition, elements.collect())
+    };
     // The set is only for a restarted agent: the agent reads the paths from the set, and keeps them until the probe has
     // decided.
     let kept_peers = config.peers.iter().filter(|peer| peer.paths.contains_key(&ip_version.family));
@@ -139,7 +162,8 @@ fn build_sets(config: &NodeConfig, ip_version: IpVersion) -> [Set; 4] {
             SetDefinition::set(DataType::ZONE),
             kept_peers.collect(),
         ),
-        Set::new(ip_version.add_suffix("tunnel_marks"), tunnel_marks, endpoints.collect()),
+        endpoint_marks("tunnel_marks", endpoints_in_tunnel(config, ip_version.family)),
+        endpoint_marks("lost_tunnel_marks", endpoints_of_lost_tunnels(config, ip_version.family)),
         zone_marks("zone_tunnel_marks", PeerPath::Tunnel, &|number| node_marks.tunnel_mark(number)),
         zone_marks("zone_direct_marks", PeerPath::Direct, &|number| node_marks.direct_mark(number)),
     ]
@@ -151,24 +175,49 @@ fn reply_path(peer: &Peer, family: Family) -> PeerPath {
     peer.last_paths.get(&family).copied().unwrap_or(PeerPath::Direct)
 }
 
+/// Returns true if only established flows to the peer may be in the tunnel. The rules depend on the peers alone, because
+/// a change of one Service does not calculate the rules from the other Services.
+fn has_lost_tunnel(peer: &Peer) -> bool {
+    let mut last_paths = peer.last_paths.iter();
+    last_paths.any(|(family, path)| {
+        *path == PeerPath::Tunnel && (peer.is_silent || !peer.paths.contains_key(family))
+    })
+}
+
 /// Returns true if flows to or from a peer may be on this path.
 fn has_peer_with_path(config: &NodeConfig, family: Family, path: PeerPath) -> bool {
     config.peers.iter().any(|peer| peer.last_paths.get(&family) == Some(&path))
 }
 
-/// Returns the addresses of endpoints that packets reach through the tunnel, with the mark of these packets.
+/// Returns the addresses of endpoints that new flows reach through the tunnel, with the mark of their packets.
 fn endpoints_in_tunnel(config: &NodeConfig, family: Family) -> BTreeMap<IpAddr, u32> {
+    find_endpoints(config, family, |endpoint| config.path_to(endpoint) == Some(PeerPath::Tunnel))
+}
+
+/// Returns the addresses of endpoints that only established flows reach through the tunnel, with the mark of their
+/// packets. New flows to these endpoints are masqueraded.
+fn endpoints_of_lost_tunnels(config: &NodeConfig, family: Family) -> BTreeMap<IpAddr, u32> {
+    find_endpoints(config, family, |endpoint| {
+        config.path_to(endpoint).is_none() && config.last_path_to(endpoint) == Some(PeerPath::Tunnel)
+    })
+}
+
+/// Returns the addresses of these endpoints, with the mark of packets that go through the tunnel.
+fn find_endpoints(
+    config: &NodeConfig,
+    family: Family,
+    is_included: impl Fn(&Endpoint) -> bool,
+) -> BTreeMap<IpAddr, u32> {
     // If the tunnel is not needed, the function skips the search through thousands of endpoints.
     if !has_peer_with_path(config, family, PeerPath::Tunnel) {
         return BTreeMap::new();
     }
-    // Services that masquerade and silent peers are included. New flows to their endpoints are masqueraded and ignore
-    // the mark, but earlier flows may still need the mark.
+    // Services that masquerade are included. New flows of these Services ignore the mark, but flows that began before
+    // the masquerade may still need the mark.
     let ports = config.services.iter().flat_map(|service| &service.ports);
     ports
         .flat_map(|port| &port.endpoints)
-        .filter(|endpoint| Family::from_ip(endpoint.address.ip()) == family)
-        .filter(|endpoint| config.last_path_to(endpoint) == Some(PeerPath::Tunnel))
+        .filter(|endpoint| Family::from_ip(endpoint.address.ip()) == family && is_included(endpoint))
         .filter_map(|endpoint| Some((endpoint.address.ip(), config.node.marks.tunnel_mark(endpoint.node?))))
         .collect()
 }
