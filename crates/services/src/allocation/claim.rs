@@ -133,13 +133,6 @@ impl Claim {
         }
     }
 
-    /// Returns true if the Service is published on the node, but neither an agent nor a workload has its ports there. So
-    /// the node has probably restarted, and the Service had its ports before the restart. A nodePort of another Service
-    /// does not precede these ports.
-    pub(super) fn had_ports_before_restart(&self, node: &str) -> bool {
-        self.published_nodes.contains(node) && !self.occupied_ports.nodes.contains(node)
-    }
-
     /// Returns the evidence that the Service already has a port of a node; `None` if the Service does not have the port
     /// there.
     pub(super) fn find_port_evidence(&self, node: &str, frontend: Frontend) -> Option<PortEvidence> {

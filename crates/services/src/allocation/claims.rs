@@ -110,7 +110,6 @@ fn allocate_node<'a>(
     let is_blocked = |claim: &Claim, frontend: Frontend| {
         node_ports.get_other_owner(frontend, claim.key()).is_some()
             && claim.find_port_evidence(&node.name, frontend).is_none()
-            && !claim.had_ports_before_restart(&node.name)
     };
     let candidates = selecting_claims.iter().copied().filter(|claim| {
         claim.claims_ports_on(node) && !claim.frontends.iter().any(|frontend| is_blocked(claim, *frontend))

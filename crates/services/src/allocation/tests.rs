@@ -202,18 +202,6 @@ fn service_keeps_its_port_when_a_later_node_port_uses_it() {
 }
 
 #[test]
-fn published_service_keeps_its_port_on_a_restarted_node_when_a_later_node_port_uses_it() {
-    // The model has no workloads, like an agent whose node has restarted.
-    for published_nodes in [Vec::new(), vec!["n1".to_owned()]] {
-        let mut cluster = ClusterModel::new();
-        cluster.apply([service("np").service_type("NodePort").tcp(80).node_port(30_500).created_at(1)]);
-        cluster.published_nodes.insert(key("web"), published_nodes.iter().cloned().collect());
-        cluster.apply([service("web").tcp(30_500).created_at(2)]);
-        assert_eq!(cluster.allowed_nodes("web"), published_nodes);
-    }
-}
-
-#[test]
 fn previous_proxies_of_a_rejected_service_keep_their_ports() {
     let mut cluster = ClusterModel::new();
     let web_service = || service("web").tcp(80).created_at(2).annotation(NODE_SELECTOR, "name=n2");
