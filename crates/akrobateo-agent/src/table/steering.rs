@@ -197,6 +197,9 @@ fn endpoints_in_tunnel(config: &NodeConfig, family: Family) -> BTreeMap<IpAddr, 
 /// Returns the addresses of endpoints that only established flows reach through the tunnel, with the mark of their
 /// packets. New flows to these endpoints are masqueraded.
 fn endpoints_of_lost_tunnels(config: &NodeConfig, family: Family) -> BTreeMap<IpAddr, u32> {
+    if !config.peers.iter().any(has_lost_tunnel) {
+        return BTreeMap::new();
+    }
     find_endpoints(config, family, |endpoint| {
         config.path_to(endpoint).is_none() && config.last_path_to(endpoint) == Some(PeerPath::Tunnel)
     })

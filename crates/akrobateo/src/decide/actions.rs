@@ -148,10 +148,8 @@ fn plan_status(
         None => has_addresses(operator_instance, service, &desired.addresses),
     };
     let events = match exposure {
-        Some(exposure) if limits.status == WriteLimit::Change => {
-            status_events(previous_condition, desired, exposure, has_same_addresses)
-        }
-        Some(_) => Vec::new(),
+        _ if limits.status != WriteLimit::Change => Vec::new(),
+        Some(exposure) => status_events(previous_condition, desired, exposure, has_same_addresses),
         None => unserved_event(service).into_iter().collect(),
     };
     std::iter::once(patch).chain(events).collect()

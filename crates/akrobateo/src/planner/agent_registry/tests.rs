@@ -1,3 +1,5 @@
+//! Tests of the registry: renewals, silence, lost contact and deleted Leases.
+
 use std::collections::BTreeMap;
 
 use akrobateo_services::agent_report::{ConntrackUse, lease_name};
