@@ -200,17 +200,16 @@ impl AgentWorker {
 
     /// Deletes the flows and elements that earlier rules have left behind. Returns true after a success.
     fn delete_stale_flows(&mut self) -> bool {
-        self.last_flow_search_at = Some(Instant::now());
-        log_failure(self.data_path.delete_stale_flows())
+        let now = Instant::now();
+        self.last_flow_search_at = Some(now);
+        log_failure(self.data_path.delete_stale_flows(now))
     }
 
     /// Returns the time of the next search for stale flows; `None` if no flow is stale.
     fn flow_search_at(&self) -> Option<Instant> {
-        if !self.data_path.has_stale_flows() {
-            return None;
-        }
+        let stale_at = self.data_path.stale_flows_at(Instant::now())?;
         let last_search_at = self.last_flow_search_at.filter(|_| !self.data_path.must_check_leftover_flows());
-        Some(last_search_at.map_or_else(Instant::now, |time| time + MIN_FLOW_SEARCH_INTERVAL))
+        Some(last_search_at.map_or(stale_at, |time| stale_at.max(time + MIN_FLOW_SEARCH_INTERVAL)))
     }
 
     /// Starts the probe. The rules of the probe must already be installed. Restarts the probe if the node has changed.

@@ -1,5 +1,7 @@
 //! Deletes the conntrack entries, affinities and elements of former endpoints that belong to earlier rules. Does I/O.
 
+use std::time::Instant;
+
 use akrobateo_core::Family;
 use netfilter::conntrack::{Conntrack, Entry, EntryFilter};
 use netfilter::nft::client::Nftables;
@@ -42,10 +44,11 @@ pub(super) fn delete_unused_elements(
     Ok(())
 }
 
-/// Deletes the conntrack entries of flows that contradict the tables, and returns the number of these entries.
+/// Deletes the conntrack entries of flows that contradict the tables at `now`, and returns the number of these entries.
 pub(super) fn delete_stale_flows(
     conntrack: &Conntrack,
     search: &StaleFlowSearch,
+    now: Instant,
 ) -> Result<usize, DataPathError> {
     let (mut filters, mut current_rules) = (Vec::new(), Vec::new());
     for (family, flows) in Family::ALL.into_iter().zip(&search.flows) {
@@ -65,7 +68,7 @@ pub(super) fn delete_stale_flows(
         },
     };
     let is_stale = |entry: &Entry| {
-        search.flows.iter().any(|flows| flows.contains(entry))
+        search.flows.iter().any(|flows| flows.contains(entry, now))
             || current_rules.iter().any(|rules| rules.contradicts_rules(entry))
     };
     conntrack.delete_entries_if(&filter, is_stale).map_err(DataPathError::Conntrack)

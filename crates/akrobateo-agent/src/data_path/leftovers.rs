@@ -10,10 +10,10 @@ use akrobateo_core::{Family, Protocol};
 use netfilter::conntrack::Entry;
 use netfilter::nft::Table;
 
-use super::stale::{Endpoints, endpoints, frontend};
+use super::stale::{Endpoints, addresses_seeing_clients, endpoints, frontend};
 use crate::marks::{MASQUERADED_FLOW_BIT, TRANSLATED_FLOW_BIT};
 use crate::table::family_set;
-use crate::table::keys::{PortKey, parse_address, parse_service};
+use crate::table::keys::{PortKey, parse_service};
 
 /// The rules of one family, with which the conntrack entries must agree.
 #[derive(Debug)]
@@ -30,14 +30,11 @@ impl CurrentRules {
     pub(super) fn new(family: Family, table: &Table) -> Self {
         let services = family_set(table, family, "services").iter();
         let frontends: BTreeSet<_> = services.filter_map(|element| parse_service(family, element)).collect();
-        let kept_elements = family_set(table, family, "kept").iter();
         Self {
             frontend_addresses: frontends.iter().map(|(address, _)| *address).collect(),
             frontends,
             endpoints: endpoints(family, table),
-            endpoints_seeing_client_address: kept_elements
-                .filter_map(|element| parse_address(family, element))
-                .collect(),
+            endpoints_seeing_client_address: addresses_seeing_clients(family, table),
         }
     }
 

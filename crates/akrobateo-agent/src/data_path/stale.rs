@@ -5,9 +5,10 @@
 //! An attempt to open a TCP connection continues while its client repeats the first packet.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
+use std::time::{Duration, Instant};
 
 use akrobateo_core::{Family, Protocol};
 use netfilter::conntrack::{Entry, EntryFilter, Flow, MarkCondition};
@@ -18,14 +19,21 @@ use crate::marks::{MASQUERADED_FLOW_BIT, TRANSLATED_FLOW_BIT};
 use crate::table::family_set;
 use crate::table::keys::{PortKey, parse_address, parse_affinity, parse_endpoint, parse_service};
 
+/// The time between the loss of a path that keeps the clients' addresses and the deletion of its UDP flows.
+///
+/// The agent of the peer may have crashed. The peer's rules then still forward the flows, and a deletion would lose the
+/// requests that wait for an answer. If the network drops the packets, the flows do not work during this time. The time
+/// is the kernel's timeout of a UDP flow without an answer (`nf_conntrack_udp_timeout`).
+pub(super) const LOST_PATH_RETENTION_TIME: Duration = Duration::from_secs(30);
+
 /// The flows of one family that no longer agree with the desired table.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct StaleFlows {
     /// The endpoints that exist only in the installed table.
     lost_endpoints: Endpoints,
     /// The UDP endpoints that no longer see the client's address, because no path to the endpoint's node keeps the
-    /// address any more.
-    masqueraded_endpoints: BTreeSet<SocketAddr>,
+    /// address any more, and the time at which their flows become stale.
+    masqueraded_endpoints: BTreeMap<SocketAddr, Instant>,
     /// The UDP frontends that exist only in the installed table.
     lost_frontends: BTreeSet<(IpAddr, PortKey)>,
     /// The UDP frontends that exist only in the desired table. Older flows to these frontends have no translation.
@@ -33,8 +41,8 @@ pub(super) struct StaleFlows {
 }
 
 impl StaleFlows {
-    /// Compares the installed table with the desired table.
-    pub(super) fn find(family: Family, installed: Option<&Table>, desired: &Table) -> Self {
+    /// Compares the installed table with the desired table, which was installed at `now`.
+    pub(super) fn find(family: Family, installed: Option<&Table>, desired: &Table, now: Instant) -> Self {
         let (old, new) = find_changed_rules(family, installed, desired);
         let udp_difference = |frontends: &BTreeSet<(IpAddr, PortKey)>,
                               others: &BTreeSet<(IpAddr, PortKey)>| {
@@ -52,18 +60,42 @@ impl StaleFlows {
             lost_endpoints: old.endpoints.difference(&new.endpoints).copied().collect(),
             masqueraded_endpoints: masqueraded_endpoints
                 .filter(|(port, _)| port.protocol == Protocol::Udp)
-                .map(|(_, endpoint)| endpoint)
+                .map(|(_, endpoint)| (endpoint, now + LOST_PATH_RETENTION_TIME))
                 .collect(),
         }
     }
 
-    /// Adds the stale flows of an earlier change. The result may contain flows that agree with the table again, if a later
-    /// change has reverted the earlier change. After the deletion of its entry, such a flow passes the rules again.
-    pub(super) fn extend(&mut self, earlier: Self) {
-        self.lost_endpoints.extend(earlier.lost_endpoints);
+    /// Adds the stale flows of an earlier change. `desired` is the table after the last change.
+    ///
+    /// The result may contain flows that agree with the table again, if a later change has reverted the earlier change.
+    /// After the deletion of its entry, such a flow passes the rules again. But the flows of a path that works again are
+    /// not stale.
+    pub(super) fn extend(&mut self, family: Family, mut earlier: Self, desired: &Table) {
+        if !earlier.masqueraded_endpoints.is_empty() {
+            let kept_addresses = addresses_seeing_clients(family, desired);
+            earlier.masqueraded_endpoints.retain(|endpoint, _| !kept_addresses.contains(&endpoint.ip()));
+        }
+        // The earlier time of an endpoint counts.
         self.masqueraded_endpoints.extend(earlier.masqueraded_endpoints);
+        self.lost_endpoints.extend(earlier.lost_endpoints);
         self.lost_frontends.extend(earlier.lost_frontends);
         self.new_frontends.extend(earlier.new_frontends);
+    }
+
+    /// Returns the time at which the first flow becomes stale; `None` if no flow becomes stale. `now` stands for flows
+    /// that are already stale.
+    pub(super) fn stale_at(&self, now: Instant) -> Option<Instant> {
+        let Self { lost_endpoints, masqueraded_endpoints, lost_frontends, new_frontends } = self;
+        let has_only_delayed_flows =
+            lost_endpoints.is_empty() && lost_frontends.is_empty() && new_frontends.is_empty();
+        if has_only_delayed_flows { masqueraded_endpoints.values().min().copied() } else { Some(now) }
+    }
+
+    /// Keeps only the flows that become stale after `now`.
+    pub(super) fn retain_delayed(&mut self, now: Instant) {
+        let mut masqueraded_endpoints = std::mem::take(&mut self.masqueraded_endpoints);
+        masqueraded_endpoints.retain(|_, stale_at| *stale_at > now);
+        *self = Self { masqueraded_endpoints, ..Self::default() };
     }
 
     /// Returns a filter that matches all stale flows, and possibly other flows. Returns `None` if no flow is stale.
@@ -74,7 +106,7 @@ impl StaleFlows {
     }
 
     /// Returns true if the entry's flow is stale.
-    pub(super) fn contains(&self, entry: &Entry) -> bool {
+    pub(super) fn contains(&self, entry: &Entry, now: Instant) -> bool {
         let Flow { protocol, reply_source, .. } = entry.flow;
         let Some(frontend) = frontend(entry) else { return false };
         let (_, port) = frontend;
@@ -85,8 +117,10 @@ impl StaleFlows {
         // because these flows may never end.
         let may_never_end = protocol == Protocol::Udp || !entry.has_reply;
         let keeps_client_address = protocol == Protocol::Udp && entry.mark & MASQUERADED_FLOW_BIT == 0;
+        let has_lost_path =
+            || self.masqueraded_endpoints.get(&reply_source).is_some_and(|stale_at| *stale_at <= now);
         (may_never_end && self.lost_endpoints.contains(&(port, reply_source)))
-            || (keeps_client_address && self.masqueraded_endpoints.contains(&reply_source))
+            || (keeps_client_address && has_lost_path())
             || self.lost_frontends.contains(&frontend)
     }
 }
@@ -142,6 +176,12 @@ pub(super) type Endpoints = BTreeSet<(PortKey, SocketAddr)>;
 pub(super) fn endpoints(family: Family, table: &Table) -> Endpoints {
     let elements = family_set(table, family, "endpoints").iter();
     elements.filter_map(|element| parse_endpoint(family, element)).collect()
+}
+
+/// Returns the addresses of the endpoints that see the client's address.
+pub(super) fn addresses_seeing_clients(family: Family, table: &Table) -> BTreeSet<IpAddr> {
+    let elements = family_set(table, family, "kept").iter();
+    elements.filter_map(|element| parse_address(family, element)).collect()
 }
 
 /// Returns the endpoints of a table with one of these addresses.
@@ -226,8 +266,8 @@ mod tests {
         NodeTables::new(&NodeConfig { services: vec![service], ..config() }).inet
     }
 
-    fn find(installed: Option<&Table>, desired: &Table) -> StaleFlows {
-        StaleFlows::find(Family::V4, installed, desired)
+    fn find(installed: Option<&Table>, desired: &Table, now: Instant) -> StaleFlows {
+        StaleFlows::find(Family::V4, installed, desired, now)
     }
 
     /// Returns the conntrack entry of a flow to the frontend of [`table`]. The endpoint of the flow is 10.244.1.10.
@@ -241,61 +281,90 @@ mod tests {
 
     #[test]
     fn flows_to_lost_endpoints_are_stale_except_answered_connections() {
+        let now = Instant::now();
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let (old, new) = (table(protocol, &[(10, 1), (11, 2)]), table(protocol, &[(11, 2), (12, 1)]));
-            let flows = find(Some(&old), &new);
+            let flows = find(Some(&old), &new, now);
             assert!(flows.filter(Family::V4).is_some_and(|filter| filter.mark.is_some()));
-            assert!(flows.contains(&entry(protocol, TRANSLATED_FLOW_BIT, false)));
+            assert!(flows.contains(&entry(protocol, TRANSLATED_FLOW_BIT, false), now));
             assert_eq!(
-                flows.contains(&entry(protocol, TRANSLATED_FLOW_BIT, true)),
+                flows.contains(&entry(protocol, TRANSLATED_FLOW_BIT, true), now),
                 protocol == Protocol::Udp
             );
-            assert!(!flows.contains(&entry(protocol, 0, false)));
+            assert!(!flows.contains(&entry(protocol, 0, false), now));
             // The second endpoint remains, with another index.
             let mut remaining_flow = entry(protocol, TRANSLATED_FLOW_BIT, false);
             remaining_flow.flow.reply_source = "10.244.2.11:8080".parse().unwrap();
-            assert!(!flows.contains(&remaining_flow));
+            assert!(!flows.contains(&remaining_flow, now));
         }
     }
 
-    #[test]
-    fn udp_flow_with_client_address_is_stale_without_a_working_path() {
-        let table_with_paths = |paths: &[(Family, PeerPath)]| {
-            let port = ServicePort {
-                protocol: Protocol::Udp,
-                port: NonZeroU16::new(53).unwrap(),
-                endpoints: vec![endpoint(10, 2)],
-            };
-            let services = vec![Service { families: vec![Family::V4], ports: vec![port], ..service() }];
-            let mut config = NodeConfig { services, ..config() };
-            config.peers[0].set_paths(paths.iter().copied().collect());
-            NodeTables::new(&config).inet
+    /// Returns a table with a UDP endpoint on node 2. These paths to node 2 keep the client's address.
+    fn table_with_paths(paths: &[(Family, PeerPath)]) -> Table {
+        let port = ServicePort {
+            protocol: Protocol::Udp,
+            port: NonZeroU16::new(53).unwrap(),
+            endpoints: vec![endpoint(10, 2)],
         };
+        let services = vec![Service { families: vec![Family::V4], ports: vec![port], ..service() }];
+        let mut config = NodeConfig { services, ..config() };
+        config.peers[0].set_paths(paths.iter().copied().collect());
+        NodeTables::new(&config).inet
+    }
+
+    #[test]
+    fn udp_flow_with_client_address_becomes_stale_without_a_working_path() {
+        let lost_at = Instant::now();
+        let stale_at = lost_at + LOST_PATH_RETENTION_TIME;
         let (tunnel, without_path) =
             (table_with_paths(&[(Family::V4, PeerPath::Tunnel)]), table_with_paths(&[]));
-        let flows = find(Some(&tunnel), &without_path);
-        assert_eq!(flows.masqueraded_endpoints, BTreeSet::from(["10.244.2.10:8080".parse().unwrap()]));
+        let flows = find(Some(&tunnel), &without_path, lost_at);
+        assert_eq!(flows.stale_at(lost_at), Some(stale_at));
         let mut flow = entry(Protocol::Udp, TRANSLATED_FLOW_BIT, true);
         flow.flow.reply_source = "10.244.2.10:8080".parse().unwrap();
-        assert!(flows.contains(&flow));
-        assert!(!flows.contains(&Entry { mark: TRANSLATED_FLOW_BIT | MASQUERADED_FLOW_BIT, ..flow }));
+        assert!(!flows.contains(&flow, lost_at) && flows.contains(&flow, stale_at));
+        let masqueraded_flow = Entry { mark: TRANSLATED_FLOW_BIT | MASQUERADED_FLOW_BIT, ..flow };
+        assert!(!flows.contains(&masqueraded_flow, stale_at));
         for unchanged in [table_with_paths(&[(Family::V4, PeerPath::Direct)]), tunnel.clone()] {
-            assert_eq!(find(Some(&tunnel), &unchanged), StaleFlows::default());
+            assert_eq!(find(Some(&tunnel), &unchanged, lost_at), StaleFlows::default());
         }
-        assert_eq!(find(Some(&without_path), &tunnel), StaleFlows::default());
+        assert_eq!(find(Some(&without_path), &tunnel, lost_at), StaleFlows::default());
+    }
+
+    #[test]
+    fn flows_of_a_lost_path_are_not_stale_if_the_path_works_again() {
+        let lost_at = Instant::now();
+        let later = lost_at + Duration::from_secs(1);
+        let (direct, without_path) =
+            (table_with_paths(&[(Family::V4, PeerPath::Direct)]), table_with_paths(&[]));
+        let find_after_loss = |installed, desired| {
+            let mut flows = find(Some(installed), desired, later);
+            flows.extend(Family::V4, find(Some(&direct), &without_path, lost_at), desired);
+            flows
+        };
+        assert_eq!(find_after_loss(&without_path, &direct), StaleFlows::default());
+        // Another change does not affect the time.
+        let mut flows = find_after_loss(&without_path, &without_path);
+        let stale_at = lost_at + LOST_PATH_RETENTION_TIME;
+        assert_eq!(flows.stale_at(later), Some(stale_at));
+        flows.retain_delayed(later);
+        assert_eq!(flows.stale_at(later), Some(stale_at));
+        flows.retain_delayed(stale_at);
+        assert_eq!(flows, StaleFlows::default());
     }
 
     #[test]
     fn udp_flows_of_new_and_lost_frontends_are_stale() {
+        let now = Instant::now();
         let table_with_frontend = table(Protocol::Udp, &[(10, 1)]);
         let table_without_frontend = NodeTables::new(&config()).inet;
-        let flows = find(None, &table_with_frontend);
-        assert!(flows.contains(&entry(Protocol::Udp, 0, true)));
-        assert!(!flows.contains(&entry(Protocol::Udp, TRANSLATED_FLOW_BIT, true)));
+        let flows = find(None, &table_with_frontend, now);
+        assert!(flows.contains(&entry(Protocol::Udp, 0, true), now));
+        assert!(!flows.contains(&entry(Protocol::Udp, TRANSLATED_FLOW_BIT, true), now));
         assert!(flows.filter(Family::V4).is_some_and(|filter| filter.mark.is_none()));
-        let flows = find(Some(&table_with_frontend), &table_without_frontend);
-        assert!(flows.contains(&entry(Protocol::Udp, TRANSLATED_FLOW_BIT, true)));
+        let flows = find(Some(&table_with_frontend), &table_without_frontend, now);
+        assert!(flows.contains(&entry(Protocol::Udp, TRANSLATED_FLOW_BIT, true), now));
         // A TCP connection that is older than the rules belongs to another program.
-        assert_eq!(find(None, &table(Protocol::Tcp, &[(10, 1)])).filter(Family::V4), None);
+        assert_eq!(find(None, &table(Protocol::Tcp, &[(10, 1)]), now).filter(Family::V4), None);
     }
 }

@@ -1,5 +1,7 @@
 //! The flows of several changes that one search of the conntrack table deletes. Pure.
 
+use std::time::Instant;
+
 use akrobateo_core::Family;
 
 use super::installed::TableChange;
@@ -18,22 +20,34 @@ pub(super) struct StaleFlowSearch {
 }
 
 impl StaleFlowSearch {
-    /// Returns the search for the stale flows of a change and of an earlier search that has not run.
-    pub(super) fn new(change: TableChange, earlier: Option<Self>) -> Self {
-        let mut flows = Family::ALL
-            .map(|family| StaleFlows::find(family, change.installed_table(), &change.desired_tables.inet));
+    /// Returns the search for the stale flows of a change at `now`, and of an earlier search that has not run.
+    pub(super) fn new(change: TableChange, earlier: Option<Self>, now: Instant) -> Self {
+        let desired = &change.desired_tables.inet;
+        let mut flows =
+            Family::ALL.map(|family| StaleFlows::find(family, change.installed_table(), desired, now));
         let mut checks_leftovers = change.checks_leftover_flows;
         if let Some(earlier) = earlier {
             checks_leftovers |= earlier.checks_leftovers;
-            for (flows, earlier) in flows.iter_mut().zip(earlier.flows) {
-                flows.extend(earlier);
+            for ((family, flows), earlier) in Family::ALL.into_iter().zip(&mut flows).zip(earlier.flows) {
+                flows.extend(family, earlier, desired);
             }
         }
         Self { flows, checks_leftovers, desired_tables: change.desired_tables }
     }
 
-    /// Returns true if no flow is stale.
-    pub(super) fn is_empty(&self) -> bool {
-        !self.checks_leftovers && self.flows.iter().all(|flows| *flows == StaleFlows::default())
+    /// Returns the time at which the search must run; `None` if no flow is stale. `now` stands for flows that are already
+    /// stale.
+    pub(super) fn due_at(&self, now: Instant) -> Option<Instant> {
+        if self.checks_leftovers {
+            return Some(now);
+        }
+        self.flows.iter().filter_map(|flows| flows.stale_at(now)).min()
+    }
+
+    /// Returns the search for the flows that become stale after `now`; `None` if there are no such flows.
+    pub(super) fn after(mut self, now: Instant) -> Option<Self> {
+        self.checks_leftovers = false;
+        self.flows.iter_mut().for_each(|flows| flows.retain_delayed(now));
+        self.due_at(now).is_some().then_some(self)
     }
 }

@@ -1,6 +1,8 @@
 //! Deletes the state in the kernel that belongs to earlier rules: conntrack entries, affinities, and elements of former
 //! endpoints. Does I/O.
 
+use std::time::Instant;
+
 use super::error::DataPathError;
 use super::stale_flow_search::StaleFlowSearch;
 use super::{Changes, DataPath, flows};
@@ -11,7 +13,7 @@ impl DataPath {
     /// deletion is repeated after the next change.
     pub fn delete_stale_state(&mut self) -> Result<(usize, usize), DataPathError> {
         let affinity_count = self.delete_stale_affinities()?;
-        Ok((self.delete_stale_flows()?, affinity_count))
+        Ok((self.delete_stale_flows(Instant::now())?, affinity_count))
     }
 
     /// Deletes the affinities that the last call of [`Self::install`] has left behind, and returns their number. Also
@@ -25,19 +27,21 @@ impl DataPath {
             Ok(_) => self.may_have_leftover_flows = false,
             Err(_) => self.installed_config = None,
         }
-        let search = StaleFlowSearch::new(change, self.stale_flows.take());
-        self.stale_flows = Some(search).filter(|it| !it.is_empty() || !self.former_elements.is_empty());
+        let now = Instant::now();
+        let search = StaleFlowSearch::new(change, self.stale_flows.take(), now);
+        let must_search = search.due_at(now).is_some() || !self.former_elements.is_empty();
+        self.stale_flows = must_search.then_some(search);
         result
     }
 
-    /// Deletes the conntrack entries and the elements of former endpoints that earlier changes have left behind.
-    /// Returns the number of deleted entries.
+    /// Deletes the conntrack entries and the elements of former endpoints that earlier changes have left behind, if they
+    /// are stale at `now`. Returns the number of deleted entries.
     ///
     /// The kernel needs some milliseconds to search a large conntrack table, so the caller may wait for further changes
     /// before the search.
-    pub fn delete_stale_flows(&mut self) -> Result<usize, DataPathError> {
+    pub fn delete_stale_flows(&mut self, now: Instant) -> Result<usize, DataPathError> {
         let Some(search) = self.stale_flows.take() else { return Ok(0) };
-        let result = flows::delete_stale_flows(&self.conntrack, &search).and_then(|count| {
+        let result = flows::delete_stale_flows(&self.conntrack, &search, now).and_then(|count| {
             let (former_elements, tables) = (&mut self.former_elements, &search.desired_tables);
             flows::delete_unused_elements(&self.conntrack, &self.nftables, former_elements, tables)?;
             Ok(count)
@@ -46,13 +50,15 @@ impl DataPath {
             self.may_have_leftover_flows = true;
             self.installed_config = None;
         }
+        self.stale_flows = search.after(now);
         result
     }
 
-    /// Returns true if [`Self::delete_stale_flows`] would search the conntrack table.
+    /// Returns the time at which [`Self::delete_stale_flows`] must search the conntrack table; `None` if no flow is
+    /// stale. `now` stands for flows that are already stale.
     #[must_use]
-    pub fn has_stale_flows(&self) -> bool {
-        self.stale_flows.is_some()
+    pub fn stale_flows_at(&self, now: Instant) -> Option<Instant> {
+        self.stale_flows.as_ref().map(|search| search.due_at(now).unwrap_or(now))
     }
 
     /// Returns true if the search must not wait, because flows of an earlier process may exist.

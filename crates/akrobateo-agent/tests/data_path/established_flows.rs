@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::time::Instant;
 
 use akrobateo_agent::config::{Endpoint, NodeConfig, Service};
 use akrobateo_agent::probe::PeerPath;
@@ -327,13 +328,48 @@ fn one_search_finds_the_stale_flows_of_several_changes() {
             for config in &configs {
                 data_path.install(config).unwrap();
                 data_path.delete_stale_affinities().unwrap();
-                assert!(data_path.has_stale_flows() && !data_path.must_check_leftover_flows());
+                assert!(!data_path.must_check_leftover_flows());
             }
-            let deleted_count = data_path.delete_stale_flows().unwrap();
-            assert!(!data_path.has_stale_flows());
+            let now = Instant::now();
+            assert_eq!(data_path.stale_flows_at(now), Some(now));
+            let deleted_count = data_path.delete_stale_flows(now).unwrap();
+            assert_eq!(data_path.stale_flows_at(now), None);
             deleted_count
         });
         assert_eq!(deleted_count, flows.len());
         check_backend(&mut flows, "n1p2", "after the changes");
+    });
+}
+
+#[test]
+fn udp_flow_keeps_its_path_for_some_time_after_the_probe_has_lost_the_path() {
+    isolated(|| {
+        for path in PeerPath::ALL {
+            let cluster = Cluster::start(&Options::default(), Some(path), |laboratory| {
+                vec![service(SERVICE_PORT, &pod_endpoints(laboratory, 2, 1))]
+            });
+            let to = SocketAddr::new(cluster.laboratory.node(1).address(Family::V4), SERVICE_PORT);
+            let client = &cluster.laboratory.client;
+            let mut flow = client.run(|| Flow::open(Protocol::Udp, None, to, DEADLINE).unwrap());
+            let client_address = flow.ask(1).unwrap().client;
+            let with_path = cluster.config(1);
+            let mut without_path = with_path.clone();
+            without_path.peers.iter_mut().for_each(|peer| peer.paths.clear());
+            let node_address = cluster.with_data_path(1, |data_path| {
+                data_path.apply(&with_path).unwrap();
+                for (config, is_delayed) in
+                    [(&without_path, true), (&with_path, false), (&without_path, true)]
+                {
+                    data_path.apply(config).unwrap();
+                    assert_eq!(data_path.stale_flows_at(Instant::now()).is_some(), is_delayed, "{path:?}");
+                    assert_eq!(flow.ask(1).unwrap().client, client_address, "{path:?}");
+                }
+                let stale_at = data_path.stale_flows_at(Instant::now()).unwrap();
+                assert_eq!(data_path.delete_stale_flows(stale_at).unwrap(), 1, "{path:?}");
+                assert_eq!(data_path.stale_flows_at(stale_at), None, "{path:?}");
+                flow.ask(1).unwrap().client
+            });
+            assert_ne!(node_address.ip(), client_address.ip(), "{path:?}");
+        }
     });
 }
