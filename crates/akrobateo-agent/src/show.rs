@@ -9,7 +9,7 @@ use netfilter::nft::{ForeignObject, InstalledTable, Table};
 
 use crate::marks;
 use crate::probe::PeerPath;
-use crate::table::keys::{PortKey, parse_endpoint, parse_service};
+use crate::table::keys::{PortKey, parse_endpoint, parse_service, service_name};
 use crate::table::{Outcome, PortCount, family_set, paths_in_table, port_counts};
 
 /// Returns a description of the table: one line for each frontend with its endpoints, one line for each path to a peer,
@@ -39,9 +39,10 @@ pub fn describe(installed: Option<&InstalledTable>) -> Result<String, fmt::Error
                 let PortKey { protocol, port } = port;
                 let (forwarded_count, refused_count) =
                     flow_counts.get(&Frontend { family, protocol, port }).copied().unwrap_or_default();
+                let service = service_name(element).unwrap_or("unknown Service");
                 writeln!(
                     text,
-                    "{protocol} {frontend} -> {target}; {forwarded_count} flows, {refused_count} refused"
+                    "{service}: {protocol} {frontend} -> {target}; {forwarded_count} flows, {refused_count} refused"
                 )?;
             }
         }
@@ -111,8 +112,8 @@ mod tests {
         installed.foreign_objects.push(ForeignObject::RuleInChain("nat_post".into()));
         assert_eq!(
             describe(Some(&installed)).unwrap(),
-            "tcp 10.99.0.1:80 -> 10.244.1.10:8080, 10.244.2.11:8080; 0 flows, 0 refused\n\
-             tcp 10.99.0.1:81 -> refused, no endpoint; 0 flows, 0 refused\n\
+            "default/web: tcp 10.99.0.1:80 -> 10.244.1.10:8080, 10.244.2.11:8080; 0 flows, 0 refused\n\
+             default/web: tcp 10.99.0.1:81 -> refused, no endpoint; 0 flows, 0 refused\n\
              peer 2 IPv4: the client's address is kept, directly\n\
              changed by another program: a rule in the chain nat_post; the next change of the agent restores it\n"
         );

@@ -167,7 +167,7 @@ impl Planner {
         let node = NodeInfo::new(node_object, defaults.node_policy);
         self.record_endpoints(observation, &node, now);
         self.endpoint_nodes.record_all(&self.services, observation.endpoint_slices);
-        let current_services = self.find_current_services(observation, &node);
+        let current_services = self.find_current_services(observation);
         let mut decisions = Decisions::default();
         let services = self.services.iter().filter(|parsed| {
             match check_ports(observation, parsed, &node, current_services.get(&parsed.key)) {
@@ -244,10 +244,10 @@ impl Planner {
 
     /// Returns the Services that the node serves now.
     ///
-    /// Before the first plan, two conditions decide if the node serves a Service: the kernel's rules contain one of its
-    /// ports, and its status has an address of the node. Reserved ports are omitted, because the node releases a port
-    /// that becomes reserved.
-    fn find_current_services(&self, observation: &Observation, node: &NodeInfo) -> Templates {
+    /// Before the first plan, the kernel's rules decide if the node serves a Service. They contain the name of the Service
+    /// with each of its ports. The status does not decide, because it loses the node's address while the agent is away
+    /// for a long time. Reserved ports are omitted, because the node releases a port that becomes reserved.
+    fn find_current_services(&self, observation: &Observation) -> Templates {
         let defaults = self.services.defaults();
         let is_reserved = |frontend: &Frontend| defaults.reserved_ports.contains(frontend.host_port());
         let find_template = |parsed: &ParsedService| match &self.configured_services {
@@ -255,7 +255,7 @@ impl Planner {
                 let template = configured_services.served.get(&parsed.key)?;
                 (template.uid == parsed.service.uid()).then(|| template.clone())
             }
-            None => installed_template(observation, parsed, node, defaults).map(Arc::new),
+            None => installed_template(observation, parsed, defaults).map(Arc::new),
         };
         let find_template_without_reserved_ports = |parsed: &ParsedService| {
             let template = find_template(parsed)?;
@@ -345,20 +345,18 @@ impl Planner {
 fn installed_template(
     observation: &Observation,
     parsed: &ParsedService,
-    node: &NodeInfo,
     defaults: &ServiceDefaults,
 ) -> Option<ServiceTemplate> {
-    if parsed.spec.is_none() || !is_published(parsed, node) {
-        return None;
-    }
+    parsed.spec.as_ref()?;
     let (service, spec) = valid_settings(&parsed.service, defaults)?;
     let InstalledServices { frontends, services } = observation.installed;
     let template = ServiceTemplate::new(&service, &Arc::new(spec));
-    let template = match services.get(&parsed.key.to_string()) {
+    let name = parsed.key.to_string();
+    let template = match services.get(&name) {
         Some(service) => template.with_settings_of(service),
         None => template,
     };
-    template.retain_frontends(|frontend| frontends.contains(&frontend))
+    template.retain_frontends(|frontend| frontends.get(&frontend) == Some(&name))
 }
 
 /// Records the nodes that have an endpoint of a Service now. Returns true if these nodes have changed.

@@ -131,7 +131,11 @@ impl TestCluster {
     fn restart(&mut self) {
         let configured_services = self.planner.configured_services.take();
         let templates = configured_services.iter().flat_map(|services| services.served.values());
-        let frontends = templates.flat_map(|template| template.frontends()).collect();
+        let frontends_of_template = |template: &Arc<ServiceTemplate>| {
+            let name = template.key.to_string();
+            template.frontends().into_iter().map(move |frontend| (frontend, name.clone()))
+        };
+        let frontends = templates.flat_map(frontends_of_template).collect();
         self.installed = InstalledServices { frontends, services: BTreeMap::new() };
         let defaults = ServiceDefaults::clone(self.planner.services.defaults());
         self.planner = Planner::new(defaults, Vec::new());

@@ -1,6 +1,6 @@
 //! Adopts the rules of an earlier process of the agent at the start, before the API server answers. Does I/O.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use akrobateo_core::{Family, Frontend};
 use netfilter::nft::InstalledTable;
@@ -10,11 +10,10 @@ use super::metrics::Metrics;
 use super::node_kernel::{NodeKernel, RunningDataPath};
 use super::observer::{DataPathEvent, EventSender};
 use super::state_file::StateFile;
-use crate::config::Service;
 use crate::data_path::DataPathError;
 use crate::plan::InstalledServices;
 use crate::table::family_set;
-use crate::table::keys::parse_service;
+use crate::table::keys::{parse_service, service_name};
 
 /// The ID of the adopted configuration. The configurations of plans have higher IDs.
 const ADOPTED_CONFIG_ID: u64 = 0;
@@ -41,11 +40,13 @@ pub(super) fn adopt(
     metrics: &Metrics,
 ) -> Result<Adoption, DataPathError> {
     let Some(installed) = kernel.read_table()? else { return Ok(Adoption::default()) };
-    let frontends = installed_frontends(&installed);
+    let frontends = find_installed_frontends(&installed);
     let mut installed = InstalledServices { frontends, services: BTreeMap::new() };
     let Some(config) = state_file.load() else { return Ok(Adoption { installed, thread: None }) };
     // Another program may have deleted some of the rules.
-    installed.frontends.extend(config.services.iter().flat_map(Service::frontends));
+    for service in &config.services {
+        installed.frontends.extend(service.frontends().map(|it| (it, service.name.clone())));
+    }
     installed.services =
         config.services.iter().map(|service| (service.name.clone(), service.clone())).collect();
     tracing::info!(services = config.services.len(), "continuing with the last configuration of the node");
@@ -55,13 +56,44 @@ pub(super) fn adopt(
     Ok(Adoption { installed, thread: Some(thread) })
 }
 
-fn installed_frontends(installed: &InstalledTable) -> BTreeSet<Frontend> {
+/// Returns the frontends in the table, and the names of their Services.
+fn find_installed_frontends(installed: &InstalledTable) -> BTreeMap<Frontend, String> {
     let frontends = Family::ALL.into_iter().flat_map(|family| {
         let services = family_set(&installed.table, family, "services").iter();
         services.filter_map(move |element| {
             let (_, port) = parse_service(family, element)?;
-            Some(Frontend { family, protocol: port.protocol, port: port.port })
+            let frontend = Frontend { family, protocol: port.protocol, port: port.port };
+            Some((frontend, service_name(element)?.to_owned()))
         })
     });
     frontends.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use akrobateo_core::Protocol;
+
+    use super::*;
+    use crate::config::fixtures::{config, endpoint, service};
+    use crate::config::{NodeConfig, Service, ServicePort};
+    use crate::table::NodeTables;
+
+    #[test]
+    fn table_names_the_service_of_each_frontend() {
+        let named_service = |name: &str, port: u16| {
+            let port = ServicePort {
+                protocol: Protocol::Tcp,
+                port: port.try_into().unwrap(),
+                endpoints: vec![endpoint(10, 1)],
+            };
+            Service { name: name.to_owned(), families: vec![Family::V4], ports: vec![port], ..service() }
+        };
+        // The node does not serve the last Service, but has some of its endpoints.
+        let mut services =
+            vec![named_service("shop/web", 80), named_service("shop/api", 81), named_service("other", 82)];
+        services[2].families.clear();
+        let table = NodeTables::new(&NodeConfig { services: services.clone(), ..config() }).inet;
+        let owners = services[..2].iter().map(|it| (it.frontends().next().unwrap(), it.name.clone()));
+        assert_eq!(find_installed_frontends(&table.into()), owners.collect());
+    }
 }

@@ -27,6 +27,12 @@ pub fn parse_service(family: Family, element: &Element) -> Option<(IpAddr, PortK
     Some((address, parse_port_key(port_bytes)?))
 }
 
+/// Returns the name of the Service from an element of `services4` or `services6`.
+#[must_use]
+pub fn service_name(element: &Element) -> Option<&str> {
+    element.comment.as_deref().map(AsRef::as_ref)
+}
+
 /// Returns the Service's port and the endpoint's address from an element of `endpoints4` or `endpoints6`.
 #[must_use]
 pub fn parse_endpoint(family: Family, element: &Element) -> Option<(PortKey, SocketAddr)> {

@@ -83,7 +83,8 @@ impl<'a> ServicePart<'a> {
         let addresses = self.config.node.addresses.iter().filter(|ip| Family::from_ip(**ip) == family);
         elements.services.extend(addresses.map(|address| {
             let key = service_key(*address, port.protocol, port.port.get());
-            Element::new(key).with_verdict(frontend_verdict.clone())
+            // A restarted agent finds the owner of the port in the comment.
+            Element::new(key).with_verdict(frontend_verdict.clone()).with_comment(service.name.clone())
         }));
         if let Some(seconds) = service.affinity_seconds {
             elements.affinity_ports.push((key(&[]), seconds));

@@ -42,7 +42,7 @@ fn commands_apply_show_and_remove_a_configuration() {
         assert_eq!(answer.backend, "n1p1");
         assert_eq!(
             stdout_text(run(&cluster, &["show"], "")),
-            "tcp 10.99.0.11:80 -> 10.244.1.10:8080; 1 flows, 0 refused\n"
+            "default/web: tcp 10.99.0.11:80 -> 10.244.1.10:8080; 1 flows, 0 refused\n"
         );
         stdout_text(run(&cluster, &["cleanup"], ""));
         assert!(stdout_text(run(&cluster, &["show"], "")).contains("no data path"));

@@ -161,7 +161,8 @@ fn explain_node(
         AllocationResult::Accepted(spec, _)
             if spec.is_external_traffic_policy_local
                 && (spec.is_shared() || !report.state.nodes_with_ready_endpoint.is_empty())
-                && !report.state.nodes_with_ready_endpoint.contains(&node.name) =>
+                && !report.state.nodes_with_ready_endpoint.contains(&node.name)
+                && !matches!(report.agent_status(node), AgentStatus::Refusing(_)) =>
         {
             "externalTrafficPolicy is Local and the node has no ready endpoint"
         }
@@ -218,14 +219,14 @@ fn explain_selected_node(report: &ServiceReport, spec: &LoadBalancerSpec, node: 
         report.decision.unpublished_nodes.iter().find(|unpublished_node| unpublished_node.node == node.name);
     let reason = if let Some(unpublished_node) = unpublished_node {
         Some(format!("not published: {}", unpublished_node.cause))
+    } else if !report.has_pod_on_node(node) {
+        Some("no proxy pod runs on the node".to_owned())
     } else if let Some(policy) = policy {
         Some(format!("{policy} is Local and the node has no ready endpoint"))
     } else if report.has_ready_proxy_on_node(node) {
         None
-    } else if report.has_pod_on_node(node) {
-        Some("the proxy is not ready".to_owned())
     } else {
-        Some("no proxy pod runs on the node".to_owned())
+        Some("the proxy is not ready".to_owned())
     };
     let address_error = node.address_error.as_ref().map(ToString::to_string);
     reason.into_iter().chain(address_error).collect::<Vec<_>>().join("; ")

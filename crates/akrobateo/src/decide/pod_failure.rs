@@ -1,5 +1,6 @@
 //! Reads the status of proxy pods, and describes why a pod does not run. Pure.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use akrobateo_services::node_info::NodeInfo;
@@ -41,13 +42,13 @@ pub(super) fn find_pod_failure(pods: &[Arc<Pod>], proxy_nodes: &[&NodeInfo]) -> 
         if waits_for_proxies_of_same_service(pod, pods, proxy_nodes) {
             return None;
         }
-        find_scheduling_failure(pod).or_else(|| find_container_failure(pod))
+        find_scheduling_failure(pod, pods).or_else(|| find_container_failure(pod))
     })
 }
 
 /// Returns true if Kubernetes reports a failure of the pod. A starting pod does not fail.
 pub(super) fn is_failing(pod: &Pod) -> bool {
-    find_scheduling_failure(pod).is_some() || find_container_failure(pod).is_some()
+    find_scheduling_failure(pod, &[]).is_some() || find_container_failure(pod).is_some()
 }
 
 /// Returns true if the pod waits for a node because other proxies of the same Service use the ports on each possible
@@ -64,16 +65,25 @@ fn waits_for_proxies_of_same_service(pod: &Pod, pods: &[Arc<Pod>], proxy_nodes: 
         )
 }
 
-fn find_scheduling_failure(pod: &Pod) -> Option<PodFailure> {
+/// Returns the cause if the scheduler finds no node for the pod. `pods` are all proxies of the Service.
+fn find_scheduling_failure(pod: &Pod, pods: &[Arc<Pod>]) -> Option<PodFailure> {
     let mut conditions = pod.status.as_ref()?.conditions.iter().flatten();
     let unscheduled_condition =
         conditions.find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")?;
-    let message = unscheduled_condition.message.as_deref()?;
-    let cause = stable_scheduler_message(message);
-    if cause.contains("free ports") {
-        return Some(PodFailure { reason: Reason::PortInUse, message: port_in_use_message(pod) });
+    let mut causes = scheduling_causes(unscheduled_condition.message.as_deref()?);
+    let is_port_in_use = |cause: &SchedulingCause| cause.text.contains("free ports");
+    if let Some(port_in_use) = causes.iter().find(|cause| is_port_in_use(cause)) {
+        let nodes_with_proxy: BTreeSet<_> =
+            pods.iter().filter(|pod| is_scheduled(pod)).filter_map(|pod| target_node(pod)).collect();
+        let is_used_by_other_pod = port_in_use.node_count > nodes_with_proxy.len();
+        if is_used_by_other_pod || causes.len() == 1 {
+            return Some(PodFailure { reason: Reason::PortInUse, message: port_in_use_message(pod) });
+        }
+        // Only proxies of the same Service use the ports. The other causes tell why the pod does not run elsewhere.
+        causes.retain(|cause| !is_port_in_use(cause));
     }
-    Some(PodFailure::not_ready(format!("a proxy pod cannot be scheduled: {cause}")))
+    let causes = causes.into_iter().map(|cause| cause.text).collect::<Vec<_>>().join(", ");
+    Some(PodFailure::not_ready(format!("a proxy pod cannot be scheduled: {causes}")))
 }
 
 /// Returns the message about a pod that waits for a port.
@@ -97,19 +107,30 @@ fn port_in_use_message(pod: &Pod) -> String {
     )
 }
 
-/// Removes the parts of the scheduler's message that change often but do not help the user. These parts are the numbers
-/// of nodes, the order of the causes, and remarks about preemption. An example of such a message: `0/3 nodes are
-/// available: 1 node(s) had A, 2 node(s) had B. preemption: …`.
-fn stable_scheduler_message(message: &str) -> String {
-    let cause = message.split_once(" preemption:").map_or(message, |(cause, _)| cause);
-    let Some((_, causes)) = cause.split_once(" nodes are available: ") else {
-        return cause.trim().to_owned();
+/// A cause in the scheduler's message.
+struct SchedulingCause {
+    /// The number of nodes; 0 if the message does not contain it.
+    node_count: usize,
+    text: String,
+}
+
+/// Returns the causes in the scheduler's message, sorted by their texts. The message in a condition omits the parts that
+/// change often but do not help the user. These parts are the numbers of nodes, the order of the causes, and remarks
+/// about preemption. An example of the scheduler's message: `0/3 nodes are available: 1 node(s) had A, 2 node(s) had B.
+/// preemption: …`.
+fn scheduling_causes(message: &str) -> Vec<SchedulingCause> {
+    let message = message.split_once(" preemption:").map_or(message, |(causes, _)| causes);
+    let Some((_, causes)) = message.split_once(" nodes are available: ") else {
+        return vec![SchedulingCause { node_count: 0, text: message.trim().to_owned() }];
     };
-    let remove_node_count =
-        |cause: &str| cause.trim().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().to_owned();
-    let mut causes: Vec<_> = causes.trim().trim_end_matches('.').split(", ").map(remove_node_count).collect();
-    causes.sort();
-    causes.join(", ")
+    let parse_cause = |cause: &str| {
+        let text = cause.trim().trim_start_matches(|c: char| c.is_ascii_digit());
+        let node_count = cause.trim().strip_suffix(text).and_then(|count| count.parse().ok());
+        SchedulingCause { node_count: node_count.unwrap_or(0), text: text.trim_start().to_owned() }
+    };
+    let mut causes: Vec<_> = causes.trim().trim_end_matches('.').split(", ").map(parse_cause).collect();
+    causes.sort_by(|a, b| a.text.cmp(&b.text));
+    causes
 }
 
 fn find_container_failure(pod: &Pod) -> Option<PodFailure> {
@@ -198,6 +219,23 @@ mod tests {
         assert!(
             failure_with_ready_proxies(waiting_pod().restricted_to_node("n2").build(), &["n1"]).is_some()
         );
+    }
+
+    #[test]
+    fn ports_of_the_same_service_do_not_hide_the_cause_on_other_nodes() {
+        let nodes = ["n1", "n2", "n3"].map(|name| NodeInfo::from_node(&node(name).build()));
+        let message = "0/3 nodes are available: 1 node(s) were unschedulable, 2 node(s) didn't have free ports for the \
+                       requested pod ports.";
+        let failure_with_proxies = |nodes_with_proxy: &[&str]| {
+            let waiting_pod = pod("waiting").host_port(80).unscheduled(message).build();
+            let ready_pods = nodes_with_proxy.iter().map(|name| pod(name).on(name).ready().build());
+            let pods: Vec<_> = ready_pods.chain([waiting_pod]).map(Arc::new).collect();
+            find_pod_failure(&pods, &[&nodes[0], &nodes[1], &nodes[2]]).unwrap()
+        };
+        let failure = failure_with_proxies(&["n2", "n3"]);
+        let expected_message = "a proxy pod cannot be scheduled: node(s) were unschedulable";
+        assert_eq!(failure, PodFailure::not_ready(expected_message.to_owned()));
+        assert_eq!(failure_with_proxies(&["n2"]).reason, Reason::PortInUse);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Encodes and decodes the elements of sets. Pure.
 
 use super::abi;
+use super::comment::{decode_comment, encode_comment};
 use super::expr;
 use super::model::{Counter, Element, ElementValue, KeyMatching, Lifetime, Set, Value};
 use crate::netlink::{Attr, Attrs};
 
-/// Appends an element, with its value, counter and lifetime.
+/// Appends an element, with its value, counter, lifetime and comment.
 ///
 /// The kernel represents an interval of a simple key by two elements: the lowest key, and the key after the highest
 /// key.
@@ -31,6 +32,9 @@ pub(super) fn encode_element(list: &mut Attrs<'_>, set: &Set, element: &Element)
                 item.push_be64(abi::element::NFTA_SET_ELEM_TIMEOUT, lifetime.timeout_millis.into());
             }
             item.push_be64(abi::element::NFTA_SET_ELEM_EXPIRATION, lifetime.remaining_millis.into());
+        }
+        if let Some(comment) = &element.comment {
+            encode_comment(item, abi::element::NFTA_SET_ELEM_USERDATA, comment);
         }
     });
     encode_upper_bound(list, set, element);
@@ -97,8 +101,12 @@ pub(super) fn decode_element(item: &[u8]) -> Option<ListedElement> {
         let timeout_millis = millis(abi::element::NFTA_SET_ELEM_TIMEOUT).unwrap_or(0);
         Box::new(Lifetime { timeout_millis, remaining_millis })
     });
+    let comment = match Attr::find(item, abi::element::NFTA_SET_ELEM_USERDATA) {
+        Some(user_data) => Some(Box::new(decode_comment(user_data)?)),
+        None => None,
+    };
     let has_one_expression = Attr::find(item, abi::element::NFTA_SET_ELEM_EXPRESSIONS).is_none();
-    let element = Element { key, last_key, value, counter, lifetime };
+    let element = Element { key, last_key, value, counter, lifetime, comment };
     has_one_expression.then_some(ListedElement::Element(element))
 }
 

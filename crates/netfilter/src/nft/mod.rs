@@ -6,6 +6,7 @@
 
 pub mod abi;
 pub mod client;
+mod comment;
 pub mod decode;
 mod diff;
 mod element;

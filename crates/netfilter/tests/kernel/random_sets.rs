@@ -72,6 +72,7 @@ impl SetSeed {
             Element {
                 value: build_value(&definition, *value, target_chains),
                 counter: if has_counters { counter } else { Counter::default() },
+                comment: value.is_multiple_of(3).then(|| Box::new(format!("comment {value}").into())),
                 ..build_key(&parts, &definition.matching, *key, *value)
             }
         };

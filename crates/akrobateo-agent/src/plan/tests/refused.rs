@@ -29,3 +29,21 @@ fn report_has_few_conflicts_of_each_service() {
     let refused_services: Vec<_> = plan.refused_ports.iter().map(|problem| &problem.service[..]).collect();
     assert_eq!(refused_services, [["default/a"; 3], ["default/b"; 3]].concat());
 }
+
+#[test]
+fn service_keeps_its_ports_after_a_long_absence_of_the_agent() {
+    let mut cluster = TestCluster::new();
+    cluster.apply(service("web").tcp(80).tcp(30_999).created_at(2));
+    assert_eq!(cluster.served_names(), ["default/web"]);
+    // While the agent is away, the operator removes the node's address from the status, and other Services use the
+    // ports: an older Service, and a Service that is published on this node.
+    cluster.apply(service("older").tcp(80).created_at(1));
+    cluster.apply(service("published").tcp(80).created_at(3).published("10.0.0.1", "Proxy", "akrobateo"));
+    cluster.apply(service("later").tcp(7600).node_port(30_999).created_at(3));
+    cluster.restart();
+    assert_eq!(cluster.served_names(), ["default/later", "default/web"]);
+    // Without rules in the kernel, the node gives its ports to the Service that is published there.
+    cluster.restart();
+    cluster.installed.frontends.clear();
+    assert_eq!(cluster.served_names(), ["default/later", "default/published"]);
+}

@@ -264,6 +264,15 @@ fn only_nodes_with_an_endpoint_are_ready_with_traffic_policy_local() {
     ] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
+    // The refusal of an agent is the more important reason.
+    let process = agent("n2").refusing(PortOwner::Process);
+    set_agents(&mut cluster.service_reports[0], [agent("n1"), process]);
+    let text = explain(&cluster, &key("web")).unwrap().format(Style::Plain);
+    assert!(
+        text.contains("n2     refuses     no          a process of node n2 listens on port 80/TCP\n"),
+        "{text}"
+    );
+    set_agents(&mut cluster.service_reports[0], ["n1", "n2"].map(agent));
     cluster.service_reports[0].state.nodes_with_ready_endpoint = BTreeSet::from(["n1".to_owned()]);
     let text = explain(&cluster, &key("web")).unwrap().format(Style::Plain);
     for part in [

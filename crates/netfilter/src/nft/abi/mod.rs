@@ -13,7 +13,7 @@ pub use expressions::{
     numgen, payload, range, reg, reject, rt, verdict,
 };
 pub use objects::{chain, device, generation, hook, rule, table};
-pub use sets::{data, element, elements, field, set, set_description};
+pub use sets::{data, element, elements, field, set, set_description, user_data};
 
 /// `NFNL_SUBSYS_NFTABLES` (`linux/netfilter/nfnetlink.h`).
 pub const NFTABLES_SUBSYSTEM: u16 = 10;

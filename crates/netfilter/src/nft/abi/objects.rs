@@ -68,8 +68,6 @@ pub mod rule {
     pub const NFTA_RULE_EXPRESSIONS: u16 = 4;
     /// Attribute: the user data.
     pub const NFTA_RULE_USERDATA: u16 = 7;
-    /// `NFTNL_UDATA_RULE_COMMENT`.
-    pub const USER_DATA_COMMENT: u8 = 0;
 }
 
 /// enum `nft_gen_attributes`.

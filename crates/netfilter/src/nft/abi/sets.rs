@@ -84,6 +84,8 @@ pub mod element {
     pub const NFTA_SET_ELEM_TIMEOUT: u16 = 4;
     /// Attribute: the remaining lifetime.
     pub const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
+    /// Attribute: data that the kernel only stores.
+    pub const NFTA_SET_ELEM_USERDATA: u16 = 6;
     /// Attribute: one expression.
     pub const NFTA_SET_ELEM_EXPR: u16 = 7;
     /// Attribute: the last key of the interval.
@@ -106,4 +108,10 @@ pub mod data {
     pub const NFTA_VERDICT_CODE: u16 = 1;
     /// Attribute: the chain of the verdict.
     pub const NFTA_VERDICT_CHAIN: u16 = 2;
+}
+
+/// The user data of rules and elements, which the kernel only stores (`libnftnl/udata.h`).
+pub mod user_data {
+    /// `NFTNL_UDATA_RULE_COMMENT` and `NFTNL_UDATA_SET_ELEM_COMMENT`.
+    pub const TYPE_COMMENT: u8 = 0;
 }

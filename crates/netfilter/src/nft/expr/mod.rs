@@ -13,6 +13,7 @@ pub(super) use data::{
 pub(super) use lookup::decode_seconds;
 
 use super::abi;
+use super::comment::{decode_comment, encode_comment};
 use super::model::{Expr, Rule};
 use crate::netlink::{Attr, Attrs};
 
@@ -27,10 +28,7 @@ pub(super) fn encode_rule(attrs: &mut Attrs<'_>, rule: &Rule) {
         }
     });
     if let Some(comment) = &rule.comment {
-        // User data consist of a type, a length and a text with a trailing zero byte.
-        let length = u8::try_from(comment.len() + 1).unwrap_or(u8::MAX);
-        let user_data = [&[abi::rule::USER_DATA_COMMENT, length], comment.as_bytes(), &[0]].concat();
-        attrs.push_bytes(abi::rule::NFTA_RULE_USERDATA, &user_data);
+        encode_comment(attrs, abi::rule::NFTA_RULE_USERDATA, comment);
     }
 }
 
@@ -38,17 +36,11 @@ pub(super) fn encode_rule(attrs: &mut Attrs<'_>, rule: &Rule) {
 pub(super) fn decode_rule(attrs: &[u8]) -> Option<Rule> {
     let list = Attr::find(attrs, abi::rule::NFTA_RULE_EXPRESSIONS).unwrap_or_default();
     let comment = match Attr::find(attrs, abi::rule::NFTA_RULE_USERDATA) {
-        Some(user_data) => Some(decode_comment(user_data)?.to_owned().into()),
+        Some(user_data) => Some(decode_comment(user_data)?),
         None => None,
     };
     let expressions = Attr::parse_all(list).map(|item| decode(item.value)).collect::<Option<_>>()?;
     Some(Rule { expressions, comment })
-}
-
-fn decode_comment(user_data: &[u8]) -> Option<&str> {
-    let [abi::rule::USER_DATA_COMMENT, length, text @ ..] = user_data else { return None };
-    let text = text.strip_suffix(&[0]).filter(|text| text.len() + 1 == usize::from(*length))?;
-    std::str::from_utf8(text).ok()
 }
 
 /// Returns the kernel's name of an expression. The kernel module of the expression has the name `nft_` followed by this

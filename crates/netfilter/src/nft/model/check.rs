@@ -104,6 +104,9 @@ impl Table {
         if element.lifetime.is_some() && definition.dynamic.is_none() {
             return Err("only elements of dynamic sets expire");
         }
+        if element.comment.as_ref().is_some_and(|comment| comment.len() > MAX_COMMENT_LENGTH) {
+            return Err("the comment is too long");
+        }
         element.target_chain().map_or(Ok(()), |chain| self.check_target(chain))
     }
 

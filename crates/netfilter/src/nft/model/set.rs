@@ -188,6 +188,8 @@ pub struct Element {
     pub counter: Counter,
     /// The time until the element expires; `None` if the element does not expire.
     pub lifetime: Option<Box<Lifetime>>,
+    /// The comment that the nft program prints.
+    pub comment: Option<Box<Name>>,
 }
 
 /// The value of an element of a map.
@@ -213,7 +215,8 @@ impl Element {
     /// Creates an element of a set that matches exactly.
     #[must_use]
     pub const fn new(key: Value) -> Self {
-        Self { key, last_key: None, value: None, counter: Counter { packets: 0, bytes: 0 }, lifetime: None }
+        let counter = Counter { packets: 0, bytes: 0 };
+        Self { key, last_key: None, value: None, counter, lifetime: None, comment: None }
     }
 
     /// Creates an interval that includes both keys.
@@ -234,6 +237,12 @@ impl Element {
         Self { value: Some(ElementValue::Verdict(verdict)), ..self }
     }
 
+    /// Returns the element with a comment of at most 250 bytes.
+    #[must_use]
+    pub fn with_comment(self, comment: impl Into<Name>) -> Self {
+        Self { comment: Some(Box::new(comment.into())), ..self }
+    }
+
     /// Returns the chain that receives the packets that match the element.
     #[must_use]
     pub fn target_chain(&self) -> Option<&Name> {
@@ -243,11 +252,12 @@ impl Element {
         }
     }
 
-    /// Returns true if both elements match the same packets and have the same value. Ignores counters and lifetimes.
+    /// Returns true if both elements match the same packets and have the same value and comment. Ignores counters and
+    /// lifetimes.
     #[must_use]
     pub fn equals_ignoring_state(&self, other: &Self) -> bool {
-        let Self { key, last_key, value, counter: _, lifetime: _ } = self;
-        *key == other.key && *last_key == other.last_key && *value == other.value
+        let Self { key, last_key, value, counter: _, lifetime: _, comment } = self;
+        *key == other.key && *last_key == other.last_key && *value == other.value && *comment == other.comment
     }
 }
 
@@ -257,6 +267,6 @@ mod tests {
 
     #[test]
     fn element_of_a_large_table_is_small() {
-        assert!(size_of::<Element>() <= 104, "{}", size_of::<Element>());
+        assert!(size_of::<Element>() <= 112, "{}", size_of::<Element>());
     }
 }
