@@ -9,7 +9,7 @@ use netfilter::nft::{ForeignObject, InstalledTable, Table};
 
 use crate::marks;
 use crate::probe::PeerPath;
-use crate::table::keys::{PortKey, parse_endpoint, parse_service, service_name};
+use crate::table::keys::{PortKey, parse_endpoint, parse_service, service_identity};
 use crate::table::{Outcome, PortCount, family_set, paths_in_table, port_counts};
 
 /// Returns a description of the table: one line for each frontend with its endpoints, one line for each path to a peer,
@@ -39,7 +39,8 @@ pub fn describe(installed: Option<&InstalledTable>) -> Result<String, fmt::Error
                 let PortKey { protocol, port } = port;
                 let (forwarded_count, refused_count) =
                     flow_counts.get(&Frontend { family, protocol, port }).copied().unwrap_or_default();
-                let service = service_name(element).unwrap_or("unknown Service");
+                let identity = service_identity(element).unwrap_or("unknown");
+                let (service, _) = identity.split_once(' ').unwrap_or((identity, ""));
                 writeln!(
                     text,
                     "{service}: {protocol} {frontend} -> {target}; {forwarded_count} flows, {refused_count} refused"

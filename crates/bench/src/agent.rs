@@ -108,6 +108,7 @@ pub(crate) fn service(port: NonZeroU16, protocols: &[Protocol], endpoints: &[End
         |protocol: &Protocol| ServicePort { protocol: *protocol, port, endpoints: endpoints.to_vec() };
     Service {
         name: format!("bench/port-{port}"),
+        uid: None,
         families: Family::ALL.into(),
         is_traffic_policy_local: false,
         keeps_client_address: true,

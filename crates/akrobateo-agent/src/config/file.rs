@@ -95,6 +95,8 @@ enum ClientAddressJson {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ServiceJson {
     name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    uid: Option<String>,
     ip_families: Vec<String>,
     #[serde(default)]
     external_traffic_policy: TrafficPolicyJson,
@@ -272,6 +274,7 @@ impl ServiceJson {
             source_ranges: self.load_balancer_source_ranges,
             ports: self.ports.into_iter().map(PortJson::into_port).collect::<Result<_, _>>()?,
             name: self.name,
+            uid: self.uid,
         })
     }
 }

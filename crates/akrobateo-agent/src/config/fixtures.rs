@@ -58,6 +58,7 @@ pub(crate) fn config() -> NodeConfig {
 pub(crate) fn service() -> Service {
     Service {
         name: "default/web".to_owned(),
+        uid: None,
         families: Family::ALL.into(),
         is_traffic_policy_local: false,
         keeps_client_address: true,

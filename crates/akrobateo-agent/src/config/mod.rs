@@ -100,6 +100,8 @@ impl Peer {
 pub struct Service {
     /// The Service's namespace and name.
     pub name: String,
+    /// The UID of the Service object; `None` without a cluster.
+    pub uid: Option<String>,
     /// The families of the addresses at which clients reach the Service. This node has no frontend of a Service without
     /// families, and only other nodes send packets to the endpoints of this Service.
     pub families: Vec<Family>,
@@ -150,6 +152,12 @@ pub struct Endpoint {
 }
 
 impl Service {
+    /// Returns the text that identifies the Service in the rules.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        service_identity(&self.name, self.uid.as_deref())
+    }
+
     /// Returns the frontends at which clients reach the Service on this node: each port in each family.
     pub fn frontends(&self) -> impl Iterator<Item = Frontend> {
         self.ports.iter().flat_map(|port| {
@@ -158,6 +166,13 @@ impl Service {
             self.families.iter().map(frontend)
         })
     }
+}
+
+/// Returns the text that identifies a Service in the rules: its name, and its UID, because a new Service may have the
+/// name of a deleted Service.
+#[must_use]
+pub fn service_identity(name: &str, uid: Option<&str>) -> String {
+    [Some(name), uid].into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 impl NodeConfig {

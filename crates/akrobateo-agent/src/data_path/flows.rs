@@ -14,6 +14,7 @@ use super::installed::TableChange;
 use super::leftovers::CurrentRules;
 use super::stale::StaleAffinities;
 use super::stale_flow_search::StaleFlowSearch;
+use crate::config::NodeConfig;
 use crate::table::NodeTables;
 
 /// Deletes the elements of former endpoints that no connection needs any more. The other elements remain in
@@ -22,8 +23,9 @@ pub(super) fn delete_unused_elements(
     conntrack: &Conntrack,
     nftables: &Nftables,
     former_elements: &mut Vec<FormerElements>,
-    desired: &NodeTables,
+    config: &NodeConfig,
 ) -> Result<(), DataPathError> {
+    let mut tables = None;
     for connection_set in ConnectionSet::ALL {
         if former_elements.iter().all(|elements| elements.set != connection_set) {
             continue;
@@ -32,10 +34,13 @@ pub(super) fn delete_unused_elements(
         let entries = conntrack.entries(&filter).map_err(DataPathError::Conntrack)?;
         for elements in former_elements.iter_mut().filter(|elements| elements.set == connection_set) {
             let unused_elements = elements.remove_unused(&entries);
-            if let (false, Some(set)) = (unused_elements.is_empty(), elements.find_set(&desired.inet)) {
+            if unused_elements.is_empty() {
+                continue;
+            }
+            let table = &tables.get_or_insert_with(|| NodeTables::new(config)).inet;
+            if let Some(set) = elements.find_set(table) {
                 let mut transaction = Transaction::default();
-                let action = Action::DeleteElements(set, unused_elements.iter().collect());
-                transaction.push(&desired.inet.id, action);
+                transaction.push(&table.id, Action::DeleteElements(set, unused_elements.iter().collect()));
                 nftables.execute(&transaction)?;
             }
         }

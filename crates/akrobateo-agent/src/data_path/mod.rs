@@ -58,6 +58,8 @@ pub struct DataPath {
     installed_config: Option<NodeConfig>,
     /// The elements of former endpoints in the kernel's tables. The list is valid while `installed_config` is set.
     former_elements: Vec<FormerElements>,
+    /// The time of the last search for connections to former endpoints.
+    last_element_check_at: Option<Instant>,
     /// The last change of the tables; `None` after [`Self::delete_stale_affinities`] has ended the change.
     unfinished_change: Option<TableChange>,
     /// The stale flows of earlier changes; `None` if all stale flows were deleted.
@@ -94,6 +96,7 @@ impl DataPath {
                 .map_err(NetlinkError::OpenFailed)?,
             installed_config: None,
             former_elements: Vec::new(),
+            last_element_check_at: None,
             unfinished_change: None,
             stale_flows: None,
             installed_objects: None,

@@ -34,7 +34,7 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 
-use crate::config::NodeConfig;
+use crate::config::{NodeConfig, service_identity};
 use allocation::NodeObservations;
 use configured_services::ConfiguredServices;
 use decisions::Decisions;
@@ -351,12 +351,13 @@ fn installed_template(
     let (service, spec) = valid_settings(&parsed.service, defaults)?;
     let InstalledServices { frontends, services } = observation.installed;
     let template = ServiceTemplate::new(&service, &Arc::new(spec));
-    let name = parsed.key.to_string();
-    let template = match services.get(&name) {
+    let (name, uid) = (parsed.key.to_string(), parsed.service.uid());
+    let template = match services.get(&name).filter(|service| service.uid == uid) {
         Some(service) => template.with_settings_of(service),
         None => template,
     };
-    template.retain_frontends(|frontend| frontends.get(&frontend) == Some(&name))
+    let identity = service_identity(&name, uid.as_deref());
+    template.retain_frontends(|frontend| frontends.get(&frontend) == Some(&identity))
 }
 
 /// Records the nodes that have an endpoint of a Service now. Returns true if these nodes have changed.

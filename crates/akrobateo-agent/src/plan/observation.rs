@@ -49,7 +49,7 @@ pub(crate) struct PeerReports {
 /// The Services in the rules that an earlier process of the agent has installed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct InstalledServices {
-    /// The frontends in the rules, and the names of their Services.
+    /// The frontends in the rules, and the texts that identify their Services.
     pub(crate) frontends: BTreeMap<Frontend, String>,
     /// The Services in the configuration of the earlier process, by name. Empty if the configuration is not known.
     pub(crate) services: BTreeMap<String, config::Service>,

@@ -183,6 +183,7 @@ impl ServiceTemplate {
         });
         let mut service = config::Service {
             name: self.key.to_string(),
+            uid: self.uid.clone(),
             families: self.families.clone(),
             is_traffic_policy_local: self.is_traffic_policy_local,
             keeps_client_address: self.keeps_client_address,

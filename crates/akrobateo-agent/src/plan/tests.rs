@@ -132,8 +132,8 @@ impl TestCluster {
         let configured_services = self.planner.configured_services.take();
         let templates = configured_services.iter().flat_map(|services| services.served.values());
         let frontends_of_template = |template: &Arc<ServiceTemplate>| {
-            let name = template.key.to_string();
-            template.frontends().into_iter().map(move |frontend| (frontend, name.clone()))
+            let identity = service_identity(&template.key.to_string(), template.uid.as_deref());
+            template.frontends().into_iter().map(move |frontend| (frontend, identity.clone()))
         };
         let frontends = templates.flat_map(frontends_of_template).collect();
         self.installed = InstalledServices { frontends, services: BTreeMap::new() };

@@ -13,7 +13,7 @@ use super::state_file::StateFile;
 use crate::data_path::DataPathError;
 use crate::plan::InstalledServices;
 use crate::table::family_set;
-use crate::table::keys::{parse_service, service_name};
+use crate::table::keys::{parse_service, service_identity};
 
 /// The ID of the adopted configuration. The configurations of plans have higher IDs.
 const ADOPTED_CONFIG_ID: u64 = 0;
@@ -45,7 +45,7 @@ pub(super) fn adopt(
     let Some(config) = state_file.load() else { return Ok(Adoption { installed, thread: None }) };
     // Another program may have deleted some of the rules.
     for service in &config.services {
-        installed.frontends.extend(service.frontends().map(|it| (it, service.name.clone())));
+        installed.frontends.extend(service.frontends().map(|it| (it, service.identity())));
     }
     installed.services =
         config.services.iter().map(|service| (service.name.clone(), service.clone())).collect();
@@ -56,14 +56,14 @@ pub(super) fn adopt(
     Ok(Adoption { installed, thread: Some(thread) })
 }
 
-/// Returns the frontends in the table, and the names of their Services.
+/// Returns the frontends in the table, and the texts that identify their Services.
 fn find_installed_frontends(installed: &InstalledTable) -> BTreeMap<Frontend, String> {
     let frontends = Family::ALL.into_iter().flat_map(|family| {
         let services = family_set(&installed.table, family, "services").iter();
         services.filter_map(move |element| {
             let (_, port) = parse_service(family, element)?;
             let frontend = Frontend { family, protocol: port.protocol, port: port.port };
-            Some((frontend, service_name(element)?.to_owned()))
+            Some((frontend, service_identity(element)?.to_owned()))
         })
     });
     frontends.collect()
@@ -86,14 +86,15 @@ mod tests {
                 port: port.try_into().unwrap(),
                 endpoints: vec![endpoint(10, 1)],
             };
-            Service { name: name.to_owned(), families: vec![Family::V4], ports: vec![port], ..service() }
+            let uid = Some(format!("uid-of-{name}"));
+            Service { name: name.to_owned(), uid, families: vec![Family::V4], ports: vec![port], ..service() }
         };
         // The node does not serve the last Service, but has some of its endpoints.
         let mut services =
             vec![named_service("shop/web", 80), named_service("shop/api", 81), named_service("other", 82)];
         services[2].families.clear();
         let table = NodeTables::new(&NodeConfig { services: services.clone(), ..config() }).inet;
-        let owners = services[..2].iter().map(|it| (it.frontends().next().unwrap(), it.name.clone()));
+        let owners = services[..2].iter().map(|it| (it.frontends().next().unwrap(), it.identity()));
         assert_eq!(find_installed_frontends(&table.into()), owners.collect());
     }
 }

@@ -55,7 +55,7 @@ pub(super) struct AgentState {
     /// The changes since the last plan.
     pending_changes: PendingChanges,
     awaited_versions: AppliedVersions,
-    /// The Services in the rules at the start of the process.
+    /// The Services in the rules at the start of the process; empty after the first plan.
     installed: InstalledServices,
     listeners: Listeners,
     network: Option<HostNetwork>,
@@ -329,6 +329,8 @@ impl AgentState {
             network,
         };
         let plan = self.planner.plan(&observation, now)?;
+        // Only the first plan needs the rules of the earlier process.
+        self.installed = InstalledServices::default();
         self.pending_changes.affects_all_services = false;
         let previous_config = self.plan.as_ref().map(|previous| &previous.config);
         self.has_new_config |= previous_config != Some(&plan.config);

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::config::NodeConfig;
 
-/// The time between a new configuration and the write of the file. A cluster with many Services may change its
-/// endpoints often, and each write contains all Services.
+/// The time without a new configuration before the write of the file. A cluster with many Services may change its
+/// endpoints all the time. Each write contains all Services, and the next change deletes the file.
 const SAVE_DELAY: Duration = Duration::from_secs(1);
 
 /// The file, and the time of its next write.
@@ -60,7 +60,7 @@ impl StateFile {
             }
             _ => {}
         }
-        self.save_at.get_or_insert(now + SAVE_DELAY);
+        self.save_at = Some(now + SAVE_DELAY);
     }
 
     /// Returns the time at which [`Self::save_if_due`] writes the file; `None` if the file is up to date.
@@ -123,8 +123,9 @@ mod tests {
         assert_eq!((file.load(), file.save_at()), (Some(config()), None));
         // From the next change to the next write, a crash must not restore the previous configuration.
         file.on_new_config(save_at);
-        file.on_new_config(save_at + SAVE_DELAY / 2);
-        assert_eq!((file.load(), file.save_at()), (None, Some(save_at + SAVE_DELAY)));
+        let last_change_at = save_at + SAVE_DELAY / 2;
+        file.on_new_config(last_change_at);
+        assert_eq!((file.load(), file.save_at()), (None, Some(last_change_at + SAVE_DELAY)));
         std::fs::write(&path, "{").unwrap();
         assert_eq!(file.load(), None);
         std::fs::remove_dir_all(path.parent().unwrap()).unwrap();

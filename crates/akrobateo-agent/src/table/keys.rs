@@ -27,9 +27,10 @@ pub fn parse_service(family: Family, element: &Element) -> Option<(IpAddr, PortK
     Some((address, parse_port_key(port_bytes)?))
 }
 
-/// Returns the name of the Service from an element of `services4` or `services6`.
+/// Returns the text that identifies the Service of an element of `services4` or `services6`. The text begins with the name
+/// of the Service ([`crate::config::service_identity`]).
 #[must_use]
-pub fn service_name(element: &Element) -> Option<&str> {
+pub fn service_identity(element: &Element) -> Option<&str> {
     element.comment.as_deref().map(AsRef::as_ref)
 }
 

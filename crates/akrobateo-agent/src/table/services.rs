@@ -84,7 +84,7 @@ impl<'a> ServicePart<'a> {
         elements.services.extend(addresses.map(|address| {
             let key = service_key(*address, port.protocol, port.port.get());
             // A restarted agent finds the owner of the port in the comment.
-            Element::new(key).with_verdict(frontend_verdict.clone()).with_comment(service.name.clone())
+            Element::new(key).with_verdict(frontend_verdict.clone()).with_comment(service.identity())
         }));
         if let Some(seconds) = service.affinity_seconds {
             elements.affinity_ports.push((key(&[]), seconds));

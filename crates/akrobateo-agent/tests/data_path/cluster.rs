@@ -206,6 +206,7 @@ pub(crate) fn service(port: u16, endpoints: &[Endpoint]) -> Service {
     let build_service_port = |protocol| ServicePort { protocol, port, endpoints: endpoints.to_vec() };
     Service {
         name: format!("test/port-{port}"),
+        uid: None,
         families: Family::ALL.into(),
         is_traffic_policy_local: false,
         keeps_client_address: true,

@@ -98,6 +98,7 @@ fn add_or_remove_service(config: &mut NodeConfig, random: &mut Random) {
     let port = NonZeroU16::new(port).unwrap();
     let mut service = Service {
         name,
+        uid: None,
         families: Family::ALL.into(),
         is_traffic_policy_local: false,
         keeps_client_address: true,

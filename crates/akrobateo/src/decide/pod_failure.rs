@@ -73,9 +73,11 @@ fn find_scheduling_failure(pod: &Pod, pods: &[Arc<Pod>]) -> Option<PodFailure> {
     let mut causes = scheduling_causes(unscheduled_condition.message.as_deref()?);
     let is_port_in_use = |cause: &SchedulingCause| cause.text.contains("free ports");
     if let Some(port_in_use) = causes.iter().find(|cause| is_port_in_use(cause)) {
-        let nodes_with_proxy: BTreeSet<_> =
-            pods.iter().filter(|pod| is_scheduled(pod)).filter_map(|pod| target_node(pod)).collect();
-        let is_used_by_other_pod = port_in_use.node_count > nodes_with_proxy.len();
+        let has_same_port = |other: &Pod| !host_ports(other).is_disjoint(&host_ports(pod));
+        let proxies_with_port = pods.iter().filter(|other| is_scheduled(other) && has_same_port(other));
+        let nodes_with_proxy: BTreeSet<_> = proxies_with_port.filter_map(|pod| target_node(pod)).collect();
+        let is_used_by_other_pod =
+            target_node(pod).is_some() || port_in_use.node_count > nodes_with_proxy.len();
         if is_used_by_other_pod || causes.len() == 1 {
             return Some(PodFailure { reason: Reason::PortInUse, message: port_in_use_message(pod) });
         }
@@ -224,18 +226,27 @@ mod tests {
     #[test]
     fn ports_of_the_same_service_do_not_hide_the_cause_on_other_nodes() {
         let nodes = ["n1", "n2", "n3"].map(|name| NodeInfo::from_node(&node(name).build()));
-        let message = "0/3 nodes are available: 1 node(s) were unschedulable, 2 node(s) didn't have free ports for the \
-                       requested pod ports.";
-        let failure_with_proxies = |nodes_with_proxy: &[&str]| {
-            let waiting_pod = pod("waiting").host_port(80).unscheduled(message).build();
-            let ready_pods = nodes_with_proxy.iter().map(|name| pod(name).on(name).ready().build());
+        let waiting_pod = |message: &str| pod("waiting").host_port(80).unscheduled(message);
+        let failure_with_proxies = |waiting_pod: Pod, nodes_with_proxy: &[&str], port: u16| {
+            let ready_pods =
+                nodes_with_proxy.iter().map(|name| pod(name).on(name).host_port(port).ready().build());
             let pods: Vec<_> = ready_pods.chain([waiting_pod]).map(Arc::new).collect();
             find_pod_failure(&pods, &[&nodes[0], &nodes[1], &nodes[2]]).unwrap()
         };
-        let failure = failure_with_proxies(&["n2", "n3"]);
+        let message = "0/3 nodes are available: 1 node(s) were unschedulable, 2 node(s) didn't have free ports for the \
+                       requested pod ports.";
+        let failure = failure_with_proxies(waiting_pod(message).build(), &["n2", "n3"], 80);
         let expected_message = "a proxy pod cannot be scheduled: node(s) were unschedulable";
         assert_eq!(failure, PodFailure::not_ready(expected_message.to_owned()));
-        assert_eq!(failure_with_proxies(&["n2"]).reason, Reason::PortInUse);
+        for (nodes_with_proxy, port) in [(&["n2"][..], 80), (&["n2", "n3"], 81)] {
+            let failure = failure_with_proxies(waiting_pod(message).build(), nodes_with_proxy, port);
+            assert_eq!(failure.reason, Reason::PortInUse);
+        }
+        // The pod of a DaemonSet has one node.
+        let message = "0/3 nodes are available: 1 node(s) didn't have free ports for the requested pod ports, 2 node(s) \
+                       didn't satisfy plugin(s) [NodeAffinity].";
+        let waiting_pod = waiting_pod(message).restricted_to_node("n3").build();
+        assert_eq!(failure_with_proxies(waiting_pod, &["n1", "n2"], 80).reason, Reason::PortInUse);
     }
 
     #[test]

@@ -161,6 +161,7 @@ mod tests {
         };
         Service {
             name: name.to_owned(),
+            uid: None,
             families: vec![Family::V4],
             is_traffic_policy_local: false,
             keeps_client_address: true,

@@ -54,6 +54,7 @@ impl From<&Service> for ServiceJson {
     fn from(service: &Service) -> Self {
         Self {
             name: service.name.clone(),
+            uid: service.uid.clone(),
             ip_families: service.families.iter().map(ToString::to_string).collect(),
             external_traffic_policy: if service.is_traffic_policy_local {
                 TrafficPolicyJson::Local
@@ -126,6 +127,7 @@ mod tests {
         }];
         let service_with_source_ranges = Service {
             name: "default/restricted".to_owned(),
+            uid: Some("8c3a6ef2".to_owned()),
             families: vec![Family::V6],
             is_traffic_policy_local: true,
             affinity_seconds: NonZeroU32::new(60),

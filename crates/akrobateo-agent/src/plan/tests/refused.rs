@@ -42,6 +42,10 @@ fn service_keeps_its_ports_after_a_long_absence_of_the_agent() {
     cluster.apply(service("later").tcp(7600).node_port(30_999).created_at(3));
     cluster.restart();
     assert_eq!(cluster.served_names(), ["default/later", "default/web"]);
+    // A new Service with the same name has no ports.
+    cluster.apply(service("web").uid("new").tcp(80).created_at(4));
+    cluster.restart();
+    assert_eq!(cluster.served_names(), ["default/later", "default/published"]);
     // Without rules in the kernel, the node gives its ports to the Service that is published there.
     cluster.restart();
     cluster.installed.frontends.clear();

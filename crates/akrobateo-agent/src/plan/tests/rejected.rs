@@ -44,7 +44,7 @@ fn rejected_service_keeps_the_settings_in_the_configuration_of_the_earlier_proce
     cluster.apply(other_port.annotation(IP_MODE, "typo"));
     cluster.restart();
     cluster.installed = InstalledServices {
-        frontends: [(tcp(80), "default/web".to_owned())].into(),
+        frontends: [(tcp(80), services[0].identity())].into(),
         services: services.iter().map(|service| (service.name.clone(), service.clone())).collect(),
     };
     cluster.set_endpoint("web", "n1");
