@@ -172,7 +172,7 @@ impl Service {
 /// name of a deleted Service.
 #[must_use]
 pub fn service_identity(name: &str, uid: Option<&str>) -> String {
-    [Some(name), uid].into_iter().flatten().collect::<Vec<_>>().join(" ")
+    uid.map_or_else(|| name.to_owned(), |uid| format!("{name} {uid}"))
 }
 
 impl NodeConfig {

@@ -31,8 +31,8 @@ pub(super) const LOST_PATH_RETENTION_TIME: Duration = Duration::from_secs(30);
 pub(super) struct StaleFlows {
     /// The endpoints that exist only in the installed table.
     lost_endpoints: Endpoints,
-    /// The UDP endpoints that no longer see the client's address, because no path to the endpoint's node keeps the
-    /// address any more, and the time at which their flows become stale.
+    /// The UDP endpoints that no longer see the client's address, for example because no path to the endpoint's node keeps
+    /// the address any more. The value is the time at which their flows become stale.
     masqueraded_endpoints: BTreeMap<SocketAddr, Instant>,
     /// The UDP frontends that exist only in the installed table.
     lost_frontends: BTreeSet<(IpAddr, PortKey)>,

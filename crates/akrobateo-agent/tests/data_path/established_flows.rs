@@ -328,10 +328,11 @@ fn one_search_finds_the_stale_flows_of_several_changes() {
             for config in &configs {
                 data_path.install(config).unwrap();
                 data_path.delete_stale_affinities().unwrap();
+                let now = Instant::now();
+                assert_eq!(data_path.stale_flows_at(now), Some(now));
                 assert!(!data_path.must_check_leftover_flows());
             }
             let now = Instant::now();
-            assert_eq!(data_path.stale_flows_at(now), Some(now));
             let deleted_count = data_path.delete_stale_flows(now).unwrap();
             assert_eq!(data_path.stale_flows_at(now), None);
             deleted_count
